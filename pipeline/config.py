@@ -1,0 +1,303 @@
+"""The line's configuration: pydantic models, loaded from YAML, every fault reported at once with file and key path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from vision.recipe import Recipe, Strict
+from vision.types import PixelFormat
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_SHOWN_VALUE_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """One thing wrong in one file."""
+
+    file: Path
+    key: str
+    got: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: got {self.got}, expected {self.expected}"
+
+
+class ConfigError(ValueError):
+    """A malformed configuration; ``faults`` holds every fault found."""
+
+    def __init__(self, faults: Sequence[ConfigFault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+class _CameraBase(Strict):
+    camera_id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    width_px: int = Field(gt=0, le=65_536)
+    height_px: int = Field(gt=0, le=65_536)
+    pixel_format: PixelFormat = Field(strict=False)
+    ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+
+
+class FolderCamera(_CameraBase):
+    """Plays the images of a folder, each at a trigger of its own."""
+
+    kind: Literal["folder"]
+    folder: Path = Field(strict=False, description="relative to this file")
+    order: Literal["sorted", "shuffled"] = "sorted"
+    seed: int = 0
+    loop: bool = True
+    parts_per_min: float = Field(gt=0, le=1_000_000)
+
+
+class SimulatedCamera(_CameraBase):
+    """A camera of the line simulator."""
+
+    kind: Literal["simulated"]
+    address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
+
+
+Camera = Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")]
+
+
+class TimingConfig(Strict):
+    deadline_us: int = Field(gt=0, description="from the trigger to the latest useful verdict at the highest belt speed")
+    guard_us: int = Field(default=3_000, ge=0, description="the final choice falls this long before the deadline")
+    budget_us: int = Field(default=5_000, gt=0, description="frame in memory to verdict at the socket")
+
+    @model_validator(mode="after")
+    def _guard_leaves_time(self) -> TimingConfig:
+        if self.guard_us >= self.deadline_us:
+            raise ValueError(f"guard_us {self.guard_us} leaves no time before deadline_us {self.deadline_us}")
+        return self
+
+
+class EncoderConfig(Strict):
+    bits: int = Field(default=32, ge=8, le=63, description="width of the controller's counter, which wraps")
+    reject_offset_pulses: int = Field(ge=0, description="from the trigger to the reject gate")
+    match_pulses: int = Field(default=0, ge=0, description="two cameras' triggers within this belong to one part")
+
+
+class MqttConfig(Strict):
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65_535)
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    client_id: str = Field(default="lineside", min_length=1, max_length=18, pattern=r"^[A-Za-z0-9_-]+$")
+    username: str | None = None
+    password_env: str | None = Field(default=None, description="environment variable that holds the password")
+    tls_ca_file: Path | None = Field(default=None, strict=False, description="relative to this file")
+    keep_alive_s: int = Field(default=5, ge=1, le=3600)
+
+    @model_validator(mode="after")
+    def _password_has_a_user(self) -> MqttConfig:
+        if self.password_env is not None and self.username is None:
+            raise ValueError("password_env without username")
+        return self
+
+
+class RecordsConfig(Strict):
+    path: Path = Field(strict=False, description="the SQLite file, relative to this file")
+    commit_interval_ms: int = Field(default=20, ge=1, le=10_000)
+    on_record_fault: Literal["halt", "continue"] = "halt"
+
+
+class RuntimeConfig(Strict):
+    provider: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
+    allow_fallback: bool = False
+    intra_op_threads: int = Field(default=1, ge=1, le=64)
+    engine_cache: Path | None = Field(default=None, strict=False, description="folder, relative to this file")
+    warm_up_runs: int = Field(default=20, ge=1, le=10_000)
+
+
+class SupervisionConfig(Strict):
+    restarts_max_count: int = Field(default=20, ge=0, le=10_000)
+    restarts_within_s: float = Field(default=60.0, gt=0, strict=False)
+    back_off_first_s: float = Field(default=0.05, gt=0)
+    back_off_max_s: float = Field(default=5.0, gt=0)
+    silent_after_s: float = Field(default=2.0, gt=0, description="a warm worker silent for this long is killed")
+    warm_up_timeout_s: float = Field(default=300.0, gt=0, strict=False)
+
+
+class LineConfig(Strict):
+    """One inspection station."""
+
+    topic_root: str = Field(pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$", description="ISA-95 style, e.g. acme/plant1/line4/aoi1")
+    recipe: Path = Field(strict=False, description="relative to this file")
+    cameras: list[Camera] = Field(min_length=1, max_length=8)
+    timing: TimingConfig
+    encoder: EncoderConfig | None = None
+    mqtt: MqttConfig = MqttConfig()
+    heartbeat_ms: int = Field(default=50, ge=10, le=500)
+    view_wait_us: int = Field(default=2_000, ge=0, description="how long the first view of a part waits for the others")
+    ledger_parts: int = Field(default=16_384, ge=256, le=1_048_576)
+    is_simulated: bool = False
+    records: RecordsConfig
+    runtime: RuntimeConfig = RuntimeConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
+
+    @model_validator(mode="after")
+    def _cameras_are_distinct(self) -> LineConfig:
+        names = [camera.camera_id for camera in self.cameras]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"camera_id {', '.join(doubled)} is used by more than one camera; give each its own")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A whole, consistent line: configuration and recipe with every path absolute."""
+
+    file: Path
+    config: LineConfig
+    recipe_file: Path
+    recipe: Recipe
+
+
+def load_line(file: Path) -> Line:
+    """Read a line and its recipe. Raises ConfigError with all faults of both files."""
+    file = file.resolve()
+    config = load_model(file, LineConfig)
+    faults = _secrets(file, config)
+    config = _with_absolute_paths(config, file.parent)
+    recipe: Recipe | None = None
+    try:
+        recipe = load_model(config.recipe, Recipe)
+    except ConfigError as error:
+        faults += error.faults
+    if recipe is not None:
+        line_cameras = {camera.camera_id for camera in config.cameras}
+        for index, view in enumerate(recipe.views):
+            if view.camera_id not in line_cameras:
+                expected = f"one of the line's cameras: {', '.join(sorted(line_cameras))}"
+                faults.append(ConfigFault(config.recipe, f"views.{index}.camera_id", view.camera_id, expected))
+        for index, camera in enumerate(config.cameras):
+            if camera.camera_id not in {view.camera_id for view in recipe.views}:
+                expected = f"a camera with a view in {config.recipe.name}"
+                faults.append(ConfigFault(file, f"cameras.{index}.camera_id", camera.camera_id, expected))
+    for index, camera in enumerate(config.cameras):
+        if isinstance(camera, FolderCamera):
+            faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
+    if faults or recipe is None:
+        raise ConfigError(faults)
+    recipe = recipe.model_copy(update={"model": (config.recipe.parent / recipe.model).resolve()})
+    return Line(file, config, config.recipe, recipe)
+
+
+def load_model(file: Path, model: type[_Model]) -> _Model:
+    """One YAML file as one pydantic model. Raises ConfigError with every fault in it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([ConfigFault(file, "(file)", _reason(error), "a readable YAML file")]) from error
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "(file)"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError([ConfigFault(file, where, problem, "well-formed YAML")]) from error
+    if not isinstance(content, dict):
+        raise ConfigError([ConfigFault(file, "(file)", _show(content), "a mapping of keys to values")])
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError([_fault(file, detail, model) for detail in error.errors()]) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's own loader takes the last of two equal keys in silence."""
+
+
+def _construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float | bool | type(None)):
+            raise yaml.MarkedYAMLError(problem="a key that is not a plain word", problem_mark=key_node.start_mark)
+        if key in mapping:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+
+
+def _fault(file: Path, detail: Any, model: type[BaseModel]) -> ConfigFault:
+    kind, context = detail["type"], detail.get("ctx", {})
+    location = [str(step) for step in detail["loc"]]
+    # pydantic puts the tag of a discriminated union into the path; nobody wrote it into the file.
+    tags = {"folder", "simulated"}
+    location = [step for index, step in enumerate(location) if not (index == 2 and step in tags)]
+    key = ".".join(location) or "(file)"
+    if kind == "extra_forbidden":
+        return ConfigFault(file, key, f"an unknown key (value {_show(detail['input'])})", "no such key; see the schema")
+    if kind == "missing":
+        return ConfigFault(file, key, "nothing", "this required key")
+    if kind == "union_tag_not_found":
+        return ConfigFault(file, f"{key}.kind", "nothing", "one of 'folder', 'simulated'")
+    if kind == "union_tag_invalid":
+        return ConfigFault(file, f"{key}.kind", repr(context["tag"]), f"one of {context['expected_tags']}")
+    if kind == "value_error":
+        return ConfigFault(file, key, str(context["error"]), "consistent values")
+    message = detail["msg"]
+    expected = message.removeprefix("Input should be ").removeprefix("a valid ")
+    return ConfigFault(file, key, _show(detail["input"]), expected)
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_VALUE_LENGTH else text[:_SHOWN_VALUE_LENGTH] + "..."
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path).resolve()
+
+    cameras = [
+        camera.model_copy(update={"folder": absolute(camera.folder)})
+        if isinstance(camera, FolderCamera)
+        else camera.model_copy(update={"address": absolute(camera.address)})
+        for camera in config.cameras
+    ]
+    return config.model_copy(
+        update={
+            "recipe": absolute(config.recipe),
+            "cameras": cameras,
+            "mqtt": config.mqtt.model_copy(update={"tls_ca_file": absolute(config.mqtt.tls_ca_file)}),
+            "records": config.records.model_copy(update={"path": absolute(config.records.path)}),
+            "runtime": config.runtime.model_copy(update={"engine_cache": absolute(config.runtime.engine_cache)}),
+        }
+    )
+
+
+def _secrets(file: Path, config: LineConfig) -> list[ConfigFault]:
+    name = config.mqtt.password_env
+    if name is None or name in os.environ:
+        return []
+    return [ConfigFault(file, "mqtt.password_env", f"{name}, which is not set", "the name of a set environment variable")]
+
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def _folder_faults(file: Path, key: str, folder: Path) -> list[ConfigFault]:
+    if not folder.is_dir():
+        return [ConfigFault(file, key, str(folder), "an existing folder")]
+    if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+        return [ConfigFault(file, key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
+    return []

@@ -1,0 +1,318 @@
+"""The open parts, as a pure state machine: notices, inspections and the clock in, decisions out.
+
+What holds, whatever comes in whatever order:
+
+* every trigger belongs to exactly one part, and every part gets exactly one decision;
+* a decision is made no later than the first input or tick at or after ``trigger_ns + deadline - guard``;
+* PASS only where every camera's view was inspected before that moment and passed;
+* ``seq`` counts the decisions from 1 without a gap.
+
+It knows no sockets, files or clocks: the caller gives ``now_ns`` and carries out what comes back, in order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pipeline.encoder import distance_pulses
+from pipeline.ledger import LedgerEntry, TriggerKey
+from pipeline.messages import FrameStatus, Trigger, ViewInspected
+from vision.types import Reason, Verdict
+
+_REMEMBERED_TRIGGERS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """deadline_ns counts from the trigger; the choice falls guard_ns before it."""
+
+    deadline_ns: int
+    guard_ns: int
+
+    def choice_ns(self, trigger_ns: int) -> int:
+        return trigger_ns + self.deadline_ns - self.guard_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """When two cameras' triggers belong to one part: encoder counts within ``pulses``, or times within ``window_ns``
+    where there is no encoder."""
+
+    encoder_bits: int
+    pulses: int
+    window_ns: int
+
+    def same_part(self, a_count: int | None, a_ns: int, b_count: int | None, b_ns: int) -> bool:
+        if a_count is None or b_count is None:
+            return abs(a_ns - b_ns) <= self.window_ns
+        return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new part; into the ledger with it before anything else."""
+
+    part_id: int
+    encoder_count: int | None
+    trigger_ns: int
+    key: TriggerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Another camera's trigger of a part that is known already."""
+
+    part_id: int
+    key: TriggerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A part's one and final verdict."""
+
+    part_id: int
+    seq: int
+    verdict: Verdict
+    reason: Reason
+    encoder_count: int | None
+    trigger_ns: int
+    decided_ns: int
+    views: tuple[ViewInspected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An inspection that came after the choice."""
+
+    part_id: int
+    arrived_ns: int
+    view: ViewInspected
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """An inspection of no known trigger, or the second one of a view. Counted; decides nothing."""
+
+    view: ViewInspected
+
+
+Output: TypeAlias = Opened | Joined | Decision | Late | Unmatched
+
+
+@dataclass(slots=True)
+class _Part:
+    part_id: int
+    encoder_count: int | None
+    trigger_ns: int
+    decided: bool = False
+    grabbed: set[int] = field(default_factory=set)
+    failed: dict[int, Reason] = field(default_factory=dict)
+    views: dict[int, ViewInspected] = field(default_factory=dict)
+    cameras: set[int] = field(default_factory=set)
+
+
+class DeadlineMachine:
+    """See the module's text. ``cameras`` are the cameras whose views every part needs, in the line's order."""
+
+    def __init__(self, cameras: Sequence[str], timing: Timing, matching: Matching) -> None:
+        self._cameras = {camera_id: index for index, camera_id in enumerate(cameras)}
+        self._timing = timing
+        self._matching = matching
+        self._next_part_id = 1
+        self._next_seq = 1
+        self._open: dict[int, _Part] = {}
+        self._recent: list[_Part] = []
+        self._choices: list[tuple[int, int]] = []
+        self._part_of: OrderedDict[TriggerKey, _Part] = OrderedDict()
+        self.running = False
+        """Whether new triggers are judged; those seen while not are decided at once as NOT_RUNNING."""
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
+    def last_part_id(self) -> int:
+        return self._next_part_id - 1
+
+    def next_choice_ns(self) -> int | None:
+        """When ``tick`` has to be called next; None while nothing is open."""
+        while self._choices and self._choices[0][1] not in self._open:
+            heapq.heappop(self._choices)
+        return self._choices[0][0] if self._choices else None
+
+    def recover(self, entries: Iterable[LedgerEntry], now_ns: int) -> list[Output]:
+        """Take up where a predecessor was killed: what it left open is closed as NO_DECISION/FAULT."""
+        outputs: list[Output] = []
+        left_open: list[_Part] = []
+        for entry in entries:
+            part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
+            for key in entry.keys:
+                part.cameras.add(key.camera)
+                self._remember(key, part)
+            self._next_part_id = max(self._next_part_id, entry.part_id + 1)
+            self._next_seq = max(self._next_seq, entry.seq + 1)
+            if entry.verdict is None:
+                left_open.append(part)
+        for part in left_open:
+            self._open[part.part_id] = part
+            outputs.append(self._decide(part, Verdict.NO_DECISION, Reason.FAULT, now_ns))
+        return outputs
+
+    def trigger(self, trigger: Trigger, now_ns: int) -> list[Output]:
+        """A trigger was observed; told twice it counts once."""
+        outputs = self.tick(now_ns)
+        camera = self._cameras[trigger.camera_id]
+        key = TriggerKey(camera, trigger.source, trigger.trigger_counter)
+        if key in self._part_of:
+            return outputs
+        part = self._part_waiting_for(camera, trigger)
+        if part is not None:
+            part.cameras.add(camera)
+            self._remember(key, part)
+            outputs.append(Joined(part.part_id, key))
+            return outputs
+        part = _Part(self._next_part_id, trigger.encoder_count, trigger.trigger_ns, cameras={camera})
+        self._next_part_id += 1
+        self._remember(key, part)
+        self._open[part.part_id] = part
+        outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key))
+        if len(self._cameras) > 1:
+            self._recent.append(part)
+        if self.running:
+            heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
+            outputs += self.tick(now_ns)
+        else:
+            outputs.append(self._decide(part, Verdict.NO_DECISION, Reason.NOT_RUNNING, now_ns))
+        return outputs
+
+    def frame_status(self, status: FrameStatus, now_ns: int) -> list[Output]:
+        """What became of a trigger's frame. A view that cannot be inspected any more is settled by it."""
+        outputs = self.tick(now_ns)
+        camera = self._cameras[status.camera_id]
+        part = self._part_of.get(TriggerKey(camera, status.source, status.trigger_counter))
+        if part is None or part.decided or camera in part.views:
+            return outputs
+        if status.outcome == "GRABBED":
+            part.grabbed.add(camera)
+            return outputs
+        part.failed[camera] = _REASON_OF_OUTCOME[status.outcome]
+        outputs += self._decide_if_settled(part, now_ns)
+        return outputs
+
+    def inspection(self, view: ViewInspected, now_ns: int) -> list[Output]:
+        """What inspection says of one view. At or after the choice it changes nothing."""
+        outputs = self.tick(now_ns)
+        camera = self._cameras[view.camera_id]
+        part = self._part_of.get(TriggerKey(camera, view.source, view.trigger_counter))
+        if part is None or (not part.decided and camera in part.views):
+            outputs.append(Unmatched(view))
+        elif part.decided:
+            outputs.append(Late(part.part_id, now_ns, view))
+        else:
+            part.views[camera] = view
+            outputs += self._decide_if_settled(part, now_ns)
+        return outputs
+
+    def inspection_lost(self, now_ns: int) -> list[Output]:
+        """The inspecting process died: views not yet inspected never will be."""
+        return self._fail_views(self._cameras.values(), now_ns)
+
+    def camera_lost(self, camera_id: str, now_ns: int) -> list[Output]:
+        """The acquiring process of this camera died, or the camera went away."""
+        return self._fail_views([self._cameras[camera_id]], now_ns)
+
+    def tick(self, now_ns: int) -> list[Output]:
+        """Make every choice that is due."""
+        outputs: list[Output] = []
+        while self._choices and self._choices[0][0] <= now_ns:
+            _, part_id = heapq.heappop(self._choices)
+            part = self._open.get(part_id)
+            if part is not None:
+                outputs.append(self._choose(part, now_ns))
+        return outputs
+
+    def close_all(self, now_ns: int) -> list[Output]:
+        """Decide all that is open as NO_DECISION/FAULT: nobody will be there to do it later."""
+        outputs = self.tick(now_ns)
+        outputs += [self._decide(part, Verdict.NO_DECISION, Reason.FAULT, now_ns) for part in list(self._open.values())]
+        return outputs
+
+    def _fail_views(self, cameras: Iterable[int], now_ns: int) -> list[Output]:
+        outputs = self.tick(now_ns)
+        for part in list(self._open.values()):
+            for camera in cameras:
+                if camera not in part.views:
+                    part.failed.setdefault(camera, Reason.FAULT)
+            outputs += self._decide_if_settled(part, now_ns)
+        return outputs
+
+    def _part_waiting_for(self, camera: int, trigger: Trigger) -> _Part | None:
+        """The part whose other cameras' triggers this one belongs to."""
+        if len(self._cameras) == 1:
+            return None
+        keep_ns = self._timing.deadline_ns
+        self._recent = [part for part in self._recent if trigger.trigger_ns - part.trigger_ns <= keep_ns]
+        for part in self._recent:
+            if camera not in part.cameras and self._matching.same_part(
+                part.encoder_count, part.trigger_ns, trigger.encoder_count, trigger.trigger_ns
+            ):
+                return part
+        return None
+
+    def _decide_if_settled(self, part: _Part, now_ns: int) -> list[Output]:
+        if len(part.views.keys() | part.failed.keys()) < len(self._cameras):
+            return []
+        return [self._choose(part, now_ns)]
+
+    def _choose(self, part: _Part, now_ns: int) -> Decision:
+        """The rule: a defect seen rejects; else all views must have passed; else the first missing one gives the reason."""
+        views = part.views.values()
+        for view in views:
+            if view.verdict == Verdict.REJECT.value:
+                return self._decide(part, Verdict.REJECT, Reason(view.reason), now_ns)
+        for camera in self._cameras.values():
+            if camera in part.views:
+                if part.views[camera].verdict != Verdict.PASS.value:
+                    return self._decide(part, Verdict.NO_DECISION, Reason(part.views[camera].reason), now_ns)
+            elif camera in part.failed:
+                return self._decide(part, Verdict.NO_DECISION, part.failed[camera], now_ns)
+            else:
+                reason = Reason.DEADLINE if camera in part.grabbed else Reason.MISSED_FRAME
+                return self._decide(part, Verdict.NO_DECISION, reason, now_ns)
+        if now_ns >= self._timing.choice_ns(part.trigger_ns):
+            return self._decide(part, Verdict.NO_DECISION, Reason.DEADLINE, now_ns)
+        return self._decide(part, Verdict.PASS, Reason.OK, now_ns)
+
+    def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
+        del self._open[part.part_id]
+        part.decided = True
+        decision = Decision(
+            part_id=part.part_id,
+            seq=self._next_seq,
+            verdict=verdict,
+            reason=reason,
+            encoder_count=part.encoder_count,
+            trigger_ns=part.trigger_ns,
+            decided_ns=now_ns,
+            views=tuple(part.views[camera] for camera in sorted(part.views)),
+        )
+        self._next_seq += 1
+        # A decided part is kept only to recognise what still comes for it; its views went out with the decision.
+        part.views = {}
+        return decision
+
+    def _remember(self, key: TriggerKey, part: _Part) -> None:
+        self._part_of[key] = part
+        while len(self._part_of) > _REMEMBERED_TRIGGERS:
+            oldest = next(iter(self._part_of.values()))
+            if not oldest.decided:
+                break
+            self._part_of.popitem(last=False)
+
+
+_REASON_OF_OUTCOME = {"REFUSED": Reason.OVERRUN, "BAD": Reason.BAD_FRAME, "MISSED": Reason.MISSED_FRAME}

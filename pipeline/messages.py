@@ -1,0 +1,273 @@
+"""Everything that travels between the processes of the service: small, flat, typed.
+
+Pixels never do; a ``FrameTicket`` says where they lie. Times are CLOCK_MONOTONIC in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE")
+ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
+Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
+Severity: TypeAlias = Literal["warning", "error"]
+FrameOutcome: TypeAlias = Literal["GRABBED", "REFUSED", "BAD", "MISSED"]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all messages; the class name is the tag on the wire."""
+
+
+# --- acquisition -> signalling ---------------------------------------------------------------------------------
+
+
+class Trigger(Message):
+    """A trigger was observed. ``source`` numbers the acquisition incarnation whose counter this is."""
+
+    camera_id: str
+    source: int
+    trigger_counter: int
+    encoder_count: int | None
+    trigger_ns: int
+
+
+class FrameStatus(Message):
+    """What became of a trigger's frame: in memory, refused for want of a free slot, unusable, or never seen."""
+
+    camera_id: str
+    source: int
+    trigger_counter: int
+    outcome: FrameOutcome
+
+
+class CameraState(Message):
+    camera_id: str
+    connected: bool
+    text: str
+
+
+# --- acquisition <-> inspection --------------------------------------------------------------------------------
+
+
+class RingOffer(Message):
+    """Comes with the ring's descriptor; sent once to every new reader."""
+
+    camera_id: str
+    source: int
+    slot_count: int
+    slot_bytes: int
+
+
+class FrameTicket(Message):
+    """Lends a published slot to the reader at the other end of the link."""
+
+    camera_id: str
+    source: int
+    slot: int
+    generation: int
+    trigger_counter: int
+    encoder_count: int | None
+    trigger_ns: int
+    grabbed_ns: int
+
+
+class Release(Message):
+    slot: int
+    generation: int
+
+
+# --- inspection -> signalling -> records -----------------------------------------------------------------------
+
+
+class DefectFound(Message):
+    class_name: str
+    score: float
+    box_px: tuple[float, float, float, float]
+
+
+class ViewInspected(Message):
+    """The judgement on one view, with the moment at which each stage ended."""
+
+    camera_id: str
+    source: int
+    trigger_counter: int
+    frame_id: int
+    part_mark: int | None
+    verdict: str
+    reason: str
+    score: float | None
+    defects: tuple[DefectFound, ...]
+    grabbed_ns: int
+    received_ns: int
+    preprocessed_ns: int
+    inferred_ns: int
+    judged_ns: int
+
+
+class PartRecord(Message):
+    """One part's final verdict. ``sent_ns`` is None where it was not handed to the socket."""
+
+    part_id: int
+    seq: int
+    verdict: str
+    reason: str
+    encoder_count: int | None
+    reject_at_encoder_count: int | None
+    trigger_ns: int
+    decided_ns: int
+    sent_ns: int | None
+    deadline_ns: int
+    age_us: int | None
+    valid_us: int | None
+    views: tuple[ViewInspected, ...]
+
+
+class LateInspection(Message):
+    """What an inspection said after the choice; on record, nothing more."""
+
+    part_id: int
+    arrived_ns: int
+    view: ViewInspected
+
+
+class Recorded(Message):
+    """records -> signalling: these parts are on disk."""
+
+    part_ids: tuple[int, ...]
+
+
+class RecordHealth(Message):
+    """records -> signalling: whether verdicts can be committed now."""
+
+    healthy: bool
+    text: str
+
+
+class EndOfParts(Message):
+    """signalling -> records: nothing more will come; commit and report."""
+
+
+# --- supervisor <-> worker -------------------------------------------------------------------------------------
+
+
+class Configure(Message):
+    """The first message a worker gets. ``config_path`` is absolute; ``camera_id`` is set for acquisition."""
+
+    role: Role
+    incarnation: int
+    session_id: str
+    config_path: str
+    camera_id: str | None
+
+
+class Connect(Message):
+    """Comes with one end of a fresh link to ``peer``'s incarnation."""
+
+    peer: Role
+    incarnation: int
+    camera_id: str | None
+
+
+class LedgerOffer(Message):
+    """Comes with the descriptor of the ledger of open parts."""
+
+    part_count: int
+
+
+class Reaped(Message):
+    """That incarnation is dead and waited for: nothing of it can touch memory any more."""
+
+    role: Role
+    incarnation: int
+    camera_id: str | None
+
+
+class Permission(Message):
+    """supervisor -> signalling: the state that the supervisor allows, and why."""
+
+    state: ServiceState
+    reason: str
+
+
+class Stop(Message):
+    """Finish what is in flight, then exit."""
+
+
+class Ready(Message):
+    """The worker is warm. ``model_sha256`` and ``fingerprint_sha256`` come from inspection."""
+
+    model_sha256: str | None = None
+    fingerprint_sha256: str | None = None
+    text: str = ""
+
+
+class Alive(Message):
+    """The worker's loop turned. ``counters`` are totals since the worker's start."""
+
+    counters: dict[str, int]
+
+
+class Fatal(Message):
+    """The worker cannot run as configured; a restart would not help."""
+
+    text: str
+
+
+class StateChanged(Message):
+    """signalling -> supervisor: the state as published."""
+
+    state: ServiceState
+    reason: str
+
+
+class Alarm(Message):
+    """Raised or cleared; any worker -> supervisor -> records -> broker. ``code`` becomes the topic's last level."""
+
+    code: str
+    severity: Severity
+    text: str
+    raised: bool
+
+
+class ModelInUse(Message):
+    """supervisor -> signalling, records: what the results were made with."""
+
+    model_sha256: str
+    fingerprint_sha256: str
+
+
+class Summary(Message):
+    """records -> supervisor at the end: the contract's counts and latencies as JSON text."""
+
+    json_text: str
+
+
+AnyMessage: TypeAlias = (
+    Trigger
+    | FrameStatus
+    | CameraState
+    | RingOffer
+    | FrameTicket
+    | Release
+    | ViewInspected
+    | PartRecord
+    | LateInspection
+    | Recorded
+    | RecordHealth
+    | EndOfParts
+    | Configure
+    | Connect
+    | LedgerOffer
+    | Reaped
+    | Permission
+    | Stop
+    | Ready
+    | Alive
+    | Fatal
+    | StateChanged
+    | Alarm
+    | ModelInUse
+    | Summary
+)

@@ -1,0 +1,75 @@
+"""The recipe: what to look at on a product and when to reject it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """Base of everything an engineer writes by hand: unknown keys are refused, values are never coerced silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Region(Strict):
+    """A rectangle of the frame that is judged, in frame pixels. One region is one row of the model's batch."""
+
+    name: str = Field(min_length=1)
+    x_px: int = Field(ge=0)
+    y_px: int = Field(ge=0)
+    width_px: int = Field(gt=0)
+    height_px: int = Field(gt=0)
+
+
+class PartMark(Strict):
+    """Where a machine-readable part number is printed in the frame (see ``vision.part_mark``).
+
+    The number read from the very pixels that were judged goes into the result: proof that the verdict belongs to the part.
+    """
+
+    x_px: int = Field(ge=0)
+    y_px: int = Field(ge=0)
+    cell_px: int = Field(default=4, gt=0)
+
+
+class View(Strict):
+    """One camera's look at the part."""
+
+    camera_id: str = Field(min_length=1)
+    regions: list[Region] = Field(min_length=1)
+    part_mark: PartMark | None = None
+
+
+class Rule(Strict):
+    """Reject the part when a finding of ``class`` scores at least ``reject_at_score``."""
+
+    class_name: str = Field(alias="class", min_length=1)
+    reject_at_score: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Recipe(Strict):
+    """A product's recipe."""
+
+    recipe_id: str = Field(min_length=1, max_length=64)
+    recipe_version: str = Field(min_length=1, max_length=32)
+    model: Path = Field(strict=False, description="folder of the model package, relative to this file")
+    views: list[View] = Field(min_length=1)
+    rules: list[Rule] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Recipe:
+        cameras = [view.camera_id for view in self.views]
+        if len(set(cameras)) != len(cameras):
+            raise ValueError(f"two views of one camera: {sorted(cameras)}; put the regions of a camera into one view")
+        classes = [rule.class_name for rule in self.rules]
+        if len(set(classes)) != len(classes):
+            raise ValueError(f"two rules for one class: {sorted(classes)}")
+        return self
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of the model's fixed batch: one per region over all views."""
+        return sum(len(view.regions) for view in self.views)
