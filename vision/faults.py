@@ -1,0 +1,57 @@
+"""Faults in what an engineer wrote: one line each, all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+_LONGEST_QUOTE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault. ``key`` is the dotted path inside ``file``, empty where the fault is the file itself."""
+
+    file: str
+    key: str
+    got: str
+    expected: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{where}: got {self.got}, expected {self.expected}"
+
+
+class FaultsError(ValueError):
+    """Several faults found together; ``str()`` is one line per fault."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        if not faults:
+            raise ValueError("a FaultsError needs at least one fault")
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+def quote(value: object) -> str:
+    """``repr`` of a value, cut to a length that fits on a line."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+
+
+def faults_of(file: str, error: ValidationError) -> list[Fault]:
+    """Pydantic's findings as faults of ``file``."""
+    faults = []
+    for finding in error.errors(include_url=False):
+        key = ".".join(str(part) for part in finding["loc"])
+        kind = finding["type"]
+        if kind == "missing":
+            got, expected = "nothing", "a value"
+        elif kind == "extra_forbidden":
+            got, expected = "an unknown key", "only known keys (is it misspelt?)"
+        else:
+            got = quote(finding["input"])
+            expected = finding["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        faults.append(Fault(file, key, got, expected))
+    return faults

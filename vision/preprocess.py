@@ -1,0 +1,137 @@
+"""Regions of a frame -> rows of the model's batch: shapes checked once, tables planned once, then one kernel per frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vision.kernels import flat_rows
+from vision.kernels.resize import (
+    BLUE_WEIGHT,
+    GREEN_WEIGHT,
+    RED_WEIGHT,
+    colour_to_grey,
+    colour_to_planes,
+    fill_border,
+    mono_to_planes,
+)
+from vision.package import ModelInput
+from vision.recipe import Region
+from vision.types import PixelFormat
+
+PREPROCESSING_VERSION = 1
+"""Counts changes that can change a pixel of the model's input; part of the runtime fingerprint."""
+
+
+class WrongFrame(Exception):
+    """A frame is not of the shape that was planned for: the part becomes ``BAD_FRAME``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFormat:
+    """What a camera delivers, every time."""
+
+    width_px: int
+    height_px: int
+    pixel_format: PixelFormat
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of ``Frame.pixels``: (height, width) or (height, width, 3)."""
+        size = (self.height_px, self.width_px)
+        return size if self.pixel_format is PixelFormat.MONO8 else (*size, self.pixel_format.channel_count)
+
+
+class RegionPlan:
+    """Fills one row of the batch from one region of a camera's frames. Not for several threads at once (scratch line)."""
+
+    def __init__(self, camera_id: str, region: Region, frame_format: FrameFormat, model_input: ModelInput) -> None:
+        """Raises ValueError where the region is not inside the frame."""
+        for axis, start, size, limit in (
+            ("x", region.x_px, region.width_px, frame_format.width_px),
+            ("y", region.y_px, region.height_px, frame_format.height_px),
+        ):
+            if start + size > limit:
+                raise ValueError(
+                    f"camera {camera_id}, region {region.name}: got {axis} from {start} to {start + size} px, "
+                    f"expected inside the frame's {limit} px"
+                )
+        self._camera_id = camera_id
+        self._shape = frame_format.shape
+        self._row_shape = model_input.row_shape
+
+        source_channels = frame_format.pixel_format.channel_count
+        to_grey = source_channels == 3 and model_input.channel_count == 1
+        line_channels = 1 if to_grey else source_channels
+
+        top_px, left_px, height_px, width_px = fitted(region.width_px, region.height_px, model_input)
+        tops, row_weights = _neighbours(region.height_px, height_px)
+        lefts, column_weights = _neighbours(region.width_px, width_px)
+        bottoms = np.minimum(tops + 1, region.height_px - 1)
+        gains = np.float32(model_input.scale) / np.asarray(model_input.std, np.float32)
+        offsets = -np.asarray(model_input.mean, np.float32) / np.asarray(model_input.std, np.float32)
+
+        self._source = (
+            (tops + region.y_px).astype(np.uint32),
+            (bottoms + region.y_px).astype(np.uint32),
+            row_weights,
+            (lefts * line_channels).astype(np.uint32),
+            column_weights,
+            region.x_px * source_channels,
+            np.zeros((region.width_px + 1) * line_channels, np.float32),
+        )
+        self._affine = (gains, offsets)
+        self._corner = (top_px, left_px)
+        self._border = (top_px, left_px, height_px, width_px)
+        self._border_values = np.float32(model_input.pad_value) * gains + offsets
+        self._is_bordered = (height_px, width_px) != (model_input.height_px, model_input.width_px)
+
+        if source_channels == 1:
+            self._kernel, self._extra = mono_to_planes, ()
+        elif to_grey:
+            weights = (BLUE_WEIGHT, GREEN_WEIGHT, RED_WEIGHT)
+            is_bgr = frame_format.pixel_format is PixelFormat.BGR8
+            self._kernel, self._extra = colour_to_grey, (np.asarray(weights if is_bgr else weights[::-1], np.float32),)
+        else:
+            swap = frame_format.pixel_format.value.removesuffix("8") != model_input.colour_order
+            self._kernel, self._extra = colour_to_planes, (swap,)
+
+    def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[np.float32]) -> None:
+        """Reads a frame's ``pixels`` in place and writes all of ``out_row``, float32 (channels, height, width), C-contiguous.
+
+        Raises WrongFrame where the frame is not as planned.
+        """
+        if pixels.shape != self._shape:
+            raise WrongFrame(f"camera {self._camera_id}: got a frame of shape {pixels.shape}, expected {self._shape}")
+        if out_row.shape != self._row_shape:
+            raise ValueError(f"row of the batch: got shape {out_row.shape}, expected {self._row_shape}")
+        try:
+            flat, pitch = flat_rows(pixels)
+        except ValueError as error:
+            raise WrongFrame(f"camera {self._camera_id}: {error}") from error
+        if self._is_bordered:
+            fill_border(self._border_values, out_row, *self._border)
+        self._kernel(flat, pitch, *self._source, *self._affine, out_row, *self._corner, *self._extra)
+
+
+def fitted(width_px: int, height_px: int, model_input: ModelInput) -> tuple[int, int, int, int]:
+    """Where a region of this size lands in the model's input: (top, left, height, width) in pixels."""
+    if model_input.fit == "stretch":
+        return 0, 0, model_input.height_px, model_input.width_px
+    ratio = min(model_input.width_px / width_px, model_input.height_px / height_px)
+    fit_height = min(model_input.height_px, max(1, round(height_px * ratio)))
+    fit_width = min(model_input.width_px, max(1, round(width_px * ratio)))
+    return (model_input.height_px - fit_height) // 2, (model_input.width_px - fit_width) // 2, fit_height, fit_width
+
+
+def _neighbours(source_px: int, target_px: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """For each target pixel its lower source neighbour and the weight of the next one; edges clamped.
+
+    The neighbour is never the last pixel (unless it is the only one), so that the next one always exists.
+    """
+    position = (np.arange(target_px, dtype=np.float64) + 0.5) * (source_px / target_px) - 0.5
+    position = position.clip(0.0, source_px - 1)
+    lower = np.minimum(np.floor(position).astype(np.int64), max(source_px - 2, 0))
+    return lower, (position - lower).astype(np.float32)

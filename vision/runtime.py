@@ -1,0 +1,328 @@
+"""ONNX Runtime sessions with one fixed batch, buffers bound once, and the provider that was asked for.
+
+Custom-op libraries are never registered and weights outside ``model.onnx`` are not supported: the hash on the card
+covers everything that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from vision.faults import Fault
+from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault
+from vision.preprocess import PREPROCESSING_VERSION
+
+Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
+
+# Best first. A session is asked for one of them with those after it, as ONNX Runtime places unsupported nodes there.
+_PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+
+# ONNX Runtime's errors have no common base class.
+_ORT_ERRORS: tuple[type[Exception], ...] = (
+    ort_errors.EPFail,
+    ort_errors.EngineError,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+
+_ERRORS_ONLY = 3  # ONNX Runtime's severity
+
+
+class RuntimeProviderError(RuntimeError):
+    """The execution provider that was asked for is not the one that would run."""
+
+
+class InferenceError(RuntimeError):
+    """The model did not run, or not to a usable end. No part may pass on it."""
+
+
+class Session:
+    """A model ready to run on one fixed batch. Made by ``open_session``.
+
+    ``input``: float32 (batch_rows, channels, height, width), zero at first, filled by the caller, read by ``run``.
+    ``output``: float32 (batch_rows, classes), overwritten by each ``run``.
+
+    On the CPU provider both are bound by address: the model reads and writes them in place. On CUDA and TensorRT
+    ``run`` copies ``input`` to a buffer on the device that is bound once, and ONNX Runtime copies the output back into
+    ``output``. The GPU path follows ONNX Runtime's documentation; it has not been run by this project's tests.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, package: ModelPackage, fingerprint: dict[str, str | int]
+    ) -> None:
+        card = package.card
+        batch_rows = int(fingerprint["batch_rows"])
+        self.batch_rows = batch_rows
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.fingerprint = fingerprint
+        self.fingerprint_sha256 = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+        self.input: npt.NDArray[np.float32] = np.zeros((batch_rows, *card.input.row_shape), np.float32)
+        self.output: npt.NDArray[np.float32] = np.zeros((batch_rows, len(card.classes)), np.float32)
+        self._session = session
+        self._binding = session.io_binding()
+        self._device_input: Any = None
+        if self.providers[0] == _PROVIDERS["cpu"]:
+            self._binding.bind_input(card.input.name, "cpu", 0, np.float32, self.input.shape, self.input.ctypes.data)
+        else:
+            # A CPU buffer bound as input would be copied to the device when it is bound and never again.
+            self._device_input = onnxruntime.OrtValue.ortvalue_from_numpy(self.input, "cuda", 0)
+            self._binding.bind_ortvalue_input(card.input.name, self._device_input)
+        self._binding.bind_output(card.output.name, "cpu", 0, np.float32, self.output.shape, self.output.ctypes.data)
+
+    def run(self) -> None:
+        """``input`` -> ``output``. Raises InferenceError."""
+        try:
+            if self._device_input is not None:
+                self._device_input.update_inplace(self.input)
+            self._session.run_with_iobinding(self._binding)
+            if self._device_input is not None:
+                self._binding.synchronize_outputs()
+        except _ORT_ERRORS as error:
+            raise InferenceError(f"the model did not run: {error}") from error
+
+    def warm_up(self, runs: int) -> None:
+        """Runs on zeros and on noise until every lazy allocation is made; leaves ``input`` zero.
+
+        Raises InferenceError where a run fails or an output is not finite, ValueError for ``runs`` < 1.
+        """
+        if runs < 1:
+            raise ValueError(f"warm-up: got {runs} runs, expected at least 1")
+        noise = np.random.default_rng(seed=0).standard_normal(self.input.shape, np.float32)
+        for run in range(runs):
+            # The first run sees zeros, as the padded rows do in production.
+            self.input[...] = noise if run % 2 else 0.0
+            self.output[...] = np.nan
+            self.run()
+            if not np.isfinite(self.output).all():
+                raise InferenceError("warm-up: the model's output is not finite; it cannot judge anything")
+        self.input[...] = 0.0
+
+
+def open_session(
+    package: ModelPackage,
+    *,
+    provider: Provider,
+    batch_rows: int,
+    intra_op_threads: int,
+    engine_cache: Path | None,
+    allow_fallback: bool,
+) -> Session:
+    """Opens the package's model for batches of exactly ``batch_rows`` rows.
+
+    ``auto`` takes the best provider really present. Any other choice is binding unless ``allow_fallback``: ONNX Runtime
+    lists GPU providers on boxes without a GPU and then runs on the CPU without saying so. ``engine_cache`` is the folder
+    where TensorRT keeps built engines; without it every start builds them again.
+
+    Raises PackageError where the model does not fit its card or the batch, RuntimeProviderError for an unwanted
+    fallback, ValueError for batch_rows or intra_op_threads < 1.
+    """
+    for name, value in (("batch_rows", batch_rows), ("intra_op_threads", intra_op_threads)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected at least 1")
+    _refuse_two_runtimes()
+    # The bytes that are hashed are the bytes that run, even if the file is replaced meanwhile.
+    model = package.model_path.read_bytes()
+    sha256 = hashlib.sha256(model).hexdigest()
+    if sha256 != package.sha256:
+        raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])
+
+    free_dimensions = _check_model(model, package, batch_rows)
+    options = _session_options(intra_op_threads, free_dimensions)
+    session = _create(model, options, provider, engine_cache, allow_fallback=allow_fallback)
+    providers = session.get_providers()
+    on_gpu = providers[0] != _PROVIDERS["cpu"]
+    fingerprint: dict[str, str | int] = {
+        "onnxruntime": onnxruntime.__version__,
+        "providers": ",".join(providers),
+        "provider_options": json.dumps(
+            {name: _result_options(name) for name in providers if name in _PROVIDERS.values()}, sort_keys=True
+        ),
+        "batch_rows": batch_rows,
+        "intra_op_threads": intra_op_threads,
+        "machine": platform.machine(),
+        "cpu": llvmlite.binding.get_host_cpu_name(),
+        "gpu": _gpu_name() if on_gpu else "none",
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "numpy": np.__version__,
+        "model_sha256": package.sha256,
+        "preprocessing_version": PREPROCESSING_VERSION,
+    }
+    return Session(session, package, fingerprint)
+
+
+def _session_options(intra_op_threads: int, free_dimensions: dict[str, int]) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = _ERRORS_ONLY
+    # Spinning threads starve the other processes of a small box.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for dimension, size in free_dimensions.items():
+        options.add_free_dimension_override_by_name(dimension, size)
+    return options
+
+
+def _create(
+    model: bytes,
+    options: onnxruntime.SessionOptions,
+    provider: Provider,
+    engine_cache: Path | None,
+    *,
+    allow_fallback: bool,
+) -> onnxruntime.InferenceSession:
+    """A session whose first provider is the wanted one, or the best that works where falling back is allowed."""
+    kinds = list(_PROVIDERS) if provider == "auto" else list(_PROVIDERS)[list(_PROVIDERS).index(provider) :]
+    wanted = None if provider == "auto" else _PROVIDERS[provider]
+    listed = onnxruntime.get_available_providers()
+    chain = [_PROVIDERS[kind] for kind in kinds if _PROVIDERS[kind] in listed]
+    reasons = [] if wanted in (None, *chain) else [f"this onnxruntime was built without {wanted}"]
+    if reasons and not allow_fallback:
+        raise RuntimeProviderError(_refusal(provider, listed, reasons))
+    while True:
+        try:
+            session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=[(name, _provider_options(name, engine_cache)) for name in chain],
+                enable_fallback=0,
+            )
+        except _ORT_ERRORS as error:
+            if len(chain) == 1 or not (allow_fallback or wanted is None):
+                raise RuntimeProviderError(_refusal(provider, chain, [*reasons, str(error)])) from error
+            reasons.append(str(error))
+            chain = chain[1:]
+            continue
+        running = session.get_providers()
+        if wanted not in (None, running[0]) and not allow_fallback:
+            raise RuntimeProviderError(_refusal(provider, running, [f"the session fell back to {running[0]}"]))
+        return session
+
+
+def _refusal(provider: Provider, got: Sequence[str], reasons: Sequence[str]) -> str:
+    return (
+        f"provider: got {', '.join(got)}, expected {provider} ({'; '.join(reasons)}). "
+        "Install the gpu extra and the driver it needs, choose another provider, or allow the fallback"
+    )
+
+
+def _result_options(name: str) -> dict[str, str]:
+    """The options of a provider that can change a result."""
+    if name == _PROVIDERS["cpu"]:
+        return {}
+    # Autotuned algorithms and TensorFloat-32 would make two starts of one box differ.
+    cuda = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    return cuda if name == _PROVIDERS["cuda"] else {"device_id": "0", "trt_fp16_enable": "0", "trt_int8_enable": "0"}
+
+
+def _provider_options(name: str, engine_cache: Path | None) -> dict[str, str]:
+    options = _result_options(name)
+    # Engine shapes are fixed by the free-dimension overrides; no profile is needed.
+    if name == _PROVIDERS["tensorrt"] and engine_cache is not None:
+        engine_cache.mkdir(parents=True, exist_ok=True)
+        options |= {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engine_cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(engine_cache),
+        }
+    return options
+
+
+def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> dict[str, int]:
+    """Compares the model with its card and the batch. Returns sizes for its symbolic dimensions; raises PackageError."""
+    card, model_file, card_file = package.card, str(package.model_path), str(package.card_path)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = _ERRORS_ONLY + 1
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[_PROVIDERS["cpu"]], enable_fallback=0)
+    except _ORT_ERRORS as error:
+        first_line = str(error).splitlines()[0]
+        expected = "a self-contained ONNX model of standard operators"
+        raise PackageError([Fault(model_file, "", f"a file that ONNX Runtime refuses ({first_line})", expected)]) from error
+
+    faults: list[Fault] = []
+    free_dimensions: dict[str, int] = {}
+
+    def compare(what: str, got: Sequence[int | str | None], expected: Sequence[int], keys: Sequence[str]) -> None:
+        """Keys of the card, one per dimension; an empty one is a dimension that the card does not state."""
+        if len(got) != len(expected):
+            faults.append(Fault(model_file, what, f"shape {list(got)}", f"{len(expected)} dimensions"))
+            return
+        for axis, (size, wanted, key) in enumerate(zip(got, expected, keys, strict=True)):
+            if isinstance(size, str):
+                size = free_dimensions.setdefault(size, wanted)
+            if size is None or size == wanted:
+                continue
+            if key:
+                faults.append(Fault(card_file, key, str(wanted), f"{size} ({what} of {MODEL_NAME} is {list(got)})"))
+            else:
+                advice = "export it with a symbolic batch dimension or for this many rows (one per region)"
+                faults.append(Fault(model_file, f"{what}.shape.{axis}", f"{size} rows", f"{wanted}: {advice}"))
+
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    outputs = {tensor.name: tensor for tensor in session.get_outputs()}
+    if len(inputs) != 1:
+        faults.append(Fault(model_file, "inputs", f"{len(inputs)}: {sorted(inputs)}", "one"))
+    for key, name, tensors in (("input.name", card.input.name, inputs), ("output.name", card.output.name, outputs)):
+        if name not in tensors:
+            faults.append(Fault(card_file, key, repr(name), f"one of the model's: {sorted(tensors)}"))
+        elif tensors[name].type != "tensor(float)":
+            faults.append(Fault(model_file, f"{key.split('.')[0]}s.{name}", tensors[name].type, "tensor(float)"))
+    if not faults:
+        keys = ("", "input.colour_order", "input.height_px", "input.width_px")
+        compare(f"input {card.input.name}", inputs[card.input.name].shape, (batch_rows, *card.input.row_shape), keys)
+        compare(
+            f"output {card.output.name}", outputs[card.output.name].shape, (batch_rows, len(card.classes)), ("", "classes")
+        )
+    if faults:
+        raise PackageError(faults)
+    return free_dimensions
+
+
+def _refuse_two_runtimes() -> None:
+    """onnxruntime and onnxruntime-gpu install the same module over each other; pip does not forbid the pair."""
+    names = ("onnxruntime", "onnxruntime-gpu")
+    if all(any(metadata.distributions(name=name)) for name in names):
+        raise RuntimeProviderError(
+            f"got both {' and '.join(names)} installed, expected one of them (they overwrite each other): "
+            f"pip uninstall {' '.join(names)}, then install the extra cpu or gpu"
+        )
+
+
+def _gpu_name() -> str:
+    """The first GPU's name as its driver or the board's device tree states it."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Model:"):
+                return line.removeprefix("Model:").strip()
+    board = Path("/proc/device-tree/model")
+    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else "unknown"
