@@ -1,0 +1,175 @@
+"""The guard of tests/leak_guard.py, tried in test sessions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+HEAD = """
+import os, signal, socket, subprocess, sys, tempfile
+from multiprocessing import shared_memory
+import pytest
+
+SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
+kept = []
+"""
+
+CONFTEST = """
+pytest_plugins = ["tests.leak_guard"]
+
+def pytest_configure():
+    from tests import leak_guard
+    leak_guard.GRACE_S = 0.2
+"""
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a test module under the guard, checks the numbers of its outcomes and returns the output."""
+
+    def run(module: str, **outcomes: int) -> str:
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(HEAD + module)
+        result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+        result.assert_outcomes(**outcomes)
+        return result.stdout.str()
+
+    return run
+
+
+def test_what_is_given_back_is_no_leak(run: Run) -> None:
+    run(
+        """
+def test_tidy():
+    with subprocess.Popen(SLEEPER) as child:
+        child.kill()
+    with socket.socket(), tempfile.TemporaryFile():
+        pass
+    segment = shared_memory.SharedMemory(create=True, size=64)
+    segment.close()
+    segment.unlink()
+
+def test_cycle_holding_a_pipe():
+    class End:
+        def __init__(self, fd): self.fd, self.itself = fd, self
+        def __del__(self): os.close(self.fd)
+    for fd in os.pipe():
+        End(fd)
+""",
+        passed=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "described"),
+    [
+        ("kept.append(subprocess.Popen(SLEEPER))", "process * signal.pause()), killed now"),
+        (
+            "kept.append(subprocess.Popen('true')); os.waitid(os.P_PID, kept[0].pid, os.WEXITED | os.WNOWAIT)",
+            "never waited",
+        ),
+        # The shell ends at once, and init takes over its child.
+        (
+            "subprocess.run(['sh', '-c', '\"$@\" & ', 'sh', *SLEEPER], check=True)",
+            "process * signal.pause()), killed now",
+        ),
+        ("kept.append(shared_memory.SharedMemory(create=True, size=64))", "shared memory /dev/shm/psm_"),
+        ("kept.append(socket.socket())", "descriptor on socket:"),
+        ("kept.append(os.pipe())", "descriptor on pipe:"),
+        ("kept.append(os.memfd_create('slots'))", "descriptor on /memfd:slots"),
+        ("kept.append(tempfile.TemporaryFile())", "descriptor on /tmp/"),
+    ],
+    ids=["child", "zombie", "orphan", "shared memory", "socket", "pipe", "memfd", "file"],
+)
+def test_leak_is_told_once_and_blamed_on_its_test(run: Run, statement: str, described: str) -> None:
+    output = run(f"def test_leaks():\n    {statement}\n\ndef test_next():\n    pass\n", passed=2, errors=1)
+    assert "ERROR at teardown of test_leaks" in output
+    pytest.LineMatcher(output.splitlines()).fnmatch_lines([f"*left behind at the end of the function: *{described}*"])
+
+
+def test_wider_fixture_keeps_its_own_while_it_lasts(run: Run) -> None:
+    run(
+        """
+@pytest.fixture(scope="session")
+def broker():
+    with subprocess.Popen(SLEEPER) as child, socket.socket():
+        yield child
+        child.kill()
+
+@pytest.fixture(scope="module")
+def service(broker):
+    # Starts a child of its own for each line it reads.
+    program = "import subprocess, sys\\nfor line in sys.stdin: print(subprocess.Popen(sys.argv[1:]).pid, flush=True)"
+    command = [sys.executable, "-c", program, *SLEEPER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        pids = []
+        yield child, pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+@pytest.fixture(scope="module")
+def connection():
+    sockets = [socket.socket()]
+    yield sockets
+    sockets[0].close()
+
+def test_before_any_of_them(): pass
+
+def test_asks_by_name(request):
+    request.getfixturevalue("broker")
+
+def test_service_starts_a_child(service):
+    child, pids = service
+    child.stdin.write("go\\n")
+    child.stdin.flush()
+    pids.append(int(child.stdout.readline()))
+
+def test_connection_is_renewed(connection):
+    new = [socket.socket(), socket.socket()]
+    connection.pop().close()
+    connection.append(new[0])
+    new[1].close()
+""",
+        passed=4,
+    )
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_leak_of_a_wider_fixture_is_told_at_the_end_of_its_scope(run: Run, scope: str) -> None:
+    output = run(
+        f"""
+@pytest.fixture(scope="{scope}")
+def service():
+    kept.append(subprocess.Popen(SLEEPER))
+
+class TestService:
+    def test_one(self, service): pass
+    def test_two(self, service): pass
+""",
+        passed=2,
+        errors=1,
+    )
+    assert f"left behind at the end of the {scope}: process" in output
+
+
+def test_failed_test_is_not_blamed_twice_but_its_process_is_ended(run: Run) -> None:
+    run(
+        """
+def test_fails():
+    connection = socket.socket()
+    kept.append(subprocess.Popen(SLEEPER))
+    assert connection is None
+
+def test_next():
+    assert kept.pop().wait() == -signal.SIGKILL
+""",
+        passed=1,
+        failed=1,
+    )
