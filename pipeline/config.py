@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from vision.faults import Fault, FaultsError, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_SHOWN_VALUE_LENGTH = 60
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFault:
-    """One thing wrong in one file."""
-
-    file: Path
-    key: str
-    got: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.key}: got {self.got}, expected {self.expected}"
-
-
-class ConfigError(ValueError):
-    """A malformed configuration; ``faults`` holds every fault found."""
-
-    def __init__(self, faults: Sequence[ConfigFault]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = tuple(faults)
+_TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
 
 
 class _CameraBase(Strict):
@@ -69,7 +49,9 @@ Camera = Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")]
 
 
 class TimingConfig(Strict):
-    deadline_us: int = Field(gt=0, description="from the trigger to the latest useful verdict at the highest belt speed")
+    deadline_us: int = Field(
+        gt=0, description="from the trigger to the latest useful verdict at the highest belt speed"
+    )
     guard_us: int = Field(default=3_000, ge=0, description="the final choice falls this long before the deadline")
     budget_us: int = Field(default=5_000, gt=0, description="frame in memory to verdict at the socket")
 
@@ -129,7 +111,9 @@ class SupervisionConfig(Strict):
 class LineConfig(Strict):
     """One inspection station."""
 
-    topic_root: str = Field(pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$", description="ISA-95 style, e.g. acme/plant1/line4/aoi1")
+    topic_root: str = Field(
+        pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$", description="ISA-95 style, e.g. acme/plant1/line4/aoi1"
+    )
     recipe: Path = Field(strict=False, description="relative to this file")
     cameras: list[Camera] = Field(min_length=1, max_length=8)
     timing: TimingConfig
@@ -163,7 +147,7 @@ class Line:
 
 
 def load_line(file: Path) -> Line:
-    """Read a line and its recipe. Raises ConfigError with all faults of both files."""
+    """Read a line and its recipe. Raises FaultsError with all faults of both files."""
     file = file.resolve()
     config = load_model(file, LineConfig)
     faults = _secrets(file, config)
@@ -171,46 +155,46 @@ def load_line(file: Path) -> Line:
     recipe: Recipe | None = None
     try:
         recipe = load_model(config.recipe, Recipe)
-    except ConfigError as error:
+    except FaultsError as error:
         faults += error.faults
     if recipe is not None:
         line_cameras = {camera.camera_id for camera in config.cameras}
         for index, view in enumerate(recipe.views):
             if view.camera_id not in line_cameras:
                 expected = f"one of the line's cameras: {', '.join(sorted(line_cameras))}"
-                faults.append(ConfigFault(config.recipe, f"views.{index}.camera_id", view.camera_id, expected))
+                faults.append(Fault(str(config.recipe), f"views.{index}.camera_id", view.camera_id, expected))
         for index, camera in enumerate(config.cameras):
             if camera.camera_id not in {view.camera_id for view in recipe.views}:
                 expected = f"a camera with a view in {config.recipe.name}"
-                faults.append(ConfigFault(file, f"cameras.{index}.camera_id", camera.camera_id, expected))
+                faults.append(Fault(str(file), f"cameras.{index}.camera_id", camera.camera_id, expected))
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
     if faults or recipe is None:
-        raise ConfigError(faults)
+        raise FaultsError(faults)
     recipe = recipe.model_copy(update={"model": (config.recipe.parent / recipe.model).resolve()})
     return Line(file, config, config.recipe, recipe)
 
 
 def load_model(file: Path, model: type[_Model]) -> _Model:
-    """One YAML file as one pydantic model. Raises ConfigError with every fault in it."""
+    """One YAML file as one pydantic model. Raises FaultsError with every fault in it."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([ConfigFault(file, "(file)", _reason(error), "a readable YAML file")]) from error
+        raise FaultsError([Fault(str(file), "", _reason(error), "a readable YAML file")]) from error
     try:
         content = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "(file)"
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError([ConfigFault(file, where, problem, "well-formed YAML")]) from error
+        raise FaultsError([Fault(str(file), where, problem, "well-formed YAML")]) from error
     if not isinstance(content, dict):
-        raise ConfigError([ConfigFault(file, "(file)", _show(content), "a mapping of keys to values")])
+        raise FaultsError([Fault(str(file), "", quote(content), "a mapping of keys to values")])
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError([_fault(file, detail, model) for detail in error.errors()]) from error
+        raise FaultsError([_without_tag(fault) for fault in faults_of(str(file), error)]) from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -233,31 +217,9 @@ def _construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
 
 
-def _fault(file: Path, detail: Any, model: type[BaseModel]) -> ConfigFault:
-    kind, context = detail["type"], detail.get("ctx", {})
-    location = [str(step) for step in detail["loc"]]
-    # pydantic puts the tag of a discriminated union into the path; nobody wrote it into the file.
-    tags = {"folder", "simulated"}
-    location = [step for index, step in enumerate(location) if not (index == 2 and step in tags)]
-    key = ".".join(location) or "(file)"
-    if kind == "extra_forbidden":
-        return ConfigFault(file, key, f"an unknown key (value {_show(detail['input'])})", "no such key; see the schema")
-    if kind == "missing":
-        return ConfigFault(file, key, "nothing", "this required key")
-    if kind == "union_tag_not_found":
-        return ConfigFault(file, f"{key}.kind", "nothing", "one of 'folder', 'simulated'")
-    if kind == "union_tag_invalid":
-        return ConfigFault(file, f"{key}.kind", repr(context["tag"]), f"one of {context['expected_tags']}")
-    if kind == "value_error":
-        return ConfigFault(file, key, str(context["error"]), "consistent values")
-    message = detail["msg"]
-    expected = message.removeprefix("Input should be ").removeprefix("a valid ")
-    return ConfigFault(file, key, _show(detail["input"]), expected)
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_VALUE_LENGTH else text[:_SHOWN_VALUE_LENGTH] + "..."
+def _without_tag(fault: Fault) -> Fault:
+    """Pydantic puts the tag of a union's member into the path; nobody wrote it into the file."""
+    return replace(fault, key=_TAG_IN_KEY.sub(r"\1", fault.key))
 
 
 def _reason(error: Exception) -> str:
@@ -285,19 +247,21 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
     )
 
 
-def _secrets(file: Path, config: LineConfig) -> list[ConfigFault]:
+def _secrets(file: Path, config: LineConfig) -> list[Fault]:
     name = config.mqtt.password_env
     if name is None or name in os.environ:
         return []
-    return [ConfigFault(file, "mqtt.password_env", f"{name}, which is not set", "the name of a set environment variable")]
+    return [
+        Fault(str(file), "mqtt.password_env", f"{name}, which is not set", "the name of a set environment variable")
+    ]
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
-def _folder_faults(file: Path, key: str, folder: Path) -> list[ConfigFault]:
+def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:
     if not folder.is_dir():
-        return [ConfigFault(file, key, str(folder), "an existing folder")]
+        return [Fault(str(file), key, str(folder), "an existing folder")]
     if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
-        return [ConfigFault(file, key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
+        return [Fault(str(file), key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
     return []

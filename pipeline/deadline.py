@@ -18,38 +18,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pipeline.encoder import distance_pulses
 from pipeline.ledger import LedgerEntry, TriggerKey
 from pipeline.messages import FrameStatus, Trigger, ViewInspected
+from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
 
 _REMEMBERED_TRIGGERS = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """deadline_ns counts from the trigger; the choice falls guard_ns before it."""
-
-    deadline_ns: int
-    guard_ns: int
-
-    def choice_ns(self, trigger_ns: int) -> int:
-        return trigger_ns + self.deadline_ns - self.guard_ns
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """When two cameras' triggers belong to one part: encoder counts within ``pulses``, or times within ``window_ns``
-    where there is no encoder."""
-
-    encoder_bits: int
-    pulses: int
-    window_ns: int
-
-    def same_part(self, a_count: int | None, a_ns: int, b_count: int | None, b_ns: int) -> bool:
-        if a_count is None or b_count is None:
-            return abs(a_ns - b_ns) <= self.window_ns
-        return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,11 +117,10 @@ class Ledger:
     def sent(self, part_id: int, sent_ns: int) -> None:
         self._entries[part_id % self._part_count]["sent_ns"] = sent_ns
 
-    def recorded(self, part_ids: Sequence[int]) -> None:
-        for part_id in part_ids:
-            entry = self._entries[part_id % self._part_count]
-            if entry["part_id"] == part_id and entry["state"] == _DECIDED:
-                entry["state"] = _RECORDED
+    def recorded(self, part_id: int) -> None:
+        entry = self._entries[part_id % self._part_count]
+        if entry["part_id"] == part_id and entry["state"] == _DECIDED:
+            entry["state"] = _RECORDED
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All parts in it, by part_id."""

@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # --- acquisition -> signalling ---------------------------------------------------------------------------------
 
 
-class Trigger(Message):
+class Trigger(Message, frozen=True):
     """A trigger was observed. ``source`` numbers the acquisition incarnation whose counter this is."""
 
     camera_id: str
@@ -33,7 +33,7 @@ class Trigger(Message):
     trigger_ns: int
 
 
-class FrameStatus(Message):
+class FrameStatus(Message, frozen=True):
     """What became of a trigger's frame: in memory, refused for want of a free slot, unusable, or never seen."""
 
     camera_id: str
@@ -42,7 +42,7 @@ class FrameStatus(Message):
     outcome: FrameOutcome
 
 
-class CameraState(Message):
+class CameraState(Message, frozen=True):
     camera_id: str
     connected: bool
     text: str
@@ -51,7 +51,7 @@ class CameraState(Message):
 # --- acquisition <-> inspection --------------------------------------------------------------------------------
 
 
-class RingOffer(Message):
+class RingOffer(Message, frozen=True):
     """Comes with the ring's descriptor; sent once to every new reader."""
 
     camera_id: str
@@ -60,7 +60,7 @@ class RingOffer(Message):
     slot_bytes: int
 
 
-class FrameTicket(Message):
+class FrameTicket(Message, frozen=True):
     """Lends a published slot to the reader at the other end of the link."""
 
     camera_id: str
@@ -73,7 +73,7 @@ class FrameTicket(Message):
     grabbed_ns: int
 
 
-class Release(Message):
+class Release(Message, frozen=True):
     slot: int
     generation: int
 
@@ -81,13 +81,13 @@ class Release(Message):
 # --- inspection -> signalling -> records -----------------------------------------------------------------------
 
 
-class DefectFound(Message):
+class DefectFound(Message, frozen=True):
     class_name: str
     score: float
     box_px: tuple[float, float, float, float]
 
 
-class ViewInspected(Message):
+class ViewInspected(Message, frozen=True):
     """The judgement on one view, with the moment at which each stage ended."""
 
     camera_id: str
@@ -106,7 +106,7 @@ class ViewInspected(Message):
     judged_ns: int
 
 
-class PartRecord(Message):
+class PartRecord(Message, frozen=True):
     """One part's final verdict. ``sent_ns`` is None where it was not handed to the socket."""
 
     part_id: int
@@ -124,7 +124,7 @@ class PartRecord(Message):
     views: tuple[ViewInspected, ...]
 
 
-class LateInspection(Message):
+class LateInspection(Message, frozen=True):
     """What an inspection said after the choice; on record, nothing more."""
 
     part_id: int
@@ -132,27 +132,27 @@ class LateInspection(Message):
     view: ViewInspected
 
 
-class Recorded(Message):
-    """records -> signalling: these parts are on disk."""
+class Recorded(Message, frozen=True):
+    """records -> signalling: this many more messages, in the order they came, are on disk."""
 
-    part_ids: tuple[int, ...]
+    count: int
 
 
-class RecordHealth(Message):
+class RecordHealth(Message, frozen=True):
     """records -> signalling: whether verdicts can be committed now."""
 
     healthy: bool
     text: str
 
 
-class EndOfParts(Message):
+class EndOfParts(Message, frozen=True):
     """signalling -> records: nothing more will come; commit and report."""
 
 
 # --- supervisor <-> worker -------------------------------------------------------------------------------------
 
 
-class Configure(Message):
+class Configure(Message, frozen=True):
     """The first message a worker gets. ``config_path`` is absolute; ``camera_id`` is set for acquisition."""
 
     role: Role
@@ -162,7 +162,7 @@ class Configure(Message):
     camera_id: str | None
 
 
-class Connect(Message):
+class Connect(Message, frozen=True):
     """Comes with one end of a fresh link to ``peer``'s incarnation."""
 
     peer: Role
@@ -170,13 +170,13 @@ class Connect(Message):
     camera_id: str | None
 
 
-class LedgerOffer(Message):
+class LedgerOffer(Message, frozen=True):
     """Comes with the descriptor of the ledger of open parts."""
 
     part_count: int
 
 
-class Reaped(Message):
+class Reaped(Message, frozen=True):
     """That incarnation is dead and waited for: nothing of it can touch memory any more."""
 
     role: Role
@@ -184,18 +184,22 @@ class Reaped(Message):
     camera_id: str | None
 
 
-class Permission(Message):
+class Permission(Message, frozen=True):
     """supervisor -> signalling: the state that the supervisor allows, and why."""
 
     state: ServiceState
     reason: str
 
 
-class Stop(Message):
+class Stop(Message, frozen=True):
     """Finish what is in flight, then exit."""
 
 
-class Ready(Message):
+class Stopped(Message, frozen=True):
+    """acquisition -> supervisor: the camera is stopped and every notice of it is with signalling."""
+
+
+class Ready(Message, frozen=True):
     """The worker is warm. ``model_sha256`` and ``fingerprint_sha256`` come from inspection."""
 
     model_sha256: str | None = None
@@ -203,26 +207,29 @@ class Ready(Message):
     text: str = ""
 
 
-class Alive(Message):
+class Alive(Message, frozen=True):
     """The worker's loop turned. ``counters`` are totals since the worker's start."""
 
     counters: dict[str, int]
 
 
-class Fatal(Message):
-    """The worker cannot run as configured; a restart would not help."""
+class Fatal(Message, frozen=True):
+    """The worker cannot run as configured; a restart would not help. ``malformed``: what was written is wrong, rather than
+    this machine unable.
+    """
 
     text: str
+    malformed: bool
 
 
-class StateChanged(Message):
+class StateChanged(Message, frozen=True):
     """signalling -> supervisor: the state as published."""
 
     state: ServiceState
     reason: str
 
 
-class Alarm(Message):
+class Alarm(Message, frozen=True):
     """Raised or cleared; any worker -> supervisor -> records -> broker. ``code`` becomes the topic's last level."""
 
     code: str
@@ -231,14 +238,14 @@ class Alarm(Message):
     raised: bool
 
 
-class ModelInUse(Message):
+class ModelInUse(Message, frozen=True):
     """supervisor -> signalling, records: what the results were made with."""
 
     model_sha256: str
     fingerprint_sha256: str
 
 
-class Summary(Message):
+class Summary(Message, frozen=True):
     """records -> supervisor at the end: the contract's counts and latencies as JSON text."""
 
     json_text: str
@@ -263,6 +270,7 @@ AnyMessage: TypeAlias = (
     | Reaped
     | Permission
     | Stop
+    | Stopped
     | Ready
     | Alive
     | Fatal

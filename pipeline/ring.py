@@ -115,7 +115,6 @@ class Ring:
         self._generations = [0] * slot_count
         self._readers: list[int | None] = [None] * slot_count
         self._free = list(range(slot_count))
-        self.frames_refused = 0
 
     @property
     def slot_count(self) -> int:
@@ -130,7 +129,9 @@ class Ring:
         return len(self._free)
 
     def loan(self) -> Slot | None:
-        """An empty slot for the driver to fill, or None where all are taken."""
+        """An empty slot for the driver to fill, or None where all are taken; what to do then, and counting it, is the
+        caller's.
+        """
         if not self._free:
             return None
         index = self._free.pop(0)
@@ -138,10 +139,6 @@ class Ring:
         self._generations[index] += 1
         self._mapping.headers[index]["generation"] = self._generations[index]
         return Slot(index, self._generations[index], self._mapping.pixels[index])
-
-    def refuse(self) -> None:
-        """Count a frame that found no slot."""
-        self.frames_refused += 1
 
     def publish(self, slot: Slot, header: SlotHeader, *, reader: int) -> None:
         """Write the header and lend the slot to ``reader``; the caller then sends the ticket.

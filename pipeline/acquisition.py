@@ -1,0 +1,279 @@
+"""The acquisition worker: one camera, its ring of slots, its triggers.
+
+Owns the ring and lends slots to inspection; tells signalling of every trigger and of what became of its frame. It keeps the
+latest notices, so that a restarted signalling hears again what the killed one may not have taken down.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+
+from pipeline.cameras import make_camera
+from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
+from pipeline.channel import Link, PeerGone
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.messages import (
+    CameraState,
+    Connect,
+    FrameStatus,
+    FrameTicket,
+    Ready,
+    Reaped,
+    Release,
+    RingOffer,
+    Stop,
+    Stopped,
+    Trigger,
+)
+from pipeline.ring import Ring, StaleGeneration
+from pipeline.worker import Supervised, attach, refuse, settle_memory
+
+_NOTICES_KEPT = 2_048
+_RETRY_FIRST_NS = 50 * NS_PER_MS
+_RETRY_MAX_NS = 1 * NS_PER_S
+
+
+class Acquisition:
+    """The worker's loop. One camera's death or absence is this process's alone."""
+
+    def __init__(self, supervised: Supervised, camera: Camera, ring: Ring, camera_id: str) -> None:
+        self._supervised = supervised
+        self._camera = camera
+        self._ring = ring
+        self._camera_id = camera_id
+        self._source = supervised.configure.incarnation
+        self._inspection: Link | None = None
+        self._reader = 0
+        self._signalling: Link | None = None
+        self._kept: deque[Trigger | FrameStatus] = deque(maxlen=_NOTICES_KEPT)
+        self._unsent: deque[Trigger | FrameStatus | CameraState] = deque()
+        self._is_open = False
+        self._next_open_ns = 0
+        self._retry_ns = _RETRY_FIRST_NS
+        self._stopping = False
+        self._counters = {"triggers": 0, "frames_grabbed": 0, "frames_refused": 0, "frames_bad": 0, "frames_missed": 0}
+        self._last_text = "not opened yet"
+        self._told_stopped = False
+
+    def run(self) -> None:
+        self._supervised.post(Ready())
+        while not self._supervised.orphaned:
+            self._wait()
+            for message, descriptors in self._supervised.received():
+                if isinstance(message, Connect):
+                    self._connect(message, descriptors)
+                elif isinstance(message, Reaped):
+                    self._reclaim(message.incarnation)
+                elif isinstance(message, Stop):
+                    self._stop()
+            self._take_releases()
+            if not self._stopping:
+                self._open_if_due()
+                self._poll_camera()
+            self._send_notices()
+            self._supervised.alive(self._counters)
+        self._camera.close()
+
+    def _wait(self) -> None:
+        reading: list[int] = [self._supervised.fileno()]
+        writing: list[int] = []
+        if self._inspection is not None:
+            reading.append(self._inspection.fileno())
+        if self._signalling is not None:
+            reading.append(self._signalling.fileno())
+            if self._unsent:
+                writing.append(self._signalling.fileno())
+        wake_ns = self._supervised.next_alive_ns
+        if not self._stopping:
+            if not self._is_open:
+                wake_ns = min(wake_ns, self._next_open_ns)
+            else:
+                descriptor, due_ns = self._camera.fileno(), self._camera.due_ns()
+                if descriptor is not None:
+                    reading.append(descriptor)
+                if due_ns is not None:
+                    wake_ns = min(wake_ns, due_ns)
+        select.select(reading, writing, [], seconds_until(wake_ns))
+
+    def _connect(self, message: Connect, descriptors: list[int]) -> None:
+        link = Link.from_descriptor(descriptors[0])
+        if message.peer == "inspection":
+            self._leave_inspection()
+            self._inspection = link
+            self._reader = message.incarnation
+            offer = RingOffer(self._camera_id, self._source, self._ring.slot_count, self._ring.slot_bytes)
+            self._to_inspection(offer, (self._ring.descriptor,))
+        else:
+            self._lose_signalling()
+            self._signalling = link
+            # What the predecessor had not taken down when it was killed; signalling knows what it has seen.
+            self._unsent = deque(self._kept)
+            self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
+
+    def _leave_inspection(self) -> None:
+        """Its slots stay lent until the supervisor has reaped it."""
+        if self._inspection is not None:
+            self._inspection.close()
+            self._inspection = None
+
+    def _reclaim(self, incarnation: int) -> None:
+        if self._reader == incarnation:
+            self._leave_inspection()
+        self._ring.reclaim(incarnation)
+
+    def _to_inspection(self, message: RingOffer | FrameTicket, descriptors: tuple[int, ...] = ()) -> bool:
+        if self._inspection is None:
+            return False
+        try:
+            return self._inspection.send(message, descriptors)
+        except PeerGone:
+            self._leave_inspection()
+            return False
+
+    def _take_releases(self) -> None:
+        if self._inspection is not None:
+            try:
+                for message in self._inspection.drain():
+                    assert isinstance(message, Release)
+                    try:
+                        self._ring.release(message.slot, message.generation, reader=self._reader)
+                    except StaleGeneration as error:
+                        self._supervised.alarm("ring", "error", f"camera {self._camera_id}: {error}")
+            except PeerGone:
+                self._leave_inspection()
+        if self._signalling is not None:
+            try:
+                for _ in self._signalling.drain():
+                    pass
+            except PeerGone:
+                self._lose_signalling()
+
+    def _open_if_due(self) -> None:
+        if self._is_open or now_ns() < self._next_open_ns:
+            return
+        try:
+            self._camera.open()
+        except CameraUnavailable as error:
+            self._camera_gone(str(error))
+            self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
+            return
+        self._is_open = True
+        self._retry_ns = _RETRY_FIRST_NS
+        self._tell_camera_state("connected")
+        self._supervised.clear_alarm(f"camera-{self._camera_id}")
+
+    def _camera_gone(self, text: str) -> None:
+        was_open, self._is_open = self._is_open, False
+        for slot in self._camera.close():
+            self._ring.take_back(slot)
+        self._next_open_ns = now_ns() + self._retry_ns
+        if was_open or text != self._last_text:
+            self._tell_camera_state(text)
+        self._supervised.alarm(f"camera-{self._camera_id}", "error", text)
+
+    def _tell_camera_state(self, text: str) -> None:
+        self._last_text = text
+        if self._signalling is not None:
+            self._unsent.append(CameraState(self._camera_id, self._is_open, text))
+
+    def _poll_camera(self) -> None:
+        if not self._is_open:
+            return
+        while (slot := self._ring.loan()) is not None:
+            self._camera.queue(slot)
+        try:
+            events = self._camera.poll()
+        except CameraUnavailable as error:
+            self._camera_gone(str(error))
+            return
+        for event in events:
+            self._handle(event)
+
+    def _handle(self, event: CameraEvent) -> None:
+        counter = event.trigger_counter
+        if isinstance(event, Triggered):
+            self._counters["triggers"] += 1
+            notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns)
+            self._notice(notice)
+            return
+        if isinstance(event, Grabbed):
+            self._counters["frames_grabbed"] += 1
+            self._lend(event)
+            self._notice(FrameStatus(self._camera_id, self._source, counter, "GRABBED"))
+            return
+        self._notice(FrameStatus(self._camera_id, self._source, counter, event.outcome))
+        if event.outcome == "REFUSED":
+            self._counters["frames_refused"] += 1
+        elif event.outcome == "BAD":
+            self._counters["frames_bad"] += 1
+            self._supervised.alarm(f"bad-frame-{self._camera_id}", "warning", f"camera {self._camera_id}: {event.text}")
+        else:
+            self._counters["frames_missed"] += 1
+
+    def _lend(self, event: Grabbed) -> None:
+        """Pass the frame on. Without an inspection to take it the slot is free again and the part's time runs out."""
+        slot, header = event.slot, event.header
+        self._ring.publish(slot, header, reader=self._reader)
+        ticket = FrameTicket(
+            self._camera_id,
+            self._source,
+            slot.index,
+            slot.generation,
+            event.trigger_counter,
+            header.encoder_count,
+            event.trigger_ns,
+            header.grabbed_ns,
+        )
+        if not self._to_inspection(ticket):
+            self._ring.release(slot.index, slot.generation, reader=self._reader)
+
+    def _notice(self, notice: Trigger | FrameStatus) -> None:
+        self._kept.append(notice)
+        if self._signalling is not None:
+            self._unsent.append(notice)
+            self._send_notices()
+
+    def _send_notices(self) -> None:
+        if self._signalling is not None:
+            try:
+                while self._unsent and self._signalling.send(self._unsent[0]):
+                    self._unsent.popleft()
+            except PeerGone:
+                self._lose_signalling()
+        if self._stopping and not self._unsent and not self._told_stopped:
+            self._told_stopped = True
+            self._supervised.post(Stopped())
+
+    def _lose_signalling(self) -> None:
+        if self._signalling is not None:
+            self._signalling.close()
+            self._signalling = None
+        self._unsent.clear()
+
+    def _stop(self) -> None:
+        """No more triggers; frames that are out are still returned and notices still sent."""
+        self._stopping = True
+        if self._is_open:
+            for slot in self._camera.close():
+                self._ring.take_back(slot)
+
+
+def main() -> None:
+    """Run this worker; started by the supervisor."""
+    supervised = attach("acquisition", dies_with_supervisor=True)
+    camera_id = supervised.configure.camera_id
+    config = next(camera for camera in supervised.line.config.cameras if camera.camera_id == camera_id)
+    slot_bytes = config.width_px * config.height_px * config.pixel_format.bytes_per_pixel
+    try:
+        ring = Ring(config.camera_id, config.ring_slots, slot_bytes)
+    except OSError as error:
+        text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {slot_bytes} bytes: {error.strerror}"
+        refuse(supervised, text, malformed=False)
+    acquisition = Acquisition(supervised, make_camera(config), ring, config.camera_id)
+    settle_memory()
+    acquisition.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What acquisition asks of a camera.
+
+The camera owns no memory: it is given empty slots and fills them in the order given. Kinds with a thread or a driver of
+their own signal through ``fileno``; kinds that only follow the clock say when through ``due_ns``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from pipeline.ring import Slot, SlotHeader
+
+
+class CameraUnavailable(ConnectionError):
+    """The camera cannot be reached or went away; the text says which and why. Opening again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """A trigger happened. ``encoder_count`` is None where the camera latches none; times are CLOCK_MONOTONIC."""
+
+    trigger_counter: int
+    encoder_count: int | None
+    trigger_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grabbed:
+    """The trigger's frame lies complete in ``slot``, the oldest one that was queued."""
+
+    trigger_counter: int
+    trigger_ns: int
+    slot: Slot
+    header: SlotHeader
+
+
+@dataclass(frozen=True, slots=True)
+class NotGrabbed:
+    """The trigger has no usable frame: no slot was queued, the frame is unusable, or the device lost it."""
+
+    trigger_counter: int
+    outcome: Literal["REFUSED", "BAD", "MISSED"]
+    text: str
+
+
+CameraEvent: TypeAlias = Triggered | Grabbed | NotGrabbed
+
+
+class Camera(Protocol):
+    """One camera. No method blocks longer than its device needs to answer."""
+
+    def open(self) -> None:
+        """Connect and start. Raises CameraUnavailable."""
+
+    def close(self) -> list[Slot]:
+        """Stop, and give back the slots that were queued and not filled. Safe to call twice."""
+
+    def queue(self, slot: Slot) -> None:
+        """Give an empty slot to be filled."""
+
+    def fileno(self) -> int | None:
+        """Readable when ``poll`` has something to do; None where only the clock says so."""
+
+    def due_ns(self) -> int | None:
+        """When ``poll`` has something to do by the clock."""
+
+    def poll(self) -> Sequence[CameraEvent]:
+        """All that has happened, in order: a trigger comes before its frame. Raises CameraUnavailable where the camera
+        went away; what it returned before stays true.
+        """

@@ -1,0 +1,108 @@
+"""A camera that plays the images of a folder, each at a trigger of its own."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.config import IMAGE_SUFFIXES, FolderCamera
+from pipeline.ring import Slot, SlotHeader
+from vision.types import PixelFormat
+
+
+class FolderPlayer:
+    """See ``pipeline.cameras.base.Camera``. frame_id is the image's place in the playing order, from 0."""
+
+    def __init__(self, config: FolderCamera) -> None:
+        self._config = config
+        self._slots: deque[Slot] = deque()
+        self._files: list[Path] = []
+        self._period_ns = int(60 * NS_PER_S / config.parts_per_min)
+        self._trigger_counter = 0
+        self._due_ns: int | None = None
+
+    def open(self) -> None:
+        folder = self._config.folder
+        try:
+            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        except OSError as error:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {folder}: {error.strerror}") from error
+        if not files:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {folder} holds no image")
+        if self._config.order == "shuffled":
+            random.Random(self._config.seed).shuffle(files)
+        self._files = files
+        self._due_ns = now_ns() + self._period_ns
+
+    def close(self) -> list[Slot]:
+        self._due_ns = None
+        unfilled = list(self._slots)
+        self._slots.clear()
+        return unfilled
+
+    def queue(self, slot: Slot) -> None:
+        self._slots.append(slot)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def due_ns(self) -> int | None:
+        return self._due_ns
+
+    def poll(self) -> Sequence[CameraEvent]:
+        now = now_ns()
+        if self._due_ns is None or now < self._due_ns:
+            return ()
+        # A player that was held up goes on from now: it must not fire a burst of triggers.
+        self._due_ns = max(self._due_ns + self._period_ns, now)
+        counter = self._trigger_counter
+        self._trigger_counter += 1
+        if not self._config.loop and self._trigger_counter >= len(self._files):
+            self._due_ns = None
+        triggered = Triggered(counter, None, now)
+        return (triggered, self._grab(counter, self._files[counter % len(self._files)], now))
+
+    def _grab(self, counter: int, file: Path, trigger_ns: int) -> Grabbed | NotGrabbed:
+        if not self._slots:
+            return NotGrabbed(counter, "REFUSED", "no free slot")
+        image = _read(file, self._config.pixel_format)
+        if image is None:
+            return NotGrabbed(counter, "BAD", f"{file.name} is not a readable image")
+        height, width = image.shape[:2]
+        if (width, height) != (self._config.width_px, self._config.height_px):
+            expected = f"{self._config.width_px}x{self._config.height_px}"
+            return NotGrabbed(counter, "BAD", f"{file.name} is {width}x{height} pixels, expected {expected}")
+        slot = self._slots.popleft()
+        slot.pixels[: image.size] = image.reshape(-1)
+        header = SlotHeader(
+            frame_id=counter,
+            encoder_count=None,
+            exposure_ns=trigger_ns,
+            grabbed_ns=now_ns(),
+            width_px=width,
+            height_px=height,
+            stride_bytes=image.size // height,
+            pixel_format=self._config.pixel_format,
+        )
+        return Grabbed(counter, trigger_ns, slot, header)
+
+
+def _read(file: Path, pixel_format: PixelFormat) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+    flags = cv2.IMREAD_GRAYSCALE if pixel_format is PixelFormat.MONO8 else cv2.IMREAD_COLOR
+    try:
+        encoded = np.fromfile(file, np.uint8)
+    except OSError:
+        return None
+    image = cv2.imdecode(encoded, flags) if encoded.size else None
+    if image is None or image.dtype != np.uint8:
+        return None
+    if pixel_format is PixelFormat.RGB8:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(image)

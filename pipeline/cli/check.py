@@ -1,0 +1,37 @@
+"""``lineside check``: does everything an engineer wrote fit together?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.output import fail
+from pipeline.config import load_line
+from pipeline.inspection import open_inspector
+from vision.runtime import InferenceError, RuntimeProviderError
+
+
+def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The line's YAML file.")]) -> None:
+    """Validate configuration, recipe and model together, and print what will run."""
+    line = load_line(config)
+    try:
+        _, session = open_inspector(line)
+    except (RuntimeProviderError, InferenceError) as error:
+        raise fail(str(error)) from None
+    recipe, timing = line.recipe, line.config.timing
+    print(f"line      {line.config.topic_root}")
+    print(f"recipe    {recipe.recipe_id} {recipe.recipe_version}")
+    print(f"model     {recipe.model} sha256 {session.fingerprint['model_sha256']}")
+    print(f"runtime   {', '.join(session.providers)}, batch of {session.batch_rows}")
+    for camera in line.config.cameras:
+        print(
+            f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
+            f"{camera.pixel_format.value}, {camera.ring_slots} slots"
+        )
+    for rule in recipe.rules:
+        print(f"reject    {rule.class_name} at {rule.reject_at_score:g} or more")
+    print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
+    print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
+    print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")

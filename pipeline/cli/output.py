@@ -1,0 +1,40 @@
+"""Where results and words go: results to ``--json``, words to people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
+]
+
+
+def words(json_file: Path | None) -> TextIO:
+    """The stream for people: standard error where the JSON takes standard output."""
+    return sys.stderr if json_file is not None and str(json_file) == "-" else sys.stdout
+
+
+def write_json(json_file: Path | None, result: dict[str, object]) -> None:
+    """Write the result where it was asked for; a file appears whole or not at all. Raises OSError."""
+    if json_file is None:
+        return
+    text = json.dumps(result, indent=2) + "\n"
+    if str(json_file) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    scratch = json_file.with_name(f".{json_file.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(json_file)
+
+
+def fail(text: str, status: int = 1) -> typer.Exit:
+    """Says why on standard error; to be raised."""
+    print(text if status == 2 else f"lineside: {text}", file=sys.stderr)
+    return typer.Exit(status)

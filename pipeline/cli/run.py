@@ -1,0 +1,51 @@
+"""``lineside run``: the headless service."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.output import JsonOption, fail, words, write_json
+from pipeline.config import load_line
+from pipeline.messages import ServiceState
+from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The line's YAML file.")],
+    parts: Annotated[int | None, typer.Option(min=1, help="Stop when so many parts have their verdict.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.0, help="Stop so many seconds after READY.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run the inspection service until SIGTERM or SIGINT; parts in flight are finished first.
+
+    Prints READY when warm and RUNNING when it judges production.
+    """
+    line = load_line(config)
+    out = words(json_file)
+
+    def say(state: ServiceState, reason: str) -> None:
+        print(f"{state} {reason}".rstrip(), file=out, flush=True)
+
+    supervisor = Supervisor(line, say)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.request_stop())
+    try:
+        summary_text = supervisor.run(parts=parts, duration_s=duration)
+    except Malformed as error:
+        raise fail(str(error), 2) from None
+    except (ServiceFailed, RecordInUse) as error:
+        raise fail(str(error)) from None
+    if summary_text is None:
+        raise fail(f"no summary: the record {line.config.records.path} could not be written")
+    summary: dict[str, object] = json.loads(summary_text)
+    summary["frames_refused"] = supervisor.counter("frames_refused")
+    summary["session_id"] = supervisor.session_id
+    try:
+        write_json(json_file, summary)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None

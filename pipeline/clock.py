@@ -1,0 +1,16 @@
+"""The one clock of the service: CLOCK_MONOTONIC, shared by all processes of the box."""
+
+from __future__ import annotations
+
+import time
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+now_ns = time.monotonic_ns
+
+
+def seconds_until(moment_ns: int) -> float:
+    """How long from now, never negative: for select's timeout."""
+    return max(0, moment_ns - now_ns()) / NS_PER_S

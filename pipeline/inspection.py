@@ -1,0 +1,288 @@
+"""The inspection worker: borrows frames, runs the model once a part, tells signalling what it saw.
+
+The views of a part are batched; parts are not, since at line rates the next part is many inference times away. A part whose
+choice has been made already is not inspected: after a jam the newest parts get the time.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from dataclasses import dataclass, field
+
+from pipeline.channel import Link, PeerGone
+from pipeline.clock import NS_PER_US, now_ns, seconds_until
+from pipeline.config import Line
+from pipeline.messages import (
+    Connect,
+    DefectFound,
+    FrameTicket,
+    Ready,
+    Release,
+    RingOffer,
+    Stop,
+    ViewInspected,
+)
+from pipeline.ring import RingReader, StaleGeneration
+from pipeline.rules import Matching, Timing
+from pipeline.worker import Supervised, attach, refuse, settle_memory
+from vision.faults import FaultsError
+from vision.inspector import Inspector
+from vision.package import load_package
+from vision.preprocess import FrameFormat, WrongFrame
+from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
+from vision.types import Inspection, Reason, Verdict
+
+_DEFECTS_MAX = 32
+"""In a message; the best-scored ones. The verdict does not depend on the rest."""
+
+
+@dataclass(slots=True)
+class _Camera:
+    """Where this camera's frames come from: None until its acquisition has offered its ring."""
+
+    link: Link
+    reader: RingReader | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Tickets of one part that wait for each other."""
+
+    since_ns: int
+    tickets: dict[str, tuple[FrameTicket, int]] = field(default_factory=dict)
+
+
+class InspectionWorker:
+    """The worker's loop."""
+
+    def __init__(self, supervised: Supervised, inspector: Inspector) -> None:
+        config = supervised.line.config
+        self._supervised = supervised
+        self._inspector = inspector
+        self._camera_count = len(config.cameras)
+        self._timing = Timing.of(config)
+        self._matching = Matching.of(config)
+        self._view_wait_ns = config.view_wait_us * NS_PER_US
+        self._cameras: dict[str, _Camera] = {}
+        self._signalling: Link | None = None
+        self._unsent: deque[ViewInspected] = deque(maxlen=1_024)
+        self._groups: deque[_Group] = deque()
+        self._counters = {"inspected": 0, "skipped_late": 0, "faults": 0}
+        self._stopping = False
+
+    def run(self) -> None:
+        while not (self._stopping or self._supervised.orphaned):
+            self._wait()
+            for message, descriptors in self._supervised.received():
+                if isinstance(message, Connect):
+                    self._connect(message, descriptors)
+                elif isinstance(message, Stop):
+                    self._stopping = True
+            for camera_id in list(self._cameras):
+                self._take_tickets(camera_id)
+            self._inspect_groups()
+            self._send()
+            self._supervised.alive(self._counters)
+
+    def _wait(self) -> None:
+        reading = [self._supervised.fileno(), *(camera.link.fileno() for camera in self._cameras.values())]
+        writing: list[int] = []
+        if self._signalling is not None and self._unsent:
+            writing.append(self._signalling.fileno())
+        wake_ns = self._supervised.next_alive_ns
+        if self._groups:
+            wake_ns = min(wake_ns, self._groups[0].since_ns + self._view_wait_ns)
+        select.select(reading, writing, [], seconds_until(wake_ns))
+
+    def _connect(self, message: Connect, descriptors: list[int]) -> None:
+        link = Link.from_descriptor(descriptors[0])
+        if message.peer == "signalling":
+            if self._signalling is not None:
+                self._signalling.close()
+            self._signalling = link
+            # A successor has closed what these were about.
+            self._unsent.clear()
+        else:
+            assert message.camera_id is not None
+            self._lose(message.camera_id)
+            self._cameras[message.camera_id] = _Camera(link)
+
+    def _lose(self, camera_id: str) -> None:
+        """The camera's process is gone, and its ring with it."""
+        camera = self._cameras.pop(camera_id, None)
+        if camera is not None:
+            camera.link.close()
+            for group in self._groups:
+                group.tickets.pop(camera_id, None)
+            self._groups = deque(group for group in self._groups if group.tickets)
+
+    def _take_tickets(self, camera_id: str) -> None:
+        camera = self._cameras[camera_id]
+        try:
+            while (received := camera.link.receive()) is not None:
+                message, descriptors = received
+                if isinstance(message, RingOffer):
+                    camera.reader = RingReader(camera_id, descriptors[0], message.slot_count, message.slot_bytes)
+                elif isinstance(message, FrameTicket):
+                    self._group(message, now_ns())
+        except PeerGone:
+            self._lose(camera_id)
+
+    def _group(self, ticket: FrameTicket, received_ns: int) -> None:
+        for group in self._groups:
+            other, _ = next(iter(group.tickets.values()))
+            if ticket.camera_id not in group.tickets and self._matching.same_part(
+                other.encoder_count, other.trigger_ns, ticket.encoder_count, ticket.trigger_ns
+            ):
+                group.tickets[ticket.camera_id] = (ticket, received_ns)
+                return
+        self._groups.append(_Group(received_ns, {ticket.camera_id: (ticket, received_ns)}))
+
+    def _inspect_groups(self) -> None:
+        waiting: deque[_Group] = deque()
+        while self._groups:
+            group = self._groups.popleft()
+            full = len(group.tickets) == self._camera_count
+            if full or now_ns() >= group.since_ns + self._view_wait_ns:
+                self._inspect(group)
+                self._send()
+            else:
+                waiting.append(group)
+        self._groups = waiting
+
+    def _inspect(self, group: _Group) -> None:
+        """One part: every view that is there, in one batch."""
+        self._inspector.begin()
+        loaded: list[tuple[FrameTicket, int, int, int | None, int]] = []
+        for camera_id, (ticket, received_ns) in group.tickets.items():
+            camera = self._cameras[camera_id]
+            if camera.reader is None or now_ns() >= self._timing.choice_ns(ticket.trigger_ns):
+                self._counters["skipped_late"] += 1
+                self._release(camera_id, ticket)
+                continue
+            try:
+                frame = camera.reader.borrow(ticket.slot, ticket.generation)
+                self._inspector.load(frame)
+                mark = self._inspector.read_mark(frame)
+                # The owner never lends a slot again before our release; were it so, what was read is not this part's.
+                camera.reader.check(ticket.slot, ticket.generation)
+            except WrongFrame as error:
+                self._refuse(ticket, received_ns, Reason.BAD_FRAME, str(error))
+            except StaleGeneration as error:
+                self._refuse(ticket, received_ns, Reason.FAULT, str(error))
+            else:
+                loaded.append((ticket, received_ns, frame.frame_id, mark, now_ns()))
+            self._release(camera_id, ticket)
+        if not loaded:
+            return
+        try:
+            self._inspector.infer()
+        except InferenceError as error:
+            for ticket, received_ns, *_ in loaded:
+                self._refuse(ticket, received_ns, Reason.FAULT, str(error))
+            return
+        inferred_ns = now_ns()
+        for ticket, received_ns, frame_id, mark, preprocessed_ns in loaded:
+            inspection = self._inspector.judge(ticket.camera_id)
+            if inspection.verdict is Verdict.NO_DECISION:
+                self._counters["faults"] += 1
+                self._supervised.alarm("inference", "error", "the model's output is not finite or of the wrong shape")
+            self._counters["inspected"] += 1
+            times = (received_ns, preprocessed_ns, inferred_ns)
+            self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times))
+
+    def _release(self, camera_id: str, ticket: FrameTicket) -> None:
+        """After pre-processing nobody needs the pixels: the slot goes back before the model runs."""
+        try:
+            self._cameras[camera_id].link.send(Release(ticket.slot, ticket.generation))
+        except PeerGone:
+            # Seen again, and dealt with, when tickets are taken next.
+            return
+
+    def _refuse(self, ticket: FrameTicket, received_ns: int, reason: Reason, text: str) -> None:
+        self._counters["faults"] += 1
+        self._supervised.alarm("inference" if reason is Reason.FAULT else "bad-frame", "error", text)
+        inspection = Inspection(Verdict.NO_DECISION, reason, float("nan"), ())
+        now = now_ns()
+        self._unsent.append(_view_inspected(ticket, 0, None, inspection, (received_ns, now, now)))
+
+    def _send(self) -> None:
+        if self._signalling is None:
+            self._unsent.clear()
+            return
+        try:
+            while self._unsent and self._signalling.send(self._unsent[0]):
+                self._unsent.popleft()
+        except PeerGone:
+            self._signalling.close()
+            self._signalling = None
+
+
+def _view_inspected(
+    ticket: FrameTicket, frame_id: int, mark: int | None, inspection: Inspection, times: tuple[int, int, int]
+) -> ViewInspected:
+    received_ns, preprocessed_ns, inferred_ns = times
+    worst = sorted(inspection.defects, key=lambda defect: -defect.score)[:_DEFECTS_MAX]
+    return ViewInspected(
+        camera_id=ticket.camera_id,
+        source=ticket.source,
+        trigger_counter=ticket.trigger_counter,
+        frame_id=frame_id,
+        part_mark=mark,
+        verdict=inspection.verdict.value,
+        reason=inspection.reason.value,
+        score=inspection.score if inspection.score == inspection.score else None,
+        defects=tuple(DefectFound(defect.class_name, defect.score, defect.box_px) for defect in worst),
+        grabbed_ns=ticket.grabbed_ns,
+        received_ns=received_ns,
+        preprocessed_ns=preprocessed_ns,
+        inferred_ns=inferred_ns,
+        judged_ns=now_ns(),
+    )
+
+
+def open_inspector(line: Line) -> tuple[Inspector, Session]:
+    """The line's model, opened and warm. Raises FaultsError, RuntimeProviderError or InferenceError."""
+    runtime = line.config.runtime
+    package = load_package(line.recipe.model)
+    session = open_session(
+        package,
+        provider=runtime.provider,
+        batch_rows=line.recipe.batch_rows,
+        intra_op_threads=runtime.intra_op_threads,
+        engine_cache=runtime.engine_cache,
+        allow_fallback=runtime.allow_fallback,
+    )
+    formats = {
+        camera.camera_id: FrameFormat(camera.width_px, camera.height_px, camera.pixel_format)
+        for camera in line.config.cameras
+    }
+    inspector = Inspector(line.recipe, package, session, formats)
+    inspector.warm_up(runtime.warm_up_runs)
+    return inspector, session
+
+
+def main() -> None:
+    """Run this worker; started by the supervisor."""
+    supervised = attach("inspection", dies_with_supervisor=True)
+    try:
+        inspector, session = open_inspector(supervised.line)
+    except FaultsError as error:
+        refuse(supervised, str(error), malformed=True)
+    except (RuntimeProviderError, InferenceError) as error:
+        refuse(supervised, str(error), malformed=False)
+    worker = InspectionWorker(supervised, inspector)
+    settle_memory()
+    supervised.post(
+        Ready(
+            model_sha256=str(session.fingerprint["model_sha256"]),
+            fingerprint_sha256=session.fingerprint_sha256,
+            text=f"{session.providers[0]}, {session.batch_rows} rows",
+        )
+    )
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

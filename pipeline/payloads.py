@@ -1,0 +1,167 @@
+"""What goes out over MQTT: the shapes of the contract, and their JSON Schemas."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from pipeline.messages import ServiceState, Severity
+
+VerdictName = Literal["PASS", "REJECT", "NO_DECISION"]
+ReasonName = Literal[
+    "OK", "DEFECT", "DEADLINE", "MISSED_FRAME", "BAD_FRAME", "OVERRUN", "FAULT", "NOT_RUNNING", "CHALLENGE"
+]
+
+VERDICT_BYTES_MAX = 256
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all payloads."""
+
+
+class VerdictPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``verdict``: the reject signal. Never over VERDICT_BYTES_MAX bytes."""
+
+    schema: Literal["lineside.verdict/1"] = "lineside.verdict/1"
+    session_id: str
+    seq: int
+    part_id: int
+    verdict: VerdictName
+    reason: ReasonName
+    encoder_count: int | None
+    reject_at_encoder_count: int | None
+    part_key: int | None
+    age_us: int
+    valid_us: int
+
+
+class HeartbeatPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``heartbeat``: sent by the loop that decides."""
+
+    schema: Literal["lineside.heartbeat/1"] = "lineside.heartbeat/1"
+    session_id: str
+    count: int
+    state: ServiceState
+    triggers_seen: int
+    last_part_id: int
+    open_parts: int
+
+
+class StatePayload(Payload, frozen=True, kw_only=True):
+    """Topic ``state``, retained."""
+
+    schema: Literal["lineside.state/1"] = "lineside.state/1"
+    state: ServiceState
+    session_id: str
+    reason: str
+    recipe_id: str
+    model_sha256: str | None
+    calibration_id: str | None
+    version: str
+
+
+class ViewResult(Payload, frozen=True, kw_only=True):
+    """One camera's view of the part. ``part_mark`` is the number read from the judged pixels."""
+
+    camera_id: str
+    frame_id: int
+    score: float | None
+    part_mark: int | None
+
+
+class DefectResult(Payload, frozen=True, kw_only=True, rename={"class_name": "class"}):
+    """``box_px`` is x1, y1, x2, y2 in the frame; ``box_mm`` and ``area_mm2`` are null uncalibrated."""
+
+    class_name: str
+    score: float
+    camera_id: str
+    box_px: tuple[float, float, float, float]
+    box_mm: tuple[float, float, float, float] | None
+    area_mm2: float | None
+
+
+class ResultPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``result``: the full record of a part, after it is on disk. ``sent_ns``, ``age_us`` and ``valid_us`` are null
+    where the verdict was not handed to the socket.
+    """
+
+    schema: Literal["lineside.result/1"] = "lineside.result/1"
+    session_id: str
+    seq: int
+    part_id: int
+    verdict: VerdictName
+    reason: ReasonName
+    encoder_count: int | None
+    reject_at_encoder_count: int | None
+    part_key: int | None
+    age_us: int | None
+    valid_us: int | None
+    trigger_utc: str
+    trigger_ns: int
+    decided_ns: int
+    sent_ns: int | None
+    deadline_ns: int
+    stages_us: dict[str, int]
+    recipe_id: str
+    recipe_version: str
+    model_sha256: str | None
+    calibration_id: str | None
+    views: list[ViewResult]
+    defects: list[DefectResult]
+    is_simulated: bool
+    is_challenge: bool
+    image_ref: str | None
+    row_hash: str
+
+
+class AlarmPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``alarm/<code>``, retained while raised; cleared by an empty retained message. ``since`` is RFC 3339."""
+
+    schema: Literal["lineside.alarm/1"] = "lineside.alarm/1"
+    code: str
+    severity: Severity
+    text: str
+    since: str
+    session_id: str
+
+
+class StatsPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``stats``, every second: totals of the session and of the second just past."""
+
+    schema: Literal["lineside.stats/1"] = "lineside.stats/1"
+    session_id: str
+    parts_triggered: int
+    passed: int
+    rejected: int
+    no_decision: int
+    late_verdicts: int
+    late_inspections: int
+    over_budget: int
+    yield_ratio: float | None
+    rate_per_min: float
+    budget_us: int
+    latency_us: dict[str, int]
+    reasons: dict[str, int]
+
+
+PAYLOADS: dict[str, type[Payload]] = {
+    "verdict": VerdictPayload,
+    "heartbeat": HeartbeatPayload,
+    "state": StatePayload,
+    "result": ResultPayload,
+    "alarm": AlarmPayload,
+    "stats": StatsPayload,
+}
+"""By topic (``alarm`` stands for ``alarm/<code>``)."""
+
+encode = msgspec.json.Encoder().encode
+
+
+def json_schema(topic: str) -> dict[str, Any]:
+    """The JSON Schema of a topic's payload. Every field is always present on the wire; unknown ones are to be ignored."""
+    (reference,), components = msgspec.json.schema_components([PAYLOADS[topic]], ref_template="#/$defs/{name}")
+    for component in components.values():
+        if component.get("type") == "object" and "properties" in component:
+            component["required"] = list(component["properties"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": components}

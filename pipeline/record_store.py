@@ -1,0 +1,321 @@
+"""The record of every verdict in one SQLite file: one row a part, each committing to the row before by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pipeline.clock import NS_PER_US
+from pipeline.latency import LatencyHistogram
+from pipeline.messages import LateInspection
+from pipeline.payloads import ResultPayload
+
+STAGES = ("grab", "handover", "preprocess", "inference", "judge", "decide", "send")
+"""In order: trigger -> frame in memory -> ticket received -> batch row filled -> model run -> judged -> decided -> at the
+socket. The latency is what lies between frame in memory and socket."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS part (
+    id INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    part_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    encoder_count INTEGER,
+    trigger_ns INTEGER NOT NULL,
+    trigger_utc TEXT NOT NULL,
+    decided_ns INTEGER NOT NULL,
+    sent_ns INTEGER,
+    deadline_ns INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    row_hash TEXT NOT NULL,
+    UNIQUE (session_id, part_id)
+);
+CREATE TABLE IF NOT EXISTS late_inspection (
+    id INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    part_id INTEGER NOT NULL,
+    arrived_ns INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS late_inspection_by_session ON late_inspection (session_id);
+CREATE TABLE IF NOT EXISTS tally (
+    session_id TEXT PRIMARY KEY,
+    part_rows INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+"""
+_SCHEMA_VERSION = 1
+_NO_HASH = "0" * 64
+_LOCK_WAIT_S = 0.25
+_TALLY_EVERY_ROWS = 1_000
+
+_decode_result = msgspec.json.Decoder(ResultPayload).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class RecordFault(RuntimeError):
+    """The record cannot be written now; the text names file and cause. Trying again may help."""
+
+
+class Tally:
+    """A session's totals, in the words of the contract."""
+
+    def __init__(self, budget_us: int, deadline_us: int) -> None:
+        self.budget_us = budget_us
+        self.deadline_us = deadline_us
+        self.verdicts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.late_verdicts = 0
+        self.late_inspections = 0
+        self.over_budget = 0
+        self.first_trigger_ns: int | None = None
+        self.last_trigger_ns: int | None = None
+        self.latency = LatencyHistogram()
+        self.stages = {stage: LatencyHistogram() for stage in STAGES}
+
+    def add(self, result: ResultPayload) -> None:
+        self.verdicts[result.verdict] += 1
+        self.reasons[result.reason] += 1
+        if result.sent_ns is not None and result.sent_ns > result.deadline_ns:
+            self.late_verdicts += 1
+        self.first_trigger_ns = (
+            result.trigger_ns if self.first_trigger_ns is None else min(self.first_trigger_ns, result.trigger_ns)
+        )
+        self.last_trigger_ns = (
+            result.trigger_ns if self.last_trigger_ns is None else max(self.last_trigger_ns, result.trigger_ns)
+        )
+        latency_us = latency_of(result)
+        if latency_us is None:
+            return
+        self.latency.add(latency_us)
+        self.over_budget += latency_us > self.budget_us
+        for stage, stage_us in result.stages_us.items():
+            self.stages[stage].add(stage_us)
+
+    def summary(self) -> dict[str, object]:
+        """What ``--json`` prints; all but ``frames_refused``, which acquisition counts."""
+        parts = sum(self.verdicts.values())
+        return {
+            "parts_triggered": parts,
+            "passed": self.verdicts["PASS"],
+            "rejected": self.verdicts["REJECT"],
+            "no_decision": self.verdicts["NO_DECISION"],
+            "late_verdicts": self.late_verdicts,
+            "late_inspections": self.late_inspections,
+            "over_budget": self.over_budget,
+            "budget_us": self.budget_us,
+            "deadline_us": self.deadline_us,
+            "latency_us": self.latency.percentiles_us(),
+            "stages_us": {stage: histogram.percentiles_us() for stage, histogram in self.stages.items()},
+            "rate_per_min": self.rate_per_min(),
+            "reasons": dict(sorted(self.reasons.items())),
+        }
+
+    def rate_per_min(self) -> float:
+        """Triggers a minute between the first and the last one; 0 for fewer than two."""
+        parts = sum(self.verdicts.values())
+        if parts < 2 or self.first_trigger_ns is None or self.last_trigger_ns is None:
+            return 0.0
+        span_ns = self.last_trigger_ns - self.first_trigger_ns
+        return round((parts - 1) * 60e9 / span_ns, 1) if span_ns > 0 else 0.0
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "verdicts": self.verdicts,
+                "reasons": self.reasons,
+                "late_verdicts": self.late_verdicts,
+                "over_budget": self.over_budget,
+                "first_trigger_ns": self.first_trigger_ns,
+                "last_trigger_ns": self.last_trigger_ns,
+                "latency": self.latency.to_json(),
+                "stages": {stage: histogram.to_json() for stage, histogram in self.stages.items()},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str, budget_us: int, deadline_us: int) -> Tally:
+        stored = json.loads(text)
+        tally = cls(budget_us, deadline_us)
+        tally.verdicts.update(stored["verdicts"])
+        tally.reasons.update(stored["reasons"])
+        tally.late_verdicts = stored["late_verdicts"]
+        tally.over_budget = stored["over_budget"]
+        tally.first_trigger_ns = stored["first_trigger_ns"]
+        tally.last_trigger_ns = stored["last_trigger_ns"]
+        tally.latency = LatencyHistogram.from_json(stored["latency"])
+        for stage, histogram in stored["stages"].items():
+            tally.stages[stage] = LatencyHistogram.from_json(histogram)
+        return tally
+
+
+def latency_of(result: ResultPayload) -> int | None:
+    """Frame in memory to socket in us; None where nothing was judged or sent."""
+    if result.sent_ns is None or "handover" not in result.stages_us:
+        return None
+    return sum(result.stages_us[stage] for stage in STAGES if stage != "grab")
+
+
+class RecordStore:
+    """The file, open for writing. One writer; readers may look on."""
+
+    def __init__(self, path: Path, session_id: str, *, budget_us: int, deadline_us: int) -> None:
+        """Opens or creates the file and takes up the session's totals. Raises RecordFault."""
+        self._path = path
+        self._session_id = session_id
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise RecordFault(f"record {path}: {error}") from error
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._check_version()
+            self._database.executescript(_SCHEMA)
+            self.tally = self._load_tally(budget_us, deadline_us)
+        except sqlite3.Error as error:
+            self._database.close()
+            raise RecordFault(f"record {path}: {error}") from error
+        except RecordFault:
+            self._database.close()
+            raise
+        self._rows_since_tally = 0
+
+    def commit(self, results: Sequence[ResultPayload], late: Sequence[LateInspection]) -> list[ResultPayload]:
+        """Write a batch in one transaction; a part that is there already is left as it is.
+
+        Returns the results as they stand in the record, hashed, in the order given. Raises RecordFault, and then nothing
+        of the batch is written.
+        """
+        written: list[ResultPayload] = []
+        new: list[ResultPayload] = []
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                row_hash = self._last_hash()
+                for result in results:
+                    present = self._database.execute(
+                        "SELECT body, row_hash FROM part WHERE session_id = ? AND part_id = ?",
+                        (result.session_id, result.part_id),
+                    ).fetchone()
+                    if present is not None:
+                        written.append(msgspec.structs.replace(_decode_result(present[0]), row_hash=present[1]))
+                        continue
+                    body = _encode(result)
+                    row_hash = hashlib.sha256(row_hash.encode() + body).hexdigest()
+                    self._insert(result, body.decode(), row_hash)
+                    hashed = msgspec.structs.replace(result, row_hash=row_hash)
+                    written.append(hashed)
+                    new.append(hashed)
+                self._database.executemany(
+                    "INSERT INTO late_inspection (session_id, part_id, arrived_ns, body) VALUES (?, ?, ?, ?)",
+                    [
+                        (
+                            self._session_id,
+                            item.part_id,
+                            item.arrived_ns,
+                            _encode(msgspec.structs.asdict(item.view)).decode(),
+                        )
+                        for item in late
+                    ],
+                )
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise RecordFault(f"record {self._path}: {error}") from error
+        for result in new:
+            self.tally.add(result)
+        self.tally.late_inspections += len(late)
+        self._rows_since_tally += len(new)
+        if self._rows_since_tally >= _TALLY_EVERY_ROWS:
+            self.save_tally()
+        return written
+
+    def save_tally(self) -> None:
+        """Keep the totals, so that a successor need not read the whole session. Raises RecordFault."""
+        rows = sum(self.tally.verdicts.values())
+        try:
+            self._database.execute(
+                "INSERT OR REPLACE INTO tally (session_id, part_rows, body) VALUES (?, ?, ?)",
+                (self._session_id, rows, self.tally.to_json()),
+            )
+        except sqlite3.Error as error:
+            raise RecordFault(f"record {self._path}: {error}") from error
+        self._rows_since_tally = 0
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _insert(self, result: ResultPayload, body: str, row_hash: str) -> None:
+        self._database.execute(
+            "INSERT INTO part (session_id, part_id, seq, verdict, reason, encoder_count, trigger_ns, trigger_utc,"
+            " decided_ns, sent_ns, deadline_ns, body, row_hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                result.session_id,
+                result.part_id,
+                result.seq,
+                result.verdict,
+                result.reason,
+                result.encoder_count,
+                result.trigger_ns,
+                result.trigger_utc,
+                result.decided_ns,
+                result.sent_ns,
+                result.deadline_ns,
+                body,
+                row_hash,
+            ),
+        )
+
+    def _last_hash(self) -> str:
+        row = self._database.execute("SELECT row_hash FROM part ORDER BY id DESC LIMIT 1").fetchone()
+        return _NO_HASH if row is None else str(row[0])
+
+    def _check_version(self) -> None:
+        found = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        elif found != _SCHEMA_VERSION:
+            raise RecordFault(
+                f"record {self._path}: is of version {found}, this service writes version {_SCHEMA_VERSION}; "
+                "move the file away or name another under records.path"
+            )
+
+    def _load_tally(self, budget_us: int, deadline_us: int) -> Tally:
+        stored = self._database.execute(
+            "SELECT part_rows, body FROM tally WHERE session_id = ?", (self._session_id,)
+        ).fetchone()
+        tally, rows = Tally(budget_us, deadline_us), 0
+        if stored is not None:
+            tally, rows = Tally.from_json(stored[1], budget_us, deadline_us), stored[0]
+        missing = self._database.execute(
+            "SELECT body FROM part WHERE session_id = ? ORDER BY id LIMIT -1 OFFSET ?", (self._session_id, rows)
+        )
+        for (body,) in missing:
+            tally.add(_decode_result(body))
+        tally.late_inspections = self._database.execute(
+            "SELECT count(*) FROM late_inspection WHERE session_id = ?", (self._session_id,)
+        ).fetchone()[0]
+        return tally
+
+
+def stages_us(trigger_ns: int, moments_ns: Sequence[int], decided_ns: int, sent_ns: int | None) -> dict[str, int]:
+    """The stages of a part from a view's moments (grabbed, received, preprocessed, inferred, judged).
+
+    Rounded as differences of rounded moments, so that they add up.
+    """
+    moments = [trigger_ns, *moments_ns, decided_ns, *([] if sent_ns is None else [sent_ns])]
+    rounded = [moment // NS_PER_US for moment in moments]
+    return {stage: later - earlier for stage, earlier, later in zip(STAGES, rounded, rounded[1:], strict=False)}

@@ -1,0 +1,372 @@
+"""The records worker: commits every verdict, then tells the world what is on disk.
+
+It may lag or die; verdicts do not wait for it. What it has not acknowledged, signalling tells again.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections import deque
+from datetime import datetime, timezone
+
+from pipeline.channel import Link, PeerGone
+from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns, seconds_until
+from pipeline.latency import LatencyHistogram
+from pipeline.messages import (
+    Alarm,
+    Connect,
+    EndOfParts,
+    LateInspection,
+    ModelInUse,
+    PartRecord,
+    Ready,
+    Recorded,
+    RecordHealth,
+    Stop,
+    Summary,
+    ViewInspected,
+)
+from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
+from pipeline.record_store import RecordFault, RecordStore, latency_of, stages_us
+from pipeline.transports.mqtt import MqttConnection
+from pipeline.worker import Supervised, attach, settle_memory
+
+_BATCH_MAX = 2_000
+_RETRY_NS = 500 * NS_PER_MS
+_STATS_INTERVAL_NS = NS_PER_S
+
+
+class Records:
+    """The worker's loop."""
+
+    def __init__(self, supervised: Supervised) -> None:
+        config = supervised.line.config
+        self._supervised = supervised
+        self._config = config
+        self._recipe = supervised.line.recipe
+        self._session_id = supervised.configure.session_id
+        self._store: RecordStore | None = None
+        self._fault: str | None = None
+        self._next_try_ns = 0
+        self._signalling: Link | None = None
+        self._batch: list[PartRecord | LateInspection] = []
+        self._commit_due_ns = 0
+        self._to_acknowledge = 0
+        self._model: ModelInUse | None = None
+        self._alarms: dict[str, AlarmPayload] = {}
+        self._stale_alarms: deque[str] = deque()
+        self._ended = False
+        self._stopping = False
+        self._next_stats_ns = 0
+        self._second_latency = LatencyHistogram()
+        self._second_parts = 0
+        self._second_since_ns = now_ns()
+        self._counters = {"rows_written": 0, "results_unsent": 0}
+        root = config.topic_root
+        self._result_topic = f"{root}/result"
+        self._stats_topic = f"{root}/stats"
+        self._alarm_topic = f"{root}/alarm/"
+        self._mqtt = MqttConnection(
+            config.mqtt,
+            client_id=f"{config.mqtt.client_id}-r",
+            on_message=self._on_message,
+            subscriptions=(f"{root}/alarm/+",),
+        )
+
+    def open(self) -> None:
+        """Open the record, or say why not; trying goes on in the loop."""
+        timing = self._config.timing
+        try:
+            self._store = RecordStore(
+                self._config.records.path,
+                self._session_id,
+                budget_us=timing.budget_us,
+                deadline_us=timing.deadline_us,
+            )
+        except RecordFault as error:
+            self._set_fault(str(error))
+        else:
+            self._set_fault(None)
+
+    def run(self) -> None:
+        while not self._ended:
+            self._wait()
+            self._take_control()
+            self._take_records()
+            self._commit_if_due()
+            if self._mqtt.turn():
+                for code in self._alarms:
+                    self._publish_alarm(code)
+            self._clear_stale_alarms()
+            self._publish_stats()
+            self._supervised.alive(self._counters)
+            # An orphan's last sender is signalling; without it there is nothing to wait for.
+            if (self._stopping or self._supervised.orphaned) and self._signalling is None and not self._batch:
+                self._ended = True
+        self._finish()
+
+    def _wait(self) -> None:
+        reading = list(self._mqtt.read_descriptors())
+        if not self._supervised.orphaned:
+            reading.append(self._supervised.fileno())
+        wake_ns = min(self._next_stats_ns, self._mqtt.next_turn_ns())
+        if not self._supervised.orphaned:
+            wake_ns = min(wake_ns, self._supervised.next_alive_ns)
+        if self._fault is not None:
+            wake_ns = min(wake_ns, self._next_try_ns)
+        elif self._batch:
+            wake_ns = min(wake_ns, self._commit_due_ns)
+        if self._signalling is not None and self._wants_more():
+            reading.append(self._signalling.fileno())
+        select.select(reading, self._mqtt.write_descriptors(), [], seconds_until(wake_ns))
+
+    def _wants_more(self) -> bool:
+        """While the disk fails, what cannot be written stays with signalling."""
+        return len(self._batch) < _BATCH_MAX and self._fault is None
+
+    def _take_control(self) -> None:
+        for message, descriptors in self._supervised.received():
+            if isinstance(message, Connect):
+                self._lose_signalling()
+                self._signalling = Link.from_descriptor(descriptors[0])
+                self._tell_health()
+            elif isinstance(message, ModelInUse):
+                self._model = message
+            elif isinstance(message, Alarm):
+                self._take_alarm(message)
+            elif isinstance(message, Stop):
+                self._stopping = True
+
+    def _take_records(self) -> None:
+        if self._signalling is None:
+            return
+        try:
+            while self._wants_more() and (received := self._signalling.receive()) is not None:
+                message, _ = received
+                if isinstance(message, EndOfParts):
+                    self._commit()
+                    self._ended = self._fault is None
+                    return
+                assert isinstance(message, PartRecord | LateInspection)
+                if not self._batch:
+                    self._commit_due_ns = now_ns() + self._config.records.commit_interval_ms * NS_PER_MS
+                self._batch.append(message)
+        except PeerGone:
+            self._commit()
+            self._lose_signalling()
+
+    def _lose_signalling(self) -> None:
+        if self._signalling is not None:
+            self._signalling.close()
+            self._signalling = None
+
+    def _commit_if_due(self) -> None:
+        now = now_ns()
+        if self._fault is not None and now >= self._next_try_ns:
+            if self._store is None:
+                self.open()
+            else:
+                self._commit()
+        elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._store is None:
+            return
+        results = [self._result(item) for item in self._batch if isinstance(item, PartRecord)]
+        late = [item for item in self._batch if isinstance(item, LateInspection)]
+        try:
+            written = self._store.commit(results, late)
+        except RecordFault as error:
+            self._set_fault(str(error))
+            return
+        self._set_fault(None)
+        self._counters["rows_written"] += len(written)
+        count = len(self._batch)
+        self._batch.clear()
+        if self._signalling is not None and count:
+            try:
+                self._signalling.send(Recorded(count))
+            except PeerGone:
+                self._lose_signalling()
+        for result in written:
+            self._second_parts += 1
+            latency_us = latency_of(result)
+            if latency_us is not None:
+                self._second_latency.add(latency_us)
+            if not self._mqtt.publish(self._result_topic, encode(result), qos=1):
+                self._counters["results_unsent"] += 1
+
+    def _set_fault(self, text: str | None) -> None:
+        self._next_try_ns = now_ns() + _RETRY_NS
+        if text == self._fault:
+            return
+        self._fault = text
+        if text is None:
+            self._supervised.clear_alarm("records")
+        else:
+            self._supervised.alarm("records", "error", text)
+        self._tell_health()
+
+    def _tell_health(self) -> None:
+        if self._signalling is not None:
+            try:
+                self._signalling.send(RecordHealth(self._fault is None, self._fault or ""))
+            except PeerGone:
+                self._lose_signalling()
+
+    def _result(self, record: PartRecord) -> ResultPayload:
+        return ResultPayload(
+            session_id=self._session_id,
+            seq=record.seq,
+            part_id=record.part_id,
+            verdict=record.verdict,  # type: ignore[arg-type]
+            reason=record.reason,  # type: ignore[arg-type]
+            encoder_count=record.encoder_count,
+            reject_at_encoder_count=record.reject_at_encoder_count,
+            part_key=None,
+            age_us=record.age_us,
+            valid_us=record.valid_us,
+            trigger_utc=_utc(record.trigger_ns),
+            trigger_ns=record.trigger_ns,
+            decided_ns=record.decided_ns,
+            sent_ns=record.sent_ns,
+            deadline_ns=record.deadline_ns,
+            stages_us=self._stages_us(record),
+            recipe_id=self._recipe.recipe_id,
+            recipe_version=self._recipe.recipe_version,
+            model_sha256=self._model.model_sha256 if self._model is not None else None,
+            calibration_id=None,
+            views=[
+                ViewResult(camera_id=v.camera_id, frame_id=v.frame_id, score=v.score, part_mark=v.part_mark)
+                for v in record.views
+            ],
+            defects=[
+                DefectResult(
+                    class_name=defect.class_name,
+                    score=defect.score,
+                    camera_id=view.camera_id,
+                    box_px=defect.box_px,
+                    box_mm=None,
+                    area_mm2=None,
+                )
+                for view in record.views
+                for defect in view.defects
+            ],
+            is_simulated=self._config.is_simulated,
+            is_challenge=False,
+            image_ref=None,
+            row_hash="",
+        )
+
+    def _stages_us(self, record: PartRecord) -> dict[str, int]:
+        """Of the view that was judged last; empty where one was missing, since then nothing was waited for."""
+        if len(record.views) < len(self._config.cameras):
+            return {}
+        view: ViewInspected = max(record.views, key=lambda view: view.judged_ns)
+        moments = (view.grabbed_ns, view.received_ns, view.preprocessed_ns, view.inferred_ns, view.judged_ns)
+        return stages_us(record.trigger_ns, moments, record.decided_ns, record.sent_ns)
+
+    # --- alarms and stats --------------------------------------------------------------------------------------
+
+    def _take_alarm(self, alarm: Alarm) -> None:
+        known = self._alarms.get(alarm.code)
+        if not alarm.raised:
+            if known is not None:
+                del self._alarms[alarm.code]
+                self._publish_alarm(alarm.code)
+            return
+        self._alarms[alarm.code] = AlarmPayload(
+            code=alarm.code,
+            severity=alarm.severity,
+            text=alarm.text,
+            since=known.since if known is not None else _utc(now_ns()),
+            session_id=self._session_id,
+        )
+        self._publish_alarm(alarm.code)
+
+    def _publish_alarm(self, code: str) -> None:
+        alarm = self._alarms.get(code)
+        payload = encode(alarm) if alarm is not None else b""
+        self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True)
+
+    def _on_message(self, topic: str, payload: bytes, retain: bool) -> None:
+        """Retained alarms of an earlier run that nobody took back."""
+        code = topic.removeprefix(self._alarm_topic)
+        if retain and payload and code not in self._alarms:
+            self._stale_alarms.append(code)
+
+    def _clear_stale_alarms(self) -> None:
+        while self._stale_alarms:
+            code = self._stale_alarms.popleft()
+            if code not in self._alarms:
+                self._publish_alarm(code)
+
+    def _publish_stats(self) -> None:
+        now = now_ns()
+        if now < self._next_stats_ns:
+            return
+        self._next_stats_ns = now + _STATS_INTERVAL_NS
+        if self._store is None:
+            return
+        tally = self._store.tally
+        parts = sum(tally.verdicts.values())
+        judged = tally.verdicts["PASS"] + tally.verdicts["REJECT"]
+        span_ns = max(1, now - self._second_since_ns)
+        stats = StatsPayload(
+            session_id=self._session_id,
+            parts_triggered=parts,
+            passed=tally.verdicts["PASS"],
+            rejected=tally.verdicts["REJECT"],
+            no_decision=tally.verdicts["NO_DECISION"],
+            late_verdicts=tally.late_verdicts,
+            late_inspections=tally.late_inspections,
+            over_budget=tally.over_budget,
+            yield_ratio=round(tally.verdicts["PASS"] / judged, 4) if judged else None,
+            rate_per_min=round(self._second_parts * 60 * NS_PER_S / span_ns, 1),
+            budget_us=tally.budget_us,
+            latency_us=self._second_latency.percentiles_us(),
+            reasons=dict(sorted(tally.reasons.items())),
+        )
+        self._mqtt.publish(self._stats_topic, encode(stats), qos=1)
+        self._second_latency = LatencyHistogram()
+        self._second_parts = 0
+        self._second_since_ns = now
+
+    def _finish(self) -> None:
+        if self._store is not None:
+            self._publish_last_stats()
+            try:
+                self._store.save_tally()
+            except RecordFault as error:
+                self._supervised.alarm("records", "error", str(error))
+            self._supervised.post(Summary(json.dumps(self._store.tally.summary())))
+            self._store.close()
+        self._mqtt.close()
+
+    def _publish_last_stats(self) -> None:
+        self._next_stats_ns = 0
+        self._publish_stats()
+
+
+def _utc(moment_ns: int) -> str:
+    """A monotonic moment by the wall clock of now, RFC 3339 with microseconds."""
+    wall_ns = time.time_ns() - (now_ns() - moment_ns)
+    moment = datetime.fromtimestamp(wall_ns // NS_PER_S, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % NS_PER_S // NS_PER_US:06d}Z"
+
+
+def main() -> None:
+    """Run this worker; started by the supervisor."""
+    supervised = attach("records", dies_with_supervisor=False)
+    records = Records(supervised)
+    records.open()
+    settle_memory()
+    supervised.post(Ready())
+    records.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+"""The signalling worker: triggers, deadlines, verdicts, heartbeat, state, and nothing else.
+
+One loop decides and sends. Around ``DeadlineMachine`` it does three things in a fixed order for each decision: write the
+ledger, hand the verdict to the socket, pass the record on. It never waits for disk, network or another process.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Sequence
+from importlib import metadata
+
+from pipeline.channel import Link, PeerGone
+from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, seconds_until
+from pipeline.config import LineConfig
+from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
+from pipeline.encoder import wrap
+from pipeline.ledger import Ledger, LedgerEntry
+from pipeline.messages import (
+    CameraState,
+    Connect,
+    EndOfParts,
+    FrameStatus,
+    LateInspection,
+    LedgerOffer,
+    ModelInUse,
+    PartRecord,
+    Permission,
+    Ready,
+    Recorded,
+    RecordHealth,
+    ServiceState,
+    StateChanged,
+    Stop,
+    Trigger,
+    ViewInspected,
+)
+from pipeline.payloads import HeartbeatPayload, StatePayload, VerdictPayload, encode
+from pipeline.rules import Matching, Timing
+from pipeline.transports.mqtt import MqttConnection, Will
+from pipeline.worker import Supervised, attach, settle_memory
+from vision.types import Verdict
+
+_RECORDS_KEPT = 65_536
+"""Records that wait for the records process before the oldest is dropped, counted and alarmed."""
+
+
+class Signalling:
+    """The worker's loop and what it knows of its peers."""
+
+    def __init__(self, supervised: Supervised, ledger: Ledger) -> None:
+        line = supervised.line
+        config = line.config
+        timing = Timing.of(config)
+        self._supervised = supervised
+        self._config: LineConfig = config
+        self._recipe_id = line.recipe.recipe_id
+        self._session_id = supervised.configure.session_id
+        self._ledger = ledger
+        self._timing = timing
+        self._camera_ids = [camera.camera_id for camera in config.cameras]
+        self._machine = DeadlineMachine(self._camera_ids, timing, Matching.of(config))
+        self._cameras: dict[str, Link] = {}
+        self._camera_texts = dict.fromkeys(self._camera_ids, "not connected yet")
+        self._inspection: Link | None = None
+        self._records: Link | None = None
+        self._records_text = "not connected yet"
+        self._unrecorded: deque[PartRecord | LateInspection] = deque()
+        self._handed_over = 0
+        self._model_sha256: str | None = None
+        self._permission = Permission("PREOPERATIONAL", "starting")
+        self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
+        self._stopping = False
+        self._ended = False
+        self._next_heartbeat_ns = 0
+        self._heartbeat_count = 0
+        self._counters = {
+            "triggers_seen": 0,
+            "parts_decided": 0,
+            "verdicts_unsent": 0,
+            "inspections_unmatched": 0,
+            "records_dropped": 0,
+            "ledger_overwritten": 0,
+        }
+        root = config.topic_root
+        self._verdict_topic = f"{root}/verdict"
+        self._heartbeat_topic = f"{root}/heartbeat"
+        self._state_topic = f"{root}/state"
+        self._mqtt = MqttConnection(
+            config.mqtt,
+            client_id=f"{config.mqtt.client_id}-v",
+            will=Will(self._state_topic, self._state_payload("OFFLINE", "connection lost")),
+        )
+
+    def recover(self, entries: Sequence[LedgerEntry]) -> None:
+        """Take up a killed predecessor's parts: close the open ones, hand on to records what it may not have."""
+        now = now_ns()
+        for entry in entries:
+            if entry.verdict is not None and entry.reason is not None and not entry.recorded:
+                self._to_record(
+                    self._record(
+                        Decision(
+                            part_id=entry.part_id,
+                            seq=entry.seq,
+                            verdict=entry.verdict,
+                            reason=entry.reason,
+                            encoder_count=entry.encoder_count,
+                            trigger_ns=entry.trigger_ns,
+                            decided_ns=entry.decided_ns,
+                            views=(),
+                        ),
+                        entry.sent_ns,
+                    )
+                )
+        self._carry_out(self._machine.recover(entries, now))
+
+    def run(self) -> None:
+        while not self._ended:
+            self._wait()
+            self._take_control()
+            self._take_work()
+            self._carry_out(self._machine.tick(now_ns()))
+            if self._mqtt.turn():
+                self._announce()
+            self._update_state()
+            self._beat()
+            self._hand_over()
+            self._report()
+            self._end_if_done()
+        self._state = ("OFFLINE", "stopped")
+        self._announce()
+        self._mqtt.close()
+
+    # --- the loop's steps --------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        reading = [link.fileno() for link in self._links()]
+        reading += self._mqtt.read_descriptors()
+        if not self._supervised.orphaned:
+            reading.append(self._supervised.fileno())
+        writing = self._mqtt.write_descriptors()
+        if self._records is not None and self._handed_over < len(self._unrecorded):
+            writing.append(self._records.fileno())
+        wake_ns = min(self._next_heartbeat_ns, self._mqtt.next_turn_ns())
+        choice_ns = self._machine.next_choice_ns()
+        if choice_ns is not None:
+            wake_ns = min(wake_ns, choice_ns)
+        select.select(reading, writing, [], seconds_until(wake_ns))
+
+    def _links(self) -> list[Link]:
+        links = list(self._cameras.values())
+        if self._inspection is not None:
+            links.append(self._inspection)
+        if self._records is not None:
+            links.append(self._records)
+        return links
+
+    def _take_control(self) -> None:
+        for message, descriptors in self._supervised.received():
+            if isinstance(message, Connect):
+                self._connect(message, Link.from_descriptor(descriptors[0]))
+            elif isinstance(message, Permission):
+                self._permission = message
+            elif isinstance(message, ModelInUse):
+                self._model_sha256 = message.model_sha256
+                self._announce()
+            elif isinstance(message, Stop):
+                self._stopping = True
+        if self._supervised.orphaned and not self._stopping:
+            self._stopping = True
+            self._permission = Permission("ERROR", "the supervisor died")
+            self._carry_out(self._machine.close_all(now_ns()))
+
+    def _connect(self, message: Connect, link: Link) -> None:
+        if message.peer == "inspection":
+            self._lose_inspection()
+            self._inspection = link
+        elif message.peer == "records":
+            self._lose_records()
+            self._records = link
+            self._records_text = ""
+            # Whatever the last one did not acknowledge is told again; records knows what it has.
+            self._handed_over = 0
+        else:
+            assert message.camera_id is not None
+            self._lose_camera(message.camera_id)
+            self._cameras[message.camera_id] = link
+
+    def _take_work(self) -> None:
+        """Inspections are taken first and used last: a trigger's notice was sent before its inspection began, so all notices
+        that these inspections need are there once the inspections are.
+        """
+        inspections: list[ViewInspected] = []
+        inspection_died = False
+        if self._inspection is not None:
+            try:
+                for message in self._inspection.drain():
+                    assert isinstance(message, ViewInspected)
+                    inspections.append(message)
+            except PeerGone:
+                inspection_died = True
+        for camera_id in list(self._cameras):
+            self._take_notices(camera_id)
+        for view in inspections:
+            self._carry_out(self._machine.inspection(view, now_ns()))
+        if inspection_died:
+            self._lose_inspection()
+        self._take_acknowledgements()
+
+    def _take_notices(self, camera_id: str) -> None:
+        try:
+            for message in self._cameras[camera_id].drain():
+                if isinstance(message, Trigger):
+                    self._carry_out(self._machine.trigger(message, now_ns()))
+                elif isinstance(message, FrameStatus):
+                    self._carry_out(self._machine.frame_status(message, now_ns()))
+                elif isinstance(message, CameraState):
+                    self._camera_texts[camera_id] = "" if message.connected else message.text
+                    if not message.connected:
+                        self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
+                    self._update_state()
+        except PeerGone:
+            self._lose_camera(camera_id)
+
+    def _take_acknowledgements(self) -> None:
+        if self._records is None:
+            return
+        try:
+            for message in self._records.drain():
+                if isinstance(message, Recorded):
+                    for _ in range(message.count):
+                        record = self._unrecorded.popleft()
+                        if isinstance(record, PartRecord):
+                            self._ledger.recorded(record.part_id)
+                    self._handed_over -= message.count
+                elif isinstance(message, RecordHealth):
+                    self._records_text = "" if message.healthy else message.text
+        except PeerGone:
+            self._lose_records()
+
+    def _update_state(self) -> None:
+        state = self._effective_state()
+        if state == self._state:
+            return
+        self._state = state
+        self._machine.running = state[0] == "RUNNING"
+        self._announce()
+        self._supervised.post(StateChanged(*state))
+
+    def _effective_state(self) -> tuple[ServiceState, str]:
+        """What the supervisor permits, unless something needed is missing right now."""
+        permitted, reason = self._permission.state, self._permission.reason
+        if permitted != "RUNNING":
+            return permitted, reason
+        for camera_id in self._camera_ids:
+            if camera_id not in self._cameras:
+                return "ERROR", f"camera {camera_id}: its acquisition process died"
+            if self._camera_texts[camera_id]:
+                return "ERROR", self._camera_texts[camera_id]
+        if self._inspection is None:
+            return "ERROR", "the inspection process died"
+        if self._config.records.on_record_fault == "halt" and (self._records is None or self._records_text):
+            return "HALTED", f"no record of verdicts: {self._records_text}"
+        if not self._mqtt.usable:
+            return "ERROR", f"broker {self._mqtt.broker}: {self._mqtt.last_error or 'connecting'}"
+        return "RUNNING", ""
+
+    def _beat(self) -> None:
+        now = now_ns()
+        if now < self._next_heartbeat_ns:
+            return
+        interval_ns = self._config.heartbeat_ms * NS_PER_MS
+        self._next_heartbeat_ns = max(self._next_heartbeat_ns + interval_ns, now + interval_ns // 2)
+        self._heartbeat_count += 1
+        heartbeat = HeartbeatPayload(
+            session_id=self._session_id,
+            count=self._heartbeat_count,
+            state=self._state[0],
+            triggers_seen=self._counters["triggers_seen"],
+            last_part_id=self._machine.last_part_id,
+            open_parts=self._machine.open_count,
+        )
+        self._mqtt.publish(self._heartbeat_topic, encode(heartbeat), live=True)
+
+    def _hand_over(self) -> None:
+        if self._records is None:
+            return
+        try:
+            while self._handed_over < len(self._unrecorded) and self._records.send(self._unrecorded[self._handed_over]):
+                self._handed_over += 1
+        except PeerGone:
+            self._lose_records()
+
+    def _report(self) -> None:
+        self._counters["ledger_overwritten"] = self._ledger.unrecorded_overwritten
+        if self._mqtt.connected:
+            self._supervised.clear_alarm("broker")
+        elif self._mqtt.last_error:
+            text = f"broker {self._mqtt.broker}: {self._mqtt.last_error}; trying again"
+            self._supervised.alarm("broker", "error", text)
+        self._supervised.alive(self._counters)
+
+    def _end_if_done(self) -> None:
+        """After Stop: everything decided, sent and on record (or nobody there to record it)."""
+        if not self._stopping or self._machine.open_count:
+            return
+        if self._records is None:
+            self._ended = True
+        elif not self._unrecorded:
+            self._ended = True
+            try:
+                self._records.send(EndOfParts())
+            except PeerGone:
+                self._lose_records()
+
+    # --- decisions ---------------------------------------------------------------------------------------------
+
+    def _carry_out(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Opened):
+                self._counters["triggers_seen"] += 1
+                self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
+            elif isinstance(output, Decision):
+                self._counters["parts_decided"] += 1
+                self._ledger.decide(output.part_id, output.seq, output.verdict, output.reason, output.decided_ns)
+                self._send_verdict(output)
+            elif isinstance(output, Joined):
+                self._ledger.add_key(output.part_id, output.key)
+            elif isinstance(output, Late):
+                self._to_record(LateInspection(output.part_id, output.arrived_ns, output.view))
+            elif isinstance(output, Unmatched):
+                self._counters["inspections_unmatched"] += 1
+
+    def _send_verdict(self, decision: Decision) -> None:
+        sending_ns = now_ns()
+        deadline_ns = decision.trigger_ns + self._timing.deadline_ns
+        sent_ns: int | None = None
+        # This process may have been stopped between deciding and here: a PASS that is late already is not sent at all.
+        if decision.verdict is not Verdict.PASS or sending_ns < deadline_ns:
+            payload = VerdictPayload(
+                session_id=self._session_id,
+                seq=decision.seq,
+                part_id=decision.part_id,
+                verdict=decision.verdict.value,
+                reason=decision.reason.value,
+                encoder_count=decision.encoder_count,
+                reject_at_encoder_count=self._reject_at(decision.encoder_count),
+                part_key=None,
+                age_us=(sending_ns - decision.trigger_ns) // NS_PER_US,
+                valid_us=(deadline_ns - sending_ns) // NS_PER_US,
+            )
+            if self._mqtt.publish(self._verdict_topic, encode(payload), live=True):
+                sent_ns = now_ns()
+                self._ledger.sent(decision.part_id, sent_ns)
+        if sent_ns is None:
+            self._counters["verdicts_unsent"] += 1
+        self._to_record(self._record(decision, sent_ns))
+
+    def _record(self, decision: Decision, sent_ns: int | None) -> PartRecord:
+        deadline_ns = decision.trigger_ns + self._timing.deadline_ns
+        return PartRecord(
+            part_id=decision.part_id,
+            seq=decision.seq,
+            verdict=decision.verdict.value,
+            reason=decision.reason.value,
+            encoder_count=decision.encoder_count,
+            reject_at_encoder_count=self._reject_at(decision.encoder_count),
+            trigger_ns=decision.trigger_ns,
+            decided_ns=decision.decided_ns,
+            sent_ns=sent_ns,
+            deadline_ns=deadline_ns,
+            age_us=None if sent_ns is None else (sent_ns - decision.trigger_ns) // NS_PER_US,
+            valid_us=None if sent_ns is None else (deadline_ns - sent_ns) // NS_PER_US,
+            views=decision.views,
+        )
+
+    def _reject_at(self, encoder_count: int | None) -> int | None:
+        encoder = self._config.encoder
+        if encoder is None or encoder_count is None:
+            return None
+        return wrap(encoder_count + encoder.reject_offset_pulses, encoder.bits)
+
+    def _to_record(self, record: PartRecord | LateInspection) -> None:
+        if len(self._unrecorded) - self._handed_over >= _RECORDS_KEPT:
+            # The oldest that records does not hold in its hands already.
+            del self._unrecorded[self._handed_over]
+            self._counters["records_dropped"] += 1
+            text = f"{self._counters['records_dropped']} records lost: nothing was recorded for too long"
+            self._supervised.alarm("records-lost", "error", text)
+        self._unrecorded.append(record)
+
+    # --- peers -------------------------------------------------------------------------------------------------
+
+    def _lose_inspection(self) -> None:
+        if self._inspection is not None:
+            self._inspection.close()
+            self._inspection = None
+            self._carry_out(self._machine.inspection_lost(now_ns()))
+            self._update_state()
+
+    def _lose_camera(self, camera_id: str) -> None:
+        link = self._cameras.pop(camera_id, None)
+        if link is not None:
+            link.close()
+            self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
+            self._update_state()
+
+    def _lose_records(self) -> None:
+        if self._records is not None:
+            self._records.close()
+            self._records = None
+            self._handed_over = 0
+            self._records_text = "the records process died"
+            self._update_state()
+
+    # --- state -------------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        self._mqtt.publish(self._state_topic, self._state_payload(*self._state), qos=1, retain=True)
+
+    def _state_payload(self, state: ServiceState, reason: str) -> bytes:
+        return encode(
+            StatePayload(
+                state=state,
+                session_id=self._session_id,
+                reason=reason,
+                recipe_id=self._recipe_id,
+                model_sha256=self._model_sha256,
+                calibration_id=None,
+                version=metadata.version("lineside"),
+            )
+        )
+
+
+def _await_ledger(supervised: Supervised) -> Ledger:
+    while not supervised.orphaned:
+        select.select([supervised], [], [])
+        for message, descriptors in supervised.received():
+            if isinstance(message, LedgerOffer):
+                return Ledger(descriptors[0], message.part_count)
+    raise SystemExit(1)
+
+
+def main() -> None:
+    """Run this worker; started by the supervisor."""
+    supervised = attach("signalling", dies_with_supervisor=False)
+    ledger = _await_ledger(supervised)
+    signalling = Signalling(supervised, ledger)
+    signalling.recover(list(ledger.entries()))
+    settle_memory()
+    supervised.post(Ready())
+    signalling.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,437 @@
+"""The supervisor: allocates, spawns, connects, watches, kills and reaps, restarts within bounds, stops. Touches no pixels.
+
+It holds the ledger's memory and one link to each worker. When a worker dies, it is reaped first; only then are its peers told,
+so that no memory is used again that the dead could still have written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.channel import Link, PeerGone, link_pair
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.config import Line
+from pipeline.ledger import Ledger
+from pipeline.messages import (
+    Alarm,
+    Alive,
+    AnyMessage,
+    Configure,
+    Connect,
+    Fatal,
+    LedgerOffer,
+    Message,
+    ModelInUse,
+    Permission,
+    Ready,
+    Reaped,
+    Role,
+    ServiceState,
+    StateChanged,
+    Stop,
+    Stopped,
+    Summary,
+)
+
+_STOP_PATIENCE_NS = 5 * NS_PER_S
+_TURN_NS = 100 * NS_PER_MS
+
+
+class ServiceFailed(RuntimeError):
+    """The service cannot go on; the text says why."""
+
+
+class Malformed(ServiceFailed):
+    """What the engineer wrote is wrong: one line a fault."""
+
+
+class RecordInUse(RuntimeError):
+    """Another service writes to the same record."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One place in the line-up, and the incarnation that fills it now."""
+
+    role: Role
+    camera_id: str | None
+    incarnation: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    pidfd: int = -1
+    control: Link | None = None
+    unsent: deque[tuple[Message, tuple[int, ...]]] = field(default_factory=deque)
+    ready: Ready | None = None
+    stopped: bool = False
+    heard_ns: int = 0
+    start_at_ns: int = 0
+    back_off_s: float = 0.0
+    deaths_ns: deque[int] = field(default_factory=deque)
+    counters: dict[str, int] = field(default_factory=dict)
+    counters_of_the_dead: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.role if self.camera_id is None else f"{self.role} {self.camera_id}"
+
+    def total(self, counter: str) -> int:
+        return self.counters.get(counter, 0) + self.counters_of_the_dead.get(counter, 0)
+
+
+class Supervisor:
+    """Runs one line until told to stop. ``say`` gets each state change as (state, reason)."""
+
+    def __init__(self, line: Line, say: Callable[[ServiceState, str], None]) -> None:
+        self._line = line
+        self._say = say
+        self.session_id = f"{int(time.time()):08x}{secrets.token_hex(2)}"
+        self._ledger_parts = line.config.ledger_parts
+        self._acquisitions = [_Worker("acquisition", camera.camera_id) for camera in line.config.cameras]
+        self._inspection = _Worker("inspection", None)
+        self._signalling = _Worker("signalling", None)
+        self._records = _Worker("records", None)
+        self._workers = [self._records, self._signalling, self._inspection, *self._acquisitions]
+        self._alarms: dict[str, Alarm] = {}
+        self._permitted: Permission | None = None
+        self._was_warm = False
+        self._stopping = False
+        self._summary: str | None = None
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._stop_requested = False
+        self._ledger_descriptor = -1
+
+    def request_stop(self) -> None:
+        """Stop soon: parts in flight are finished. May be called from a signal handler."""
+        self._stop_requested = True
+        with contextlib.suppress(BlockingIOError):
+            self._wake_sender.send(b"x")
+
+    def run(self, *, parts: int | None, duration_s: float | None) -> str | None:
+        """Run until ``parts`` are decided, ``duration_s`` of running has passed or stop is requested.
+
+        Returns the summary as JSON text, None where records had none to give. Raises ServiceFailed where a worker refuses
+        its configuration or dies too often, RecordInUse where another service holds the record.
+        """
+        lock = _lock(self._line.config.records.path)
+        self._ledger_descriptor = Ledger.create(self._ledger_parts)
+        ends_ns: int | None = None
+        try:
+            while True:
+                self._start_due()
+                self._wait()
+                self._take_messages()
+                self._reap()
+                self._kill_silent()
+                self._permit()
+                if duration_s is not None and ends_ns is None and self._was_warm:
+                    ends_ns = now_ns() + int(duration_s * NS_PER_S)
+                done = parts is not None and self._signalling.total("parts_decided") >= parts
+                if self._stop_requested or done or (ends_ns is not None and now_ns() >= ends_ns):
+                    break
+            self._stop()
+        finally:
+            self._kill_all()
+            os.close(self._ledger_descriptor)
+            self._wake_receiver.close()
+            self._wake_sender.close()
+            if lock is not None:
+                os.close(lock)
+        return self._summary
+
+    def counter(self, name: str) -> int:
+        """A counter summed over all workers and their incarnations."""
+        return sum(worker.total(name) for worker in self._workers)
+
+    # --- starting and connecting -------------------------------------------------------------------------------
+
+    def _start_due(self) -> None:
+        now = now_ns()
+        for worker in self._workers:
+            # Cameras come last: a trigger seen while the model still warms up could only be rejected.
+            waits = worker.role == "acquisition" and worker.incarnation == 0 and not self._others_warm()
+            if worker.process is None and now >= worker.start_at_ns and not waits:
+                self._start(worker)
+
+    def _others_warm(self) -> bool:
+        return all(worker.ready is not None for worker in self._workers if worker.role != "acquisition")
+
+    def _start(self, worker: _Worker) -> None:
+        worker.incarnation += 1
+        ours, theirs = link_pair()
+        with theirs:
+            worker.process = subprocess.Popen(
+                [sys.executable, "-m", f"pipeline.{worker.role}", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                # A Ctrl-C at the terminal is the supervisor's to act on.
+                start_new_session=True,
+            )
+        worker.pidfd = os.pidfd_open(worker.process.pid)
+        worker.control = Link(ours)
+        worker.unsent.clear()
+        worker.ready = None
+        worker.stopped = False
+        worker.heard_ns = now_ns()
+        self._send(
+            worker,
+            Configure(worker.role, worker.incarnation, self.session_id, str(self._line.file), worker.camera_id),
+        )
+        if worker is self._signalling:
+            self._send(worker, LedgerOffer(self._ledger_parts), (self._ledger_descriptor,))
+        self._introduce(worker)
+        if worker is self._records:
+            for alarm in self._alarms.values():
+                self._send(worker, alarm)
+        if worker in (self._records, self._signalling) and self._inspection.ready is not None:
+            self._tell_model(worker, self._inspection.ready)
+
+    def _introduce(self, worker: _Worker) -> None:
+        """Give the new incarnation a fresh link to every living peer."""
+        if worker is self._records:
+            peers = [self._signalling]
+        elif worker is self._signalling:
+            peers = [self._records, self._inspection, *self._acquisitions]
+        elif worker is self._inspection:
+            peers = [self._signalling, *self._acquisitions]
+        else:
+            peers = [self._signalling, self._inspection]
+        for peer in peers:
+            if peer.process is not None and worker.process is not None:
+                one, other = link_pair()
+                with one, other:
+                    self._send(worker, Connect(peer.role, peer.incarnation, peer.camera_id), (one.fileno(),))
+                    self._send(peer, Connect(worker.role, worker.incarnation, worker.camera_id), (other.fileno(),))
+
+    def _send(self, worker: _Worker, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """In order; what the worker does not take now waits for it with descriptors of its own."""
+        if worker.control is None:
+            return
+        worker.unsent.append((message, tuple(os.dup(descriptor) for descriptor in descriptors)))
+        self._flush(worker)
+
+    def _flush(self, worker: _Worker) -> None:
+        if worker.control is None:
+            return
+        try:
+            while worker.unsent and worker.control.send(*worker.unsent[0]):
+                _close_all(worker.unsent.popleft()[1])
+        except PeerGone:
+            # Its death is seen at its pidfd.
+            self._drop_unsent(worker)
+
+    def _drop_unsent(self, worker: _Worker) -> None:
+        while worker.unsent:
+            _close_all(worker.unsent.popleft()[1])
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        reading = [self._wake_receiver.fileno()]
+        writing: list[int] = []
+        wake_ns = now_ns() + _TURN_NS
+        for worker in self._workers:
+            if worker.control is not None:
+                reading += [worker.control.fileno(), worker.pidfd]
+                if worker.unsent:
+                    writing.append(worker.control.fileno())
+            elif worker.incarnation > 0:
+                wake_ns = min(wake_ns, worker.start_at_ns)
+        select.select(reading, writing, [], seconds_until(wake_ns))
+        with contextlib.suppress(BlockingIOError):
+            self._wake_receiver.recv(64)
+
+    def _take_messages(self) -> None:
+        for worker in self._workers:
+            self._flush(worker)
+            if worker.control is None:
+                continue
+            try:
+                for message in worker.control.drain():
+                    worker.heard_ns = now_ns()
+                    self._handle(worker, message)
+            except PeerGone:
+                # It may hang in its end; its death is seen at its pidfd, its silence by the clock.
+                continue
+
+    def _handle(self, worker: _Worker, message: AnyMessage) -> None:
+        if isinstance(message, Alive):
+            worker.counters = message.counters
+        elif isinstance(message, Ready):
+            worker.ready = message
+            if worker is self._inspection:
+                self._tell_model(self._signalling, message)
+                self._tell_model(self._records, message)
+        elif isinstance(message, Fatal):
+            raise Malformed(message.text) if message.malformed else ServiceFailed(message.text)
+        elif isinstance(message, StateChanged):
+            self._say(message.state, message.reason)
+        elif isinstance(message, Alarm):
+            self._raise_alarm(message)
+        elif isinstance(message, Stopped):
+            worker.stopped = True
+        elif isinstance(message, Summary):
+            self._summary = message.json_text
+
+    def _tell_model(self, worker: _Worker, ready: Ready) -> None:
+        assert ready.model_sha256 is not None
+        assert ready.fingerprint_sha256 is not None
+        self._send(worker, ModelInUse(ready.model_sha256, ready.fingerprint_sha256))
+
+    def _raise_alarm(self, alarm: Alarm) -> None:
+        if alarm.raised:
+            self._alarms[alarm.code] = alarm
+        else:
+            self._alarms.pop(alarm.code, None)
+        self._send(self._records, alarm)
+        if alarm.raised:
+            print(f"lineside: {alarm.severity}: {alarm.text}", file=sys.stderr, flush=True)
+
+    def _reap(self) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.process.poll() is not None:
+                self._bury(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """The worker is dead and waited for: tell its peers, and plan its successor."""
+        assert worker.process is not None
+        assert worker.control is not None
+        status = worker.process.returncode
+        # Its last words are still in the link.
+        with contextlib.suppress(PeerGone):
+            for message in worker.control.drain():
+                self._handle(worker, message)
+        worker.control.close()
+        os.close(worker.pidfd)
+        self._drop_unsent(worker)
+        for counter, value in worker.counters.items():
+            worker.counters_of_the_dead[counter] = worker.counters_of_the_dead.get(counter, 0) + value
+        worker.process, worker.control, worker.pidfd, worker.counters = None, None, -1, {}
+        worker.ready = None
+        for peer in self._workers:
+            if peer is not worker:
+                self._send(peer, Reaped(worker.role, worker.incarnation, worker.camera_id))
+        if self._stopping:
+            return
+        self._plan_restart(worker, status)
+
+    def _plan_restart(self, worker: _Worker, status: int) -> None:
+        supervision = self._line.config.supervision
+        now = now_ns()
+        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        worker.deaths_ns.append(now)
+        while now - worker.deaths_ns[0] > supervision.restarts_within_s * NS_PER_S:
+            worker.deaths_ns.popleft()
+        if len(worker.deaths_ns) > supervision.restarts_max_count:
+            raise ServiceFailed(
+                f"{worker.name} died {len(worker.deaths_ns)} times within {supervision.restarts_within_s:g} s, "
+                f"the last time {cause}; at most {supervision.restarts_max_count} restarts are allowed"
+            )
+        back_off_s = min(supervision.back_off_first_s * 2 ** (len(worker.deaths_ns) - 1), supervision.back_off_max_s)
+        worker.start_at_ns = now + int(back_off_s * NS_PER_S)
+        self._raise_alarm(Alarm("worker", "error", f"{worker.name} {cause}; restarting", raised=True))
+
+    def _kill_silent(self) -> None:
+        supervision = self._line.config.supervision
+        now = now_ns()
+        for worker in self._workers:
+            if worker.process is None:
+                continue
+            patience_s = supervision.silent_after_s if worker.ready is not None else supervision.warm_up_timeout_s
+            if now - worker.heard_ns > patience_s * NS_PER_S:
+                text = f"{worker.name} was silent for {patience_s:g} s and is killed"
+                self._raise_alarm(Alarm("worker", "error", text, raised=True))
+                worker.process.kill()
+                worker.process.wait()
+
+    def _permit(self) -> None:
+        """Tell signalling what may be: RUNNING only when everybody is warm."""
+        cold = [worker.name for worker in self._workers if worker.ready is None]
+        if not cold:
+            if not self._was_warm:
+                self._was_warm = True
+                self._say("READY", self._inspection.ready.text if self._inspection.ready is not None else "")
+            permission = Permission("RUNNING", "")
+            if "worker" in self._alarms:
+                self._raise_alarm(Alarm("worker", "error", "", raised=False))
+        elif self._was_warm:
+            permission = Permission("ERROR", f"restarting {', '.join(cold)}")
+        else:
+            permission = Permission("PREOPERATIONAL", f"warming up {', '.join(cold)}")
+        self._set_permission(permission)
+
+    def _set_permission(self, permission: Permission) -> None:
+        if self._signalling.control is None:
+            self._permitted = None
+        elif permission != self._permitted:
+            self._permitted = permission
+            self._send(self._signalling, permission)
+
+    # --- stopping ----------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """Cameras first, then the parts in flight, then the books; each within its time."""
+        self._stopping = True
+        give_up_ns = now_ns() + _STOP_PATIENCE_NS + self._line.config.timing.deadline_us * 1_000
+        for worker in self._acquisitions:
+            self._send(worker, Stop())
+        self._wait_until(lambda: all(w.stopped or w.process is None for w in self._acquisitions), give_up_ns)
+        self._send(self._signalling, Stop())
+        self._wait_until(lambda: self._signalling.process is None, give_up_ns)
+        self._send(self._records, Stop())
+        self._wait_until(lambda: self._records.process is None, give_up_ns)
+        for worker in (self._inspection, *self._acquisitions):
+            self._send(worker, Stop())
+        self._say("OFFLINE", "stopped")
+
+    def _wait_until(self, done: Callable[[], bool], give_up_ns: int) -> None:
+        while not done() and now_ns() < give_up_ns:
+            self._wait()
+            self._take_messages()
+            self._reap()
+
+    def _kill_all(self) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.kill()
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.wait()
+                with contextlib.suppress(ServiceFailed):
+                    self._bury(worker)
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _lock(record: Path) -> int | None:
+    """Hold the record against a second service. None where the place cannot be written: records will say so and retry."""
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RecordInUse(
+            f"record {record}: another service writes to it; stop that one or name another record"
+        ) from None
+    return descriptor

@@ -1,0 +1,304 @@
+"""One MQTT connection, driven by the caller's loop, which it never blocks.
+
+Connecting (name lookup, TCP, TLS, CONNACK) happens in a thread of its own and ends by handing over a finished client.
+After that there is no thread: ``publish`` writes to the socket at once or says that it could not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
+from pipeline.config import MqttConfig
+
+_CONNECT_TIMEOUT_S = 3.0
+_RETRY_FIRST_NS = 50 * NS_PER_MS
+_RETRY_MAX_NS = 2 * NS_PER_S
+_MISC_INTERVAL_NS = 200 * NS_PER_MS
+_CLOGGED_MAX_NS = 300 * NS_PER_MS
+# Small, so that what a frozen broker has not taken is soon noticed and little is left in the kernel to arrive late.
+_SEND_BUFFER_BYTES = 32_768
+_LIVE_EXPIRY_S = 1
+
+_PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+class MqttConnection:
+    """A connection that keeps itself up. All methods belong to one thread.
+
+    The caller's loop selects on ``read_descriptors`` and ``write_descriptors``, wakes at ``next_turn_ns`` at the latest
+    and then calls ``turn``.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        client_id: str,
+        will: Will | None = None,
+        on_message: Callable[[str, bytes, bool], None] | None = None,
+        subscriptions: tuple[str, ...] = (),
+    ) -> None:
+        self._config = config
+        self._client_id = client_id
+        self._will = will
+        self._on_message = on_message
+        self._subscriptions = subscriptions
+        self._protocols = ["5", "3.1.1"] if config.protocol == "auto" else [config.protocol]
+        self._protocol_index = 0
+        self._client: paho.Client | None = None
+        self._live_properties: Properties | None = None
+        self._attempt: _Attempt | None = None
+        self._retry_ns = _RETRY_FIRST_NS
+        self._next_attempt_ns = 0
+        self._next_misc_ns = 0
+        self._clogged_since_ns: int | None = None
+        self.connects = 0
+        self.last_error = ""
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
+
+    @property
+    def usable(self) -> bool:
+        """Connected, and the socket has taken everything so far."""
+        return self._client is not None and not self._client.want_write()
+
+    @property
+    def protocol(self) -> str:
+        """The version spoken, or tried next."""
+        return self._protocols[self._protocol_index]
+
+    @property
+    def broker(self) -> str:
+        return f"{self._config.host}:{self._config.port}"
+
+    def read_descriptors(self) -> list[int]:
+        if self._client is not None:
+            connection = self._client.socket()
+            return [connection.fileno()] if connection is not None else []
+        return [self._attempt.done_descriptor] if self._attempt is not None else []
+
+    def write_descriptors(self) -> list[int]:
+        if self._client is not None and self._client.want_write():
+            return self.read_descriptors()
+        return []
+
+    def next_turn_ns(self) -> int:
+        if self._client is not None:
+            return self._next_misc_ns
+        return self._next_attempt_ns if self._attempt is None else now_ns() + NS_PER_S
+
+    def turn(self) -> bool:
+        """Do what is due, without blocking. True when a new connection has just come up."""
+        now = now_ns()
+        if self._client is None:
+            return self._turn_unconnected(now)
+        client = self._client
+        failed = client.loop_read() not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
+        if not failed and client.want_write():
+            failed = client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not failed and now >= self._next_misc_ns:
+            self._next_misc_ns = now + _MISC_INTERVAL_NS
+            failed = client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not failed:
+            failed = self._clogged_too_long(now)
+        if failed or client.socket() is None:
+            self._drop("the connection broke")
+        return False
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, live: bool = False) -> bool:
+        """Hand one message to the socket. False: not connected, or the socket took no more, and it will not be sent late.
+
+        ``live``: of no use after a second; brokers that speak 5 drop it then. QoS 1 messages are repeated by the client until
+        acknowledged on this connection.
+        """
+        client = self._client
+        if client is None or client.want_write():
+            return False
+        properties = self._live_properties if live else None
+        info = client.publish(topic, payload, qos, retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._drop(paho.error_string(info.rc))
+            return False
+        return qos > 0 or not client.want_write()
+
+    def close(self) -> None:
+        """Leave politely: the broker does not publish the will."""
+        if self._attempt is not None:
+            self._attempt.abandon()
+            self._attempt = None
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_misc()
+            _discard(self._client)
+            self._client = None
+
+    def _turn_unconnected(self, now: int) -> bool:
+        if self._attempt is None:
+            if now >= self._next_attempt_ns:
+                self._attempt = _Attempt(self._new_client(), self._config)
+            return False
+        if not self._attempt.finished():
+            return False
+        attempt, self._attempt = self._attempt, None
+        client = attempt.take()
+        if client is None:
+            self.last_error = attempt.error
+            self._protocol_index = (self._protocol_index + 1) % len(self._protocols)
+            # Only once every version was refused is it worth waiting longer.
+            if self._protocol_index == 0:
+                self._next_attempt_ns = now + self._retry_ns
+                self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
+            return False
+        self._client = client
+        self._live_properties = None
+        if self.protocol == "5":
+            self._live_properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            self._live_properties.MessageExpiryInterval = _LIVE_EXPIRY_S
+        self._retry_ns = _RETRY_FIRST_NS
+        self._next_misc_ns = now + _MISC_INTERVAL_NS
+        self._clogged_since_ns = None
+        self.connects += 1
+        for topic in self._subscriptions:
+            client.subscribe(topic, qos=1)
+        return True
+
+    def _clogged_too_long(self, now: int) -> bool:
+        assert self._client is not None
+        if not self._client.want_write():
+            self._clogged_since_ns = None
+        elif self._clogged_since_ns is None:
+            self._clogged_since_ns = now
+        elif now - self._clogged_since_ns > _CLOGGED_MAX_NS:
+            return True
+        return False
+
+    def _drop(self, why: str) -> None:
+        if self._client is not None:
+            _discard(self._client)
+        self._client = None
+        self.last_error = why
+        self._next_attempt_ns = now_ns() + self._retry_ns
+
+    def _new_client(self) -> paho.Client:
+        config = self._config
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=None if self.protocol == "5" else True,
+            protocol=_PROTOCOLS[self.protocol],
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.on_socket_open = _tune_socket
+        if config.username is not None:
+            password = os.environ[config.password_env] if config.password_env is not None else None
+            client.username_pw_set(config.username, password)
+        if config.tls_ca_file is not None:
+            client.tls_set(ca_certs=str(config.tls_ca_file))
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        if self._on_message is not None:
+            deliver = self._on_message
+            client.on_message = lambda _client, _userdata, message: deliver(
+                message.topic, bytes(message.payload), message.retain
+            )
+        return client
+
+
+def _tune_socket(_client: paho.Client, _userdata: object, connection: Any) -> None:
+    # paho leaves Nagle on, which with a broker's delayed ACK stalls a burst for 40 ms now and then.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2_000)
+
+
+def _discard(client: paho.Client) -> None:
+    connection = client.socket()
+    if connection is not None:
+        connection.close()
+
+
+class _Attempt:
+    """Connects in a thread; the descriptor becomes readable when it is over."""
+
+    def __init__(self, client: paho.Client, config: MqttConfig) -> None:
+        self._client = client
+        self._config = config
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._over = False
+        self.error = ""
+        self._accepted = False
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        client.on_connect = self._on_connect
+        threading.Thread(target=self._run, name="mqtt-connect", daemon=True).start()
+
+    @property
+    def done_descriptor(self) -> int:
+        return self._receiver.fileno()
+
+    def finished(self) -> bool:
+        with self._lock:
+            return self._over
+
+    def take(self) -> paho.Client | None:
+        """The connected client, or None and ``error``."""
+        self._receiver.close()
+        if self._accepted:
+            return self._client
+        _discard(self._client)
+        return None
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            over = self._over
+        self._receiver.close()
+        if over:
+            _discard(self._client)
+
+    def _on_connect(self, _c: object, _u: object, _f: object, reason: Any, _p: object) -> None:
+        self._accepted = not reason.is_failure
+        self.error = "" if self._accepted else f"refused by the broker: {reason}"
+
+    def _run(self) -> None:
+        try:
+            self._client.connect(self._config.host, self._config.port, self._config.keep_alive_s)
+            give_up_ns = now_ns() + int(_CONNECT_TIMEOUT_S * NS_PER_S)
+            while not self._accepted and not self.error:
+                result = self._client.loop(timeout=0.05)
+                if result != MQTTErrorCode.MQTT_ERR_SUCCESS and not self._accepted:
+                    self.error = f"closed by the broker: {paho.error_string(result)}"
+                elif now_ns() >= give_up_ns and not self._accepted:
+                    self.error = f"no answer to CONNECT within {_CONNECT_TIMEOUT_S:g} s"
+        except (OSError, ValueError) as error:
+            self.error = getattr(error, "strerror", None) or str(error)
+        with self._lock:
+            self._over = True
+            abandoned = self._abandoned
+        if abandoned:
+            _discard(self._client)
+        with contextlib.suppress(OSError):
+            self._sender.send(b"x")
+        self._sender.close()
