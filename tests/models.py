@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
@@ -61,7 +62,7 @@ def write_nan_package(folder: Path, *, only_when_bright: bool = False) -> Path:
         helper.make_node("Sub", ["one", "defective"], ["functional"]),
         helper.make_node("Concat", ["functional", "defective"], ["probabilities"], axis=1),
     ]
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "column": np.array([-1, 1], np.int64),
         "half": np.array([0.5], np.float32),
         "one": np.array([1.0], np.float32),

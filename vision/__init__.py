@@ -1,0 +1,1 @@
+"""Computes: arrays in, values out. No clocks, threads or sockets; the one thing it reads is a model package."""

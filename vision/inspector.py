@@ -62,7 +62,7 @@ class Inspector:
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
             raise ValueError(
-                f"session: got {session.batch_rows} batch rows, expected {recipe.batch_rows}, one per region of the recipe"
+                f"session: got {session.batch_rows} batch rows, expected {recipe.batch_rows}: one per region"
             )
         card = package.card
         self._recipe = recipe
@@ -180,7 +180,7 @@ class Inspector:
         try:
             return self._views[camera_id]
         except KeyError:
-            raise StageError(f"camera: got {camera_id}, expected one of the recipe's views: {sorted(self._views)}") from None
+            raise StageError(f"camera: got {camera_id}, expected one of the views: {sorted(self._views)}") from None
 
 
 def check_recipe(
@@ -188,7 +188,7 @@ def check_recipe(
 ) -> list[Fault]:
     """Every mismatch between a recipe, the model's card and the line's cameras; ``file`` names the recipe's file."""
     faults = [
-        Fault(file, f"rules.{index}.class", repr(rule.class_name), f"one of the model's classes: {', '.join(card.classes)}")
+        Fault(file, f"rules.{index}.class", repr(rule.class_name), f"a class of the model: {', '.join(card.classes)}")
         for index, rule in enumerate(recipe.rules)
         if rule.class_name not in card.classes
     ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
-
-import numpy as np
+from math import isfinite, nan
 
 from vision.recipe import Recipe
 from vision.types import Defect, Findings, Inspection, Reason, Verdict
@@ -18,21 +16,21 @@ def judge(findings_per_region: Sequence[Findings], recipe: Recipe, classes: Sequ
     """Applies the recipe's rules to one view.
 
     REJECT/DEFECT where a ruled class scores at least its ``reject_at_score``, PASS/OK otherwise; ``score`` is the
-    highest score among the ruled classes (0 without such a finding). NO_DECISION/FAULT where there is no region, a score
-    is not finite or a finding names no class of the model. Raises ValueError for a rule on a class the model lacks.
+    highest score among the ruled classes (0 without such a finding). NO_DECISION/FAULT where there is no region, a
+    score is not finite or a finding names no class of the model. Raises ValueError for a rule on a class that the
+    model lacks.
     """
     reject_at = {rule.class_name: rule.reject_at_score for rule in recipe.rules}
     if strangers := sorted(set(reject_at) - set(classes)):
-        raise ValueError(f"recipe {recipe.recipe_id}: got rules for {strangers}, expected classes of the model: {list(classes)}")
+        raise ValueError(f"recipe {recipe.recipe_id}: got rules for {strangers}, expected classes {list(classes)}")
     if not findings_per_region:
         return FAULT
     highest = 0.0
     defects: list[Defect] = []
     for findings in findings_per_region:
-        if not np.isfinite(findings.scores).all():
-            return FAULT
-        for index, (class_id, score) in enumerate(zip(findings.class_ids.tolist(), findings.scores.tolist(), strict=True)):
-            if not 0 <= class_id < len(classes):
+        pairs = zip(findings.class_ids.tolist(), findings.scores.tolist(), strict=True)
+        for index, (class_id, score) in enumerate(pairs):
+            if not isfinite(score) or not 0 <= class_id < len(classes):
                 return FAULT
             threshold = reject_at.get(classes[class_id])
             if threshold is None:

@@ -1,8 +1,10 @@
-"""Regions of a frame -> rows of the model's batch: shapes checked once, tables planned once, then one kernel per frame."""
+"""Regions of a frame -> rows of the model's batch: checked and planned once, then one kernel call per frame."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +47,7 @@ class FrameFormat:
 
 
 class RegionPlan:
-    """Fills one row of the batch from one region of a camera's frames. Not for several threads at once (scratch line)."""
+    """Fills one row of the batch from one region of a camera's frames. Not for several threads at once."""
 
     def __init__(self, camera_id: str, region: Region, frame_format: FrameFormat, model_input: ModelInput) -> None:
         """Raises ValueError where the region is not inside the frame."""
@@ -70,8 +72,9 @@ class RegionPlan:
         tops, row_weights = _neighbours(region.height_px, height_px)
         lefts, column_weights = _neighbours(region.width_px, width_px)
         bottoms = np.minimum(tops + 1, region.height_px - 1)
-        gains = np.float32(model_input.scale) / np.asarray(model_input.std, np.float32)
-        offsets = -np.asarray(model_input.mean, np.float32) / np.asarray(model_input.std, np.float32)
+        mean, std = np.asarray(model_input.mean), np.asarray(model_input.std)
+        gains = (model_input.scale / std).astype(np.float32)
+        offsets = (-mean / std).astype(np.float32)
 
         self._source = (
             (tops + region.y_px).astype(np.uint32),
@@ -85,23 +88,27 @@ class RegionPlan:
         self._affine = (gains, offsets)
         self._corner = (top_px, left_px)
         self._border = (top_px, left_px, height_px, width_px)
-        self._border_values = np.float32(model_input.pad_value) * gains + offsets
+        self._border_values = (model_input.pad_value * gains + offsets).astype(np.float32)
         self._is_bordered = (height_px, width_px) != (model_input.height_px, model_input.width_px)
 
+        self._kernel: Callable[..., None]
+        self._extra: tuple[Any, ...] = ()
         if source_channels == 1:
-            self._kernel, self._extra = mono_to_planes, ()
+            self._kernel = mono_to_planes
         elif to_grey:
-            weights = (BLUE_WEIGHT, GREEN_WEIGHT, RED_WEIGHT)
+            self._kernel = colour_to_grey
+            blue_first = (BLUE_WEIGHT, GREEN_WEIGHT, RED_WEIGHT)
             is_bgr = frame_format.pixel_format is PixelFormat.BGR8
-            self._kernel, self._extra = colour_to_grey, (np.asarray(weights if is_bgr else weights[::-1], np.float32),)
+            self._extra = (np.asarray(blue_first if is_bgr else blue_first[::-1], np.float32),)
         else:
-            swap = frame_format.pixel_format.value.removesuffix("8") != model_input.colour_order
-            self._kernel, self._extra = colour_to_planes, (swap,)
+            self._kernel = colour_to_planes
+            self._extra = (frame_format.pixel_format.value != f"{model_input.colour_order}8",)
 
     def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[np.float32]) -> None:
-        """Reads a frame's ``pixels`` in place and writes all of ``out_row``, float32 (channels, height, width), C-contiguous.
+        """Reads a frame's ``pixels`` in place and writes all of ``out_row``.
 
-        Raises WrongFrame where the frame is not as planned.
+        ``out_row``: float32 (channels, height, width), C-contiguous. Raises WrongFrame where the frame is not as
+        planned.
         """
         if pixels.shape != self._shape:
             raise WrongFrame(f"camera {self._camera_id}: got a frame of shape {pixels.shape}, expected {self._shape}")

@@ -1,21 +1,20 @@
 """ONNX Runtime sessions with one fixed batch, buffers bound once, and the provider that was asked for.
 
-Custom-op libraries are never registered and weights outside ``model.onnx`` are not supported: the hash on the card
-covers everything that runs.
+Custom-op libraries are never registered and models with weights outside ``model.onnx`` are refused: the hash on the
+card covers everything that runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import llvmlite
-import llvmlite.binding
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -133,9 +132,9 @@ def open_session(
 ) -> Session:
     """Opens the package's model for batches of exactly ``batch_rows`` rows.
 
-    ``auto`` takes the best provider really present. Any other choice is binding unless ``allow_fallback``: ONNX Runtime
-    lists GPU providers on boxes without a GPU and then runs on the CPU without saying so. ``engine_cache`` is the folder
-    where TensorRT keeps built engines; without it every start builds them again.
+    ``auto`` takes the best provider really present. Any other choice is binding unless ``allow_fallback``: ONNX
+    Runtime lists GPU providers on boxes without a GPU and then runs on the CPU without saying so. ``engine_cache`` is
+    the folder where TensorRT keeps built engines; without it every start builds them again.
 
     Raises PackageError where the model does not fit its card or the batch, RuntimeProviderError for an unwanted
     fallback, ValueError for batch_rows or intra_op_threads < 1.
@@ -164,10 +163,9 @@ def open_session(
         "batch_rows": batch_rows,
         "intra_op_threads": intra_op_threads,
         "machine": platform.machine(),
-        "cpu": llvmlite.binding.get_host_cpu_name(),
+        "cpu": _cpu_name(),
         "gpu": _gpu_name() if on_gpu else "none",
         "numba": numba.__version__,
-        "llvmlite": llvmlite.__version__,
         "numpy": np.__version__,
         "model_sha256": package.sha256,
         "preprocessing_version": PREPROCESSING_VERSION,
@@ -257,17 +255,23 @@ def _provider_options(name: str, engine_cache: Path | None) -> dict[str, str]:
 
 
 def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> dict[str, int]:
-    """Compares the model with its card and the batch. Returns sizes for its symbolic dimensions; raises PackageError."""
+    """Compares the model with its card and the batch.
+
+    Returns sizes for the model's symbolic dimensions. Raises PackageError.
+    """
     card, model_file, card_file = package.card, str(package.model_path), str(package.card_path)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = _ERRORS_ONLY + 1
+    # Weights in files of their own would be looked for in the working directory, unhashed; nothing is found in here.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[_PROVIDERS["cpu"]], enable_fallback=0)
     except _ORT_ERRORS as error:
         first_line = str(error).splitlines()[0]
         expected = "a self-contained ONNX model of standard operators"
-        raise PackageError([Fault(model_file, "", f"a file that ONNX Runtime refuses ({first_line})", expected)]) from error
+        got = f"a file that ONNX Runtime refuses ({first_line})"
+        raise PackageError([Fault(model_file, "", got, expected)]) from error
 
     faults: list[Fault] = []
     free_dimensions: dict[str, int] = {}
@@ -299,23 +303,32 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> dict[s
             faults.append(Fault(model_file, f"{key.split('.')[0]}s.{name}", tensors[name].type, "tensor(float)"))
     if not faults:
         keys = ("", "input.colour_order", "input.height_px", "input.width_px")
-        compare(f"input {card.input.name}", inputs[card.input.name].shape, (batch_rows, *card.input.row_shape), keys)
-        compare(
-            f"output {card.output.name}", outputs[card.output.name].shape, (batch_rows, len(card.classes)), ("", "classes")
-        )
+        model_input, model_output = inputs[card.input.name], outputs[card.output.name]
+        compare(f"input {card.input.name}", model_input.shape, (batch_rows, *card.input.row_shape), keys)
+        compare(f"output {card.output.name}", model_output.shape, (batch_rows, len(card.classes)), ("", "classes"))
     if faults:
         raise PackageError(faults)
     return free_dimensions
 
 
 def _refuse_two_runtimes() -> None:
-    """onnxruntime and onnxruntime-gpu install the same module over each other; pip does not forbid the pair."""
+    """Both distributions install one module over each other, and pip does not forbid the pair."""
     names = ("onnxruntime", "onnxruntime-gpu")
     if all(any(metadata.distributions(name=name)) for name in names):
         raise RuntimeProviderError(
             f"got both {' and '.join(names)} installed, expected one of them (they overwrite each other): "
             f"pip uninstall {' '.join(names)}, then install the extra cpu or gpu"
         )
+
+
+def _cpu_name() -> str:
+    """What decides which code ONNX Runtime and numba choose: the model, and a digest of the instruction sets."""
+    first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    named = ("model name", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
+    sets = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
+    digest = hashlib.sha256(sets.encode()).hexdigest()[:12]
+    return ", ".join([*(f"{key} {facts[key]}" for key in named if key in facts), f"instruction sets {digest}"])
 
 
 def _gpu_name() -> str:

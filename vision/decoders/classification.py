@@ -26,6 +26,7 @@ class ClassificationDecoder:
         if row.shape != self._class_ids.shape:
             raise BadOutput(f"output row: got shape {row.shape}, expected {self._class_ids.shape}: one score per class")
         # Written so that NaN fails the comparison too.
-        if not bool(((row >= -_ROUNDING) & (row <= 1.0 + _ROUNDING)).all()):
+        if not (row.min() >= -_ROUNDING and row.max() <= 1.0 + _ROUNDING):
             raise BadOutput(f"output row: got {row.tolist()}, expected probabilities between 0 and 1")
-        return Findings(class_ids=self._class_ids, scores=row.clip(0.0, 1.0), boxes_px=self._boxes_px)
+        scores = np.minimum(np.maximum(row, np.float32(0.0)), np.float32(1.0))
+        return Findings(class_ids=self._class_ids, scores=scores, boxes_px=self._boxes_px)

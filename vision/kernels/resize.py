@@ -1,19 +1,23 @@
-"""Crop, resize, channel order and normalisation of one region in one pass over the pixels.
+"""Crop, resize, channel order and normalisation of one region in one pass over its pixels.
 
 Bilinear as OpenCV's ``INTER_LINEAR``: half-pixel centres, clamped edges, no antialiasing. For each output row the two
-source rows are first blended into ``line`` (contiguous, vectorised), then the columns are picked out of it. Vertical
+source rows are first blended into ``line`` (contiguous, vectorised), then the columns are picked out of it: vertical
 first halves the scattered reads when shrinking, which is what a line does.
 
-Arguments shared by the kernels:
-    flat, pitch   the frame's memory and its bytes per row (``vision.kernels.flat_rows``)
-    tops, bottoms uint32 (h,): upper and lower source row of each output row, in the frame
-    row_weights   float32 (h,): weight of the lower row
-    lefts         uint32 (w,): offset in ``line`` of each output column's left source pixel; its right one follows it
-    column_weights float32 (w,): weight of the right pixel
-    x_bytes       offset of the region's first pixel in a frame row
-    line          float32 scratch, one source row of the region plus one pixel
-    gains, offsets float32 (planes,): ``out = grey_level * gain + offset``
-    out           float32 (planes, H, W); the region lands at [top_px : top_px + h, left_px : left_px + w]
+Arguments shared by the kernels, h and w being the height and width that the region has in ``out``:
+
+    flat, pitch      the frame's memory and its bytes per row (``vision.kernels.flat_rows``)
+    tops, bottoms    (h,): upper and lower source row of each output row, in the frame
+    row_weights      (h,): weight of the lower row
+    lefts            (w,): place in ``line`` of each output column's left source pixel; its right one comes next
+    column_weights   (w,): weight of the right pixel
+    x_bytes          offset of the region's first pixel in a frame row
+    line             scratch: one source row of the region and one pixel more
+    gains, offsets   (planes,): ``out = grey_level * gain + offset``
+    out              (planes, H, W)
+    top_px, left_px  the region lands at out[:, top_px : top_px + h, left_px : left_px + w]
+
+Nothing is checked here: ``vision.preprocess`` plans the tables so that every index is inside.
 """
 
 from __future__ import annotations
@@ -21,21 +25,37 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from vision.kernels import FLOATS, INDICES, PIXELS, PLANES, compiled
+from vision.kernels import FLOATS, INDICES, PIXELS, PLANES, FloatArray, IndexArray, PixelArray, compiled
 
 # OpenCV's weights of red, green and blue in a grey level (ITU-R BT.601).
 RED_WEIGHT, GREEN_WEIGHT, BLUE_WEIGHT = 0.299, 0.587, 0.114
 
-_U32 = np.uint32
+_SHARED = (
+    *(PIXELS, types.uint64, INDICES, INDICES, FLOATS, INDICES, FLOATS, types.uint64, FLOATS),
+    *(FLOATS, FLOATS, PLANES, types.uint64, types.uint64),
+)
 
-_REGION = (PIXELS, types.uint64, INDICES, INDICES, FLOATS, INDICES, FLOATS, types.uint64, FLOATS)
-_TARGET = (FLOATS, FLOATS, PLANES, types.uint64, types.uint64)
+# Unsigned indices spare the check for negative ones, which would keep the loops from being vectorised.
+_1, _2, _3, _4, _5 = np.uint32(1), np.uint32(2), np.uint32(3), np.uint32(4), np.uint32(5)
 
 
-@compiled(types.void(*_REGION, *_TARGET))
+@compiled(types.void(*_SHARED))
 def mono_to_planes(
-    flat, pitch, tops, bottoms, row_weights, lefts, column_weights, x_bytes, line, gains, offsets, out, top_px, left_px
-):
+    flat: PixelArray,
+    pitch: int,
+    tops: IndexArray,
+    bottoms: IndexArray,
+    row_weights: FloatArray,
+    lefts: IndexArray,
+    column_weights: FloatArray,
+    x_bytes: int,
+    line: FloatArray,
+    gains: FloatArray,
+    offsets: FloatArray,
+    out: FloatArray,
+    top_px: int,
+    left_px: int,
+) -> None:
     """Mono8 -> one grey plane, or the same grey level in every plane."""
     span = line.size - 1
     for y in range(tops.size):
@@ -52,14 +72,27 @@ def mono_to_planes(
             target = out[plane, top_px + y, left_px : left_px + lefts.size]
             for x in range(lefts.size):
                 left = line[lefts[x]]
-                level = left + (line[lefts[x] + _U32(1)] - left) * column_weights[x]
-                target[x] = level * gain + offset
+                target[x] = (left + (line[lefts[x] + _1] - left) * column_weights[x]) * gain + offset
 
 
-@compiled(types.void(*_REGION, *_TARGET, types.boolean))
+@compiled(types.void(*_SHARED, types.boolean))
 def colour_to_planes(
-    flat, pitch, tops, bottoms, row_weights, lefts, column_weights, x_bytes, line, gains, offsets, out, top_px, left_px, swap
-):
+    flat: PixelArray,
+    pitch: int,
+    tops: IndexArray,
+    bottoms: IndexArray,
+    row_weights: FloatArray,
+    lefts: IndexArray,
+    column_weights: FloatArray,
+    x_bytes: int,
+    line: FloatArray,
+    gains: FloatArray,
+    offsets: FloatArray,
+    out: FloatArray,
+    top_px: int,
+    left_px: int,
+    swap: bool,
+) -> None:
     """BGR8 or RGB8 -> three planes, red and blue exchanged where ``swap``."""
     span = line.size - 3
     first, last = (2, 0) if swap else (0, 2)
@@ -80,18 +113,32 @@ def colour_to_planes(
         for x in range(lefts.size):
             i, weight = lefts[x], column_weights[x]
             left = line[i]
-            target_0[x] = (left + (line[i + _U32(3)] - left) * weight) * gain_0 + offset_0
-            left = line[i + _U32(1)]
-            target_1[x] = (left + (line[i + _U32(4)] - left) * weight) * gain_1 + offset_1
-            left = line[i + _U32(2)]
-            target_2[x] = (left + (line[i + _U32(5)] - left) * weight) * gain_2 + offset_2
+            target_0[x] = (left + (line[i + _3] - left) * weight) * gain_0 + offset_0
+            left = line[i + _1]
+            target_1[x] = (left + (line[i + _4] - left) * weight) * gain_1 + offset_1
+            left = line[i + _2]
+            target_2[x] = (left + (line[i + _5] - left) * weight) * gain_2 + offset_2
 
 
-@compiled(types.void(*_REGION, *_TARGET, FLOATS))
+@compiled(types.void(*_SHARED, FLOATS))
 def colour_to_grey(
-    flat, pitch, tops, bottoms, row_weights, lefts, column_weights, x_bytes, line, gains, offsets, out, top_px, left_px, mix
-):
-    """BGR8 or RGB8 -> one grey plane; ``mix`` float32 (3,): the weight of each source channel."""
+    flat: PixelArray,
+    pitch: int,
+    tops: IndexArray,
+    bottoms: IndexArray,
+    row_weights: FloatArray,
+    lefts: IndexArray,
+    column_weights: FloatArray,
+    x_bytes: int,
+    line: FloatArray,
+    gains: FloatArray,
+    offsets: FloatArray,
+    out: FloatArray,
+    top_px: int,
+    left_px: int,
+    mix: FloatArray,
+) -> None:
+    """BGR8 or RGB8 -> one grey plane; ``mix`` (3,): the weight of each source channel."""
     span = line.size - 1
     mix_0, mix_1, mix_2 = mix[0], mix[1], mix[2]
     gain, offset = gains[0], offsets[0]
@@ -108,12 +155,12 @@ def colour_to_grey(
         target = out[0, top_px + y, left_px : left_px + lefts.size]
         for x in range(lefts.size):
             left = line[lefts[x]]
-            target[x] = (left + (line[lefts[x] + _U32(1)] - left) * column_weights[x]) * gain + offset
+            target[x] = (left + (line[lefts[x] + _1] - left) * column_weights[x]) * gain + offset
 
 
 @compiled(types.void(FLOATS, PLANES, types.int64, types.int64, types.int64, types.int64))
-def fill_border(values, out, top_px, left_px, height_px, width_px):
-    """Writes ``values`` (one per plane) around the rectangle that a letterboxed region covers."""
+def fill_border(values: FloatArray, out: FloatArray, top_px: int, left_px: int, height_px: int, width_px: int) -> None:
+    """Writes ``values``, one per plane, around the rectangle that a letterboxed region covers."""
     for plane in range(out.shape[0]):
         value = values[plane]
         out[plane, :top_px, :] = value

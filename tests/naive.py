@@ -1,0 +1,84 @@
+"""Readable references for the compiled kernels: plain loops in double precision, one formula per line."""
+
+from __future__ import annotations
+
+from math import floor
+
+import numpy as np
+import numpy.typing as npt
+
+
+def preprocess(
+    pixels: npt.NDArray[np.uint8],
+    *,
+    pixel_format: str,
+    x_px: int,
+    y_px: int,
+    width_px: int,
+    height_px: int,
+    colour_order: str,
+    out_width_px: int,
+    out_height_px: int,
+    scale: float,
+    mean: list[float],
+    std: list[float],
+    fit: str,
+    pad_value: int,
+) -> npt.NDArray[np.float64]:
+    """Crop, channel order, resize and normalisation of one region; returns (channels, height, width)."""
+    region = pixels[y_px : y_px + height_px, x_px : x_px + width_px].astype(np.float64)
+    planes = channels_of(region, pixel_format, colour_order)
+    fit_width, fit_height = out_width_px, out_height_px
+    if fit == "letterbox":
+        ratio = min(out_width_px / width_px, out_height_px / height_px)
+        fit_width = min(out_width_px, max(1, round(width_px * ratio)))
+        fit_height = min(out_height_px, max(1, round(height_px * ratio)))
+    left, top = (out_width_px - fit_width) // 2, (out_height_px - fit_height) // 2
+    out = np.full((len(planes), out_height_px, out_width_px), float(pad_value))
+    for plane, levels in enumerate(planes):
+        out[plane, top : top + fit_height, left : left + fit_width] = bilinear(levels, fit_width, fit_height)
+        out[plane] = (out[plane] * scale - mean[plane]) / std[plane]
+    return out
+
+
+def channels_of(region: npt.NDArray[np.float64], pixel_format: str, colour_order: str) -> list[npt.NDArray[np.float64]]:
+    """The planes of a region in the model's order."""
+    if pixel_format == "Mono8":
+        return [region] if colour_order == "GRAY" else [region] * 3
+    by_name = {name: region[:, :, index] for index, name in enumerate(pixel_format.removesuffix("8"))}
+    if colour_order == "GRAY":
+        return [0.299 * by_name["R"] + 0.587 * by_name["G"] + 0.114 * by_name["B"]]
+    return [by_name[name] for name in colour_order]
+
+
+def bilinear(levels: npt.NDArray[np.float64], width_px: int, height_px: int) -> npt.NDArray[np.float64]:
+    """Half-pixel centres, clamped edges, no antialiasing."""
+    out = np.empty((height_px, width_px))
+    source_height, source_width = levels.shape
+    for y in range(height_px):
+        top, bottom, down = neighbours(y, source_height, height_px)
+        for x in range(width_px):
+            left, right, across = neighbours(x, source_width, width_px)
+            upper = levels[top, left] * (1 - across) + levels[top, right] * across
+            lower = levels[bottom, left] * (1 - across) + levels[bottom, right] * across
+            out[y, x] = upper * (1 - down) + lower * down
+    return out
+
+
+def neighbours(target: int, source_px: int, target_px: int) -> tuple[int, int, float]:
+    """The two source pixels around a target pixel's centre and the weight of the second."""
+    position = (target + 0.5) * source_px / target_px - 0.5
+    first = floor(position)
+    return min(max(first, 0), source_px - 1), min(max(first + 1, 0), source_px - 1), position - first
+
+
+def crc16(content: bytes) -> int:
+    """CRC-16 with polynomial 0x1021 and start 0xFFFF as a long division, bit by bit."""
+    register = 0xFFFF
+    for byte in content:
+        for bit in (byte >> shift & 1 for shift in range(7, -1, -1)):
+            carry = (register >> 15) ^ bit
+            register = (register << 1) & 0xFFFF
+            if carry:
+                register ^= 0x1021
+    return register

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.models import write_nan_package, write_stub_package
+from vision.inspector import Inspector, RecipeError, StageError, check_recipe
+from vision.package import ModelPackage, load_package
+from vision.part_mark import stamp
+from vision.preprocess import FrameFormat, WrongFrame
+from vision.recipe import Recipe
+from vision.runtime import InferenceError, Session, open_session
+from vision.types import Frame, PixelFormat, Reason, Verdict
+
+FORMATS = {
+    "top": FrameFormat(200, 100, PixelFormat.MONO8),
+    "side": FrameFormat(160, 120, PixelFormat.BGR8),
+}
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    written: dict[str, Any] = {
+        "recipe_id": "cells",
+        "recipe_version": "1",
+        "model": "model",
+        "views": [
+            {
+                "camera_id": "top",
+                "regions": [
+                    {"name": "left", "x_px": 0, "y_px": 10, "width_px": 100, "height_px": 90},
+                    {"name": "right", "x_px": 100, "y_px": 10, "width_px": 100, "height_px": 90},
+                ],
+                "part_mark": {"x_px": 0, "y_px": 0},
+            },
+            {
+                "camera_id": "side",
+                "regions": [{"name": "edge", "x_px": 10, "y_px": 20, "width_px": 60, "height_px": 60}],
+            },
+        ],
+        "rules": [{"class": "defective", "reject_at_score": 0.5}],
+    }
+    return Recipe.model_validate(written | changes)
+
+
+def session_of(package: ModelPackage, batch_rows: int = 3) -> Session:
+    return open_session(
+        package, provider="cpu", batch_rows=batch_rows, intra_op_threads=1, engine_cache=None, allow_fallback=False
+    )
+
+
+def inspector_of(package: ModelPackage) -> Inspector:
+    return Inspector(recipe_of(), package, session_of(package), FORMATS)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> ModelPackage:
+    return load_package(write_stub_package(tmp_path / "stub"))
+
+
+@pytest.fixture
+def inspector(package: ModelPackage) -> Inspector:
+    inspector = inspector_of(package)
+    inspector.warm_up()
+    return inspector
+
+
+def frame(camera_id: str, level: int, pixels: npt.NDArray[np.uint8] | None = None) -> Frame:
+    frame_format = FORMATS[camera_id]
+    if pixels is None:
+        pixels = np.full(frame_format.shape, level, np.uint8)
+    return Frame(camera_id, 1, frame_format.pixel_format, pixels)
+
+
+def test_each_view_is_judged_by_its_own_regions(inspector: Inspector) -> None:
+    top = frame("top", 51)
+    top.pixels[10:, 100:] = 204
+    inspector.begin()
+    inspector.load(top)
+    inspector.load(frame("side", 102))
+    inspector.infer()
+    rejected, passed = inspector.judge("top"), inspector.judge("side")
+    assert (rejected.verdict, rejected.reason) == (Verdict.REJECT, Reason.DEFECT)
+    assert [(defect.class_name, defect.box_px) for defect in rejected.defects] == [
+        ("defective", (100.0, 10.0, 200.0, 100.0))
+    ]
+    assert rejected.score == pytest.approx(0.8, abs=1e-5)
+    assert (passed.verdict, passed.reason, passed.defects) == (Verdict.PASS, Reason.OK, ())
+    assert passed.score == pytest.approx(0.4, abs=1e-5)
+
+
+def test_a_view_without_a_frame_cannot_be_judged(inspector: Inspector) -> None:
+    inspector.begin()
+    inspector.load(frame("top", 50))
+    inspector.load(frame("side", 50))
+    inspector.infer()
+    assert inspector.judge("side").verdict is Verdict.PASS
+    inspector.begin()
+    with pytest.raises(StageError, match="side"):
+        inspector.judge("side")
+    inspector.load(frame("top", 50))
+    with pytest.raises(StageError, match="top"):
+        inspector.judge("top")
+    inspector.infer()
+    assert inspector.judge("top").verdict is Verdict.PASS
+    with pytest.raises(StageError, match="side"):
+        inspector.judge("side")
+
+
+def test_rows_without_a_frame_are_zero(package: ModelPackage) -> None:
+    session = session_of(package)
+    inspector = Inspector(recipe_of(), package, session, FORMATS)
+    inspector.begin()
+    inspector.load(frame("top", 200))
+    inspector.load(frame("side", 200))
+    inspector.infer()
+    assert (session.input > 0).all()
+    inspector.begin()
+    inspector.load(frame("top", 200))
+    inspector.infer()
+    assert (session.input[:2] > 0).all()
+    assert not session.input[2].any()
+
+
+def test_a_frame_loaded_after_the_model_ran_is_not_judged_by_that_run(inspector: Inspector) -> None:
+    inspector.begin()
+    inspector.load(frame("top", 50))
+    inspector.infer()
+    inspector.load(frame("top", 250))
+    with pytest.raises(StageError):
+        inspector.judge("top")
+    inspector.infer()
+    assert inspector.judge("top").verdict is Verdict.REJECT
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Frame("top", 1, PixelFormat.MONO8, np.full((100, 199), 50, np.uint8)),
+        Frame("top", 1, PixelFormat.BGR8, np.full((100, 200, 3), 50, np.uint8)),
+        Frame("side", 1, PixelFormat.RGB8, np.full((120, 160, 3), 50, np.uint8)),
+    ],
+    ids=["size", "channels", "order"],
+)
+def test_a_wrong_frame_leaves_its_view_unjudged(inspector: Inspector, wrong: Frame) -> None:
+    inspector.begin()
+    inspector.load(frame("top", 50))
+    inspector.load(frame("side", 50))
+    with pytest.raises(WrongFrame, match=wrong.camera_id):
+        inspector.load(wrong)
+    inspector.infer()
+    with pytest.raises(StageError):
+        inspector.judge(wrong.camera_id)
+    other = "side" if wrong.camera_id == "top" else "top"
+    assert inspector.judge(other).verdict is Verdict.PASS
+
+
+def test_a_failed_run_leaves_nothing_to_judge(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(package)
+    inspector = Inspector(recipe_of(), package, session, FORMATS)
+    inspector.begin()
+    inspector.load(frame("top", 50))
+    inspector.infer()
+
+    def fail() -> None:
+        raise InferenceError("the device is gone")
+
+    monkeypatch.setattr(session, "run", fail)
+    with pytest.raises(InferenceError):
+        inspector.infer()
+    with pytest.raises(StageError):
+        inspector.judge("top")
+
+
+def test_output_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
+    inspector = inspector_of(load_package(write_nan_package(tmp_path / "nan", only_when_bright=True)))
+    inspector.begin()
+    inspector.load(frame("top", 200))
+    inspector.load(frame("side", 50))
+    inspector.infer()
+    inspection = inspector.judge("top")
+    assert (inspection.verdict, inspection.reason, inspection.defects) == (Verdict.NO_DECISION, Reason.FAULT, ())
+    assert isnan(inspection.score)
+    assert inspector.judge("side").verdict is Verdict.PASS
+
+
+def test_warm_up_refuses_a_model_that_answers_nan(tmp_path: Path) -> None:
+    with pytest.raises(InferenceError, match="not finite"):
+        inspector_of(load_package(write_nan_package(tmp_path / "nan"))).warm_up()
+
+
+def test_warm_up_leaves_nothing_to_judge(inspector: Inspector) -> None:
+    for camera_id in FORMATS:
+        with pytest.raises(StageError):
+            inspector.judge(camera_id)
+
+
+def test_equal_frames_get_equal_scores_whatever_came_before(inspector: Inspector) -> None:
+    rng = np.random.default_rng(0)
+    noise = frame("top", 0, rng.integers(0, 256, FORMATS["top"].shape, np.uint8))
+    scores = []
+    for others in ([], [frame("side", 255)], [frame("side", 3)]):
+        inspector.begin()
+        for other in others:
+            inspector.load(other)
+        inspector.load(noise)
+        inspector.infer()
+        scores.append(inspector.judge("top").score)
+    assert len(set(scores)) == 1
+
+
+def test_the_mark_is_read_where_the_recipe_has_one(inspector: Inspector) -> None:
+    marked = frame("top", 50)
+    assert inspector.read_mark(marked) is None
+    stamp(marked.pixels, 48_211, x_px=0, y_px=0)
+    assert inspector.read_mark(marked) == 48_211
+    assert inspector.read_mark(frame("side", 50)) is None
+    with pytest.raises(WrongFrame):
+        inspector.read_mark(frame("top", 0, marked.pixels[:50]))
+
+
+def test_a_camera_that_no_view_looks_through_is_refused(inspector: Inspector) -> None:
+    stranger = Frame("rear", 1, PixelFormat.MONO8, np.zeros((4, 4), np.uint8))
+    for call in (
+        lambda: inspector.load(stranger),
+        lambda: inspector.read_mark(stranger),
+        lambda: inspector.judge("rear"),
+    ):
+        with pytest.raises(StageError, match="rear"):
+            call()
+
+
+def test_a_session_of_another_batch_is_refused(package: ModelPackage) -> None:
+    with pytest.raises(ValueError, match="got 2 batch rows, expected 3"):
+        Inspector(recipe_of(), package, session_of(package, batch_rows=2), FORMATS)
+
+
+def test_every_mismatch_of_a_recipe_is_told_at_once(package: ModelPackage) -> None:
+    recipe = recipe_of(
+        views=[
+            {
+                "camera_id": "top",
+                "regions": [
+                    {"name": "fits", "x_px": 0, "y_px": 0, "width_px": 200, "height_px": 100},
+                    {"name": "wide", "x_px": 150, "y_px": 0, "width_px": 51, "height_px": 100},
+                    {"name": "beyond", "x_px": 200, "y_px": 100, "width_px": 1, "height_px": 1},
+                ],
+                "part_mark": {"x_px": 80, "y_px": 93},
+            },
+            {"camera_id": "rear", "regions": [{"name": "any", "x_px": 0, "y_px": 0, "width_px": 1, "height_px": 1}]},
+        ],
+        rules=[{"class": "defective", "reject_at_score": 0.5}, {"class": "dented", "reject_at_score": 0.5}],
+    )
+    faults = check_recipe(recipe, package.card, FORMATS, file="cells.yaml")
+    assert [fault.key for fault in faults] == [
+        "rules.1.class",
+        "views.0.regions.1.x_px",
+        "views.0.regions.2.x_px",
+        "views.0.regions.2.y_px",
+        "views.0.part_mark.x_px",
+        "views.0.part_mark.y_px",
+        "views.1.camera_id",
+    ]
+    assert str(faults[0]) == (
+        "cells.yaml: rules.1.class: got 'dented', expected a class of the model: functional, defective"
+    )
+    with pytest.raises(RecipeError) as caught:
+        Inspector(recipe, package, session_of(package, recipe.batch_rows), FORMATS)
+    assert len(caught.value.faults) == len(faults)
+
+
+def test_a_recipe_that_fits_has_no_faults(package: ModelPackage) -> None:
+    assert check_recipe(recipe_of(), package.card, FORMATS) == []

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import naive
+from vision.package import ModelInput
+from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
+from vision.recipe import Region
+from vision.types import PixelFormat
+
+EXACT_GREY_LEVELS = 1e-3
+"""Float rounding against the double precision reference, in grey levels."""
+OPENCV_GREY_LEVELS = 1.5
+"""OpenCV resizes uint8 in fixed point and rounds, and for GRAY rounds once more: 1 and half a level more."""
+
+PIXEL_FORMATS = st.sampled_from(list(PixelFormat))
+COLOUR_ORDERS = st.sampled_from(["GRAY", "RGB", "BGR"])
+FITS = st.sampled_from(["stretch", "letterbox"])
+SIZES = st.integers(1, 24)
+
+
+def model_input(colour_order: str, width_px: int, height_px: int, **changes: Any) -> ModelInput:
+    count = 1 if colour_order == "GRAY" else 3
+    return ModelInput.model_validate(
+        {
+            "name": "image",
+            "width_px": width_px,
+            "height_px": height_px,
+            "colour_order": colour_order,
+            "scale": 1 / 255,
+            "mean": [0.45, 0.41, 0.5][:count],
+            "std": [0.22, 0.2, 0.25][:count],
+        }
+        | changes
+    )
+
+
+def region(x_px: int, y_px: int, width_px: int, height_px: int) -> Region:
+    return Region(name="cell", x_px=x_px, y_px=y_px, width_px=width_px, height_px=height_px)
+
+
+def frame_of(frame_format: FrameFormat, seed: int, gap_bytes: int = 0) -> npt.NDArray[np.uint8]:
+    """Noise, its rows ``gap_bytes`` further apart than they need be, as in a ring's slot."""
+    height, *row = frame_format.shape
+    row_bytes = int(np.prod(row))
+    memory = np.random.default_rng(seed).integers(0, 256, (height, row_bytes + gap_bytes), np.uint8)
+    strides = (row_bytes + gap_bytes, *((3, 1) if len(row) == 2 else (1,)))
+    return np.lib.stride_tricks.as_strided(memory, frame_format.shape, strides)
+
+
+def grey_levels(row: npt.NDArray[Any], card: ModelInput) -> npt.NDArray[np.float64]:
+    mean, std = (np.array(values)[:, None, None] for values in (card.mean, card.std))
+    levels: npt.NDArray[np.float64] = (row * std + mean) / card.scale
+    return levels
+
+
+def filled(plan: RegionPlan, pixels: npt.NDArray[np.uint8], card: ModelInput) -> npt.NDArray[np.float32]:
+    batch: npt.NDArray[np.float32] = np.full((3, *card.row_shape), np.nan, np.float32)
+    row: npt.NDArray[np.float32] = batch[1]
+    plan.fill(pixels, row)
+    assert np.isnan(batch[[0, 2]]).all(), "wrote into a neighbouring row"
+    return row
+
+
+@st.composite
+def regions_in_frames(draw: st.DrawFn) -> tuple[FrameFormat, Region]:
+    left, top, right, bottom = (draw(st.integers(0, 9)) for _ in range(4))
+    width, height = draw(SIZES), draw(SIZES)
+    frame_format = FrameFormat(left + width + right, top + height + bottom, draw(PIXEL_FORMATS))
+    return frame_format, region(left, top, width, height)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    where=regions_in_frames(),
+    colour_order=COLOUR_ORDERS,
+    width_px=SIZES,
+    height_px=SIZES,
+    fit=FITS,
+    pad_value=st.integers(0, 255),
+    gap_bytes=st.sampled_from([0, 1, 7, 64]),
+    is_read_only=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_row_is_what_the_readable_reference_says(
+    where: tuple[FrameFormat, Region],
+    colour_order: str,
+    width_px: int,
+    height_px: int,
+    fit: str,
+    pad_value: int,
+    gap_bytes: int,
+    is_read_only: bool,
+    seed: int,
+) -> None:
+    frame_format, cell = where
+    card = model_input(colour_order, width_px, height_px, fit=fit, pad_value=pad_value)
+    pixels = frame_of(frame_format, seed, gap_bytes)
+    if is_read_only:
+        pixels.flags.writeable = False
+    row = filled(RegionPlan("top", cell, frame_format, card), pixels, card)
+    expected = naive.preprocess(
+        pixels,
+        pixel_format=frame_format.pixel_format.value,
+        x_px=cell.x_px,
+        y_px=cell.y_px,
+        width_px=cell.width_px,
+        height_px=cell.height_px,
+        colour_order=colour_order,
+        out_width_px=width_px,
+        out_height_px=height_px,
+        scale=card.scale,
+        mean=card.mean,
+        std=card.std,
+        fit=fit,
+        pad_value=pad_value,
+    )
+    assert np.abs(grey_levels(row, card) - grey_levels(expected, card)).max() < EXACT_GREY_LEVELS
+
+
+def opencv(
+    pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, cell: Region, card: ModelInput
+) -> npt.NDArray[np.float64]:
+    """OpenCV's chain in grey levels, without letterbox borders: (channels, height, width)."""
+    crop = pixels[cell.y_px : cell.y_px + cell.height_px, cell.x_px : cell.x_px + cell.width_px]
+    size = (card.width_px, card.height_px)
+    if card.fit == "letterbox":
+        ratio = min(card.width_px / cell.width_px, card.height_px / cell.height_px)
+        size = (max(1, round(cell.width_px * ratio)), max(1, round(cell.height_px * ratio)))
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)
+    conversions = {
+        ("Mono8", "RGB"): cv2.COLOR_GRAY2RGB,
+        ("Mono8", "BGR"): cv2.COLOR_GRAY2BGR,
+        ("BGR8", "GRAY"): cv2.COLOR_BGR2GRAY,
+        ("RGB8", "GRAY"): cv2.COLOR_RGB2GRAY,
+        ("BGR8", "RGB"): cv2.COLOR_BGR2RGB,
+        ("RGB8", "BGR"): cv2.COLOR_RGB2BGR,
+    }
+    if (conversion := conversions.get((pixel_format.value, card.colour_order))) is not None:
+        small = cv2.cvtColor(small, conversion)
+    levels = small.astype(np.float64).reshape(size[1], size[0], -1).transpose(2, 0, 1)
+    if card.fit == "letterbox":
+        below, right = card.height_px - size[1], card.width_px - size[0]
+        borders = ((0, 0), (below // 2, below - below // 2), (right // 2, right - right // 2))
+        levels = np.pad(levels, borders, constant_values=card.pad_value)
+    return levels
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    pixel_format=PIXEL_FORMATS,
+    colour_order=COLOUR_ORDERS,
+    source=st.tuples(st.integers(2, 200), st.integers(2, 200)),
+    target=st.tuples(st.integers(2, 200), st.integers(2, 200)),
+    fit=FITS,
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_row_agrees_with_opencv(
+    pixel_format: PixelFormat,
+    colour_order: str,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    fit: str,
+    seed: int,
+) -> None:
+    frame_format = FrameFormat(source[0] + 5, source[1] + 3, pixel_format)
+    cell = region(2, 1, *source)
+    card = model_input(colour_order, *target, fit=fit)
+    pixels = frame_of(frame_format, seed)
+    row = filled(RegionPlan("top", cell, frame_format, card), pixels, card)
+    bound = OPENCV_GREY_LEVELS if colour_order == "GRAY" and pixel_format is not PixelFormat.MONO8 else 1.0
+    assert np.abs(grey_levels(row, card) - opencv(pixels, pixel_format, cell, card)).max() <= bound
+
+
+@pytest.mark.parametrize("pixel_format", list(PixelFormat))
+@pytest.mark.parametrize("colour_order", ["GRAY", "RGB", "BGR"])
+def test_a_region_of_the_models_size_keeps_its_grey_levels(pixel_format: PixelFormat, colour_order: str) -> None:
+    frame_format = FrameFormat(40, 30, pixel_format)
+    card = model_input(colour_order, 16, 12)
+    pixels = frame_of(frame_format, seed=3)
+    row = filled(RegionPlan("top", region(20, 10, 16, 12), frame_format, card), pixels, card)
+    crop = naive.channels_of(pixels[10:22, 20:36].astype(np.float64), pixel_format.value, colour_order)
+    assert np.abs(grey_levels(row, card) - np.stack(crop)).max() < EXACT_GREY_LEVELS
+
+
+def test_pixels_outside_the_region_change_nothing() -> None:
+    frame_format = FrameFormat(40, 30, PixelFormat.BGR8)
+    card = model_input("RGB", 16, 12)
+    plan = RegionPlan("top", region(7, 5, 21, 13), frame_format, card)
+    pixels = frame_of(frame_format, seed=4)
+    before = filled(plan, pixels, card)
+    inside = pixels[5:18, 7:28].copy()
+    pixels[...] = 255 - pixels
+    pixels[5:18, 7:28] = inside
+    assert np.array_equal(filled(plan, pixels, card), before)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (region(30, 0, 11, 5), "camera top, region cell: got x from 30 to 41 px, expected inside the frame's 40 px"),
+        (region(0, 26, 5, 5), "camera top, region cell: got y from 26 to 31 px, expected inside the frame's 30 px"),
+        (region(400, 0, 1, 1), "got x from 400 to 401 px"),
+    ],
+)
+def test_a_region_outside_the_frame_is_refused_when_planned(cell: Region, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        RegionPlan("top", cell, FrameFormat(40, 30, PixelFormat.MONO8), model_input("GRAY", 16, 16))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((30, 41), np.uint8),
+        np.zeros((29, 40), np.uint8),
+        np.zeros((30, 40, 3), np.uint8),
+        np.zeros((30, 80), np.uint8)[:, ::2],
+        np.zeros((30, 40), np.uint8)[::-1],
+        np.zeros((30, 40), np.uint16),
+        np.asfortranarray(np.zeros((30, 40), np.uint8)),
+    ],
+    ids=["wider", "lower", "colour", "gaps in a row", "bottom row first", "16 bits", "column by column"],
+)
+def test_a_frame_that_is_not_as_planned_is_a_wrong_frame(pixels: npt.NDArray[Any]) -> None:
+    card = model_input("GRAY", 16, 16)
+    plan = RegionPlan("top", region(0, 0, 40, 30), FrameFormat(40, 30, PixelFormat.MONO8), card)
+    with pytest.raises(WrongFrame, match="camera top"):
+        plan.fill(pixels, np.zeros(card.row_shape, np.float32))
+
+
+def test_a_row_of_another_shape_is_refused() -> None:
+    plan = RegionPlan("top", region(0, 0, 40, 30), FrameFormat(40, 30, PixelFormat.MONO8), model_input("GRAY", 16, 16))
+    with pytest.raises(ValueError, match="row of the batch"):
+        plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 15), np.float32))
+    with pytest.raises(TypeError):
+        plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 16), np.float64))
