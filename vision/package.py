@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from vision.decoders import DECODERS
+from vision.decoders import DECODED_TASKS, DECODERS
 from vision.faults import Fault, FaultsError, faults_of, quote
 from vision.recipe import Strict
 
@@ -83,8 +83,8 @@ class ModelCard(Strict):
     @field_validator("task")
     @classmethod
     def _task_has_a_decoder(cls, task: str) -> str:
-        if task not in DECODERS:
-            raise ValueError(f"a task with a decoder in this version: {', '.join(sorted(DECODERS))}")
+        if task not in DECODED_TASKS:
+            raise ValueError(f"a task with a decoder in this version: {', '.join(DECODED_TASKS)}")
         return task
 
     @field_validator("classes")
@@ -134,20 +134,17 @@ def load_package(folder: Path) -> ModelPackage:
     ]
     if missing:
         raise PackageError(missing)
-    try:
-        card = read_card(card_path)
-        sha256 = hashlib.sha256(model_path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise PackageError([Fault(str(error.filename), "", str(error.strerror), "a readable file")]) from error
+    card = read_card(card_path)
+    sha256 = hashlib.sha256(read_bytes(model_path)).hexdigest()
     if sha256 != card.sha256:
         raise PackageError([hash_fault(card_path, got=sha256, expected=card.sha256)])
     return ModelPackage(card=card, folder=folder, model_path=model_path, sha256=sha256)
 
 
 def read_card(card_path: Path) -> ModelCard:
-    """Reads and validates a card alone. Raises PackageError, or OSError where the file cannot be read."""
+    """Reads and validates a card alone. Raises PackageError with every fault found."""
     try:
-        written = yaml.safe_load(card_path.read_text(encoding="utf-8"))
+        written = yaml.safe_load(read_bytes(card_path).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = " ".join(str(error).split())
         raise PackageError([Fault(str(card_path), "", f"text that is not YAML ({first_line})", "YAML")]) from error
@@ -157,6 +154,14 @@ def read_card(card_path: Path) -> ModelCard:
         return ModelCard.model_validate(written)
     except ValidationError as error:
         raise PackageError(faults_of(str(card_path), error)) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file of the package. Raises PackageError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PackageError([Fault(str(path), "", str(error.strerror), "a readable file")]) from error
 
 
 def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:

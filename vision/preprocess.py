@@ -14,10 +14,9 @@ from vision.kernels.resize import (
     BLUE_WEIGHT,
     GREEN_WEIGHT,
     RED_WEIGHT,
-    colour_to_grey,
-    colour_to_planes,
+    channels_to_grey,
+    channels_to_planes,
     fill_border,
-    mono_to_planes,
 )
 from vision.package import ModelInput
 from vision.recipe import Region
@@ -65,9 +64,6 @@ class RegionPlan:
         self._row_shape = model_input.row_shape
 
         source_channels = frame_format.pixel_format.channel_count
-        to_grey = source_channels == 3 and model_input.channel_count == 1
-        line_channels = 1 if to_grey else source_channels
-
         top_px, left_px, height_px, width_px = fitted(region.width_px, region.height_px, model_input)
         tops, row_weights = _neighbours(region.height_px, height_px)
         lefts, column_weights = _neighbours(region.width_px, width_px)
@@ -80,10 +76,10 @@ class RegionPlan:
             (tops + region.y_px).astype(np.uint32),
             (bottoms + region.y_px).astype(np.uint32),
             row_weights,
-            (lefts * line_channels).astype(np.uint32),
+            (lefts * source_channels).astype(np.uint32),
             column_weights,
             region.x_px * source_channels,
-            np.zeros((region.width_px + 1) * line_channels, np.float32),
+            np.zeros((region.width_px + 1) * source_channels, np.float32),
         )
         self._affine = (gains, offsets)
         self._corner = (top_px, left_px)
@@ -92,17 +88,17 @@ class RegionPlan:
         self._is_bordered = (height_px, width_px) != (model_input.height_px, model_input.width_px)
 
         self._kernel: Callable[..., None]
-        self._extra: tuple[Any, ...] = ()
-        if source_channels == 1:
-            self._kernel = mono_to_planes
-        elif to_grey:
-            self._kernel = colour_to_grey
-            blue_first = (BLUE_WEIGHT, GREEN_WEIGHT, RED_WEIGHT)
-            is_bgr = frame_format.pixel_format is PixelFormat.BGR8
-            self._extra = (np.asarray(blue_first if is_bgr else blue_first[::-1], np.float32),)
+        self._extra: tuple[Any, ...]
+        channel_names = frame_format.pixel_format.value.removesuffix("8")
+        if source_channels == 3 and model_input.channel_count == 1:
+            weights = {"R": RED_WEIGHT, "G": GREEN_WEIGHT, "B": BLUE_WEIGHT}
+            self._kernel = channels_to_grey
+            self._extra = (np.array([weights[name] for name in channel_names], np.float32),)
         else:
-            self._kernel = colour_to_planes
-            self._extra = (frame_format.pixel_format.value != f"{model_input.colour_order}8",)
+            order = model_input.colour_order
+            sources = [channel_names.index(name) for name in order] if source_channels == 3 else [0] * len(gains)
+            self._kernel = channels_to_planes
+            self._extra = (np.array(sources, np.uint32), source_channels)
 
     def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[np.float32]) -> None:
         """Reads a frame's ``pixels`` in place and writes all of ``out_row``.

@@ -22,7 +22,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from vision.faults import Fault
-from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault
+from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault, read_bytes
 from vision.preprocess import PREPROCESSING_VERSION
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
@@ -144,7 +144,7 @@ def open_session(
             raise ValueError(f"{name}: got {value}, expected at least 1")
     _refuse_two_runtimes()
     # The bytes that are hashed are the bytes that run, even if the file is replaced meanwhile.
-    model = package.model_path.read_bytes()
+    model = read_bytes(package.model_path)
     sha256 = hashlib.sha256(model).hexdigest()
     if sha256 != package.sha256:
         raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])

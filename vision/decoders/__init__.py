@@ -25,6 +25,9 @@ class Decoder(Protocol):
         """Findings that own their memory. Raises BadOutput for a row that no decision may rest on."""
 
 
+DECODED_TASKS = ("classification",)
+"""The tasks of a model card that some decoder serves."""
+
 DECODERS: dict[str, Callable[[int, BoxPx], Decoder]] = {
     "classification": ClassificationDecoder,
 }

@@ -35,12 +35,12 @@ _SHARED = (
     *(FLOATS, FLOATS, PLANES, types.uint64, types.uint64),
 )
 
-# Unsigned indices spare the check for negative ones, which would keep the loops from being vectorised.
+# Unsigned indices spare the check for negative ones, which would keep loops from being vectorised.
 _1, _2, _3, _4, _5 = np.uint32(1), np.uint32(2), np.uint32(3), np.uint32(4), np.uint32(5)
 
 
-@compiled(types.void(*_SHARED))
-def mono_to_planes(
+@compiled(types.void(*_SHARED, INDICES, types.uint32))
+def channels_to_planes(
     flat: PixelArray,
     pitch: int,
     tops: IndexArray,
@@ -55,9 +55,11 @@ def mono_to_planes(
     out: FloatArray,
     top_px: int,
     left_px: int,
+    sources: IndexArray,
+    channel_count: int,
 ) -> None:
-    """Mono8 -> one grey plane, or the same grey level in every plane."""
-    span = line.size - 1
+    """Every plane from one channel of the frame, ``sources`` (planes,): a copy, an exchange or a replication."""
+    span = line.size - channel_count
     for y in range(tops.size):
         start = tops[y] * pitch + x_bytes
         upper = flat[start : start + span]
@@ -67,61 +69,20 @@ def mono_to_planes(
         for i in range(span):
             level = np.float32(upper[i])
             line[i] = level + (np.float32(lower[i]) - level) * weight
-        for plane in range(out.shape[0]):
+        # One plane at a time: three at once would be read in order but not vectorised, a third slower.
+        for plane in range(sources.size):
             gain, offset = gains[plane], offsets[plane]
+            lefts_of_channel = line[sources[plane] :]
+            rights_of_channel = line[sources[plane] + channel_count :]
             target = out[plane, top_px + y, left_px : left_px + lefts.size]
             for x in range(lefts.size):
-                left = line[lefts[x]]
-                target[x] = (left + (line[lefts[x] + _1] - left) * column_weights[x]) * gain + offset
-
-
-@compiled(types.void(*_SHARED, types.boolean))
-def colour_to_planes(
-    flat: PixelArray,
-    pitch: int,
-    tops: IndexArray,
-    bottoms: IndexArray,
-    row_weights: FloatArray,
-    lefts: IndexArray,
-    column_weights: FloatArray,
-    x_bytes: int,
-    line: FloatArray,
-    gains: FloatArray,
-    offsets: FloatArray,
-    out: FloatArray,
-    top_px: int,
-    left_px: int,
-    swap: bool,
-) -> None:
-    """BGR8 or RGB8 -> three planes, red and blue exchanged where ``swap``."""
-    span = line.size - 3
-    first, last = (2, 0) if swap else (0, 2)
-    gain_0, gain_1, gain_2 = gains[first], gains[1], gains[last]
-    offset_0, offset_1, offset_2 = offsets[first], offsets[1], offsets[last]
-    for y in range(tops.size):
-        start = tops[y] * pitch + x_bytes
-        upper = flat[start : start + span]
-        start = bottoms[y] * pitch + x_bytes
-        lower = flat[start : start + span]
-        weight = row_weights[y]
-        for i in range(span):
-            level = np.float32(upper[i])
-            line[i] = level + (np.float32(lower[i]) - level) * weight
-        target_0 = out[first, top_px + y, left_px : left_px + lefts.size]
-        target_1 = out[1, top_px + y, left_px : left_px + lefts.size]
-        target_2 = out[last, top_px + y, left_px : left_px + lefts.size]
-        for x in range(lefts.size):
-            i, weight = lefts[x], column_weights[x]
-            left = line[i]
-            target_0[x] = (left + (line[i + _3] - left) * weight) * gain_0 + offset_0
-            left = line[i + _1]
-            target_1[x] = (left + (line[i + _4] - left) * weight) * gain_1 + offset_1
-            left = line[i + _2]
-            target_2[x] = (left + (line[i + _5] - left) * weight) * gain_2 + offset_2
+                left = lefts_of_channel[lefts[x]]
+                right = rights_of_channel[lefts[x]]
+                target[x] = (left + (right - left) * column_weights[x]) * gain + offset
 
 
 @compiled(types.void(*_SHARED, FLOATS))
-def colour_to_grey(
+def channels_to_grey(
     flat: PixelArray,
     pitch: int,
     tops: IndexArray,
@@ -139,23 +100,24 @@ def colour_to_grey(
     mix: FloatArray,
 ) -> None:
     """BGR8 or RGB8 -> one grey plane; ``mix`` (3,): the weight of each source channel."""
-    span = line.size - 1
+    span = line.size - 3
     mix_0, mix_1, mix_2 = mix[0], mix[1], mix[2]
     gain, offset = gains[0], offsets[0]
     for y in range(tops.size):
         start = tops[y] * pitch + x_bytes
-        upper = flat[start : start + 3 * span]
+        upper = flat[start : start + span]
         start = bottoms[y] * pitch + x_bytes
-        lower = flat[start : start + 3 * span]
+        lower = flat[start : start + span]
         weight = row_weights[y]
         for i in range(span):
-            above = upper[3 * i] * mix_0 + upper[3 * i + 1] * mix_1 + upper[3 * i + 2] * mix_2
-            below = lower[3 * i] * mix_0 + lower[3 * i + 1] * mix_1 + lower[3 * i + 2] * mix_2
-            line[i] = above + (below - above) * weight
+            level = np.float32(upper[i])
+            line[i] = level + (np.float32(lower[i]) - level) * weight
         target = out[0, top_px + y, left_px : left_px + lefts.size]
         for x in range(lefts.size):
-            left = line[lefts[x]]
-            target[x] = (left + (line[lefts[x] + _1] - left) * column_weights[x]) * gain + offset
+            i, weight = lefts[x], column_weights[x]
+            left = line[i] * mix_0 + line[i + _1] * mix_1 + line[i + _2] * mix_2
+            right = line[i + _3] * mix_0 + line[i + _4] * mix_1 + line[i + _5] * mix_2
+            target[x] = (left + (right - left) * weight) * gain + offset
 
 
 @compiled(types.void(FLOATS, PLANES, types.int64, types.int64, types.int64, types.int64))

@@ -95,3 +95,12 @@ def test_a_card_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, te
     (folder / "model.yaml").write_bytes(content)
     with pytest.raises(PackageError, match=text):
         load_package(folder)
+
+
+@pytest.mark.parametrize("name", ["model.yaml", "model.onnx"])
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(PackageError, match=name):
+        load_package(folder)

@@ -229,3 +229,9 @@ def test_weights_outside_the_hashed_file_are_refused(tmp_path: Path, monkeypatch
     monkeypatch.chdir(folder)
     with pytest.raises(PackageError, match="self-contained"):
         opened(package)
+
+
+def test_a_model_removed_after_it_was_checked_is_refused(package: ModelPackage) -> None:
+    package.model_path.unlink()
+    with pytest.raises(PackageError, match=r"model\.onnx: got No such file"):
+        opened(package)
