@@ -1,0 +1,542 @@
+"""The production line: belt with encoder, parts, trigger station, cameras and gate, as a process of its own.
+
+``python -m pipeline.simulator.line OPTIONS_JSON``. Requests: ``start`` (parts begin to come), ``set_speed``, ``fault``,
+``report``, ``finish`` (no new parts). When the last part is past the gate it reports ``finished`` and lives on until it
+is stopped, so that no driver loses its camera.
+
+**The book** is a JSON-lines file. ``line`` opens it with the geometry; then, as things happen, ``part`` (at the
+trigger station), ``trigger`` and ``frame`` (per camera), ``gate``, ``belt``, ``driver``, ``undelivered``; ``summary``
+closes it.
+Counts are as the controller sees them (wrapped), moments are CLOCK_MONOTONIC in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import select
+import socket
+import sys
+import time
+from array import array
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from pipeline.simulator.belt import Agenda, Belt
+from pipeline.simulator.camera import CameraOptions, SimulatedCamera
+from pipeline.simulator.counting import wrap_count
+from pipeline.simulator.images import (
+    ImageError,
+    ImageSource,
+    SyntheticImages,
+    load_images,
+    mark_strip,
+    shuffled_forever,
+)
+from pipeline.simulator.process import (
+    Book,
+    Control,
+    Options,
+    SimulatorError,
+    SimulatorProcess,
+    options_from_argv,
+    set_timer_slack_ns,
+)
+from pipeline.simulator.protocol import DeviceMessage, LineEvent, LineEventKind, MessageKind, encode_line_event
+
+FaultKind = Literal[
+    "missing_trigger",
+    "doubled_trigger",
+    "missed_frame",
+    "lost_frame",
+    "wrong_size_frame",
+    "late_frame",
+    "silent_camera",
+]
+
+_TIME_MS = {"doubled_trigger": 1.0, "late_frame": 50.0, "silent_camera": 500.0}
+_FLUSH_EVERY_NS = 200_000_000
+_TIMER_SLACK_NS = 1_000
+
+
+class FaultOptions(Options):
+    """Something that goes wrong, at the parts named, at the next so many, and by chance at a rate.
+
+    ``missing_trigger``: the part gives no trigger. ``doubled_trigger``: a second one, ``time_ms`` later (default 1).
+    ``missed_frame``: the camera says that it has no frame. ``lost_frame``: it says nothing. ``wrong_size_frame``: half
+    the rows. ``late_frame``: ``time_ms`` late (default 50). ``silent_camera``: says nothing at all, from this part on
+    for ``time_ms`` (default 500), but counts its triggers.
+    """
+
+    kind: FaultKind
+    part_numbers: list[int] = Field(default_factory=list)
+    next_parts: int = Field(default=0, ge=0, description="on demand only: this many parts from the next one on")
+    rate: float = Field(default=0.0, ge=0.0, le=1.0, description="share of parts, by seeded chance")
+    camera_id: str | None = Field(default=None, description="null: every camera")
+    time_ms: float | None = Field(default=None, gt=0.0)
+
+    @property
+    def time_ns(self) -> int:
+        """``time_ms``, or the kind's default, in nanoseconds."""
+        return round((self.time_ms or _TIME_MS[self.kind]) * 1e6)
+
+
+class SpeedChange(Options):
+    """The belt's speed changes when a part is at the trigger station; 0 stops it."""
+
+    at_part: int = Field(ge=1)
+    speed_mm_s: float = Field(ge=0.0)
+    for_ms: float | None = Field(default=None, gt=0.0, description="then back to the speed before; null: for good")
+
+
+class LineOptions(Options):
+    """The line. Pitch is speed over rate, so that the rate holds at ``speed_mm_s``."""
+
+    cameras: list[CameraOptions] = Field(min_length=1)
+    book_path: Path
+    controller_path: Path | None = Field(default=None, description="the controller's AF_UNIX SOCK_SEQPACKET")
+    images: ImageSource = SyntheticImages()
+    parts: int | None = Field(default=None, ge=1, description="null: until finish or stop")
+    parts_per_min: float = Field(default=1200.0, gt=0.0)
+    speed_mm_s: float = Field(default=1000.0, gt=0.0)
+    pulses_per_mm: float = Field(default=10.0, gt=0.0)
+    pitch_jitter: float = Field(default=0.05, ge=0.0, le=0.2, description="fraction of the pitch, either way")
+    gate_offset_pulses: int = Field(default=800, gt=0)
+    encoder_bits: int = Field(default=32, ge=8, le=62)
+    encoder_start_count: int = Field(default=0, ge=0)
+    speed_changes: list[SpeedChange] = Field(default_factory=list)
+    faults: list[FaultOptions] = Field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def pitch_pulses(self) -> float:
+        """From part to part, without jitter."""
+        return self.speed_mm_s * 60.0 / self.parts_per_min * self.pulses_per_mm
+
+    @property
+    def window_pulses(self) -> int:
+        """Half width of a part's window in the encoder's counts: a quarter of the pitch."""
+        return int(self.pitch_pulses // 4)
+
+    @model_validator(mode="after")
+    def _fits(self) -> LineOptions:
+        camera_ids = [camera.camera_id for camera in self.cameras]
+        if len(set(camera_ids)) != len(camera_ids):
+            raise ValueError(f"cameras: got two of one camera_id: {sorted(camera_ids)}")
+        if self.window_pulses < 1:
+            raise ValueError(f"got a pitch of {self.pitch_pulses:.1f} pulses, expected at least 4; lower parts_per_min")
+        if 2 * self.gate_offset_pulses >= 1 << self.encoder_bits:
+            raise ValueError(f"encoder_bits: got {self.encoder_bits}, expected room for twice gate_offset_pulses")
+        return self
+
+
+class LineProcess(SimulatorProcess):
+    """Handle of the line. ``start`` spawns it; ``start_parts`` lets the parts come."""
+
+    module = "pipeline.simulator.line"
+
+    def __init__(self, options: LineOptions) -> None:
+        super().__init__(options)
+
+    def start_parts(self) -> None:
+        """Lets the parts come."""
+        self.request("start")
+
+    def set_speed(self, speed_mm_s: float) -> None:
+        """Changes the belt's speed now; 0 stops it."""
+        self.request("set_speed", speed_mm_s=speed_mm_s)
+
+    def add_fault(self, fault: FaultOptions) -> None:
+        """Lets something go wrong from now on."""
+        self.request("fault", fault=fault.model_dump())
+
+    def finish(self) -> None:
+        """No new parts; those under way go on to the gate. Then wait with ``wait_finished``."""
+        self.request("finish")
+
+    def wait_finished(self, timeout_s: float) -> dict[str, Any]:
+        """The summary, once the last part is past the gate. Raises SimulatorError after ``timeout_s``."""
+        return self.wait_event("finished", timeout_s)
+
+
+class Line:
+    """The line inside its process: what happens to the parts, and the book of it."""
+
+    def __init__(self, options: LineOptions) -> None:
+        self._options = options
+        self._images = load_images(options.images)
+        self._order = shuffled_forever(len(self._images.pictures), options.seed)
+        self._chance = random.Random(options.seed + 1)
+        self._faults = list(options.faults)
+        self._speed_changes = {change.at_part: change for change in options.speed_changes}
+        self._book = Book(options.book_path)
+        self._cameras = [SimulatedCamera(camera, self._book) for camera in options.cameras]
+        self._silent_until_ns = [0] * len(self._cameras)
+        self._controller = _connect(options.controller_path)
+        self._belt = Belt(options.speed_mm_s, options.pulses_per_mm, time.monotonic_ns())
+        self._agenda = Agenda(self._belt)
+        self._counts: Counter[str] = Counter()
+        self._trigger_lateness_ns = array("q")
+        self._gate_lateness_ns = array("q")
+        self._origin_pulses = 0.0
+        self._parts_wanted = options.parts
+        self._under_way = 0
+        """Things that have begun and must end before the line has finished: parts before the gate, frames."""
+        self._has_started = False
+        self._has_finished = False
+        self._book_opening()
+
+    def run(self, control: Control) -> None:
+        """Runs the line until the parent closes the control."""
+        self._flush_book(time.monotonic_ns())
+        control.say("ready", cameras=[str(camera.options.path) for camera in self._cameras])
+        while not control.is_closed:
+            self._do_due()
+            self._wait(control)
+            for command in control.commands():
+                control.say("reply", **self._obey(command))
+            if self._has_started and not self._has_finished and not self._under_way and self._all_parts_sent():
+                self._has_finished = True
+                control.say("finished", **self._close_account())
+        if not self._has_finished:
+            self._close_account()
+        now_ns = time.monotonic_ns()
+        for camera in self._cameras:
+            camera.close(now_ns)
+        if self._controller is not None:
+            self._controller.close()
+        self._book.close()
+
+    def _do_due(self) -> None:
+        while True:
+            due = self._agenda.take_due(time.monotonic_ns())
+            if due is None:
+                return
+            due_ns, action = due
+            action(due_ns)
+
+    def _wait(self, control: Control) -> None:
+        readable: list[Any] = [control]
+        writable: list[socket.socket] = []
+        for camera in self._cameras:
+            readable += camera.readable
+            writable += camera.writable
+        due_ns = self._agenda.next_due_ns()
+        timeout_s = None if due_ns is None else max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
+        can_read, can_write, _ = select.select(readable, writable, [], timeout_s)
+        if can_write or any(ready is not control for ready in can_read):
+            for camera in self._cameras:
+                camera.serve(time.monotonic_ns())
+
+    def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        name = command.get("command")
+        now_ns = time.monotonic_ns()
+        if name == "start":
+            if self._has_started:
+                return {"error": "the parts are coming already"}
+            self._has_started = True
+            self._origin_pulses = self._belt.position_pulses(now_ns)
+            self._send_part(1)
+        elif name == "set_speed":
+            speed_mm_s = float(command["speed_mm_s"])
+            if speed_mm_s < 0:
+                return {"error": f"speed_mm_s: got {speed_mm_s}, expected at least 0"}
+            self._do_due()  # what the belt has reached until now, it has reached at the old speed
+            self._set_speed(speed_mm_s, time.monotonic_ns())
+        elif name == "fault":
+            try:
+                fault = FaultOptions.model_validate(command["fault"])
+            except ValidationError as error:
+                return {"error": str(error)}
+            first = self._counts["parts_sent"] + 1
+            numbers = [*fault.part_numbers, *range(first, first + fault.next_parts)]
+            self._faults.append(fault.model_copy(update={"part_numbers": numbers}))
+        elif name == "finish":
+            self._parts_wanted = self._counts["parts_sent"]
+            self._has_started = True
+        elif name != "report":
+            return {"error": f"unknown command {name!r}"}
+        return self._figures()
+
+    def _send_part(self, part_number: int) -> None:
+        jitter = self._chance.uniform(-1.0, 1.0) * self._options.pitch_jitter
+        place_pulses = round(self._origin_pulses + (part_number + jitter) * self._options.pitch_pulses)
+        self._agenda.at_place(place_pulses, partial(self._part_at_trigger, part_number, place_pulses))
+
+    def _all_parts_sent(self) -> bool:
+        return self._parts_wanted is not None and self._counts["parts_sent"] >= self._parts_wanted
+
+    def _part_at_trigger(self, part_number: int, place_pulses: int, due_ns: int) -> None:
+        if self._all_parts_sent():
+            return
+        count = self._count_at(place_pulses)
+        image_index = next(self._order)
+        faults = [fault for fault in self._faults if self._strikes(fault, part_number)]
+        is_missing = any(fault.kind == "missing_trigger" for fault in faults)
+        now_ns = time.monotonic_ns()
+        self._trigger_lateness_ns.append(now_ns - due_ns)
+        # Cameras first: what the books cost must not delay the trigger.
+        if not is_missing:
+            self._trigger(part_number, count, image_index, faults, due_ns)
+        self._tell_controller(LineEventKind.SENSOR, count)
+        self._counts["parts_sent"] += 1
+        label = self._images.labels[image_index]
+        self._counts[f"parts_{label or 'unlabelled'}"] += 1
+        self._book.write(
+            "part",
+            part_number=part_number,
+            encoder_count=count,
+            sensed_ns=now_ns,
+            label=label,
+            image_index=image_index,
+            trigger_missing=is_missing,
+        )
+        self._under_way += 1
+        gate_pulses = place_pulses + self._options.gate_offset_pulses
+        self._agenda.at_place(gate_pulses, partial(self._part_at_gate, part_number, gate_pulses))
+        if not self._all_parts_sent():
+            self._send_part(part_number + 1)
+        for fault in faults:
+            if fault.kind == "doubled_trigger" and not is_missing:
+                self._under_way += 1
+                again = partial(self._trigger_again, part_number, image_index, faults)
+                self._agenda.at_moment(due_ns + fault.time_ns, again)
+        change = self._speed_changes.get(part_number)
+        if change is not None:
+            before_mm_s = self._belt.speed_mm_s
+            self._set_speed(change.speed_mm_s, due_ns)
+            if change.for_ms is not None:
+                back_ns = due_ns + round(change.for_ms * 1e6)
+                self._agenda.at_moment(back_ns, partial(self._set_speed, before_mm_s))
+
+    def _strikes(self, fault: FaultOptions, part_number: int) -> bool:
+        by_chance = fault.rate > 0 and self._chance.random() < fault.rate
+        return by_chance or part_number in fault.part_numbers
+
+    def _trigger_again(self, part_number: int, image_index: int, faults: list[FaultOptions], due_ns: int) -> None:
+        self._under_way -= 1
+        self._counts["doubled_triggers"] += 1
+        count = self._count_at(int(self._belt.position_pulses(due_ns)))
+        self._trigger(part_number, count, image_index, faults, due_ns)
+
+    def _trigger(self, part_number: int, count: int, image_index: int, faults: list[FaultOptions], due_ns: int) -> None:
+        self._counts["triggers_sent"] += 1
+        for index, camera in enumerate(self._cameras):
+            camera_id = camera.options.camera_id
+            here = {fault.kind: fault for fault in faults if fault.camera_id in (None, camera_id)}
+            trigger_ns = time.monotonic_ns()
+            if "silent_camera" in here:
+                self._silent_until_ns[index] = trigger_ns + here["silent_camera"].time_ns
+            is_silent = trigger_ns < self._silent_until_ns[index]
+            camera.trigger_counter += 1
+            message = DeviceMessage(
+                MessageKind.TRIGGER, self._images.geometry.pixel_format, camera.trigger_counter, count, trigger_ns
+            )
+            is_sent = not is_silent and camera.send(message, (), trigger_ns)
+            self._counts["triggers_unobserved"] += not is_sent
+            self._book.write(
+                "trigger",
+                camera_id=camera_id,
+                part_number=part_number,
+                trigger_counter=camera.trigger_counter,
+                encoder_count=count,
+                trigger_ns=trigger_ns,
+                connected=camera.is_connected,
+                silent=is_silent,
+                sent=is_sent,
+            )
+            if "lost_frame" in here:
+                continue
+            # Counted from the moment of emission, as a device would: a late trigger has a late frame.
+            frame_ns = trigger_ns + round((camera.options.exposure_us + camera.options.readout_us) * 1e3)
+            if "late_frame" in here:
+                frame_ns += here["late_frame"].time_ns
+            self._under_way += 1
+            connection = camera.connection_number if is_sent else -1
+            action = partial(self._frame, index, part_number, image_index, message, connection, frozenset(here))
+            self._agenda.at_moment(frame_ns, action)
+
+    def _frame(
+        self,
+        camera_index: int,
+        part_number: int,
+        image_index: int,
+        trigger: DeviceMessage,
+        connection: int,
+        faults: frozenset[FaultKind],
+        due_ns: int,
+    ) -> None:
+        self._under_way -= 1
+        camera = self._cameras[camera_index]
+        geometry = self._images.geometry
+        now_ns = time.monotonic_ns()
+        pixels: tuple[memoryview, ...] = ()
+        if "missed_frame" in faults:
+            message = DeviceMessage(
+                MessageKind.MISSED,
+                geometry.pixel_format,
+                trigger.trigger_counter,
+                trigger.encoder_count,
+                trigger.trigger_ns,
+            )
+        else:
+            camera.frame_counter += 1
+            stride = geometry.frame_width_px * geometry.pixel_format.bytes_per_pixel
+            picture = self._images.pictures[image_index].reshape(-1).data
+            if "wrong_size_frame" in faults:
+                height = geometry.picture_height_px // 2
+                pixels = (picture[: height * stride],)
+            else:
+                height = geometry.frame_height_px
+                pixels = (picture, memoryview(mark_strip(geometry, part_number)))
+            message = DeviceMessage(
+                MessageKind.FRAME,
+                geometry.pixel_format,
+                trigger.trigger_counter,
+                trigger.encoder_count,
+                trigger.trigger_ns,
+                exposure_ns=trigger.trigger_ns,
+                frame_id=camera.frame_counter,
+                width=geometry.frame_width_px,
+                height=height,
+                stride=stride,
+                payload_bytes=height * stride,
+            )
+        # A frame belongs to the driver that saw its trigger: one that connects meanwhile gets none of the old frames.
+        is_listening = camera.is_connected and camera.connection_number == connection
+        is_silent = now_ns < self._silent_until_ns[camera_index]
+        is_sent = is_listening and not is_silent and camera.send(message, pixels, now_ns)
+        self._counts["frames_sent"] += is_sent and message.kind is MessageKind.FRAME
+        self._book.write(
+            "frame",
+            camera_id=camera.options.camera_id,
+            part_number=part_number,
+            kind=message.kind.name,
+            trigger_counter=trigger.trigger_counter,
+            frame_id=message.frame_id,
+            frame_ns=now_ns,
+            sent=is_sent,
+            dropped=is_listening and not is_silent and not is_sent,
+            faults=sorted(faults),
+        )
+
+    def _part_at_gate(self, part_number: int, place_pulses: int, due_ns: int) -> None:
+        self._under_way -= 1
+        count = self._count_at(place_pulses)
+        gate_ns = self._tell_controller(LineEventKind.GATE, count)
+        self._gate_lateness_ns.append(gate_ns - due_ns)
+        self._counts["parts_at_gate"] += 1
+        self._book.write("gate", part_number=part_number, encoder_count=count, gate_ns=gate_ns)
+
+    def _set_speed(self, speed_mm_s: float, at_ns: int) -> None:
+        before_mm_s = self._belt.speed_mm_s
+        self._belt.set_speed(speed_mm_s, at_ns)
+        self._book.write("belt", speed_mm_s=speed_mm_s, at_ns=at_ns)
+        if (before_mm_s == 0) != (speed_mm_s == 0):
+            kind = LineEventKind.BELT_STOPPED if speed_mm_s == 0 else LineEventKind.BELT_STARTED
+            self._tell_controller(kind, self._count_at(int(self._belt.position_pulses(at_ns))))
+
+    def _count_at(self, position_pulses: int) -> int:
+        return wrap_count(self._options.encoder_start_count + position_pulses, self._options.encoder_bits)
+
+    def _tell_controller(self, kind: LineEventKind, count: int) -> int:
+        """Tells the controller; returns the event's moment."""
+        event_ns = time.monotonic_ns()
+        if self._controller is not None:
+            try:
+                self._controller.send(encode_line_event(LineEvent(kind, count, event_ns)))
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                self._counts["controller_events_lost"] += 1
+        return event_ns
+
+    def _flush_book(self, due_ns: int) -> None:
+        self._book.flush()
+        self._agenda.at_moment(due_ns + _FLUSH_EVERY_NS, self._flush_book)
+
+    def _figures(self) -> dict[str, Any]:
+        names = [
+            "parts_sent",
+            "parts_good",
+            "parts_defective",
+            "parts_unlabelled",
+            "parts_at_gate",
+            "triggers_sent",
+            "doubled_triggers",
+            "triggers_unobserved",
+            "frames_sent",
+            "controller_events_lost",
+        ]
+        dropped = sum(camera.frames_dropped for camera in self._cameras)
+        return {**{name: self._counts[name] for name in names}, "frames_dropped_at_camera": dropped}
+
+    def _close_account(self) -> dict[str, Any]:
+        lateness_us = {"trigger": _spread_us(self._trigger_lateness_ns), "gate": _spread_us(self._gate_lateness_ns)}
+        summary = {**self._figures(), "lateness_us": lateness_us, "cpu_s": time.process_time()}
+        self._book.write("summary", **summary)
+        self._book.flush()
+        return summary
+
+    def _book_opening(self) -> None:
+        options = self._options
+        geometry = self._images.geometry
+        self._book.write(
+            "line",
+            encoder_bits=options.encoder_bits,
+            pitch_pulses=options.pitch_pulses,
+            window_pulses=options.window_pulses,
+            gate_offset_pulses=options.gate_offset_pulses,
+            parts_per_min=options.parts_per_min,
+            camera_ids=[camera.camera_id for camera in options.cameras],
+            frame_width_px=geometry.frame_width_px,
+            frame_height_px=geometry.frame_height_px,
+            at_ns=time.monotonic_ns(),
+        )
+
+
+def _connect(path: Path | None) -> socket.socket | None:
+    if path is None:
+        return None
+    controller = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    controller.connect(str(path))
+    controller.setblocking(False)
+    return controller
+
+
+def _spread_us(lateness_ns: array[int]) -> dict[str, float]:
+    if not lateness_ns:
+        return {}
+    p50, p99, largest = np.percentile(np.asarray(lateness_ns) / 1e3, [50, 99, 100])
+    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(float(largest), 1)}
+
+
+def main() -> None:
+    """Runs the line as a child process."""
+    options = options_from_argv(LineOptions)
+    control = Control()
+    try:
+        line = Line(options)
+    except (ImageError, OSError) as error:
+        sys.exit(f"line simulator: {error}")
+    set_timer_slack_ns(_TIMER_SLACK_NS)
+    gc.collect()
+    gc.disable()  # nothing here makes cycles, and a collection over thousands of pictures' worth of objects is late
+    line.run(control)
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = [
+    "CameraOptions",
+    "FaultOptions",
+    "LineOptions",
+    "LineProcess",
+    "SimulatorError",
+    "SpeedChange",
+]
