@@ -1,0 +1,273 @@
+"""A broker of our own on loopback: mosquitto where there is one, else amqtt, under a process that outlives neither.
+
+``python -m pipeline.simulator.broker OPTIONS_JSON`` starts the broker as its child, waits until it answers a CONNECT
+and kills it at its own end, however that comes. It writes no files. amqtt speaks MQTT 3.1.1 only, and hands a QoS 1
+subscriber everything at QoS 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.simulator.mqtt_reader import BrokerAddress, ProtocolVersion
+from pipeline.simulator.process import (
+    Control,
+    Options,
+    SimulatorError,
+    SimulatorProcess,
+    die_with_parent,
+    options_from_argv,
+)
+
+BrokerKind = Literal["mosquitto", "amqtt"]
+
+_MOSQUITTO_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
+_PORT_ATTEMPTS = 5
+_ANSWER_TIMEOUT_S = 20.0
+_PROBE_EVERY_S = 0.02
+_CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x05\x00\x05probe"
+_DISCONNECT = b"\xe0\x00"
+_CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
+_AMQTT_ARGUMENT = "--amqtt-on-port"
+
+
+class BrokerOptions(Options):
+    """The broker. ``auto``: mosquitto where it is, else amqtt."""
+
+    prefer: Literal["auto", "mosquitto", "amqtt"] = "auto"
+    port: int | None = Field(default=None, ge=1, le=65535, description="null: a free one")
+
+
+class BrokerProcess(SimulatorProcess):
+    """Handle of the broker. ``kind``, ``host`` and ``port`` are there after ``start``."""
+
+    module = "pipeline.simulator.broker"
+
+    def __init__(self, options: BrokerOptions) -> None:
+        super().__init__(options)
+
+    @property
+    def kind(self) -> BrokerKind:
+        """Which broker it is."""
+        kind: BrokerKind = self.ready["kind"]
+        return kind
+
+    @property
+    def host(self) -> str:
+        """Always loopback."""
+        return "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """Where it listens; the same after ``restart``."""
+        return int(self.ready["port"])
+
+    @property
+    def newest_protocol(self) -> ProtocolVersion:
+        """The newest version of MQTT that it speaks."""
+        return "5" if self.kind == "mosquitto" else "3.1.1"
+
+    def address(self, protocol: ProtocolVersion | None = None) -> BrokerAddress:
+        """For the other simulators' options, with this version of MQTT or the newest."""
+        return BrokerAddress(host=self.host, port=self.port, protocol=protocol or self.newest_protocol)
+
+    def halt(self) -> None:
+        """Kills the broker at once; nothing listens on the port until ``restart``."""
+        self.request("halt")
+
+    def restart(self) -> None:
+        """Kills the broker where it runs and starts it again on the same port, with nothing retained."""
+        self.request("restart")
+
+    def pause(self) -> None:
+        """Stops the broker in its tracks (SIGSTOP): connections stay open and nothing is answered."""
+        self.request("pause")
+
+    def resume(self) -> None:
+        """Lets a paused broker go on."""
+        self.request("resume")
+
+
+def start_broker(prefer: Literal["auto", "mosquitto", "amqtt"] = "auto", port: int | None = None) -> BrokerProcess:
+    """Starts a broker on loopback. Raises SimulatorError where none can be had, saying what to install."""
+    kind = _choose(prefer)
+    return BrokerProcess(BrokerOptions(prefer=kind, port=port)).start()
+
+
+def find_mosquitto() -> str | None:
+    """The mosquitto program, also outside PATH where Debian puts it; None where there is none."""
+    return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), *_MOSQUITTO_FOLDERS]))
+
+
+def _choose(prefer: Literal["auto", "mosquitto", "amqtt"]) -> BrokerKind:
+    if prefer != "amqtt" and find_mosquitto() is not None:
+        return "mosquitto"
+    if prefer != "mosquitto" and importlib.util.find_spec("amqtt") is not None:
+        return "amqtt"
+    remedies = {"mosquitto": "apt-get install mosquitto", "amqtt": "pip install 'lineside[demo]'"}
+    wanted = list(remedies) if prefer == "auto" else [prefer]
+    remedy = " or ".join(remedies[kind] for kind in wanted)
+    raise SimulatorError(f"no MQTT broker: looked for {' and '.join(wanted)}; try {remedy}")
+
+
+class _Keeper:
+    """Starts, stops and restarts the broker, its child."""
+
+    def __init__(self, options: BrokerOptions) -> None:
+        self._kind = _choose(options.prefer)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._port = self._start_somewhere() if options.port is None else options.port
+        if options.port is not None:
+            self._start(options.port)
+
+    def run(self, control: Control) -> None:
+        control.say("ready", kind=self._kind, port=self._port)
+        while not control.is_closed:
+            select.select([control], [], [])
+            for command in control.commands():
+                control.say("reply", **self._obey(str(command.get("command"))))
+        self.halt()
+
+    def halt(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def _obey(self, command: str) -> dict[str, Any]:
+        if command == "restart":
+            self.halt()
+            try:
+                self._start(self._port)
+            except SimulatorError as error:
+                return {"error": str(error)}
+        elif command == "halt":
+            self.halt()
+        elif command in ("pause", "resume"):
+            if self._child is None:
+                return {"error": "the broker does not run"}
+            self._child.send_signal(signal.SIGSTOP if command == "pause" else signal.SIGCONT)
+        elif command != "report":
+            return {"error": f"unknown command {command!r}"}
+        return {"kind": self._kind, "port": self._port, "pid": None if self._child is None else self._child.pid}
+
+    def _start_somewhere(self) -> int:
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            port = _free_port()
+            try:
+                self._start(port)
+            except SimulatorError:
+                if attempt == _PORT_ATTEMPTS:
+                    raise
+            else:
+                return port
+        raise AssertionError("unreachable")
+
+    def _start(self, port: int) -> None:
+        self._child = _spawn_mosquitto(port) if self._kind == "mosquitto" else _spawn_amqtt(port)
+        until_s = time.monotonic() + _ANSWER_TIMEOUT_S
+        # A stranger on the port would answer too: the child must still be alive afterwards.
+        while not (_answers(port) and self._child.poll() is None):
+            if self._child.poll() is not None:
+                status, self._child = self._child.returncode, None
+                raise SimulatorError(f"{self._kind} on port {port} ended with status {status}; is the port taken?")
+            if time.monotonic() > until_s:
+                self.halt()
+                raise SimulatorError(f"{self._kind} on port {port} gave no answer within {_ANSWER_TIMEOUT_S:.0f} s")
+            select.select([], [], [], _PROBE_EVERY_S)
+
+
+def _spawn_mosquitto(port: int) -> subprocess.Popen[bytes]:
+    program = find_mosquitto()
+    assert program is not None
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "allow_anonymous true",
+        "persistence false",
+        "set_tcp_nodelay true",
+        "max_queued_messages 0",
+        "log_dest stderr",
+        "log_type error",
+    ]
+    # The configuration lives in memory: nothing is left behind, whoever is killed.
+    configuration = os.memfd_create("mosquitto.conf", 0)
+    try:
+        os.write(configuration, "\n".join([*lines, ""]).encode())
+        path = f"/proc/self/fd/{configuration}"
+        return _spawn([program, "-c", path], pass_fds=(configuration,))
+    finally:
+        os.close(configuration)
+
+
+def _spawn_amqtt(port: int) -> subprocess.Popen[bytes]:
+    return _spawn([sys.executable, "-m", BrokerProcess.module, _AMQTT_ARGUMENT, str(port)])
+
+
+def _spawn(arguments: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=pass_fds,
+        preexec_fn=die_with_parent,  # safe: this process has one thread
+    )
+
+
+def _answers(port: int) -> bool:
+    """Whether whoever listens on the port accepts an MQTT connection."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            connection.sendall(_CONNECT)
+            answer = connection.recv(4)
+            connection.sendall(_DISCONNECT)
+    except OSError:
+        return False
+    return answer == _CONNACK_ACCEPTED
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _serve_amqtt(port: int) -> None:
+    from amqtt.broker import Broker
+
+    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}
+    await Broker({"listeners": listeners, "plugins": plugins}).start()
+    await asyncio.Event().wait()  # until killed
+
+
+def main() -> None:
+    """Runs the broker's keeper, or amqtt under it, as a child process."""
+    if sys.argv[1:2] == [_AMQTT_ARGUMENT]:
+        logging.disable(logging.CRITICAL)
+        asyncio.run(_serve_amqtt(int(sys.argv[2])))
+        return
+    options = options_from_argv(BrokerOptions)
+    control = Control()
+    try:
+        keeper = _Keeper(options)
+    except SimulatorError as error:
+        sys.exit(f"broker simulator: {error}")
+    keeper.run(control)
+
+
+if __name__ == "__main__":
+    main()
