@@ -1,21 +1,24 @@
 # Sourced by the scripts beside it. Goes to the root of the checkout and puts the right environment first on PATH: the
-# active one if it runs this checkout and has all extras, .venv otherwise, made or brought up to date when necessary.
+# active one if it runs this checkout and has all extras, otherwise .venv, made or brought up to date where necessary.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-runs_this_checkout() (
-    export LINESIDE_CHECKOUT=$PWD
-    cd /
-    python - 2>/dev/null <<'PY'
-import importlib.util, os, pathlib, sys
+active_environment_will_do() {
+    [[ ! ${VIRTUAL_ENV:-} -ef .venv ]] && python - "$PWD" 2>/dev/null <<'PY'
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
-spec = importlib.util.find_spec("pipeline")
-here = spec and spec.origin and pathlib.Path(os.environ["LINESIDE_CHECKOUT"]).resolve() in pathlib.Path(spec.origin).resolve().parents
-tools = ("onnxruntime", "amqtt", "elpv_dataset", "pytest", "mypy")
-sys.exit(not (here and all(importlib.util.find_spec(tool) for tool in tools)))
+checkout = Path(sys.argv[1]).resolve()
+os.chdir("/")  # what is importable from anywhere, not just from here
+pipeline = find_spec("pipeline")
+if pipeline is None or pipeline.origin is None or checkout not in Path(pipeline.origin).resolve().parents:
+    sys.exit(1)
+sys.exit(not all(map(find_spec, ("onnxruntime", "amqtt", "elpv_dataset", "pytest", "mypy"))))
 PY
-)
+}
 
-if ! runs_this_checkout; then
+if ! active_environment_will_do; then
     scripts/setup
     export VIRTUAL_ENV=$PWD/.venv PATH=$PWD/.venv/bin:$PATH
 fi
