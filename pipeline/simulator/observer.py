@@ -62,7 +62,8 @@ class _Tap:
     def run(self, control: Control) -> None:
         is_ready = False
         while not control.is_closed:
-            select.select([control.fileno(), *self._reader.readable], self._reader.writable, [], _IDLE_S)
+            readable: list[Any] = [control, *self._reader.readable]
+            select.select(readable, self._reader.writable, [], _IDLE_S)
             arrival_ns = time.monotonic_ns()
             for message in self._reader.read(arrival_ns):
                 self._write_down(message, arrival_ns)
