@@ -1,0 +1,276 @@
+"""A whole line on one box: belt, broker, service, controller and an observer on the wire, each a process of its own.
+
+The demo, the measurements and the tests are runs of this. The service under test gets a configuration file and signals, as any
+service would; nothing else connects it with the simulators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.simulator.broker import BrokerProcess, start_broker
+from pipeline.simulator.controller import ControllerOptions, ControllerProcess
+from pipeline.simulator.images import ImageSource, SyntheticImages, frame_geometry
+from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
+from pipeline.simulator.observer import ObserverOptions, ObserverProcess
+from pipeline.simulator.truth import read_book, truth_report
+
+TOPIC_ROOT = "lineside/demo/line1/aoi1"
+_READY_TIMEOUT_S = 300.0
+_STOP_TIMEOUT_S = 30.0
+_TRAVEL_MARGIN_S = 60.0
+_PROGRESS_EVERY_S = 0.5
+
+
+class RehearsalError(RuntimeError):
+    """One of the processes did not do its part; the text carries its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What is to be played. ``service`` is merged over the generated line configuration."""
+
+    model: Path
+    images: ImageSource = field(default_factory=SyntheticImages)
+    rules: Mapping[str, float] = field(default_factory=lambda: {"defective": 0.5})
+    parts: int | None = None
+    parts_per_min: float = 1200.0
+    camera_ids: tuple[str, ...] = ("cam0",)
+    deadline_us: int = 40_000
+    gate_offset_pulses: int = 800
+    encoder_bits: int = 32
+    encoder_start_count: int = 0
+    faults: tuple[FaultOptions, ...] = ()
+    speed_changes: tuple[SpeedChange, ...] = ()
+    mutant: str | None = None
+    broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
+    service: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+class RehearsalRun:
+    """The processes of one rehearsal, in ``folder``. A context manager: everything is stopped at its end."""
+
+    def __init__(self, plan: Rehearsal, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.line_file = folder / "line.yaml"
+        self.record_file = folder / "records.db"
+        self._words = ""
+        self._closing = contextlib.ExitStack()
+        self._service: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> RehearsalRun:
+        try:
+            self._start_world()
+            self.start_service()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop whatever still runs."""
+        if self._service is not None:
+            if self._service.poll() is None:
+                self._service.kill()
+            self._service.wait()
+            assert self._service.stdout is not None
+            self._service.stdout.close()
+            self._service = None
+        self._closing.close()
+
+    @property
+    def service_pid(self) -> int:
+        """The supervisor's."""
+        return self._running().pid
+
+    @property
+    def service_errors(self) -> str:
+        """What the service wrote to standard error so far."""
+        return (self.folder / "service.log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def service_words(self) -> str:
+        """What the service printed so far, as far as it was waited for."""
+        return self._words
+
+    def start_service(self) -> None:
+        """Start ``lineside run`` and wait until it is RUNNING."""
+        with (self.folder / "service.log").open("ab") as log:
+            self._service = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli", "run", str(self.line_file), "--json", str(self._summary_file)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.wait_for("RUNNING", _READY_TIMEOUT_S)
+
+    def wait_for(self, word: str, timeout_s: float) -> None:
+        """Wait until the service prints a new line that begins with ``word``. Raises RehearsalError."""
+        stdout = self._running().stdout
+        assert stdout is not None
+        give_up_s = time.monotonic() + timeout_s
+        pending = ""
+        while True:
+            ready, _, _ = select.select([stdout], [], [], max(0.0, give_up_s - time.monotonic()))
+            chunk = os.read(stdout.fileno(), 4096).decode(errors="replace") if ready else ""
+            if not chunk:
+                raise RehearsalError(f"the service did not say {word}; it said {self._words!r}; {self.service_errors}")
+            self._words += chunk
+            pending += chunk
+            *lines, pending = pending.split("\n")
+            if any(line.startswith(word) for line in lines):
+                return
+
+    def play(self, *, progress: Callable[[], None] | None = None, timeout_s: float | None = None) -> None:
+        """Let all parts of the plan come and go past the gate. ``progress`` is called about twice a second."""
+        self.line.start_parts()
+        if timeout_s is None:
+            assert self.plan.parts is not None
+            timeout_s = self.plan.parts * 60.0 / self.plan.parts_per_min * 1.5 + _TRAVEL_MARGIN_S
+        self.wait_finished(timeout_s, progress=progress)
+
+    def wait_finished(self, timeout_s: float, *, progress: Callable[[], None] | None = None) -> None:
+        """Wait until the last part is past the gate."""
+        give_up_s = time.monotonic() + timeout_s
+        while progress is not None and not self._all_past_gate() and time.monotonic() < give_up_s:
+            progress()
+            time.sleep(_PROGRESS_EVERY_S)
+        self.line.wait_finished(max(1.0, give_up_s - time.monotonic()))
+
+    def _all_past_gate(self) -> bool:
+        return bool(self.line.report()["parts_at_gate"] == self.plan.parts)
+
+    def stop_service(self) -> dict[str, Any]:
+        """SIGTERM; the summary that the service leaves."""
+        service = self._running()
+        service.send_signal(signal.SIGTERM)
+        try:
+            status = service.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise RehearsalError(f"the service did not stop within {_STOP_TIMEOUT_S:.0f} s") from None
+        if status != 0:
+            raise RehearsalError(f"the service ended with status {status}: {self.service_errors}")
+        summary: dict[str, Any] = json.loads(self._summary_file.read_text())
+        return summary
+
+    def stop_world(self) -> dict[str, Any]:
+        """Stop the simulators and compare their books."""
+        self._closing.close()
+        return truth_report(
+            read_book(self.folder / "line.jsonl"),
+            read_book(self.folder / "gate.jsonl"),
+            read_book(self.folder / "wire.jsonl"),
+        )
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _summary_file(self) -> Path:
+        return self.folder / "summary.json"
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._service is None:
+            raise RehearsalError("the service was not started")
+        return self._service
+
+    def _start_world(self) -> None:
+        plan, folder = self.plan, self.folder
+        self.broker: BrokerProcess = self._closing.enter_context(start_broker(plan.broker))
+        line_options = self.line_options = LineOptions(
+            cameras=[CameraOptions(camera_id=name, path=folder / f"{name}.sock") for name in plan.camera_ids],
+            book_path=folder / "line.jsonl",
+            controller_path=folder / "controller.sock",
+            images=plan.images,
+            parts=plan.parts,
+            parts_per_min=plan.parts_per_min,
+            gate_offset_pulses=plan.gate_offset_pulses,
+            encoder_bits=plan.encoder_bits,
+            encoder_start_count=plan.encoder_start_count,
+            faults=list(plan.faults),
+            speed_changes=list(plan.speed_changes),
+            seed=plan.seed,
+        )
+        self._write_configuration(line_options)
+        self.observer = self._closing.enter_context(
+            ObserverProcess(ObserverOptions(broker=self.broker.address(), root=TOPIC_ROOT, log_path=folder / "wire.jsonl"))
+        )
+        self.controller = self._closing.enter_context(
+            ControllerProcess(
+                ControllerOptions(
+                    broker=self.broker.address(),
+                    root=TOPIC_ROOT,
+                    line_path=folder / "controller.sock",
+                    book_path=folder / "gate.jsonl",
+                    gate_offset_pulses=plan.gate_offset_pulses,
+                    window_pulses=line_options.window_pulses,
+                    encoder_bits=plan.encoder_bits,
+                    mutant=plan.mutant,
+                )
+            )
+        )
+        self.line = self._closing.enter_context(LineProcess(line_options))
+
+    def _write_configuration(self, line_options: LineOptions) -> None:
+        plan = self.plan
+        geometry = frame_geometry(plan.images)
+        region = {
+            "name": "part",
+            "x_px": 0,
+            "y_px": 0,
+            "width_px": geometry.picture_width_px,
+            "height_px": geometry.picture_height_px,
+        }
+        mark = {"x_px": geometry.mark_x_px, "y_px": geometry.mark_y_px, "cell_px": geometry.mark_cell_px}
+        recipe = {
+            "recipe_id": plan.model.name,
+            "recipe_version": "1",
+            "model": str(plan.model.resolve()),
+            "views": [{"camera_id": name, "regions": [region], "part_mark": mark} for name in plan.camera_ids],
+            "rules": [{"class": name, "reject_at_score": score} for name, score in plan.rules.items()],
+        }
+        line: dict[str, Any] = {
+            "topic_root": TOPIC_ROOT,
+            "recipe": "recipe.yaml",
+            "cameras": [
+                {
+                    "camera_id": camera.camera_id,
+                    "kind": "simulated",
+                    "address": str(camera.path),
+                    "width_px": geometry.frame_width_px,
+                    "height_px": geometry.frame_height_px,
+                    "pixel_format": geometry.pixel_format.value,
+                }
+                for camera in line_options.cameras
+            ],
+            "timing": {"deadline_us": plan.deadline_us},
+            "encoder": {"bits": plan.encoder_bits, "reject_offset_pulses": plan.gate_offset_pulses},
+            "mqtt": {"port": self.broker.port},
+            "records": {"path": str(self.record_file)},
+            "is_simulated": True,
+        }
+        for key, value in plan.service.items():
+            line[key] = {**line[key], **value} if isinstance(line.get(key), dict) else value
+        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        self.line_file.write_text(yaml.safe_dump(line), encoding="utf-8")
