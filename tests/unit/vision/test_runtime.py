@@ -53,10 +53,15 @@ def test_a_row_does_not_depend_on_its_neighbours(package: ModelPackage) -> None:
     assert np.array_equal(session.output[0], alone)
 
 
-def test_warm_up_leaves_a_zero_input(package: ModelPackage) -> None:
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_warm_up_leaves_a_zero_input(package: ModelPackage, runs: int) -> None:
     session = opened(package)
-    session.warm_up(3)
+    session.warm_up(runs)
     assert not session.input.any()
+
+
+def test_a_warm_up_of_no_runs_is_refused(package: ModelPackage) -> None:
+    session = opened(package)
     with pytest.raises(ValueError, match="at least 1"):
         session.warm_up(0)
 
