@@ -5,8 +5,8 @@
 is stopped, so that no driver loses its camera.
 
 **The book** is a JSON-lines file. ``line`` opens it with the geometry; then, as things happen, ``part`` (at the
-trigger station), ``trigger`` and ``frame`` (per camera), ``gate``, ``belt``, ``driver``, ``undelivered``; ``summary``
-closes it.
+trigger station), ``trigger`` and ``frame`` (per camera), ``gate``, ``belt``, ``driver``, ``undelivered``; then
+``summary``, and ``end`` when the cameras are switched off.
 Counts are as the controller sees them (wrapped), moments are CLOCK_MONOTONIC in nanoseconds.
 """
 
@@ -206,6 +206,7 @@ class Line:
         if not self._has_finished:
             self._close_account()
         now_ns = time.monotonic_ns()
+        self._book.write("end", at_ns=now_ns)
         for camera in self._cameras:
             camera.close(now_ns)
         if self._controller is not None:
