@@ -128,6 +128,9 @@ class DeadlineMachine:
             for key in entry.keys:
                 part.cameras.add(key.camera)
                 self._remember(key, part)
+            if len(self._cameras) > 1:
+                # Another camera's trigger of this part may come only now.
+                self._recent.append(part)
             self._next_part_id = max(self._next_part_id, entry.part_id + 1)
             self._next_seq = max(self._next_seq, entry.seq + 1)
             if entry.verdict is None:
@@ -244,7 +247,7 @@ class DeadlineMachine:
         return [self._choose(part, now_ns)]
 
     def _choose(self, part: _Part, now_ns: int) -> Decision:
-        """The rule: a defect seen rejects; else all views must have passed; else the first missing one gives the reason."""
+        """A defect seen rejects; else all views must have passed; else the first missing one gives the reason."""
         views = part.views.values()
         for view in views:
             if view.verdict == Verdict.REJECT.value:

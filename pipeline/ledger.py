@@ -53,7 +53,7 @@ class TriggerKey:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One part as a predecessor left it. ``verdict`` is None while it is open."""
+    """One part as a predecessor left it. While it is open ``verdict`` is None, ``seq`` and ``decided_ns`` are 0."""
 
     part_id: int
     seq: int
@@ -129,10 +129,11 @@ class Ledger:
             decided = entry["state"] != _OPEN
             yield LedgerEntry(
                 part_id=int(entry["part_id"]),
-                seq=int(entry["seq"]),
+                # A writer killed in the midst of decide() leaves an open part with a seq that nobody ever saw.
+                seq=int(entry["seq"]) if decided else 0,
                 encoder_count=int(entry["encoder_count"]) if entry["has_encoder"] else None,
                 trigger_ns=int(entry["trigger_ns"]),
-                decided_ns=int(entry["decided_ns"]),
+                decided_ns=int(entry["decided_ns"]) if decided else 0,
                 sent_ns=int(entry["sent_ns"]) or None,
                 verdict=_VERDICTS[int(entry["verdict"])] if decided else None,
                 reason=_REASONS[int(entry["reason"])] if decided else None,

@@ -1,0 +1,155 @@
+"""The deadline machine under anything that can happen: exhaustively in small scopes, at random in large ones.
+
+The same checks find seeded bugs: a suite that passes them all proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from pipeline.deadline import DeadlineMachine, Decision, Output, _Part
+from pipeline.ledger import Ledger, LedgerEntry
+from pipeline.messages import Trigger
+from pipeline.rules import Matching, Timing
+from tests.unit.pipeline.deadline_exploration import LineRules, explore
+from tests.unit.pipeline.deadline_world import Violation
+from vision.types import Reason, Verdict
+
+RANDOM = settings(
+    max_examples=250,
+    stateful_step_count=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize(
+    ("camera_count", "part_count", "depth", "is_triggered", "states_min"),
+    [(1, 2, 3, False, 1_000), (1, 2, 3, True, 1_000), (2, 1, 4, False, 5_000), (2, 2, 3, True, 3_000)],
+)
+def test_every_interleaving_of_a_small_scope(
+    camera_count: int, part_count: int, depth: int, is_triggered: bool, states_min: int
+) -> None:
+    states, steps = explore(camera_count, part_count, depth, is_triggered=is_triggered)
+    print(f"{camera_count} cameras, {part_count} parts, depth {depth}: {states} states, {steps} steps")
+    assert states > states_min
+
+
+WHAT_MUST_HAPPEN = (
+    "PASS",
+    "REJECT",
+    "Late",
+    "Unmatched",
+    "Joined",
+    "restart",
+    "killed",
+    "DEADLINE",
+    "FAULT",
+    "OVERRUN",
+)
+
+
+def test_anything_at_random() -> None:
+    LineRules.happened.clear()
+    run_state_machine_as_test(LineRules, settings=RANDOM)
+    print(dict(sorted(LineRules.happened.items())))
+    rare = [name for name in WHAT_MUST_HAPPEN if LineRules.happened[name] < 5]
+    assert not rare, f"hardly ever tried: {rare}"
+
+
+# --- seeded bugs ---------------------------------------------------------------------------------------------------
+
+
+class SendsTwice(DeadlineMachine):
+    """A rejected part stays open, and its deadline decides it again."""
+
+    def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
+        decision = super()._decide(part, verdict, reason, now_ns)
+        if verdict is Verdict.REJECT:
+            self._open[part.part_id] = part
+        return decision
+
+
+class PassesAfterTheChoice(DeadlineMachine):
+    """Forgets the guard: chooses at the deadline itself."""
+
+    def __init__(self, cameras: Sequence[str], timing: Timing, matching: Matching) -> None:
+        super().__init__(cameras, replace(timing, guard_ns=0), matching)
+
+
+class LosesPartsAtRestart(DeadlineMachine):
+    """Knows what its predecessor decided, not what it left open."""
+
+    def recover(self, entries: Iterable[LedgerEntry], now_ns: int) -> list[Output]:
+        return [output for output in super().recover(entries, now_ns) if not isinstance(output, Decision)]
+
+
+class ForgetsTriggersAtRestart(DeadlineMachine):
+    """Takes a trigger that is told again for a new part."""
+
+    def recover(self, entries: Iterable[LedgerEntry], now_ns: int) -> list[Output]:
+        outputs = super().recover(entries, now_ns)
+        self._part_of.clear()
+        return outputs
+
+
+class PassesWhatWasNotRunning(DeadlineMachine):
+    """Leaves parts open that came while the line did not run."""
+
+    def trigger(self, trigger: Trigger, now_ns: int) -> list[Output]:
+        running, self.running = self.running, True
+        outputs = super().trigger(trigger, now_ns)
+        self.running = running
+        return outputs
+
+
+class PassesHalfSeenParts(DeadlineMachine):
+    """Takes the first view's word for the whole part."""
+
+    def _decide_if_settled(self, part: _Part, now_ns: int) -> list[Output]:
+        if len(self._cameras) > 1 and any(view.verdict == "PASS" for view in part.views.values()):
+            return [self._decide(part, Verdict.PASS, Reason.OK, now_ns)]
+        return super()._decide_if_settled(part, now_ns)
+
+
+class TornLedger(Ledger):
+    """Reads the seq of a decision that its writer did not live to make."""
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        for entry in super().entries():
+            yield replace(entry, seq=entry.part_id) if entry.verdict is None else entry
+
+
+MUTANTS = (
+    SendsTwice,
+    PassesAfterTheChoice,
+    LosesPartsAtRestart,
+    ForgetsTriggersAtRestart,
+    PassesWhatWasNotRunning,
+    PassesHalfSeenParts,
+)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_exploration_finds_the_seeded_bug(mutant: type[DeadlineMachine]) -> None:
+    with pytest.raises(Violation):
+        explore(2, 1, 4, machine_class=mutant)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_random_runs_find_the_seeded_bug(mutant: type[DeadlineMachine]) -> None:
+    rules = type(mutant.__name__ + "Rules", (LineRules,), {"machine_class": mutant})
+    with pytest.raises(Violation):
+        run_state_machine_as_test(rules, settings=settings(RANDOM, phases=[Phase.generate], max_examples=1_000))
+
+
+def test_a_torn_ledger_is_found() -> None:
+    with pytest.raises(Violation, match="gapless"):
+        explore(1, 2, 3, is_triggered=True, ledger_class=TornLedger)
