@@ -24,10 +24,11 @@ import yaml
 
 from pipeline.simulator.broker import BrokerProcess, start_broker
 from pipeline.simulator.controller import ControllerOptions, ControllerProcess
+from pipeline.simulator.gate import Mutant
 from pipeline.simulator.images import ImageSource, SyntheticImages, frame_geometry
 from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
-from pipeline.simulator.truth import read_book, truth_report
+from pipeline.simulator.truth import Truth, find_truth, read_book
 
 TOPIC_ROOT = "lineside/demo/line1/aoi1"
 _READY_TIMEOUT_S = 300.0
@@ -56,7 +57,7 @@ class Rehearsal:
     encoder_start_count: int = 0
     faults: tuple[FaultOptions, ...] = ()
     speed_changes: tuple[SpeedChange, ...] = ()
-    mutant: str | None = None
+    mutant: Mutant | None = None
     broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     service: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -175,14 +176,11 @@ class RehearsalRun:
         summary: dict[str, Any] = json.loads(self._summary_file.read_text())
         return summary
 
-    def stop_world(self) -> dict[str, Any]:
+    def stop_world(self) -> Truth:
         """Stop the simulators and compare their books."""
         self._closing.close()
-        return truth_report(
-            read_book(self.folder / "line.jsonl"),
-            read_book(self.folder / "gate.jsonl"),
-            read_book(self.folder / "wire.jsonl"),
-        )
+        books = (self.folder / name for name in ("line.jsonl", "gate.jsonl", "wire.jsonl"))
+        return find_truth(*map(read_book, books))
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -214,7 +212,9 @@ class RehearsalRun:
         )
         self._write_configuration(line_options)
         self.observer = self._closing.enter_context(
-            ObserverProcess(ObserverOptions(broker=self.broker.address(), root=TOPIC_ROOT, log_path=folder / "wire.jsonl"))
+            ObserverProcess(
+                ObserverOptions(broker=self.broker.address(), root=TOPIC_ROOT, log_path=folder / "wire.jsonl")
+            )
         )
         self.controller = self._closing.enter_context(
             ControllerProcess(

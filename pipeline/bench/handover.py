@@ -92,8 +92,8 @@ def _read(link: Link, copies: socket.socket) -> None:
     """The other process."""
     readers: dict[str, RingReader] = {}
     while True:
-        ready, _, _ = select.select([link, copies], [], [])
-        if copies in ready:
+        ready, _, _ = select.select([link.fileno(), copies.fileno()], [], [])
+        if copies.fileno() in ready:
             size = int.from_bytes(copies.recv(8), "little")
             target = memoryview(bytearray(size))
             got = 0
@@ -101,7 +101,7 @@ def _read(link: Link, copies: socket.socket) -> None:
                 got += copies.recv_into(target[got:])
             if size:
                 copies.send(b"x")
-        if link not in ready:
+        if link.fileno() not in ready:
             continue
         try:
             received = link.receive()

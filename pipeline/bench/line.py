@@ -7,11 +7,9 @@ same model runs in a bare ``session.run`` loop, with the same threads and at the
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,6 +18,7 @@ from pipeline.bench.statistics import percentiles_us
 from pipeline.clock import NS_PER_S, NS_PER_US, now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import ImageSource
+from pipeline.simulator.truth import read_book
 from vision.package import load_package
 
 _SETTLE_S = 0.2
@@ -111,17 +110,15 @@ def _latencies(wire_log: Path, spans: list[tuple[int, int]]) -> tuple[list[float
     """Frame to socket of every part triggered in a window, from the results on the wire."""
     latencies: list[float] = []
     stages: dict[str, list[float]] = {}
-    with wire_log.open(encoding="utf-8") as log:
-        for text in log:
-            entry: dict[str, Any] = json.loads(text)
-            if not str(entry.get("topic", "")).endswith("/result"):
-                continue
-            result = json.loads(entry["payload"])
-            measured: dict[str, int] = result["stages_us"]
-            if "send" in measured and any(start <= result["trigger_ns"] < end for start, end in spans):
-                latencies.append(sum(value for stage, value in measured.items() if stage != "grab"))
-                for stage, value in measured.items():
-                    stages.setdefault(stage, []).append(value)
+    for entry in read_book(wire_log):
+        if entry["event"] != "message" or entry["topic"] != "result":
+            continue
+        result = entry["payload"]
+        measured: dict[str, int] = result["stages_us"]
+        if "send" in measured and any(start <= result["trigger_ns"] < end for start, end in spans):
+            latencies.append(sum(value for stage, value in measured.items() if stage != "grab"))
+            for stage, value in measured.items():
+                stages.setdefault(stage, []).append(value)
     return latencies, stages
 
 

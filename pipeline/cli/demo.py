@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,9 @@ def demo(
     parts: Annotated[int | None, typer.Option(min=1, help="How many parts come down the line.")] = None,
     duration: Annotated[float | None, typer.Option(min=1.0, help="Or: for how many seconds they come.")] = None,
     rate: Annotated[float, typer.Option(min=1.0, max=60_000.0, help="Parts a minute.")] = 1_200.0,
-    model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package for the same images.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another model package for the same images.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Inspect real solar cells on a simulated line, and compare the books of line, wire and gate afterwards."""
@@ -62,18 +64,14 @@ def _play(plan: Rehearsal, out: Any) -> dict[str, Any]:
     console.print(f"Starting the line: {plan.parts} solar cells at {plan.parts_per_min:g} a minute ...")
     with tempfile.TemporaryDirectory(prefix="lineside-") as folder, RehearsalRun(plan, Path(folder)) as run:
         console.print(f"Service RUNNING, verdicts over {run.broker.kind} on 127.0.0.1:{run.broker.port}")
-        live: AbstractContextManager[Any]
         if console.is_terminal:
-            live = Live(console=console, refresh_per_second=4)
-            show: Callable[[], None] = lambda: live.update(_table(plan, _figures(run)))  # type: ignore[attr-defined]
+            with Live(console=console, refresh_per_second=4) as live:
+                run.play(progress=lambda: live.update(_table(plan, _figures(run))))
         else:
-            live = nullcontext()
-            show = _every_fifth(lambda: console.print(_line(plan, _figures(run)), soft_wrap=True))
-        with live:
-            run.play(progress=show)
+            run.play(progress=_every_fifth(lambda: console.print(_line(plan, _figures(run)), soft_wrap=True)))
         summary = run.stop_service()
         truth = run.stop_world()
-    result: dict[str, Any] = {**summary, **{key: truth[key] for key in ("line", "controller", "truth")}}
+    result: dict[str, Any] = {**summary, **asdict(truth)}
     console.print(_summary(result))
     return result
 
@@ -136,11 +134,15 @@ def _summary(result: dict[str, Any]) -> Table:
         "frame in memory -> verdict at the socket",
         f"p50 {latency['p50']}  p99 {latency['p99']}  max {latency['max']} us, budget {result['budget_us']}",
     )
-    table.add_row("late verdicts / late at the gate", f"{result['late_verdicts']} / {result['controller']['late_at_gate']}")
+    table.add_row(
+        "late verdicts / late at the gate", f"{result['late_verdicts']} / {result['controller']['late_at_gate']}"
+    )
     table.add_row("passed without a PASS", str(result["controller"]["passed_without_pass"]))
     table.add_row("wrong part passed", str(result["controller"]["wrong_part_passed"]))
     table.add_row("good cells rejected", f"{truth['false_rejects']} of {truth['good']}")
-    table.add_row("defective cells passed", f"{truth['false_accepts']} of {truth['defective']}  (the model's, see its card)")
+    table.add_row(
+        "defective cells passed", f"{truth['false_accepts']} of {truth['defective']}  (the model's, see its card)"
+    )
     return table
 
 

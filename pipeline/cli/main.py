@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.bench import bench
 from pipeline.cli.check import check
+from pipeline.cli.demo import demo
 from pipeline.cli.run import run
 from vision.faults import FaultsError
 
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(run)
+app.command()(demo)
+app.command()(bench)
 
 
 def _print_version(wanted: bool) -> None:
