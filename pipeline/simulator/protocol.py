@@ -119,6 +119,9 @@ class LineEventKind(IntEnum):
     BELT_STARTED = 4
 
 
+_LINE_EVENT_KIND_OF_CODE = {int(kind): kind for kind in LineEventKind}
+
+
 @dataclass(frozen=True, slots=True)
 class LineEvent:
     """One sensor event. ``encoder_count``: latched at the event, in the controller's count domain."""
@@ -139,4 +142,6 @@ def decode_line_event(packet: bytes) -> LineEvent:
     if len(packet) != LINE_EVENT_BYTES:
         raise ProtocolError(f"line event: got {len(packet)} bytes, expected {LINE_EVENT_BYTES}")
     kind, encoder_count, event_ns = LINE_EVENT.unpack(packet)
-    return LineEvent(LineEventKind(kind), encoder_count, event_ns)
+    if kind not in _LINE_EVENT_KIND_OF_CODE:
+        raise ProtocolError(f"line event: got kind {kind}, expected one of {sorted(_LINE_EVENT_KIND_OF_CODE)}")
+    return LineEvent(_LINE_EVENT_KIND_OF_CODE[kind], encoder_count, event_ns)

@@ -205,8 +205,8 @@ class _Wire:
     by_number: dict[tuple[str, int], list[_Heard]]
     results: dict[PartKey, list[dict[str, Any]]]
     result_arrivals_ns: dict[PartKey, int]
-    heartbeats_ns: dict[str, list[int]]
-    all_heartbeats_ns: list[int]
+    heartbeats_ns: dict[str | None, list[int]]
+    """Arrivals of ``RUNNING`` heartbeats by session; those of every session under None."""
     retained_verdicts: int
     largest_verdict_bytes: int
     malformed_messages: int
@@ -320,7 +320,7 @@ def _triggers(line: list[Record]) -> list[_Trigger]:
 
 
 def _sort_out(log: Iterable[Record]) -> _Wire:
-    wire = _Wire([], defaultdict(list), defaultdict(list), {}, defaultdict(list), [], 0, 0, 0, Counter())
+    wire = _Wire([], defaultdict(list), defaultdict(list), {}, defaultdict(list), 0, 0, 0, Counter())
     for record in log:
         if record["event"] != "message" or record["topic"] not in _KEYS_OF_TOPIC:
             continue
@@ -347,7 +347,7 @@ def _sort_out(log: Iterable[Record]) -> _Wire:
             wire.result_arrivals_ns.setdefault(key, arrival_ns)
         elif topic == "heartbeat" and payload["state"] == "RUNNING":
             wire.heartbeats_ns[payload["session_id"]].append(arrival_ns)
-            wire.all_heartbeats_ns.append(arrival_ns)
+            wire.heartbeats_ns[None].append(arrival_ns)
     return wire
 
 
@@ -436,7 +436,6 @@ def _controller_truth(
     """The controller's account, and the false accepts."""
     decision_at = {record["gate_ns"]: record for record in decisions}
     arrivals_ns = [heard.arrival_ns for heard in wire.verdicts]
-    heartbeats_ns: dict[str | None, list[int]] = {**wire.heartbeats_ns, None: wire.all_heartbeats_ns}
     tally: Counter[str] = Counter()
     for gate in gates:
         decision = decision_at.get(gate["gate_ns"])
@@ -451,7 +450,7 @@ def _controller_truth(
         first = bisect.bisect_left(arrivals_ns, part["sensed_ns"])
         last = bisect.bisect_right(arrivals_ns, gate["gate_ns"])
         found = _passage_faults(opening, part, gate, decision, wire.verdicts[first:last], wire)
-        if not _was_alive(heartbeats_ns.get(decision["session_id"], []), gate["gate_ns"]):
+        if not _was_alive(wire.heartbeats_ns.get(decision["session_id"], []), gate["gate_ns"]):
             found.append("passed_without_heartbeat")
         for fault in found:
             tally[fault] += 1
