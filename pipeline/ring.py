@@ -86,7 +86,7 @@ class _Mapping:
         stride = _slot_stride_bytes(slot_bytes)
         length = slot_count * stride
         size = os.fstat(descriptor).st_size
-        if size != length:
+        if size != length or not length:
             raise ValueError(f"ring of {slot_count} x {slot_bytes} bytes takes {length} bytes, the memory has {size}")
         access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
         memory = mmap.mmap(descriptor, length, mmap.MAP_SHARED | mmap.MAP_POPULATE, access)
@@ -108,9 +108,13 @@ class Ring:
         if slot_count < 1 or slot_bytes < 1:
             raise ValueError(f"ring {name}: got {slot_count} slots of {slot_bytes} bytes, expected at least 1 of each")
         self.descriptor = os.memfd_create(f"lineside-{name}", os.MFD_CLOEXEC)
-        # posix_fallocate takes the pages now: a full machine fails here and not with SIGBUS on a frame.
-        os.posix_fallocate(self.descriptor, 0, slot_count * _slot_stride_bytes(slot_bytes))
-        self._mapping = _Mapping(self.descriptor, slot_count, slot_bytes, writable=True)
+        try:
+            # posix_fallocate takes the pages now: a full machine fails here and not with SIGBUS on a frame.
+            os.posix_fallocate(self.descriptor, 0, slot_count * _slot_stride_bytes(slot_bytes))
+            self._mapping = _Mapping(self.descriptor, slot_count, slot_bytes, writable=True)
+        except OSError:
+            os.close(self.descriptor)
+            raise
         self._states = [_SlotState.FREE] * slot_count
         self._generations = [0] * slot_count
         self._readers: list[int | None] = [None] * slot_count

@@ -153,13 +153,19 @@ class LineRules(RuleBasedStateMachine):
         physical = max(0, len(self.triggered) - 1 - back)
         return (physical, *self.triggered[physical])
 
-    @rule(delay_ns=st.one_of(st.integers(0, 30), st.integers(0, 100)), mask=st.sampled_from([7, 7, 7, 1, 2, 4]))
-    def part_comes(self, delay_ns: int, mask: int) -> None:
+    @rule(
+        delay_ns=st.one_of(st.integers(0, 30), st.integers(0, 100)),
+        mask=st.sampled_from([7, 7, 7, 1, 2, 4]),
+        grabbed=st.booleans(),
+    )
+    def part_comes(self, delay_ns: int, mask: int, grabbed: bool) -> None:
         """Its triggers were ``delay_ns`` on the way; those of cameras not in ``mask`` are lost or come later."""
         self.triggered.append((self.line.now_ns - delay_ns, self.source))
         for camera in range(len(self.line.cameras)):
             if mask >> camera & 1:
                 self.trigger_is_told(0, camera, None)
+                if grabbed:
+                    self.frame_status(0, camera, "GRABBED", None)
 
     @precondition(lambda self: self.triggered)
     @rule(back=BACK, camera=CAMERAS, kill=KILLS)
