@@ -53,7 +53,7 @@ class Acquisition:
         self._retry_ns = _RETRY_FIRST_NS
         self._stopping = False
         self._counters = {"triggers": 0, "frames_grabbed": 0, "frames_refused": 0, "frames_bad": 0, "frames_missed": 0}
-        self._last_text = "not opened yet"
+        self._last_text = f"camera {camera_id}: connecting"
         self._told_stopped = False
 
     def run(self) -> None:
@@ -63,7 +63,7 @@ class Acquisition:
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
-                elif isinstance(message, Reaped):
+                elif isinstance(message, Reaped) and message.role == "inspection":
                     self._reclaim(message.incarnation)
                 elif isinstance(message, Stop):
                     self._stop()

@@ -91,6 +91,10 @@ class RehearsalRun:
 
     def close(self) -> None:
         """Stop whatever still runs."""
+        self._end_service()
+        self._closing.close()
+
+    def _end_service(self) -> None:
         if self._service is not None:
             if self._service.poll() is None:
                 self._service.kill()
@@ -98,7 +102,6 @@ class RehearsalRun:
             assert self._service.stdout is not None
             self._service.stdout.close()
             self._service = None
-        self._closing.close()
 
     @property
     def service_pid(self) -> int:
@@ -116,7 +119,8 @@ class RehearsalRun:
         return self._words
 
     def start_service(self) -> None:
-        """Start ``lineside run`` and wait until it is RUNNING."""
+        """Start ``lineside run``, again if one has died, and wait until it is RUNNING."""
+        self._end_service()
         with (self.folder / "service.log").open("ab") as log:
             self._service = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", "run", str(self.line_file), "--json", str(self._summary_file)],

@@ -186,6 +186,7 @@ class Signalling:
             assert message.camera_id is not None
             self._lose_camera(message.camera_id)
             self._cameras[message.camera_id] = link
+            self._camera_texts[message.camera_id] = f"camera {message.camera_id}: connecting"
 
     def _take_work(self) -> None:
         """Inspections are taken first and used last: a trigger's notice was sent before its inspection began, so all notices
@@ -256,8 +257,8 @@ class Signalling:
         for camera_id in self._camera_ids:
             if camera_id not in self._cameras:
                 return "ERROR", f"camera {camera_id}: its acquisition process died"
-            if self._camera_texts[camera_id]:
-                return "ERROR", self._camera_texts[camera_id]
+            if text := self._camera_texts[camera_id]:
+                return "ERROR", text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
         if self._config.records.on_record_fault == "halt" and (self._records is None or self._records_text):

@@ -143,15 +143,6 @@ class Service:
             if any(line.startswith(word) for line in lines):
                 return
 
-    def workers(self) -> dict[str, psutil.Process]:
-        """Living worker processes by role (one camera)."""
-        found = {}
-        for child in psutil.Process(self.process.pid).children():
-            for role in ROLES:
-                if f"pipeline.{role}" in _command_line(child):
-                    found[role] = child
-        return found
-
     def orphans(self) -> list[psutil.Process]:
         """Workers of any service of this Python that lost their parent."""
         return [
@@ -167,6 +158,16 @@ class Service:
         assert status == 0, f"status {status}: {self.errors}"
         summary: dict[str, Any] = json.loads(self.summary_file.read_text())
         return summary
+
+
+def workers_of(supervisor_pid: int) -> dict[str, psutil.Process]:
+    """Living worker processes by role (of one camera)."""
+    found = {}
+    for child in psutil.Process(supervisor_pid).children():
+        for role in ROLES:
+            if f"pipeline.{role}" in _command_line(child):
+                found[role] = child
+    return found
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -1,0 +1,99 @@
+"""What must hold after any fault, read from the record and from the books outside the service."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.simulator.truth import Truth, read_book
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part as recorded."""
+
+    session_id: str
+    part_id: int
+    seq: int
+    verdict: str
+    reason: str
+    encoder_count: int
+    trigger_ns: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """From the fault to the service's recovery, monotonic."""
+
+    fault_ns: int
+    recovered_ns: int
+
+
+def read_rows(record: Path) -> list[Row]:
+    database = sqlite3.connect(record)
+    try:
+        return [
+            Row(*row)
+            for row in database.execute(
+                "SELECT session_id, part_id, seq, verdict, reason, encoder_count, trigger_ns FROM part ORDER BY id"
+            )
+        ]
+    finally:
+        database.close()
+
+
+def check_record(rows: list[Row]) -> None:
+    """Within a session every part_id and every seq from 1 on, once each."""
+    sessions: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        sessions[row.session_id].append(row)
+    for session_id, mine in sessions.items():
+        expected = list(range(1, len(mine) + 1))
+        assert sorted(row.part_id for row in mine) == expected, f"session {session_id}: a part is missing or doubled"
+        assert sorted(row.seq for row in mine) == expected, f"session {session_id}: a seq is missing or doubled"
+
+
+def check_wire_is_recorded(rows: list[Row], wire_log: Path) -> int:
+    """Every verdict that was heard stands in the record, word for word; how many there were."""
+    recorded = {(row.session_id, row.part_id): row for row in rows}
+    verdicts = [
+        entry["payload"] for entry in read_book(wire_log) if entry["event"] == "message" and entry["topic"] == "verdict"
+    ]
+    for verdict in verdicts:
+        row = recorded[verdict["session_id"], verdict["part_id"]]
+        heard = (verdict["seq"], verdict["verdict"], verdict["reason"], verdict["encoder_count"])
+        assert (row.seq, row.verdict, row.reason, row.encoder_count) == heard
+    return len(verdicts)
+
+
+def check_promise(truth: Truth, *, sender_died: bool = False) -> None:
+    """No unjudged, wrong or late part passed; no trigger was told two things, and none nothing at all.
+
+    ``sender_died``: while nobody could send, the verdict is on record only.
+    """
+    faults = [fault for fault in truth.faults if not (sender_died and fault.endswith("no verdict"))]
+    assert faults == [], "\n".join(faults)
+    if not sender_died:
+        assert truth.wire.triggers_without_verdict == 0
+    assert truth.controller.passed_without_pass == 0
+    assert truth.controller.wrong_part_passed == 0
+    assert truth.controller.passed_unproven == 0
+    assert truth.controller.passed_without_heartbeat == 0
+    assert truth.wire.triggers_with_several_verdicts == 0
+    assert truth.wire.verdicts_without_trigger == 0
+    assert truth.wire.duplicate_seq == 0
+    assert truth.wire.retained_verdicts == 0
+    assert truth.wire.results_contradicting == 0
+    assert truth.wire.largest_verdict_bytes <= 256
+
+
+def no_decision_outside(rows: list[Row], windows: list[Window], deadline_ns: int) -> tuple[int, int]:
+    """(NO_DECISION, all) of the parts that no fault can excuse."""
+    outside = [
+        row
+        for row in rows
+        if not any(window.fault_ns - deadline_ns <= row.trigger_ns <= window.recovered_ns for window in windows)
+    ]
+    return sum(row.verdict == "NO_DECISION" for row in outside), len(outside)
