@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -179,8 +180,8 @@ class _Keeper:
     def _start(self, port: int) -> None:
         self._child = _spawn_mosquitto(port) if self._kind == "mosquitto" else _spawn_amqtt(port)
         until_s = time.monotonic() + _ANSWER_TIMEOUT_S
-        # A stranger on the port would answer too: the child must still be alive afterwards.
-        while not (_answers(port) and self._child.poll() is None):
+        # A stranger on the port would answer too: it must be the child that listens.
+        while not (_listens(self._child.pid, port) and _answers(port)):
             if self._child.poll() is not None:
                 status, self._child = self._child.returncode, None
                 raise SimulatorError(f"{self._kind} on port {port} ended with status {status}; is the port taken?")
@@ -224,6 +225,18 @@ def _spawn(arguments: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.P
         pass_fds=pass_fds,
         preexec_fn=die_with_parent,  # safe: this process has one thread
     )
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether the process has a socket that listens on the port."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = "0A"
+    ours = f":{port:04X}"
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(ours) and row[3] == listening}
+    try:
+        return any(str(link.readlink()) in inodes for link in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False  # the process, or a file of it, has just gone: asked again in a moment
 
 
 def _answers(port: int) -> bool:
