@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -42,10 +43,11 @@ CREATE TABLE IF NOT EXISTS late_inspection (
     id INTEGER PRIMARY KEY,
     session_id TEXT NOT NULL,
     part_id INTEGER NOT NULL,
+    camera_id TEXT NOT NULL,
     arrived_ns INTEGER NOT NULL,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    UNIQUE (session_id, part_id, camera_id, arrived_ns)
 );
-CREATE INDEX IF NOT EXISTS late_inspection_by_session ON late_inspection (session_id);
 CREATE TABLE IF NOT EXISTS tally (
     session_id TEXT PRIMARY KEY,
     part_rows INTEGER NOT NULL,
@@ -191,7 +193,7 @@ class RecordStore:
         self._rows_since_tally = 0
 
     def commit(self, results: Sequence[ResultPayload], late: Sequence[LateInspection]) -> list[ResultPayload]:
-        """Write a batch in one transaction; a part that is there already is left as it is.
+        """Write a batch in one transaction; what is there already is left as it is.
 
         Returns the results as they stand in the record, hashed, in the order given. Raises RecordFault, and then nothing
         of the batch is written.
@@ -216,18 +218,20 @@ class RecordStore:
                     hashed = msgspec.structs.replace(result, row_hash=row_hash)
                     written.append(hashed)
                     new.append(hashed)
-                self._database.executemany(
-                    "INSERT INTO late_inspection (session_id, part_id, arrived_ns, body) VALUES (?, ?, ?, ?)",
+                new_late = self._database.executemany(
+                    "INSERT OR IGNORE INTO late_inspection (session_id, part_id, camera_id, arrived_ns, body)"
+                    " VALUES (?, ?, ?, ?, ?)",
                     [
                         (
                             self._session_id,
                             item.part_id,
+                            item.view.camera_id,
                             item.arrived_ns,
                             _encode(msgspec.structs.asdict(item.view)).decode(),
                         )
                         for item in late
                     ],
-                )
+                ).rowcount
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
@@ -237,10 +241,12 @@ class RecordStore:
             raise RecordFault(f"record {self._path}: {error}") from error
         for result in new:
             self.tally.add(result)
-        self.tally.late_inspections += len(late)
+        self.tally.late_inspections += max(0, new_late)
         self._rows_since_tally += len(new)
         if self._rows_since_tally >= _TALLY_EVERY_ROWS:
-            self.save_tally()
+            # The batch is on disk: totals that cannot be kept now are kept with a later one.
+            with contextlib.suppress(RecordFault):
+                self.save_tally()
         return written
 
     def save_tally(self) -> None:

@@ -1,0 +1,97 @@
+"""The ledger: what a killed writer leaves is what its successor reads. Torn writes are tried in test_deadline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pipeline.ledger import CAMERAS_MAX, Ledger, LedgerEntry, TriggerKey
+from vision.types import Reason, Verdict
+
+PARTS = 8
+KEY = TriggerKey(1, 2, 3)
+
+
+@pytest.fixture
+def open_ledger() -> Iterator[Callable[[], Ledger]]:
+    """Each call maps the same memory again, as a successor does."""
+    descriptor = Ledger.create(PARTS)
+    yield lambda: Ledger(descriptor, PARTS)
+    os.close(descriptor)
+
+
+def test_a_new_ledger_is_empty(open_ledger: Callable[[], Ledger]) -> None:
+    assert list(open_ledger().entries()) == []
+
+
+def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    extremes = TriggerKey(2**16 - 1, 2**32 - 1, 2**64 - 1)
+    writer.open_part(3, -(2**63), 2**63 - 1, extremes)
+    writer.open_part(1, 0, 100, KEY)
+    writer.open_part(2, None, 200, KEY)
+    writer.decide(1, 1, Verdict.PASS, Reason.OK, 150)
+    writer.sent(1, 160)
+    writer.decide(2, 2, Verdict.NO_DECISION, Reason.CHALLENGE, 250)
+    writer.recorded(1)
+    assert list(open_ledger().entries()) == [
+        LedgerEntry(1, 1, 0, 100, 150, 160, Verdict.PASS, Reason.OK, True, (KEY,)),
+        LedgerEntry(2, 2, None, 200, 250, None, Verdict.NO_DECISION, Reason.CHALLENGE, False, (KEY,)),
+        LedgerEntry(3, 0, -(2**63), 2**63 - 1, 0, None, None, None, False, (extremes,)),
+    ]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_verdict_and_reason_is_kept(open_ledger: Callable[[], Ledger], verdict: Verdict, reason: Reason) -> None:
+    writer = open_ledger()
+    writer.open_part(1, 5, 100, KEY)
+    writer.decide(1, 1, verdict, reason, 150)
+    (entry,) = open_ledger().entries()
+    assert (entry.verdict, entry.reason) == (verdict, reason)
+
+
+def test_all_cameras_triggers_are_kept(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    keys = tuple(TriggerKey(camera, 1, 9) for camera in range(CAMERAS_MAX))
+    writer.open_part(1, 5, 100, keys[0])
+    for key in keys[1:]:
+        writer.add_key(1, key)
+    writer.add_key(1, TriggerKey(8, 1, 9))  # there is no ninth camera; the neighbour's entry stays whole
+    (entry,) = open_ledger().entries()
+    assert entry.keys == keys
+
+
+def test_the_circle_keeps_the_newest_parts_and_counts_what_it_lost(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    for part_id in range(1, PARTS + 4):
+        writer.open_part(part_id, 5, part_id, TriggerKey(0, 1, part_id))
+        writer.decide(part_id, part_id, Verdict.PASS, Reason.OK, part_id)
+        if part_id != 2:
+            writer.recorded(part_id)
+    assert [entry.part_id for entry in open_ledger().entries()] == list(range(4, PARTS + 4))
+    assert writer.unrecorded_overwritten == 1
+    writer.recorded(2)  # its entry is another part's by now
+    writer.add_key(2, KEY)
+    assert all(len(entry.keys) == 1 for entry in open_ledger().entries())
+
+
+def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    writer.open_part(1, 5, 1, KEY)
+    writer.decide(1, 1, Verdict.PASS, Reason.OK, 2)
+    writer.open_part(1 + PARTS, 5, 3, KEY)
+    writer.decide(1 + PARTS, 2, Verdict.PASS, Reason.OK, 4)
+    writer.recorded(1)
+    (entry,) = open_ledger().entries()
+    assert not entry.recorded
+
+
+def test_memory_that_is_too_small_is_refused(open_ledger: Callable[[], Ledger]) -> None:
+    descriptor = os.memfd_create("lineside-test-ledger", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, 64)
+    with pytest.raises(ValueError, match="mmap length is greater than file size"):
+        Ledger(descriptor, PARTS)
+    os.close(descriptor)

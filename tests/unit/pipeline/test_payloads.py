@@ -1,0 +1,157 @@
+"""What goes over MQTT fits the schemas, and the verdict fits its 256 bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import jsonschema
+import msgspec
+import pytest
+
+from pipeline.config import EncoderConfig, TimingConfig
+from pipeline.payloads import (
+    PAYLOADS,
+    VERDICT_BYTES_MAX,
+    AlarmPayload,
+    DefectResult,
+    HeartbeatPayload,
+    Payload,
+    ReasonName,
+    ResultPayload,
+    StatePayload,
+    StatsPayload,
+    VerdictName,
+    VerdictPayload,
+    ViewResult,
+    encode,
+    json_schema,
+)
+from vision.types import Reason, Verdict
+
+VERDICT = VerdictPayload(
+    session_id="68f0c1a2b3c4",
+    seq=1,
+    part_id=2,
+    verdict="REJECT",
+    reason="DEFECT",
+    encoder_count=5,
+    reject_at_encoder_count=805,
+    part_key=None,
+    age_us=9_000,
+    valid_us=31_000,
+)
+RESULT = ResultPayload(
+    **{name: getattr(VERDICT, name) for name in VERDICT.__struct_fields__ if name != "schema"},
+    trigger_utc="2026-01-01T00:00:00.000001Z",
+    trigger_ns=1,
+    decided_ns=2,
+    sent_ns=3,
+    deadline_ns=4,
+    stages_us={"grab": 1, "send": 2},
+    recipe_id="r",
+    recipe_version="1",
+    model_sha256="0" * 64,
+    calibration_id=None,
+    views=[ViewResult(camera_id="cam0", frame_id=1, score=0.5, part_mark=2)],
+    defects=[
+        DefectResult(
+            class_name="crack", score=0.9, camera_id="cam0", box_px=(0.0, 0.0, 4.0, 4.5), box_mm=None, area_mm2=None
+        )
+    ],
+    is_simulated=True,
+    is_challenge=False,
+    image_ref=None,
+    row_hash="f" * 64,
+)
+SAMPLES: dict[str, Payload] = {
+    "verdict": VERDICT,
+    "heartbeat": HeartbeatPayload(
+        session_id="s", count=1, state="RUNNING", triggers_seen=1, last_part_id=1, open_parts=0
+    ),
+    "state": StatePayload(
+        state="READY",
+        session_id="s",
+        reason="",
+        recipe_id="r",
+        model_sha256=None,
+        calibration_id=None,
+        version="0.1.0",
+    ),
+    "result": RESULT,
+    "alarm": AlarmPayload(code="broker", severity="error", text="gone", since="2026-01-01T00:00:00Z", session_id="s"),
+    "stats": StatsPayload(
+        session_id="s",
+        parts_triggered=2,
+        passed=1,
+        rejected=1,
+        no_decision=0,
+        late_verdicts=0,
+        late_inspections=0,
+        over_budget=0,
+        yield_ratio=None,
+        rate_per_min=1200.0,
+        budget_us=5_000,
+        latency_us={"p50": 1},
+        reasons={"OK": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("topic", PAYLOADS)
+def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
+    schema = json_schema(topic)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    sample = json.loads(encode(SAMPLES[topic]))
+    jsonschema.validate(sample, schema)
+    jsonschema.validate({**sample, "one_day": "more"}, schema)  # readers ignore unknown keys
+    assert sample["schema"] == f"lineside.{topic}/1"
+    for key in sample:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({name: value for name, value in sample.items() if name != key}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**sample, key: [{}]}, schema)
+
+
+@pytest.mark.parametrize("topic", PAYLOADS)
+def test_payloads_read_back_equal(topic: str) -> None:
+    assert msgspec.json.decode(encode(SAMPLES[topic]), type=PAYLOADS[topic]) == SAMPLES[topic]
+
+
+def test_a_defect_names_its_class_as_the_contract_does() -> None:
+    assert json.loads(encode(RESULT))["defects"][0]["class"] == "crack"
+
+
+def test_names_are_those_of_vision() -> None:
+    assert get_args(VerdictName) == tuple(verdict.value for verdict in Verdict)
+    assert get_args(ReasonName) == tuple(reason.value for reason in Reason)
+
+
+def limit(model: type[Any], field: str) -> int:
+    (found,) = (rule.le for rule in model.model_fields[field].metadata if hasattr(rule, "le"))
+    return int(found)
+
+
+LONGEST_DEADLINE_US = limit(TimingConfig, "deadline_us")
+
+
+@pytest.mark.parametrize(
+    ("parts", "deadline_us", "sent_at_us"),
+    [(10**7, LONGEST_DEADLINE_US, at_us) for at_us in (0, 999_999, 5_000_000, 9_999_999)]
+    + [(10**9, 100_000, at_us) for at_us in (0, 50_000, 97_000, 99_999)],
+)
+def test_the_longest_verdict_in_time_fits(parts: int, deadline_us: int, sent_at_us: int) -> None:
+    """With the widest encoder: for some days at the longest deadline, for years at a usual one."""
+    widest = 2 ** limit(EncoderConfig, "bits") - 1
+    verdict = msgspec.structs.replace(
+        VERDICT,
+        seq=parts - 1,
+        part_id=parts - 1,
+        verdict=max(get_args(VerdictName), key=len),
+        reason=max(get_args(ReasonName), key=len),
+        encoder_count=widest,
+        reject_at_encoder_count=widest,
+        age_us=sent_at_us,
+        valid_us=deadline_us - sent_at_us,
+    )
+    assert len(encode(verdict)) <= VERDICT_BYTES_MAX

@@ -1,0 +1,237 @@
+"""The record: chained, complete, counted right whenever it is opened, and never half written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.messages import LateInspection, ViewInspected
+from pipeline.payloads import ResultPayload, encode
+from pipeline.record_store import STAGES, RecordFault, RecordStore, Tally, latency_of, stages_us
+from tests.unit.pipeline.test_payloads import RESULT
+
+Open = Callable[..., RecordStore]
+LATE = LateInspection(1, 77, ViewInspected("cam0", 1, 1, 1, None, "PASS", "OK", 0.1, (), 1, 2, 3, 4, 5))
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Open]:
+    opened: list[RecordStore] = []
+
+    def open_at(session_id: str = "a", path: Path = tmp_path / "records" / "line.db") -> RecordStore:
+        opened.append(RecordStore(path, session_id, budget_us=50, deadline_us=1_000))
+        return opened[-1]
+
+    yield open_at
+    for store in opened:
+        store.close()
+
+
+def result(part_id: int, session_id: str = "a") -> ResultPayload:
+    """Parts differ in verdict, latency and lateness, and some were never sent."""
+    verdict, reason = [("PASS", "OK"), ("REJECT", "DEFECT"), ("NO_DECISION", "DEADLINE")][part_id % 3]
+    was_sent = part_id % 7 != 0
+    trigger_ns = part_id * 50_000_000
+    moments = [trigger_ns + 1_000 * offset for offset in (5, 6, 10, 20 + part_id % 50, 21 + part_id % 50)]
+    decided_ns = moments[-1] + 2_000
+    sent_ns = decided_ns + (2_000_000 if part_id % 11 == 0 else 3_000) if was_sent else None
+    return msgspec.structs.replace(
+        RESULT,
+        session_id=session_id,
+        part_id=part_id,
+        seq=part_id,
+        verdict=verdict,
+        reason=reason,
+        trigger_ns=trigger_ns,
+        decided_ns=decided_ns,
+        sent_ns=sent_ns,
+        deadline_ns=trigger_ns + 1_000_000,
+        stages_us=stages_us(trigger_ns, moments, decided_ns, sent_ns) if part_id % 5 else {},
+        row_hash="",
+    )
+
+
+def results(first: int, last: int, session_id: str = "a") -> list[ResultPayload]:
+    return [result(part_id, session_id) for part_id in range(first, last + 1)]
+
+
+def rows(path: Path, question: str) -> list[tuple[object, ...]]:
+    database = sqlite3.connect(path)
+    found = database.execute(question).fetchall()
+    database.close()
+    return found
+
+
+def test_every_row_commits_to_the_one_before(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    written = store.commit(results(1, 20), [])
+    written += store.commit(results(21, 25), [])
+    written += open_store("b").commit(results(1, 3, "b"), [])
+    head = "0" * 64
+    kept = rows(tmp_path / "records" / "line.db", "SELECT body, row_hash, session_id, part_id FROM part ORDER BY id")
+    for (body, row_hash, session_id, part_id), told in zip(kept, written, strict=True):
+        head = hashlib.sha256(head.encode() + str(body).encode()).hexdigest()
+        assert row_hash == head == told.row_hash
+        assert json.loads(str(body)) == {**json.loads(encode(told)), "row_hash": ""}
+        assert (session_id, part_id) == (told.session_id, told.part_id)
+
+
+def test_what_is_told_twice_stays_as_it_was(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    first = store.commit(results(1, 3), [LATE])
+    changed = msgspec.structs.replace(result(2), verdict="PASS", reason="OK", views=[])
+    again = store.commit([result(4), changed, result(3)], [LATE])
+    assert again[1:] == first[1:]
+    assert store.tally.summary()["parts_triggered"] == 4
+    assert store.tally.summary()["late_inspections"] == 1
+    assert rows(tmp_path / "records" / "line.db", "SELECT count(*) FROM part") == [(4,)]
+    assert rows(tmp_path / "records" / "line.db", "SELECT count(*) FROM late_inspection") == [(1,)]
+
+
+def test_a_part_twice_in_one_batch_is_written_once(open_store: Open) -> None:
+    store = open_store()
+    first, second = store.commit([result(1), result(1)], [])
+    assert first == second
+    assert store.tally.verdicts.total() == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 999, 1_000, 1_001, 2_500])
+@pytest.mark.parametrize("batch", [1_000, 700])
+@pytest.mark.parametrize("orderly", [True, False])
+def test_totals_after_reopening_are_those_of_all_rows(open_store: Open, count: int, batch: int, orderly: bool) -> None:
+    store = open_store()
+    for first in range(1, count + 1, batch):
+        store.commit(results(first, min(count, first + batch - 1)), [])
+    store.commit([], [LATE])
+    if orderly:
+        store.save_tally()
+    open_store("other").commit(results(1, 5, "other"), [])
+    scratch = Tally(50, 1_000)
+    for item in results(1, count):
+        scratch.add(item)
+    scratch.late_inspections = 1
+    again = open_store()
+    assert again.tally.summary() == scratch.summary() == store.tally.summary()
+    again.commit(results(count + 1, count + 3), [])
+    for item in results(count + 1, count + 3):
+        scratch.add(item)
+    assert open_store().tally.summary() == scratch.summary()
+
+
+def test_the_summary_says_what_the_contract_asks(open_store: Open) -> None:
+    store = open_store()
+    store.commit(results(1, 90), [])
+    summary = store.tally.summary()
+    late = sum(item.sent_ns is not None and item.sent_ns > item.deadline_ns for item in results(1, 90))
+    over = sum((latency_of(item) or 0) > 50 for item in results(1, 90))
+    assert (summary["passed"], summary["rejected"], summary["no_decision"]) == (30, 30, 30)
+    assert summary["reasons"] == {"DEADLINE": 30, "DEFECT": 30, "OK": 30}
+    assert late > 0
+    assert over > 0
+    assert (summary["late_verdicts"], summary["over_budget"]) == (late, over)
+    assert summary["rate_per_min"] == 1_200.0
+
+
+# --- faults --------------------------------------------------------------------------------------------------------
+
+
+def test_a_locked_database_is_a_fault_and_loses_nothing(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 2), [])
+    other = sqlite3.connect(tmp_path / "records" / "line.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(RecordFault, match=r"line\.db: database is locked"):
+        store.commit(results(3, 4), [LATE])
+    assert store.tally.summary()["parts_triggered"] == 2
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(store.commit(results(3, 4), [LATE])) == 2
+    assert store.tally.summary() == open_store().tally.summary()
+    assert store.tally.summary()["late_inspections"] == 1
+
+
+@pytest.mark.parametrize("fails", ["part", "late_inspection"])
+def test_a_batch_is_written_whole_or_not_at_all(open_store: Open, tmp_path: Path, fails: str) -> None:
+    store = open_store()
+    _break(tmp_path, fails, "NEW.part_id = 3")
+    late = [msgspec.structs.replace(LATE, part_id=part_id) for part_id in (1, 3)]
+    with pytest.raises(RecordFault, match="the disk is full"):
+        store.commit(results(1, 3 if fails == "part" else 2), late)
+    assert rows(
+        tmp_path / "records" / "line.db", "SELECT (SELECT count(*) FROM part), count(*) FROM late_inspection"
+    ) == [(0, 0)]
+    assert store.tally.summary() == Tally(50, 1_000).summary()
+
+
+def test_totals_that_cannot_be_kept_do_not_undo_a_batch_on_disk(open_store: Open, tmp_path: Path) -> None:
+    """A caller who took the batch for lost would count its late inspections again."""
+    store = open_store()
+    _break(tmp_path, "tally", "1")
+    assert len(store.commit(results(1, 1_000), [LATE])) == 1_000
+    with pytest.raises(RecordFault, match="the disk is full"):
+        store.save_tally()
+    assert open_store().tally.summary() == store.tally.summary()
+
+
+def _break(tmp_path: Path, table: str, when: str) -> None:
+    database = sqlite3.connect(tmp_path / "records" / "line.db")
+    database.execute(
+        f"CREATE TRIGGER full BEFORE INSERT ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    )
+    database.commit()
+    database.close()
+
+
+def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 7")
+    database.close()
+    with pytest.raises(RecordFault, match="is of version 7, this service writes version 1; move the file away"):
+        open_store(path=path)
+    assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
+
+
+def test_a_file_that_is_no_record_is_a_fault(open_store: Open, tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(RecordFault, match="file is not a database"):
+        open_store(path=path)
+
+
+@pytest.mark.parametrize("place", ["file/line.db", "folder"])
+def test_a_place_that_cannot_be_written_is_a_fault(open_store: Open, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RecordFault, match=place):
+        open_store(path=tmp_path / place)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]  # noqa: PTH208 - names, not paths
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+
+@given(steps=st.lists(st.integers(0, 10**9), min_size=8, max_size=8))
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+def test_stages_add_up_to_the_whole(steps: list[int]) -> None:
+    moments = [sum(steps[: index + 1]) for index in range(8)]
+    stages = stages_us(moments[0], moments[1:6], moments[6], moments[7])
+    assert tuple(stages) == STAGES
+    assert sum(stages.values()) == moments[7] // 1_000 - moments[0] // 1_000
+    whole = msgspec.structs.replace(RESULT, stages_us=stages, sent_ns=moments[7])
+    assert latency_of(whole) == moments[7] // 1_000 - moments[1] // 1_000
+
+
+def test_what_was_not_sent_or_judged_has_no_latency() -> None:
+    assert "send" not in stages_us(0, [1, 2, 3, 4, 5], 6, None)
+    assert latency_of(msgspec.structs.replace(RESULT, sent_ns=None)) is None
+    assert latency_of(msgspec.structs.replace(RESULT, stages_us={})) is None
