@@ -34,6 +34,8 @@ from pipeline.transports.mqtt import MqttConnection
 from pipeline.worker import Supervised, attach, settle_memory
 
 _BATCH_MAX = 2_000
+_RESULTS_KEPT = 10_000
+"""Results that wait for the broker before the oldest is left to the record alone, and counted."""
 _RETRY_NS = 500 * NS_PER_MS
 _STATS_INTERVAL_NS = NS_PER_S
 
@@ -57,6 +59,7 @@ class Records:
         self._model: ModelInUse | None = None
         self._alarms: dict[str, AlarmPayload] = {}
         self._stale_alarms: deque[str] = deque()
+        self._unsent: deque[bytes] = deque()
         self._ended = False
         self._stopping = False
         self._next_stats_ns = 0
@@ -99,6 +102,7 @@ class Records:
             if self._mqtt.turn():
                 for code in self._alarms:
                     self._publish_alarm(code)
+            self._publish_results()
             self._clear_stale_alarms()
             self._publish_stats()
             self._supervised.alive(self._counters)
@@ -196,8 +200,15 @@ class Records:
             latency_us = latency_of(result)
             if latency_us is not None:
                 self._second_latency.add(latency_us)
-            if not self._mqtt.publish(self._result_topic, encode(result), qos=1):
+            if len(self._unsent) == _RESULTS_KEPT:
+                self._unsent.popleft()
                 self._counters["results_unsent"] += 1
+            self._unsent.append(encode(result))
+        self._publish_results()
+
+    def _publish_results(self) -> None:
+        while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1):
+            self._unsent.popleft()
 
     def _set_fault(self, text: str | None) -> None:
         self._next_try_ns = now_ns() + _RETRY_NS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
@@ -79,7 +80,6 @@ def check_promise(truth: Truth, *, sender_died: bool = False) -> None:
         assert truth.wire.triggers_without_verdict == 0
     assert truth.controller.passed_without_pass == 0
     assert truth.controller.wrong_part_passed == 0
-    assert truth.controller.passed_unproven == 0
     assert truth.controller.passed_without_heartbeat == 0
     assert truth.wire.triggers_with_several_verdicts == 0
     assert truth.wire.verdicts_without_trigger == 0
@@ -87,6 +87,25 @@ def check_promise(truth: Truth, *, sender_died: bool = False) -> None:
     assert truth.wire.retained_verdicts == 0
     assert truth.wire.results_contradicting == 0
     assert truth.wire.largest_verdict_bytes <= 256
+
+
+def check_marks(record: Path, line_book: Path) -> int:
+    """Every PASS on record was read off the very part that its encoder count names; how many there were.
+
+    A PASS without its views was decided by a signalling that was killed before records had it.
+    """
+    part_at = {
+        entry["encoder_count"]: entry["part_number"] for entry in read_book(line_book) if entry["event"] == "trigger"
+    }
+    database = sqlite3.connect(record)
+    try:
+        passes = [json.loads(body) for (body,) in database.execute("SELECT body FROM part WHERE verdict = 'PASS'")]
+    finally:
+        database.close()
+    proven = [(result["encoder_count"], view["part_mark"]) for result in passes for view in result["views"]]
+    wrong = [(count, mark) for count, mark in proven if part_at[count] != mark]
+    assert not wrong, f"PASS earned by another part (encoder count, mark): {wrong}"
+    return len(proven)
 
 
 def no_decision_outside(rows: list[Row], windows: list[Window], deadline_ns: int) -> tuple[int, int]:

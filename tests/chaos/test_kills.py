@@ -14,6 +14,7 @@ from pipeline.clock import now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from tests.chaos.books import (
     Window,
+    check_marks,
     check_promise,
     check_record,
     check_wire_is_recorded,
@@ -70,6 +71,8 @@ def test_worker_killed(role: str, tmp_path: Path, tmp_socket_dir: Path) -> None:
     check_promise(truth, sender_died=role == "signalling")
     check_record(rows)
     assert check_wire_is_recorded(rows, tmp_socket_dir / "wire.jsonl") > KILLS * PARTS_BETWEEN_KILLS
+    proven = check_marks(run.record_file, tmp_socket_dir / "line.jsonl")
+    assert proven >= summary["passed"] - (KILLS if role == "signalling" else 0)
     assert summary["parts_triggered"] == len(rows) == summary["passed"] + summary["rejected"] + summary["no_decision"]
     # The cameras' triggers were all observed unless it was the camera's own process that died.
     assert truth.line.triggers_observable <= len(rows) <= truth.line.triggers_sent
@@ -106,6 +109,7 @@ def test_supervisor_killed(tmp_path: Path, tmp_socket_dir: Path) -> None:
     check_record(rows)
     assert len({row.session_id for row in rows}) == KILLS + 1
     check_wire_is_recorded(rows, tmp_socket_dir / "wire.jsonl")
+    check_marks(run.record_file, tmp_socket_dir / "line.jsonl")
     assert truth.line.triggers_observable <= len(rows)
     failed, judged = no_decision_outside(rows, windows, DEADLINE_US * 1_000)
     assert failed <= 0.01 * judged, f"{failed} of {judged} NO_DECISION with nothing the matter"
