@@ -16,6 +16,7 @@ from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 _TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
 
 
@@ -35,7 +36,7 @@ class FolderCamera(_CameraBase):
     order: Literal["sorted", "shuffled"] = "sorted"
     seed: int = 0
     loop: bool = True
-    parts_per_min: float = Field(gt=0, le=1_000_000)
+    parts_per_min: float = Field(ge=0.01, le=1_000_000)
 
 
 class SimulatedCamera(_CameraBase):
@@ -50,7 +51,7 @@ Camera = Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")]
 
 class TimingConfig(Strict):
     deadline_us: int = Field(
-        gt=0, description="from the trigger to the latest useful verdict at the highest belt speed"
+        gt=0, le=9_999_999, description="from the trigger to the latest useful verdict at the highest belt speed"
     )
     guard_us: int = Field(default=3_000, ge=0, description="the final choice falls this long before the deadline")
     budget_us: int = Field(default=5_000, gt=0, description="frame in memory to verdict at the socket")
@@ -63,7 +64,7 @@ class TimingConfig(Strict):
 
 
 class EncoderConfig(Strict):
-    bits: int = Field(default=32, ge=8, le=63, description="width of the controller's counter, which wraps")
+    bits: int = Field(default=32, ge=8, le=32, description="width of the controller's counter, which wraps")
     reject_offset_pulses: int = Field(ge=0, description="from the trigger to the reject gate")
     match_pulses: int = Field(default=0, ge=0, description="two cameras' triggers within this belong to one part")
 
@@ -149,14 +150,18 @@ class Line:
 def load_line(file: Path) -> Line:
     """Read a line and its recipe. Raises FaultsError with all faults of both files."""
     file = file.resolve()
-    config = load_model(file, LineConfig)
-    faults = _secrets(file, config)
-    config = _with_absolute_paths(config, file.parent)
-    recipe: Recipe | None = None
+    faults: list[Fault] = []
+    content = _read_mapping(file)
     try:
-        recipe = load_model(config.recipe, Recipe)
+        config = _validated(file, content, LineConfig)
     except FaultsError as error:
-        faults += error.faults
+        # The recipe's faults are told with the line's, as far as the recipe can be found.
+        if isinstance(content.get("recipe"), str):
+            _load_recipe((file.parent / content["recipe"]).resolve(), faults)
+        raise FaultsError([*error.faults, *faults]) from error
+    faults += _secrets(file, config)
+    config = _with_absolute_paths(config, file.parent)
+    recipe = _load_recipe(config.recipe, faults)
     if recipe is not None:
         line_cameras = {camera.camera_id for camera in config.cameras}
         for index, view in enumerate(recipe.views):
@@ -178,6 +183,18 @@ def load_line(file: Path) -> Line:
 
 def load_model(file: Path, model: type[_Model]) -> _Model:
     """One YAML file as one pydantic model. Raises FaultsError with every fault in it."""
+    return _validated(file, _read_mapping(file), model)
+
+
+def _load_recipe(file: Path, faults: list[Fault]) -> Recipe | None:
+    try:
+        return load_model(file, Recipe)
+    except FaultsError as error:
+        faults += error.faults
+        return None
+
+
+def _read_mapping(file: Path) -> dict[Any, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -189,8 +206,14 @@ def load_model(file: Path, model: type[_Model]) -> _Model:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise FaultsError([Fault(str(file), where, problem, "well-formed YAML")]) from error
+    except RecursionError as error:
+        raise FaultsError([Fault(str(file), "", "lists or mappings nested too deep", "well-formed YAML")]) from error
     if not isinstance(content, dict):
         raise FaultsError([Fault(str(file), "", quote(content), "a mapping of keys to values")])
+    return content
+
+
+def _validated(file: Path, content: dict[Any, Any], model: type[_Model]) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -198,18 +221,34 @@ def load_model(file: Path, model: type[_Model]) -> _Model:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own loader takes the last of two equal keys in silence."""
+    """YAML's own loader takes the last of two equal keys in silence, and fails in many ways at a word that is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError) as error:
+            problem = f"{quote(node.value)}, which is no {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+        if isinstance(value, str) and _UNSPEAKABLE.search(value):
+            problem = f"{quote(value)}, with a character that no name or path can hold"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return value
 
 
 def _construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    written = [key_node for key_node, _ in node.value]
     loader.flatten_mapping(node)
     mapping: dict[Any, Any] = {}
+    written_keys: set[Any] = set()
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int | float | bool | type(None)):
             raise yaml.MarkedYAMLError(problem="a key that is not a plain word", problem_mark=key_node.start_mark)
-        if key in mapping:
+        # What is written beside a merged mapping (<<) takes the place of what the merge brought.
+        if key_node in written and key in written_keys:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
+        if key_node in written:
+            written_keys.add(key)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
@@ -260,8 +299,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:
-    if not folder.is_dir():
-        return [Fault(str(file), key, str(folder), "an existing folder")]
-    if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+    try:
+        suffixes = {path.suffix.lower() for path in folder.iterdir()}
+    except OSError as error:
+        return [Fault(str(file), key, f"{folder}: {_reason(error)}", "a folder that can be read")]
+    if suffixes.isdisjoint(IMAGE_SUFFIXES):
         return [Fault(str(file), key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
     return []

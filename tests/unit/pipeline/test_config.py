@@ -1,0 +1,306 @@
+"""Configuration: every fault at once with file and key path, and nothing but faults whatever is written."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import FolderCamera, Line, load_line, load_model
+from vision.faults import FaultsError
+from vision.recipe import Recipe
+
+LINE: dict[str, Any] = {
+    "topic_root": "acme/line1/aoi1",
+    "recipe": "recipe.yaml",
+    "cameras": [
+        {
+            "camera_id": "cam0",
+            "kind": "folder",
+            "folder": "images",
+            "parts_per_min": 1200.0,
+            "width_px": 32,
+            "height_px": 32,
+            "pixel_format": "Mono8",
+        }
+    ],
+    "timing": {"deadline_us": 40_000, "guard_us": 3_000},
+    "encoder": {"bits": 32, "reject_offset_pulses": 800},
+    "mqtt": {"port": 1883},
+    "records": {"path": "records/line.db"},
+}
+RECIPE: dict[str, Any] = {
+    "recipe_id": "r",
+    "recipe_version": "1",
+    "model": "model",
+    "views": [
+        {
+            "camera_id": "cam0",
+            "regions": [{"name": "all", "x_px": 0, "y_px": 0, "width_px": 32, "height_px": 32}],
+        }
+    ],
+    "rules": [{"class": "defective", "reject_at_score": 0.5}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A line without a fault."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.PNG").write_bytes(b"")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (tmp_path / "line.yaml").write_text(yaml.safe_dump(LINE))
+    return tmp_path
+
+
+def faults_of(folder: Path, text: str | None = None) -> list[str]:
+    """One line a fault, less the folder."""
+    if text is not None:
+        (folder / "line.yaml").write_text(text)
+    with pytest.raises(FaultsError) as caught:
+        load_line(folder / "line.yaml")
+    return str(caught.value).replace(f"{folder}{os.sep}", "").splitlines()
+
+
+def changed(path: str, value: Any) -> str:
+    """The line's YAML with one key set, or removed where ``value`` is None."""
+    line = copy.deepcopy(LINE)
+    place: Any = line
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in parents:
+        place = place[part]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return yaml.safe_dump(line)
+
+
+def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
+    line = load_line(folder / "line.yaml")
+    camera = line.config.cameras[0]
+    assert isinstance(camera, FolderCamera)
+    assert camera.folder == folder / "images"
+    assert line.config.records.path == folder / "records" / "line.db"
+    assert (line.file, line.recipe_file) == (folder / "line.yaml", folder / "recipe.yaml")
+    assert line.recipe.model == folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("colour", "red", "line.yaml: colour: got an unknown key, expected only known keys (is it misspelt?)"),
+        ("timing.guard_ms", 3, "line.yaml: timing.guard_ms: got an unknown key, expected only known keys"),
+        ("cameras.0.gain", 3, "line.yaml: cameras.0.gain: got an unknown key, expected only known keys"),
+        ("timing.deadline_us", "soon", "line.yaml: timing.deadline_us: got 'soon', expected a valid integer"),
+        ("timing.deadline_us", 4.5, "line.yaml: timing.deadline_us: got 4.5, expected a valid integer"),
+        ("timing.deadline_us", 10**7, "line.yaml: timing.deadline_us: got 10000000, expected less than or equal to"),
+        ("mqtt.port", True, "line.yaml: mqtt.port: got True, expected a valid integer"),
+        ("encoder.bits", 33, "line.yaml: encoder.bits: got 33, expected less than or equal to 32"),
+        ("cameras.0.parts_per_min", 1e-300, "line.yaml: cameras.0.parts_per_min: got 1e-300, expected greater than"),
+        ("cameras.0.kind", "webcam", "line.yaml: cameras.0: got"),
+        ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
+        ("cameras", [], "line.yaml: cameras: got [], expected"),
+        ("records", None, "line.yaml: records: got nothing, expected a value"),
+        ("timing.guard_us", 40_000, "guard_us 40000 leaves no time before deadline_us 40000"),
+        ("mqtt.password_env", "X", "password_env without username"),
+        ("recipe", "none.yaml", "none.yaml: got No such file or directory, expected a readable YAML file"),
+        ("recipe", "images", "images: got Is a directory, expected a readable YAML file"),
+        (
+            "cameras.0.folder",
+            "none",
+            "line.yaml: cameras.0.folder: got none: No such file or directory, expected a folder",
+        ),
+        ("cameras.0.folder", "x" * 300, "File name too long, expected a folder that can be read"),
+        ("cameras.0.folder", ".", "which holds no image, expected images (.png"),
+        (
+            "cameras.0.camera_id",
+            "cam9",
+            "line.yaml: cameras.0.camera_id: got cam9, expected a camera with a view in recipe",
+        ),
+    ],
+)
+def test_a_fault_is_named(folder: Path, path: str, value: Any, fault: str) -> None:
+    found = faults_of(folder, changed(path, value))
+    assert any(fault in line for line in found), found
+
+
+def test_two_cameras_with_one_id(folder: Path) -> None:
+    (fault,) = faults_of(folder, changed("cameras", LINE["cameras"] * 2))
+    assert "camera_id cam0 is used by more than one camera" in fault
+
+
+def test_all_faults_of_both_files_come_at_once(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "rules": [], "views": 3}))
+    line = yaml.safe_load(changed("timing.deadline_us", "soon"))
+    line["cameras"][0]["width_px"] = -1
+    line["colour"] = "red"
+    del line["records"]
+    keys = {fault.split(": got")[0] for fault in faults_of(folder, yaml.safe_dump(line))}
+    assert keys == {
+        "line.yaml: timing.deadline_us",
+        "line.yaml: cameras.0.width_px",
+        "line.yaml: colour",
+        "line.yaml: records",
+        "recipe.yaml: rules",
+        "recipe.yaml: views",
+    }
+
+
+def test_faults_between_the_files_come_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LINE_PASSWORD", raising=False)
+    view = {**RECIPE["views"][0], "camera_id": "cam7"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "views": [view]}))
+    (folder / "images" / "a.PNG").unlink()
+    faults = faults_of(folder, changed("mqtt", {"username": "u", "password_env": "LINE_PASSWORD"}))
+    assert [fault.split(": got")[0] for fault in faults] == [
+        "line.yaml: mqtt.password_env",
+        "recipe.yaml: views.0.camera_id",
+        "line.yaml: cameras.0.camera_id",
+        "line.yaml: cameras.0.folder",
+    ]
+    monkeypatch.setenv("LINE_PASSWORD", "")
+    assert len(faults_of(folder)) == 3
+
+
+# --- YAML ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_stands_twice(folder: Path) -> None:
+    text = (folder / "line.yaml").read_text() + "topic_root: other\n"
+    (fault,) = faults_of(folder, text)
+    assert fault.startswith(f"line.yaml: line {len(text.splitlines())}, column 1: got key 'topic_root' stands twice")
+
+
+def test_a_merge_may_be_overridden(folder: Path) -> None:
+    text = changed("cameras", ["CAMERAS"]).replace(
+        "- CAMERAS",
+        "- &camera {camera_id: cam0, kind: folder, folder: images, parts_per_min: 60.0, width_px: 32, height_px: 32,"
+        " pixel_format: Mono8}\n- {camera_id: cam1, <<: *camera, width_px: 64}",
+    )
+    view = RECIPE["views"][0]
+    views = [view, {**view, "camera_id": "cam1"}]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "views": views}))
+    (folder / "line.yaml").write_text(text)
+    cameras = load_line(folder / "line.yaml").config.cameras
+    assert [(camera.camera_id, camera.width_px) for camera in cameras] == [("cam0", 32), ("cam1", 64)]
+    (fault,) = faults_of(folder, text.replace("width_px: 64", "width_px: 64, width_px: 65"))
+    assert "key 'width_px' stands twice" in fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a",
+        "a: [",
+        "a: 2020-13-45",
+        "a: 2001-01-01T25:00:00Z",
+        "a: !!timestamp x",
+        "a: !!int x",
+        'a: !!int ""',
+        "a: !!float x",
+        "a: !!bool x",
+        "a: 0x_",
+        "a: " + "1" * 5_000,
+        "a: !!python/object:os.system {}",
+        "? [a, b]\n: c",
+        "a: &a [*a]\nrecipe: *a",
+        "a: &a {b: *a}",
+        "[" * 5_000,
+        "a: \x00",
+        "2020-01-01: x",
+        "1: x\n.nan: y\ntrue: z",
+        'recipe: "a\\0b"',
+        'recipe: "\\ud800"',
+        'records: {path: "\\ud800"}',
+        '"\\udfff": x',
+    ],
+    ids=lambda text: repr(text[:24]),
+)
+def test_whatever_is_written_is_at_most_a_fault(folder: Path, text: str) -> None:
+    assert all(fault.startswith("line.yaml") for fault in faults_of(folder, text))
+
+
+def test_bytes_that_are_no_text(folder: Path) -> None:
+    (folder / "line.yaml").write_bytes(b"\xff\xfe\x00")
+    (fault,) = faults_of(folder)
+    assert "expected a readable YAML file" in fault
+
+
+def test_a_model_is_loaded_alone(folder: Path) -> None:
+    assert load_model(folder / "recipe.yaml", Recipe).recipe_id == "r"
+
+
+# --- at random -----------------------------------------------------------------------------------------------------
+
+JUNK = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from([2**70, -(2**70), 0, -1, "..", "", "/", "cam0", "recipe.yaml", "x" * 5_000, float("nan")]),
+        st.dates(),
+        st.binary(max_size=4),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    max_leaves=4,
+)
+AT_RANDOM = settings(
+    max_examples=150,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a tree."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+
+def load(folder: Path) -> Line | None:
+    try:
+        return load_line(folder / "line.yaml")
+    except FaultsError:
+        return None
+
+
+@given(data=st.data())
+@AT_RANDOM
+def test_mutated_values_are_at_most_faults(folder: Path, data: st.DataObject) -> None:
+    for name, content in (("line.yaml", LINE), ("recipe.yaml", RECIPE)):
+        mutated = copy.deepcopy(content)
+        for _ in range(data.draw(st.integers(0, 2))):
+            container, key = data.draw(st.sampled_from(places(mutated)))
+            what = data.draw(st.sampled_from(["set", "remove", "add"]))
+            if what == "remove":
+                container.pop(key)
+            elif what == "add" and isinstance(container, dict):
+                container[data.draw(st.text(max_size=8))] = data.draw(JUNK)
+            else:
+                container[key] = data.draw(JUNK)
+        (folder / name).write_text(yaml.safe_dump(mutated, allow_unicode=True), encoding="utf-8")
+    load(folder)
+
+
+@given(at=st.integers(0, 10_000), length=st.integers(0, 6), text=st.text(max_size=6), data=st.data())
+@AT_RANDOM
+def test_mutated_text_is_at_most_a_fault(folder: Path, at: int, length: int, text: str, data: st.DataObject) -> None:
+    written = yaml.safe_dump(LINE)
+    at %= len(written)
+    odd = data.draw(
+        st.sampled_from([text, "&a", "*a", "!!int ", "!!", "<<: ", "? ", ": ", "[", "{", "\t", "---\n", "%"])
+    )
+    (folder / "line.yaml").write_text(written[:at] + odd + written[at + length :], encoding="utf-8")
+    load(folder)
