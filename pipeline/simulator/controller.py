@@ -152,7 +152,6 @@ class _Controller:
         )
 
     def _hear(self, message: Message) -> None:
-        heard_ns = time.monotonic_ns()
         if message.is_retained:
             return  # neither topic is ever retained: whatever this is, it is old
         try:
@@ -160,11 +159,11 @@ class _Controller:
         except ValueError:
             payload = None  # counted as malformed below
         if message.topic == self._heartbeat_topic:
-            self._gate.hear_heartbeat(payload, heard_ns)
+            self._gate.hear_heartbeat(payload, message.arrival_ns)
         elif message.topic == self._verdict_topic:
             outcome = self._gate.hear_verdict(payload)
             if outcome in ("late", "unmatched"):
-                self._book.write(outcome, heard_ns=heard_ns, payload=payload)
+                self._book.write(outcome, heard_ns=message.arrival_ns, payload=payload)
 
     def _figures(self) -> dict[str, Any]:
         names = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,8 +33,13 @@ class BrokerAddress(Options):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it came over the wire. ``is_retained``: the flag as the broker sent it."""
+    """One message as it came over the wire.
 
+    ``arrival_ns``: CLOCK_MONOTONIC when it was read, never before it was there. ``is_retained``: the flag as the broker
+    sent it.
+    """
+
+    arrival_ns: int
     topic: str
     payload: bytes
     qos: int
@@ -133,7 +139,9 @@ class MqttReader:
         self.is_subscribed = False
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        self._arrived.append(Message(message.topic, bytes(message.payload), message.qos, bool(message.retain)))
+        arrival_ns = time.monotonic_ns()
+        payload = bytes(message.payload)
+        self._arrived.append(Message(arrival_ns, message.topic, payload, message.qos, bool(message.retain)))
 
 
 def _set_no_delay(client: mqtt.Client, userdata: Any, connection: Any) -> None:

@@ -64,12 +64,12 @@ class _Tap:
         while not control.is_closed:
             readable: list[Any] = [control, *self._reader.readable]
             select.select(readable, self._reader.writable, [], _IDLE_S)
-            arrival_ns = time.monotonic_ns()
-            for message in self._reader.read(arrival_ns):
-                self._write_down(message, arrival_ns)
+            now_ns = time.monotonic_ns()
+            for message in self._reader.read(now_ns):
+                self._write_down(message)
             if self._reader.connects > self._connects_logged and self._reader.is_subscribed:
                 self._connects_logged = self._reader.connects
-                self._log.write("connected", at_ns=arrival_ns)
+                self._log.write("connected", at_ns=now_ns)
             self._log.flush()
             if not is_ready and self._reader.is_subscribed:
                 is_ready = True
@@ -85,12 +85,12 @@ class _Tap:
         counted = {"topics": self._topics, "verdicts": self._verdicts, "reasons": self._reasons}
         return {**counted, **self._last, "cpu_s": time.process_time()}
 
-    def _write_down(self, message: Message, arrival_ns: int) -> None:
+    def _write_down(self, message: Message) -> None:
         topic = message.topic.removeprefix(self._prefix)
         payload = _parsed(message.payload)
         self._log.write(
             "message",
-            arrival_ns=arrival_ns,
+            arrival_ns=message.arrival_ns,
             topic=topic,
             qos=message.qos,
             retained=message.is_retained,

@@ -74,6 +74,10 @@ class Habits:
     no_heartbeat: range = range(0)
 
 
+def _set_no_delay(client: paho.Client, userdata: Any, connection: Any) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 @dataclass
 class FakeService:
     """Judges by brightness and publishes verdicts, results and heartbeats, from one thread."""
@@ -88,6 +92,7 @@ class FakeService:
     def __post_init__(self) -> None:
         self._ended, self._end = socket.socketpair()
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_socket_open = _set_no_delay
         self._client.connect("127.0.0.1", self.port)
         self._client.loop_start()
         self._camera = CameraReader(self.camera_path)
