@@ -39,7 +39,8 @@ class FolderPlayer:
         if self._config.order == "shuffled":
             random.Random(self._config.seed).shuffle(files)
         self._files = files
-        self._due_ns = now_ns() + self._period_ns
+        if self._config.loop or self._trigger_counter < len(files):
+            self._due_ns = now_ns() + self._period_ns
 
     def close(self) -> list[Slot]:
         self._due_ns = None
@@ -100,7 +101,10 @@ def _read(file: Path, pixel_format: PixelFormat) -> np.ndarray[tuple[int, ...], 
         encoded = np.fromfile(file, np.uint8)
     except OSError:
         return None
-    image = cv2.imdecode(encoded, flags) if encoded.size else None
+    try:
+        image = cv2.imdecode(encoded, flags) if encoded.size else None
+    except cv2.error:  # a header that asks for more pixels than OpenCV allows
+        return None
     if image is None or image.dtype != np.uint8:
         return None
     if pixel_format is PixelFormat.RGB8:

@@ -109,13 +109,17 @@ class SimulatorCamera:
         self._refusal = None
         shape = (message.width, message.height, message.pixel_format)
         counter = message.trigger_counter
-        if shape != (config.width_px, config.height_px, config.pixel_format) or message.payload_bytes != (
-            message.stride * message.height
-        ):
+        if shape != (config.width_px, config.height_px, config.pixel_format):
             text = (
                 f"got a frame of {message.width}x{message.height} {message.pixel_format.value}, "
                 f"expected {config.width_px}x{config.height_px} {config.pixel_format.value}"
             )
+            self._refusal = NotGrabbed(counter, "BAD", text)
+        elif (
+            message.stride < message.width * message.pixel_format.bytes_per_pixel
+            or message.payload_bytes != message.stride * message.height
+        ):
+            text = f"{message.payload_bytes} bytes in rows of {message.stride} are no frame of {message.height} rows"
             self._refusal = NotGrabbed(counter, "BAD", text)
         elif not self._slots:
             self._refusal = NotGrabbed(counter, "REFUSED", "no free slot")
