@@ -197,9 +197,9 @@ class Line:
         control.say("ready", cameras=[str(camera.options.path) for camera in self._cameras])
         while not control.is_closed:
             self._do_due()
-            self._wait(control)
-            for command in control.commands():
-                control.say("reply", **self._obey(command))
+            if self._wait(control):
+                for command in control.commands():
+                    control.say("reply", **self._obey(command))
             if self._has_started and not self._has_finished and not self._under_way and self._all_parts_sent():
                 self._has_finished = True
                 control.say("finished", **self._close_account())
@@ -221,7 +221,8 @@ class Line:
             due_ns, action = due
             action(due_ns)
 
-    def _wait(self, control: Control) -> None:
+    def _wait(self, control: Control) -> bool:
+        """Waits for the next thing to do and serves the cameras. Whether a command has come."""
         readable: list[Any] = [control]
         writable: list[socket.socket] = []
         for camera in self._cameras:
@@ -230,9 +231,11 @@ class Line:
         due_ns = self._agenda.next_due_ns()
         timeout_s = None if due_ns is None else max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
         can_read, can_write, _ = select.select(readable, writable, [], timeout_s)
-        if can_write or any(ready is not control for ready in can_read):
+        has_command = control in can_read
+        if can_write or len(can_read) > has_command:
             for camera in self._cameras:
                 camera.serve(time.monotonic_ns())
+        return has_command
 
     def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
         name = command.get("command")

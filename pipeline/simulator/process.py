@@ -33,6 +33,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 _READ_BYTES = 65536
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Options(BaseModel):
     """Base of the simulators' options: unknown keys are refused."""
@@ -236,7 +238,7 @@ class Book:
 
     def write(self, event: str, **fields: Any) -> None:
         """Appends one record."""
-        self._file.write(json.dumps({"event": event, **fields}, separators=(",", ":")) + "\n")
+        self._file.write(_encode({"event": event, **fields}) + "\n")
 
     def flush(self) -> None:
         """Hands what was written to the kernel."""
