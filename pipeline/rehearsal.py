@@ -43,7 +43,7 @@ class RehearsalError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is to be played. ``service`` is merged over the generated line configuration."""
+    """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's."""
 
     model: Path
     images: ImageSource = field(default_factory=SyntheticImages)
@@ -60,6 +60,7 @@ class Rehearsal:
     mutant: Mutant | None = None
     broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     service: Mapping[str, Any] = field(default_factory=dict)
+    camera: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -265,6 +266,7 @@ class RehearsalRun:
                     "width_px": geometry.frame_width_px,
                     "height_px": geometry.frame_height_px,
                     "pixel_format": geometry.pixel_format.value,
+                    **plan.camera,
                 }
                 for camera in line_options.cameras
             ],
