@@ -343,10 +343,12 @@ def test_camera_faults(tmp_socket_dir: Path) -> None:
         FaultOptions(kind="missed_frame", part_numbers=[2]),
         FaultOptions(kind="lost_frame", part_numbers=[4]),
         FaultOptions(kind="wrong_size_frame", part_numbers=[6]),
-        FaultOptions(kind="late_frame", part_numbers=[8], time_ms=120.0),
-        FaultOptions(kind="silent_camera", part_numbers=[12], time_ms=130.0),
+        FaultOptions(kind="late_frame", part_numbers=[8], time_ms=150.0),
+        FaultOptions(kind="silent_camera", part_numbers=[12], time_ms=250.0),
     ]
-    options = line_options(tmp_socket_dir, parts=20, controller_path=None, pitch_jitter=0.0, faults=faults)
+    options = line_options(
+        tmp_socket_dir, parts=20, parts_per_min=600.0, controller_path=None, pitch_jitter=0.0, faults=faults
+    )
     heard: dict[int, list[DeviceMessage]] = {}
     with LineProcess(options) as line, contextlib.closing(CameraReader(tmp_socket_dir / "camera")) as camera:
         line.start_parts()
