@@ -102,15 +102,14 @@ SAMPLES: dict[str, Payload] = {
 def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
     schema = json_schema(topic)
     jsonschema.Draft202012Validator.check_schema(schema)
+    fits = jsonschema.Draft202012Validator(schema).is_valid
     sample = json.loads(encode(SAMPLES[topic]))
-    jsonschema.validate(sample, schema)
-    jsonschema.validate({**sample, "one_day": "more"}, schema)  # readers ignore unknown keys
+    assert fits(sample)
+    assert fits({**sample, "one_day": "more"})  # readers ignore unknown keys
     assert sample["schema"] == f"lineside.{topic}/1"
     for key in sample:
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({name: value for name, value in sample.items() if name != key}, schema)
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**sample, key: [{}]}, schema)
+        assert not fits({name: value for name, value in sample.items() if name != key}), key
+        assert not fits({**sample, key: [{}]}), key
 
 
 @pytest.mark.parametrize("topic", PAYLOADS)
