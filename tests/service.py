@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import yaml
 
+from pipeline.rehearsal import RehearsalRun
 from tests.models import write_stub_package
 
 WORDS_TIMEOUT_S = 60.0
@@ -168,6 +169,13 @@ def workers_of(supervisor_pid: int) -> dict[str, psutil.Process]:
             if f"pipeline.{role}" in _command_line(child):
                 found[role] = child
     return found
+
+
+def let_parts_come(run: RehearsalRun, count: int) -> None:
+    """Wait until the belt has sent so many more."""
+    target = run.line.report()["parts_sent"] + count
+    while run.line.report()["parts_sent"] < target:
+        time.sleep(0.01)  # polls the belt's own count; nothing is assumed to be done by then
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -1,10 +1,9 @@
-"""kill -9 of each process while parts run: nothing passes unjudged, nothing observed goes unrecorded, and it runs again by itself."""
+"""kill -9 of each process while parts run: nothing passes unjudged, nothing observed goes unrecorded, it runs again by itself."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -22,7 +21,7 @@ from tests.chaos.books import (
     read_rows,
 )
 from tests.models import write_stub_package
-from tests.service import workers_of
+from tests.service import let_parts_come, workers_of
 
 KILLS = 10
 RECOVERY_TIMEOUT_S = 60.0
@@ -39,13 +38,6 @@ def plan_for(folder: Path) -> Rehearsal:
         gate_offset_pulses=GATE_OFFSET_PULSES,
         service={"supervision": {"restarts_max_count": 50, "back_off_max_s": 0.2}},
     )
-
-
-def let_parts_come(run: RehearsalRun, count: int) -> None:
-    """Wait until the belt has sent so many more."""
-    target = run.line.report()["parts_sent"] + count
-    while run.line.report()["parts_sent"] < target:
-        time.sleep(0.01)  # polls the belt's own count; nothing is assumed to be done by then
 
 
 @pytest.mark.timeout(600)

@@ -91,9 +91,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize("spoil", MALFORMED, ids=lambda spoil: spoil.__name__)
-def test_malformed_is_status_2_and_one_clear_line(
-    tmp_path: Path, command: str, spoil: Callable[[Path], str]
-) -> None:
+def test_malformed_is_status_2_and_one_clear_line(tmp_path: Path, command: str, spoil: Callable[[Path], str]) -> None:
     line = write_line(tmp_path, UNUSED_PORT)
     expected = spoil(tmp_path)
     done = lineside(command, line)

@@ -13,6 +13,7 @@ from pipeline.simulator.line import FaultOptions, SpeedChange
 from pipeline.simulator.truth import Truth
 from tests.chaos.books import check_marks, check_promise, check_record, check_wire_is_recorded, read_rows
 from tests.models import write_stub_package
+from tests.service import let_parts_come
 
 PARTS = 200
 # What a box that is busy with tests can keep; the gate stands as far behind it as on the demo's line.
@@ -76,7 +77,8 @@ def test_two_cameras_one_loses_frames(tmp_path: Path, tmp_socket_dir: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("missed_frame", "MISSED_FRAME"), ("lost_frame", "MISSED_FRAME"), ("wrong_size_frame", "BAD_FRAME")]
+    ("kind", "reason"),
+    [("missed_frame", "MISSED_FRAME"), ("lost_frame", "MISSED_FRAME"), ("wrong_size_frame", "BAD_FRAME")],
 )
 def test_frames_that_are_not_there(kind: Any, reason: str, tmp_path: Path, tmp_socket_dir: Path) -> None:
     fault = FaultOptions(kind=kind, part_numbers=list(range(10, 30)))
@@ -137,6 +139,28 @@ def test_the_controller_they_are_mutants_of(tmp_path: Path, tmp_socket_dir: Path
     _, truth = play(tmp_path, tmp_socket_dir, faults=MISSING)
     check_promise(truth)
     assert truth.line.triggers_missing > 10
+
+
+def test_a_frozen_broker_delays_nothing_and_passes_nothing_late(tmp_path: Path, tmp_socket_dir: Path) -> None:
+    plan = Rehearsal(model=write_stub_package(tmp_path / "model"), **SLACK)
+    with RehearsalRun(plan, tmp_socket_dir) as run:
+        run.line.start_parts()
+        let_parts_come(run, 20)
+        run.broker.pause()
+        let_parts_come(run, 40)
+        run.broker.resume()
+        let_parts_come(run, 40)
+        run.line.finish()
+        run.wait_finished(60.0)
+        summary = run.stop_service()
+        truth = run.stop_world()
+    check_record(read_rows(run.record_file))
+    check_promise(truth, sender_died=True)
+    assert truth.controller.late_at_gate > 0
+    assert truth.controller.gate_rejects >= 25
+    # Judging went on in time all the while.
+    assert summary["reasons"].get("DEADLINE", 0) <= 3
+    assert summary["passed"] + summary["rejected"] >= 60
 
 
 def test_overrun_is_said_and_recovers(tmp_path: Path, tmp_socket_dir: Path) -> None:
