@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from vision.faults import Fault, FaultsError, faults_of, quote
+from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
 
@@ -59,7 +59,7 @@ class TimingConfig(Strict):
     @model_validator(mode="after")
     def _guard_leaves_time(self) -> TimingConfig:
         if self.guard_us >= self.deadline_us:
-            raise ValueError(f"guard_us {self.guard_us} leaves no time before deadline_us {self.deadline_us}")
+            raise disagreement("guard_us", str(self.guard_us), f"less than deadline_us {self.deadline_us}")
         return self
 
 
@@ -82,7 +82,7 @@ class MqttConfig(Strict):
     @model_validator(mode="after")
     def _password_has_a_user(self) -> MqttConfig:
         if self.password_env is not None and self.username is None:
-            raise ValueError("password_env without username")
+            raise disagreement("password_env", "a password without a name", "username as well")
         return self
 
 
@@ -133,7 +133,9 @@ class LineConfig(Strict):
         names = [camera.camera_id for camera in self.cameras]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise ValueError(f"camera_id {', '.join(doubled)} is used by more than one camera; give each its own")
+            raise disagreement(
+                "cameras", f"camera_id {', '.join(doubled)} more than once", "another one for each camera"
+            )
         return self
 
 

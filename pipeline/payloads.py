@@ -14,6 +14,9 @@ ReasonName = Literal[
 ]
 
 VERDICT_BYTES_MAX = 256
+AGE_US_MAX = 9_999_999
+VALID_US_MIN = -999_999
+"""Beyond these a verdict is so late that only its size matters."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +24,9 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerdictPayload(Payload, frozen=True, kw_only=True):
-    """Topic ``verdict``: the reject signal. Never over VERDICT_BYTES_MAX bytes."""
+    """Topic ``verdict``: the reject signal. Never over VERDICT_BYTES_MAX bytes: ``age_us`` stops at AGE_US_MAX,
+    ``valid_us`` (negative past the deadline) at VALID_US_MIN.
+    """
 
     schema: Literal["lineside.verdict/1"] = "lineside.verdict/1"
     session_id: str

@@ -36,7 +36,7 @@ from pipeline.messages import (
     Trigger,
     ViewInspected,
 )
-from pipeline.payloads import HeartbeatPayload, StatePayload, VerdictPayload, encode
+from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StatePayload, VerdictPayload, encode
 from pipeline.rules import Matching, Timing
 from pipeline.transports.mqtt import MqttConnection, Will
 from pipeline.worker import Supervised, attach, settle_memory
@@ -348,8 +348,8 @@ class Signalling:
                 encoder_count=decision.encoder_count,
                 reject_at_encoder_count=self._reject_at(decision.encoder_count),
                 part_key=None,
-                age_us=(sending_ns - decision.trigger_ns) // NS_PER_US,
-                valid_us=(deadline_ns - sending_ns) // NS_PER_US,
+                age_us=min((sending_ns - decision.trigger_ns) // NS_PER_US, AGE_US_MAX),
+                valid_us=max((deadline_ns - sending_ns) // NS_PER_US, VALID_US_MIN),
             )
             if self._mqtt.publish(self._verdict_topic, encode(payload), live=True):
                 sent_ns = now_ns()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 _LONGEST_QUOTE = 80
 
@@ -40,13 +41,24 @@ def quote(value: object) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
 
 
+def disagreement(key: str, got: str, expected: str) -> PydanticCustomError:
+    """To be raised by a model's validator where values that are right by themselves do not go together."""
+    return PydanticCustomError(
+        "disagreement", "got {got}, expected {expected}", {"key": key, "got": got, "expected": expected}
+    )
+
+
 def faults_of(file: str, error: ValidationError) -> list[Fault]:
     """Pydantic's findings as faults of ``file``."""
     faults = []
     for finding in error.errors(include_url=False):
         key = ".".join(str(part) for part in finding["loc"])
         kind = finding["type"]
-        if kind == "missing":
+        if kind == "disagreement":
+            where = finding["ctx"]
+            key = ".".join(filter(None, (key, where["key"])))
+            got, expected = where["got"], where["expected"]
+        elif kind == "missing":
             got, expected = "nothing", "a value"
         elif kind == "extra_forbidden":
             got, expected = "an unknown key", "only known keys (is it misspelt?)"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vision.faults import disagreement
+
 
 class Strict(BaseModel):
     """Base of everything an engineer writes by hand: unknown keys are refused, values are never coerced silently."""
@@ -63,10 +65,12 @@ class Recipe(Strict):
     def _names_are_unique(self) -> Recipe:
         cameras = [view.camera_id for view in self.views]
         if len(set(cameras)) != len(cameras):
-            raise ValueError(f"two views of one camera: {sorted(cameras)}; put the regions of a camera into one view")
+            raise disagreement(
+                "views", f"two views of one camera among {cameras}", "all regions of a camera in one view"
+            )
         classes = [rule.class_name for rule in self.rules]
         if len(set(classes)) != len(classes):
-            raise ValueError(f"two rules for one class: {sorted(classes)}")
+            raise disagreement("rules", f"two rules for one class among {classes}", "one rule a class")
         return self
 
     @property

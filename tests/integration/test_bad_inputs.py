@@ -62,7 +62,7 @@ def region_outside(folder: Path) -> str:
 
 def two_cameras_one_id(folder: Path) -> str:
     edit(folder / "line.yaml", lambda line: line["cameras"].append(dict(line["cameras"][0])))
-    return "camera_id cam0 is used by more than one camera"
+    return "line.yaml: cameras: got camera_id cam0 more than once, expected"
 
 
 def not_yaml(folder: Path) -> str:

@@ -108,8 +108,8 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
         ("cameras", [], "line.yaml: cameras: got [], expected"),
         ("records", None, "line.yaml: records: got nothing, expected a value"),
-        ("timing.guard_us", 40_000, "guard_us 40000 leaves no time before deadline_us 40000"),
-        ("mqtt.password_env", "X", "password_env without username"),
+        ("timing.guard_us", 40_000, "got 40000, expected less than deadline_us 40000"),
+        ("mqtt.password_env", "X", "got a password without a name, expected username as well"),
         ("recipe", "none.yaml", "none.yaml: got No such file or directory, expected a readable YAML file"),
         ("recipe", "images", "images: got Is a directory, expected a readable YAML file"),
         (
@@ -133,7 +133,7 @@ def test_a_fault_is_named(folder: Path, path: str, value: Any, fault: str) -> No
 
 def test_two_cameras_with_one_id(folder: Path) -> None:
     (fault,) = faults_of(folder, changed("cameras", LINE["cameras"] * 2))
-    assert "camera_id cam0 is used by more than one camera" in fault
+    assert "camera_id cam0 more than once" in fault
 
 
 def test_all_faults_of_both_files_come_at_once(folder: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.config import EncoderConfig, TimingConfig
 from pipeline.payloads import (
+    AGE_US_MAX,
     PAYLOADS,
+    VALID_US_MIN,
     VERDICT_BYTES_MAX,
     AlarmPayload,
     DefectResult,
@@ -27,6 +29,7 @@ from pipeline.payloads import (
     encode,
     json_schema,
 )
+from pipeline.supervisor import new_session_id
 from vision.types import Reason, Verdict
 
 VERDICT = VerdictPayload(
@@ -135,22 +138,32 @@ LONGEST_DEADLINE_US = limit(TimingConfig, "deadline_us")
 
 
 @pytest.mark.parametrize(
-    ("parts", "deadline_us", "sent_at_us"),
-    [(10**7, LONGEST_DEADLINE_US, at_us) for at_us in (0, 999_999, 5_000_000, 9_999_999)]
-    + [(10**9, 100_000, at_us) for at_us in (0, 50_000, 97_000, 99_999)],
+    ("age_us", "valid_us"),
+    [(at_us, LONGEST_DEADLINE_US - at_us) for at_us in (0, 999_999, 5_000_000, 9_999_999)]
+    + [(AGE_US_MAX, VALID_US_MIN)],
 )
-def test_the_longest_verdict_in_time_fits(parts: int, deadline_us: int, sent_at_us: int) -> None:
-    """With the widest encoder: for some days at the longest deadline, for years at a usual one."""
+def test_the_longest_verdict_fits(age_us: int, valid_us: int) -> None:
+    """With the widest encoder, the longest deadline, late or not: for a session of a thousand million parts."""
     widest = 2 ** limit(EncoderConfig, "bits") - 1
     verdict = msgspec.structs.replace(
         VERDICT,
-        seq=parts - 1,
-        part_id=parts - 1,
+        session_id=new_session_id(),
+        seq=10**9 - 1,
+        part_id=10**9 - 1,
         verdict=max(get_args(VerdictName), key=len),
         reason=max(get_args(ReasonName), key=len),
         encoder_count=widest,
         reject_at_encoder_count=widest,
-        age_us=sent_at_us,
-        valid_us=deadline_us - sent_at_us,
+        age_us=age_us,
+        valid_us=valid_us,
     )
     assert len(encode(verdict)) <= VERDICT_BYTES_MAX
+
+
+def test_session_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for moment_s in (1_800_000_000, 1_800_000_001, 2_000_000_000):
+        monkeypatch.setattr("pipeline.supervisor.time.time", lambda moment_s=moment_s: float(moment_s))
+        ids.append(new_session_id())
+    assert ids == sorted(ids)
+    assert {len(session_id) for session_id in ids} == {8}
