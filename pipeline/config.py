@@ -107,6 +107,9 @@ class SupervisionConfig(Strict):
     back_off_max_s: float = Field(default=5.0, gt=0)
     silent_after_s: float = Field(default=2.0, gt=0, description="a warm worker silent for this long is killed")
     warm_up_timeout_s: float = Field(default=300.0, gt=0, strict=False)
+    cpu_wakeup_latency_us: int | None = Field(
+        default=0, ge=0, description="PM QoS: how long a sleeping core may take to wake; null leaves it to the kernel"
+    )
 
 
 class LineConfig(Strict):

@@ -74,15 +74,15 @@ class InspectionWorker:
     def run(self) -> None:
         while not (self._stopping or self._supervised.orphaned):
             self._wait()
+            for camera_id in list(self._cameras):
+                self._take_tickets(camera_id)
+            self._inspect_groups()
+            self._send()
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
                 elif isinstance(message, Stop):
                     self._stopping = True
-            for camera_id in list(self._cameras):
-                self._take_tickets(camera_id)
-            self._inspect_groups()
-            self._send()
             self._supervised.alive(self._counters)
 
     def _wait(self) -> None:
@@ -120,14 +120,22 @@ class InspectionWorker:
     def _take_tickets(self, camera_id: str) -> None:
         camera = self._cameras[camera_id]
         try:
-            while (received := camera.link.receive()) is not None:
-                message, descriptors = received
-                if isinstance(message, RingOffer):
-                    camera.reader = RingReader(camera_id, descriptors[0], message.slot_count, message.slot_bytes)
-                elif isinstance(message, FrameTicket):
+            if camera.reader is None:
+                self._take_ring(camera_id, camera)
+            if camera.reader is not None:
+                for message in camera.link.drain():
+                    assert isinstance(message, FrameTicket)
                     self._group(message, now_ns())
         except PeerGone:
             self._lose(camera_id)
+
+    def _take_ring(self, camera_id: str, camera: _Camera) -> None:
+        """The first message from an acquisition, and the only one with a descriptor."""
+        received = camera.link.receive()
+        if received is not None:
+            offer, descriptors = received
+            assert isinstance(offer, RingOffer)
+            camera.reader = RingReader(camera_id, descriptors[0], offer.slot_count, offer.slot_bytes)
 
     def _group(self, ticket: FrameTicket, received_ns: int) -> None:
         for group in self._groups:
@@ -146,7 +154,10 @@ class InspectionWorker:
             full = len(group.tickets) == self._camera_count
             if full or now_ns() >= group.since_ns + self._view_wait_ns:
                 self._inspect(group)
+                # What was seen goes first; that a slot is free again can wait for it.
                 self._send()
+                for camera_id, (ticket, _) in group.tickets.items():
+                    self._release(camera_id, ticket)
             else:
                 waiting.append(group)
         self._groups = waiting
@@ -156,24 +167,23 @@ class InspectionWorker:
         self._inspector.begin()
         loaded: list[tuple[FrameTicket, int, int, int | None, int]] = []
         for camera_id, (ticket, received_ns) in group.tickets.items():
-            camera = self._cameras[camera_id]
-            if camera.reader is None or now_ns() >= self._timing.choice_ns(ticket.trigger_ns):
+            reader = self._cameras[camera_id].reader
+            assert reader is not None
+            if now_ns() >= self._timing.choice_ns(ticket.trigger_ns):
                 self._counters["skipped_late"] += 1
-                self._release(camera_id, ticket)
                 continue
             try:
-                frame = camera.reader.borrow(ticket.slot, ticket.generation)
+                frame = reader.borrow(ticket.slot, ticket.generation)
                 self._inspector.load(frame)
                 mark = self._inspector.read_mark(frame)
                 # The owner never lends a slot again before our release; were it so, what was read is not this part's.
-                camera.reader.check(ticket.slot, ticket.generation)
+                reader.check(ticket.slot, ticket.generation)
             except WrongFrame as error:
                 self._refuse(ticket, received_ns, Reason.BAD_FRAME, str(error))
             except StaleGeneration as error:
                 self._refuse(ticket, received_ns, Reason.FAULT, str(error))
             else:
                 loaded.append((ticket, received_ns, frame.frame_id, mark, now_ns()))
-            self._release(camera_id, ticket)
         if not loaded:
             return
         try:
@@ -193,7 +203,6 @@ class InspectionWorker:
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times))
 
     def _release(self, camera_id: str, ticket: FrameTicket) -> None:
-        """After pre-processing nobody needs the pixels: the slot goes back before the model runs."""
         try:
             self._cameras[camera_id].link.send(Release(ticket.slot, ticket.generation))
         except PeerGone:

@@ -118,8 +118,8 @@ class Signalling:
     def run(self) -> None:
         while not self._ended:
             self._wait()
-            self._take_control()
             self._take_work()
+            self._take_control()
             self._carry_out(self._machine.tick(now_ns()))
             if self._mqtt.turn():
                 self._announce()

@@ -46,6 +46,7 @@ from pipeline.messages import (
     Stopped,
     Summary,
 )
+from pipeline.realtime import hold_cpu_latency
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _TURN_NS = 100 * NS_PER_MS
@@ -130,6 +131,7 @@ class Supervisor:
         """
         lock = _lock(self._line.config.records.path)
         self._ledger_descriptor = Ledger.create(self._ledger_parts)
+        latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
         try:
             while True:
@@ -150,13 +152,27 @@ class Supervisor:
             os.close(self._ledger_descriptor)
             self._wake_receiver.close()
             self._wake_sender.close()
-            if lock is not None:
-                os.close(lock)
+            for descriptor in (lock, latency_descriptor):
+                if descriptor is not None:
+                    os.close(descriptor)
         return self._summary
 
     def counter(self, name: str) -> int:
         """A counter summed over all workers and their incarnations."""
         return sum(worker.total(name) for worker in self._workers)
+
+    def _hold_cpu_latency(self) -> int | None:
+        latency_us = self._line.config.supervision.cpu_wakeup_latency_us
+        if latency_us is None:
+            return None
+        try:
+            return hold_cpu_latency(latency_us)
+        except OSError as error:
+            text = (
+                f"supervision.cpu_wakeup_latency_us {latency_us} not granted ({error}); cores may sleep between parts"
+            )
+            print(f"lineside: note: {text}", file=sys.stderr, flush=True)
+            return None
 
     # --- starting and connecting -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, now_ns
 from pipeline.config import Line, load_line
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
+from pipeline.realtime import take_priority
 from vision.faults import FaultsError
 
 ALIVE_INTERVAL_NS = 200 * NS_PER_MS
@@ -116,6 +117,7 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     death_signal = signal.SIGKILL if dies_with_supervisor else signal.SIGCONT
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    take_priority(role)
     control = Link.from_descriptor(int(sys.argv[1]))
     select.select([control], [], [])
     try:
