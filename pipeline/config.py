@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -150,6 +151,27 @@ class Line:
     config: LineConfig
     recipe_file: Path
     recipe: Recipe
+
+    def to_json(self) -> str:
+        """The whole line as text, for ``from_json``."""
+        parts = {
+            "file": str(self.file),
+            "config": self.config.model_dump(mode="json"),
+            "recipe_file": str(self.recipe_file),
+            "recipe": self.recipe.model_dump(mode="json", by_alias=True),
+        }
+        return json.dumps(parts)
+
+    @classmethod
+    def from_json(cls, text: str) -> Line:
+        """The line that ``to_json`` wrote; it was checked when it was read from its files."""
+        parts = json.loads(text)
+        return cls(
+            file=Path(parts["file"]),
+            config=LineConfig.model_validate_json(json.dumps(parts["config"])),
+            recipe_file=Path(parts["recipe_file"]),
+            recipe=Recipe.model_validate_json(json.dumps(parts["recipe"])),
+        )
 
 
 def load_line(file: Path) -> Line:

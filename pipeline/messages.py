@@ -153,12 +153,16 @@ class EndOfParts(Message, frozen=True):
 
 
 class Configure(Message, frozen=True):
-    """The first message a worker gets. ``config_path`` is absolute; ``camera_id`` is set for acquisition."""
+    """The first message a worker gets; ``camera_id`` is set for acquisition.
+
+    ``line_json`` is the line as the supervisor read it (``Line.to_json``): whoever edits the files meanwhile changes the next run,
+    not what a restarted worker does in this one.
+    """
 
     role: Role
     incarnation: int
     session_id: str
-    config_path: str
+    line_json: str
     camera_id: str | None
 
 

@@ -98,6 +98,8 @@ class Supervisor:
 
     def __init__(self, line: Line, say: Callable[[ServiceState, str], None]) -> None:
         self._line = line
+        self._line_json = line.to_json()
+        self._model_sha256: str | None = None
         self._say = say
         self.session_id = new_session_id()
         self._ledger_parts = line.config.ledger_parts
@@ -206,7 +208,7 @@ class Supervisor:
         worker.heard_ns = now_ns()
         self._send(
             worker,
-            Configure(worker.role, worker.incarnation, self.session_id, str(self._line.file), worker.camera_id),
+            Configure(worker.role, worker.incarnation, self.session_id, self._line_json, worker.camera_id),
         )
         if worker is self._signalling:
             self._send(worker, LedgerOffer(self._ledger_parts), (self._ledger_descriptor,))
@@ -291,6 +293,7 @@ class Supervisor:
         elif isinstance(message, Ready):
             worker.ready = message
             if worker is self._inspection:
+                self._check_model(message)
                 self._tell_model(self._signalling, message)
                 self._tell_model(self._records, message)
         elif isinstance(message, Fatal):
@@ -303,6 +306,16 @@ class Supervisor:
             worker.stopped = True
         elif isinstance(message, Summary):
             self._summary = message.json_text
+
+    def _check_model(self, ready: Ready) -> None:
+        """One session, one model: a restarted inspection must not judge with what somebody put there meanwhile."""
+        if self._model_sha256 is None:
+            self._model_sha256 = ready.model_sha256
+        elif self._model_sha256 != ready.model_sha256:
+            raise ServiceFailed(
+                f"model {self._line.recipe.model}: got sha256 {ready.model_sha256} at a restart of inspection, "
+                f"expected {self._model_sha256}; the package was replaced while the service ran: start it again"
+            )
 
     def _tell_model(self, worker: _Worker, ready: Ready) -> None:
         assert ready.model_sha256 is not None

@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 import select
 import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, now_ns
-from pipeline.config import Line, load_line
+from pipeline.config import Line
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
 from pipeline.realtime import take_priority
-from vision.faults import FaultsError
 
 ALIVE_INTERVAL_NS = 200 * NS_PER_MS
 _ORPHAN_ALARM_S = 5
@@ -127,26 +124,17 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
     assert received is not None
     configure, _ = received
     assert isinstance(configure, Configure), f"the first message to a worker is its configuration, got {configure}"
-    try:
-        line = load_line(Path(configure.config_path))
-    except FaultsError as error:
-        _refuse(control, str(error), malformed=True)
-    return Supervised(control, configure, line)
+    return Supervised(control, configure, Line.from_json(configure.line_json))
 
 
 def refuse(supervised: Supervised, text: str, *, malformed: bool) -> NoReturn:
     """End because the configuration cannot run; restarting would not help. See ``Fatal``."""
-    _refuse(supervised.control, text, malformed=malformed)
+    with contextlib.suppress(PeerGone):
+        supervised.control.send(Fatal(text, malformed))
+    sys.exit(3)
 
 
 def settle_memory() -> None:
     """After warm-up: what is alive now lives for ever, so the collector need never look at it again."""
     gc.collect()
     gc.freeze()
-
-
-def _refuse(control: Link, text: str, *, malformed: bool) -> NoReturn:
-    with contextlib.suppress(PeerGone):
-        control.send(Fatal(text, malformed))
-    sys.stdout.flush()
-    os._exit(3)

@@ -6,7 +6,6 @@ Nothing here takes the service's or the controller's word for anything that anot
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -218,13 +217,6 @@ def read_book(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     complete = text[: text.rfind("\n") + 1]
     return [json.loads(line) for line in complete.splitlines()]
-
-
-def truth_report(
-    line_book: Iterable[Record], gate_book: Iterable[Record], wire_log: Iterable[Record]
-) -> dict[str, Any]:
-    """``find_truth`` as plain data: ``line``, ``controller``, ``truth`` with the contract's keys and more; ``wire``."""
-    return dataclasses.asdict(find_truth(line_book, gate_book, wire_log))
 
 
 def find_truth(line_book: Iterable[Record], gate_book: Iterable[Record], wire_log: Iterable[Record]) -> Truth:

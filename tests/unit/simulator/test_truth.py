@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.simulator.counting import wrap_count
-from pipeline.simulator.truth import Truth, find_truth, read_book, truth_report
+from pipeline.simulator.truth import Truth, find_truth, read_book
 
 MS = 1_000_000
 PARTS = range(1, 11)
@@ -214,7 +214,7 @@ def test_a_faultless_run(books: Books) -> None:
 
 
 def test_the_report_has_the_contracts_keys(books: Books) -> None:
-    report = truth_report(books.line, books.controller, books.wire)
+    report = dataclasses.asdict(books.truth())
     assert {"parts_sent", "triggers_sent"} <= report["line"].keys()
     assert {
         "parts_at_gate",
