@@ -12,6 +12,7 @@ It knows no sockets, files or clocks: the caller gives ``now_ns`` and carries ou
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
 
 _REMEMBERED_TRIGGERS = 16_384
+_PARTS_AWAITING_CAMERAS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,7 @@ class DeadlineMachine:
             for key in entry.keys:
                 part.cameras.add(key.camera)
                 self._remember(key, part)
-            if len(self._cameras) > 1:
-                # Another camera's trigger of this part may come only now.
-                self._recent.append(part)
+            self._await_other_cameras(part)
             self._next_part_id = max(self._next_part_id, entry.part_id + 1)
             self._next_seq = max(self._next_seq, entry.seq + 1)
             if entry.verdict is None:
@@ -158,8 +158,7 @@ class DeadlineMachine:
         self._remember(key, part)
         self._open[part.part_id] = part
         outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key))
-        if len(self._cameras) > 1:
-            self._recent.append(part)
+        self._await_other_cameras(part)
         if self.running:
             heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
             outputs += self.tick(now_ns)
@@ -232,14 +231,25 @@ class DeadlineMachine:
         """The part whose other cameras' triggers this one belongs to."""
         if len(self._cameras) == 1:
             return None
-        keep_ns = self._timing.deadline_ns
-        self._recent = [part for part in self._recent if trigger.trigger_ns - part.trigger_ns <= keep_ns]
-        for part in self._recent:
-            if camera not in part.cameras and self._matching.same_part(
-                part.encoder_count, part.trigger_ns, trigger.encoder_count, trigger.trigger_ns
+        window_ns = self._timing.deadline_ns
+        for part in reversed(self._recent):
+            if part.trigger_ns < trigger.trigger_ns - window_ns:
+                return None
+            if (
+                camera not in part.cameras
+                and part.trigger_ns <= trigger.trigger_ns + window_ns
+                and self._matching.same_part(
+                    part.encoder_count, part.trigger_ns, trigger.encoder_count, trigger.trigger_ns
+                )
             ):
                 return part
         return None
+
+    def _await_other_cameras(self, part: _Part) -> None:
+        """By trigger_ns, since after a restart each camera tells what it has kept, one camera after the other."""
+        if len(self._cameras) > 1:
+            bisect.insort(self._recent, part, key=lambda recent: recent.trigger_ns)
+            del self._recent[:-_PARTS_AWAITING_CAMERAS]
 
     def _decide_if_settled(self, part: _Part, now_ns: int) -> list[Output]:
         if len(part.views.keys() | part.failed.keys()) < len(self._cameras):
