@@ -7,7 +7,7 @@ latest notices, so that a restarted signalling hears again what the killed one m
 from __future__ import annotations
 
 import select
-from collections import deque
+from collections import OrderedDict, deque
 
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
@@ -27,9 +27,11 @@ from pipeline.messages import (
     Trigger,
 )
 from pipeline.ring import Ring, StaleGeneration
+from pipeline.rules import Timing
 from pipeline.worker import Supervised, attach, refuse, settle_memory
 
-_NOTICES_KEPT = 2_048
+_NOTICES_KEPT_NS = 30 * NS_PER_S
+_TRIGGERS_AWAITED = 4_096
 _RETRY_FIRST_NS = 50 * NS_PER_MS
 _RETRY_MAX_NS = 1 * NS_PER_S
 
@@ -46,13 +48,30 @@ class Acquisition:
         self._inspection: Link | None = None
         self._reader = 0
         self._signalling: Link | None = None
-        self._kept: deque[Trigger | FrameStatus] = deque(maxlen=_NOTICES_KEPT)
+        self._kept: deque[tuple[int, Trigger | FrameStatus]] = deque()
+        """What a restarted signalling is told again, with the moment it happened."""
+        self._kept_count_max = 2 * supervised.line.config.ledger_parts
+        self._trigger_count = 0
+        self._number_of: OrderedDict[int, int] = OrderedDict()
+        """Ours for the device's trigger_counter, which starts again when the device does."""
         self._unsent: deque[Trigger | FrameStatus | CameraState] = deque()
+        timing = Timing.of(supervised.line.config)
+        self._patience_ns = (timing.deadline_ns - timing.guard_ns) // 2
+        self._overdue: dict[int, tuple[int, int]] = {}
+        """slot: (when signalling is told that its frame was grabbed, trigger_counter), oldest first."""
         self._is_open = False
         self._next_open_ns = 0
         self._retry_ns = _RETRY_FIRST_NS
         self._stopping = False
-        self._counters = {"triggers": 0, "frames_grabbed": 0, "frames_refused": 0, "frames_bad": 0, "frames_missed": 0}
+        self._counters = {
+            "triggers": 0,
+            "frames_grabbed": 0,
+            "frames_refused": 0,
+            "frames_bad": 0,
+            "frames_missed": 0,
+            "frames_without_trigger": 0,
+            "notices_lost": 0,
+        }
         self._last_text = f"camera {camera_id}: connecting"
         self._told_stopped = False
 
@@ -68,6 +87,7 @@ class Acquisition:
                 elif isinstance(message, Stop):
                     self._stop()
             self._take_releases()
+            self._tell_overdue()
             if not self._stopping:
                 self._open_if_due()
                 self._poll_camera()
@@ -85,6 +105,8 @@ class Acquisition:
             if self._unsent:
                 writing.append(self._signalling.fileno())
         wake_ns = self._supervised.next_alive_ns
+        if self._overdue:
+            wake_ns = min(wake_ns, next(iter(self._overdue.values()))[0])
         if not self._stopping:
             if not self._is_open:
                 wake_ns = min(wake_ns, self._next_open_ns)
@@ -108,7 +130,7 @@ class Acquisition:
             self._lose_signalling()
             self._signalling = link
             # What the predecessor had not taken down when it was killed; signalling knows what it has seen.
-            self._unsent = deque(self._kept)
+            self._unsent = deque(notice for _, notice in self._kept)
             self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
 
     def _leave_inspection(self) -> None:
@@ -138,6 +160,7 @@ class Acquisition:
                     assert isinstance(message, Release)
                     try:
                         self._ring.release(message.slot, message.generation, reader=self._reader)
+                        self._overdue.pop(message.slot, None)
                     except StaleGeneration as error:
                         self._supervised.alarm("ring", "error", f"camera {self._camera_id}: {error}")
             except PeerGone:
@@ -165,6 +188,7 @@ class Acquisition:
 
     def _camera_gone(self, text: str) -> None:
         was_open, self._is_open = self._is_open, False
+        self._number_of.clear()
         for slot in self._camera.close():
             self._ring.take_back(slot)
         self._next_open_ns = now_ns() + self._retry_ns
@@ -191,28 +215,59 @@ class Acquisition:
             self._handle(event)
 
     def _handle(self, event: CameraEvent) -> None:
-        counter = event.trigger_counter
         if isinstance(event, Triggered):
-            self._counters["triggers"] += 1
-            notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns)
-            self._notice(notice)
+            self._trigger(event)
+            return
+        counter = self._number_of.pop(event.trigger_counter, None)
+        if counter is None:
+            # A frame of no trigger that we saw belongs to no part.
+            self._counters["frames_without_trigger"] += 1
+            if isinstance(event, Grabbed):
+                self._ring.take_back(event.slot)
             return
         if isinstance(event, Grabbed):
             self._counters["frames_grabbed"] += 1
-            self._lend(event)
-            self._notice(FrameStatus(self._camera_id, self._source, counter, "GRABBED"))
+            if self._lend(event, counter):
+                self._overdue.pop(event.slot.index, None)
+                self._overdue[event.slot.index] = (event.trigger_ns + self._patience_ns, counter)
+            else:
+                self._notice(FrameStatus(self._camera_id, self._source, counter, "GRABBED"))
             return
         self._notice(FrameStatus(self._camera_id, self._source, counter, event.outcome))
         if event.outcome == "REFUSED":
             self._counters["frames_refused"] += 1
         elif event.outcome == "BAD":
             self._counters["frames_bad"] += 1
-            self._supervised.alarm(f"bad-frame-{self._camera_id}", "warning", f"camera {self._camera_id}: {event.text}")
+            self._supervised.alarm(
+                f"bad-frame-{self._camera_id}", "warning", f"camera {self._camera_id}: {event.text}", lasts_s=10.0
+            )
         else:
             self._counters["frames_missed"] += 1
 
-    def _lend(self, event: Grabbed) -> None:
-        """Pass the frame on. Without an inspection to take it the slot is free again and the part's time runs out."""
+    def _trigger(self, event: Triggered) -> None:
+        if event.trigger_counter in self._number_of:
+            return
+        self._trigger_count += 1
+        self._counters["triggers"] += 1
+        self._number_of[event.trigger_counter] = self._trigger_count
+        if len(self._number_of) > _TRIGGERS_AWAITED:
+            self._number_of.popitem(last=False)
+        notice = Trigger(self._camera_id, self._source, self._trigger_count, event.encoder_count, event.trigger_ns)
+        self._notice(notice)
+
+    def _tell_overdue(self) -> None:
+        """Signalling need only know of a frame whose inspection does not come: why the part's time ran out. Told for every
+        frame, it would wake up and take a core just when inspection begins.
+        """
+        now = now_ns()
+        for slot, (due_ns, counter) in list(self._overdue.items()):
+            if due_ns > now:
+                return
+            del self._overdue[slot]
+            self._notice(FrameStatus(self._camera_id, self._source, counter, "GRABBED"))
+
+    def _lend(self, event: Grabbed, counter: int) -> bool:
+        """Pass the frame on. False without an inspection to take it: the slot is free again and the part's time runs out."""
         slot, header = event.slot, event.header
         self._ring.publish(slot, header, reader=self._reader)
         ticket = FrameTicket(
@@ -220,16 +275,27 @@ class Acquisition:
             self._source,
             slot.index,
             slot.generation,
-            event.trigger_counter,
+            counter,
             header.encoder_count,
             event.trigger_ns,
             header.grabbed_ns,
         )
-        if not self._to_inspection(ticket):
-            self._ring.release(slot.index, slot.generation, reader=self._reader)
+        if self._to_inspection(ticket):
+            return True
+        self._ring.release(slot.index, slot.generation, reader=self._reader)
+        return False
 
     def _notice(self, notice: Trigger | FrameStatus) -> None:
-        self._kept.append(notice)
+        now = now_ns()
+        self._kept.append((now, notice))
+        while self._signalling is not None and self._kept[0][0] < now - _NOTICES_KEPT_NS:
+            self._kept.popleft()
+        if len(self._kept) > self._kept_count_max:
+            self._kept.popleft()
+            if self._signalling is None:
+                self._counters["notices_lost"] += 1
+                text = f"camera {self._camera_id}: {self._counters['notices_lost']} notices lost, signalling was away too long"
+                self._supervised.alarm(f"notices-{self._camera_id}", "error", text)
         if self._signalling is not None:
             self._unsent.append(notice)
             self._send_notices()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -69,12 +70,28 @@ class EncoderConfig(Strict):
     reject_offset_pulses: int = Field(ge=0, description="from the trigger to the reject gate")
     match_pulses: int = Field(default=0, ge=0, description="two cameras' triggers within this belong to one part")
 
+    @model_validator(mode="after")
+    def _fits_the_counter(self) -> EncoderConfig:
+        if self.reject_offset_pulses >= 1 << (self.bits - 1):
+            expected = f"less than half of the counter's {1 << self.bits}, or parts cannot be told apart"
+            raise disagreement("reject_offset_pulses", str(self.reject_offset_pulses), expected)
+        if self.match_pulses >= 1 << (self.bits - 2):
+            expected = f"less than a quarter of the counter's {1 << self.bits}, and less than half a pitch"
+            raise disagreement("match_pulses", str(self.match_pulses), expected)
+        return self
+
 
 class MqttConfig(Strict):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=1883, ge=1, le=65_535)
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    client_id: str = Field(default="lineside", min_length=1, max_length=18, pattern=r"^[A-Za-z0-9_-]+$")
+    client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=18,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="one of its own for every station on the broker; null: made from topic_root",
+    )
     username: str | None = None
     password_env: str | None = Field(default=None, description="environment variable that holds the password")
     tls_ca_file: Path | None = Field(default=None, strict=False, description="relative to this file")
@@ -176,7 +193,10 @@ class Line:
 
 def load_line(file: Path) -> Line:
     """Read a line and its recipe. Raises FaultsError with all faults of both files."""
-    file = file.resolve()
+    try:
+        file = file.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise FaultsError([Fault(str(file), "", str(error), "a readable YAML file")]) from error
     faults: list[Fault] = []
     content = _read_mapping(file)
     try:
@@ -188,6 +208,7 @@ def load_line(file: Path) -> Line:
         raise FaultsError([*error.faults, *faults]) from error
     faults += _secrets(file, config)
     config = _with_absolute_paths(config, file.parent)
+    faults += _file_faults(file, config)
     recipe = _load_recipe(config.recipe, faults)
     if recipe is not None:
         line_cameras = {camera.camera_id for camera in config.cameras}
@@ -296,6 +317,8 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else (folder / path).resolve()
 
+    # Two clients of one name throw each other out.
+    client_id = config.mqtt.client_id or f"lineside-{hashlib.sha256(config.topic_root.encode()).hexdigest()[:8]}"
     cameras = [
         camera.model_copy(update={"folder": absolute(camera.folder)})
         if isinstance(camera, FolderCamera)
@@ -306,7 +329,9 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
         update={
             "recipe": absolute(config.recipe),
             "cameras": cameras,
-            "mqtt": config.mqtt.model_copy(update={"tls_ca_file": absolute(config.mqtt.tls_ca_file)}),
+            "mqtt": config.mqtt.model_copy(
+                update={"tls_ca_file": absolute(config.mqtt.tls_ca_file), "client_id": client_id}
+            ),
             "records": config.records.model_copy(update={"path": absolute(config.records.path)}),
             "runtime": config.runtime.model_copy(update={"engine_cache": absolute(config.runtime.engine_cache)}),
         }
@@ -323,6 +348,16 @@ def _secrets(file: Path, config: LineConfig) -> list[Fault]:
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
+    faults = []
+    authority, record = config.mqtt.tls_ca_file, config.records.path
+    if authority is not None and not authority.is_file():
+        faults.append(Fault(str(file), "mqtt.tls_ca_file", str(authority), "an existing file of certificates"))
+    if not record.name or record.is_dir():
+        faults.append(Fault(str(file), "records.path", str(record), "a file, not a folder"))
+    return faults
 
 
 def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:

@@ -197,7 +197,9 @@ class InspectionWorker:
             inspection = self._inspector.judge(ticket.camera_id)
             if inspection.verdict is Verdict.NO_DECISION:
                 self._counters["faults"] += 1
-                self._supervised.alarm("inference", "error", "the model's output is not finite or of the wrong shape")
+                self._supervised.alarm(
+                    "inference", "error", "the model's output is not finite or of the wrong shape", lasts_s=10.0
+                )
             self._counters["inspected"] += 1
             times = (received_ns, preprocessed_ns, inferred_ns)
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times))
@@ -211,7 +213,7 @@ class InspectionWorker:
 
     def _refuse(self, ticket: FrameTicket, received_ns: int, reason: Reason, text: str) -> None:
         self._counters["faults"] += 1
-        self._supervised.alarm("inference" if reason is Reason.FAULT else "bad-frame", "error", text)
+        self._supervised.alarm("inference" if reason is Reason.FAULT else "bad-frame", "error", text, lasts_s=10.0)
         inspection = Inspection(Verdict.NO_DECISION, reason, float("nan"), ())
         now = now_ns()
         self._unsent.append(_view_inspected(ticket, 0, None, inspection, (received_ns, now, now)))

@@ -67,6 +67,10 @@ class RecordFault(RuntimeError):
     """The record cannot be written now; the text names file and cause. Trying again may help."""
 
 
+class RecordGone(RecordFault):
+    """The file was deleted or replaced under the service: what is written to it now is lost. Open another one."""
+
+
 class Tally:
     """A session's totals, in the words of the contract."""
 
@@ -184,6 +188,7 @@ class RecordStore:
             self._check_version()
             self._database.executescript(_SCHEMA)
             self.tally = self._load_tally(budget_us, deadline_us)
+            self._identity = _identity(path)
         except sqlite3.Error as error:
             self._database.close()
             raise RecordFault(f"record {path}: {error}") from error
@@ -198,6 +203,8 @@ class RecordStore:
         Returns the results as they stand in the record, hashed, in the order given. Raises RecordFault, and then nothing
         of the batch is written.
         """
+        if _identity(self._path) != self._identity:
+            raise RecordGone(f"record {self._path}: the file was deleted or replaced while the service ran")
         written: list[ResultPayload] = []
         new: list[ResultPayload] = []
         try:
@@ -315,6 +322,14 @@ class RecordStore:
             "SELECT count(*) FROM late_inspection WHERE session_id = ?", (self._session_id,)
         ).fetchone()[0]
         return tally
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def stages_us(trigger_ns: int, moments_ns: Sequence[int], decided_ns: int, sent_ns: int | None) -> dict[str, int]:

@@ -29,7 +29,7 @@ from pipeline.messages import (
     ViewInspected,
 )
 from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
-from pipeline.record_store import RecordFault, RecordStore, latency_of, stages_us
+from pipeline.record_store import RecordFault, RecordGone, RecordStore, Tally, latency_of, stages_us
 from pipeline.transports.mqtt import MqttConnection
 from pipeline.worker import Supervised, attach, settle_memory
 
@@ -50,12 +50,15 @@ class Records:
         self._recipe = supervised.line.recipe
         self._session_id = supervised.configure.session_id
         self._store: RecordStore | None = None
+        self._tally: Tally | None = None
+        """The session's totals, while its file is gone and until another one is begun."""
         self._fault: str | None = None
         self._next_try_ns = 0
         self._signalling: Link | None = None
         self._batch: list[PartRecord | LateInspection] = []
         self._commit_due_ns = 0
-        self._to_acknowledge = 0
+        self._foreign_count = 0
+        """How many at the head of the batch came from a signalling that is gone, and are not to be acknowledged."""
         self._model: ModelInUse | None = None
         self._alarms: dict[str, AlarmPayload] = {}
         self._stale_alarms: deque[str] = deque()
@@ -91,6 +94,8 @@ class Records:
         except RecordFault as error:
             self._set_fault(str(error))
         else:
+            if self._tally is not None:
+                self._store.tally = self._tally
             self._set_fault(None)
 
     def run(self) -> None:
@@ -133,6 +138,8 @@ class Records:
     def _take_control(self) -> None:
         for message, descriptors in self._supervised.received():
             if isinstance(message, Connect):
+                # What the last one still said first: its successor knows less of it.
+                self._take_records()
                 self._lose_signalling()
                 self._signalling = Link.from_descriptor(descriptors[0])
                 self._tell_health()
@@ -165,6 +172,7 @@ class Records:
         if self._signalling is not None:
             self._signalling.close()
             self._signalling = None
+        self._foreign_count = len(self._batch)
 
     def _commit_if_due(self) -> None:
         now = now_ns()
@@ -184,12 +192,17 @@ class Records:
         try:
             written = self._store.commit(results, late)
         except RecordFault as error:
+            if isinstance(error, RecordGone):
+                self._tally = self._store.tally
+                self._store.close()
+                self._store = None
             self._set_fault(str(error))
             return
         self._set_fault(None)
         self._counters["rows_written"] += len(written)
-        count = len(self._batch)
+        count = len(self._batch) - self._foreign_count
         self._batch.clear()
+        self._foreign_count = 0
         if self._signalling is not None and count:
             try:
                 self._signalling.send(Recorded(count))

@@ -129,6 +129,7 @@ class RehearsalRun:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                cwd=Path(__file__).resolve().parents[1],
             )
         self.wait_for("RUNNING", _READY_TIMEOUT_S)
 

@@ -307,7 +307,8 @@ class Signalling:
         if not self._stopping or self._machine.open_count:
             return
         if self._records is None:
-            self._ended = True
+            # The supervisor starts records again; without a supervisor there is nobody left to write.
+            self._ended = self._supervised.orphaned or not self._unrecorded
         elif not self._unrecorded:
             self._ended = True
             try:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.channel import Link, PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
@@ -49,7 +50,10 @@ from pipeline.messages import (
 from pipeline.realtime import hold_cpu_latency
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
+_CLOSE_PATIENCE_NS = 3 * NS_PER_S
 _TURN_NS = 100 * NS_PER_MS
+_SOURCE_ROOT = Path(__file__).resolve().parents[1]
+_DOUBLINGS_MAX = 20
 _BASE_36 = string.digits + string.ascii_lowercase
 
 
@@ -78,6 +82,8 @@ class _Worker:
     unsent: deque[tuple[Message, tuple[int, ...]]] = field(default_factory=deque)
     ready: Ready | None = None
     stopped: bool = False
+    status: int | None = None
+    """How the last incarnation ended."""
     heard_ns: int = 0
     start_at_ns: int = 0
     back_off_s: float = 0.0
@@ -108,7 +114,8 @@ class Supervisor:
         self._signalling = _Worker("signalling", None)
         self._records = _Worker("records", None)
         self._workers = [self._records, self._signalling, self._inspection, *self._acquisitions]
-        self._alarms: dict[str, Alarm] = {}
+        self._alarms: dict[str, tuple[Alarm, _Worker | None]] = {}
+        """By code, with the worker that raised it, whose death takes it back."""
         self._permitted: Permission | None = None
         self._was_warm = False
         self._stopping = False
@@ -149,14 +156,19 @@ class Supervisor:
                 if self._stop_requested or done or (ends_ns is not None and now_ns() >= ends_ns):
                     break
             self._stop()
+            unrecorded = self._unrecorded_count()
         finally:
-            self._kill_all()
+            self._end_all()
             os.close(self._ledger_descriptor)
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
                 if descriptor is not None:
                     os.close(descriptor)
+        if unrecorded:
+            raise ServiceFailed(
+                f"{unrecorded} parts are not on record: {self._line.config.records.path} could not be written"
+            )
         return self._summary
 
     def counter(self, name: str) -> int:
@@ -173,7 +185,7 @@ class Supervisor:
             text = (
                 f"supervision.cpu_wakeup_latency_us {latency_us} not granted ({error}); cores may sleep between parts"
             )
-            print(f"lineside: note: {text}", file=sys.stderr, flush=True)
+            tell(sys.stderr, f"lineside: note: {text}")
             return None
 
     # --- starting and connecting -------------------------------------------------------------------------------
@@ -197,6 +209,8 @@ class Supervisor:
                 [sys.executable, "-m", f"pipeline.{worker.role}", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                # `-m` looks in the working directory first, which may hold a package of one of our names.
+                cwd=_SOURCE_ROOT,
                 # A Ctrl-C at the terminal is the supervisor's to act on.
                 start_new_session=True,
             )
@@ -214,7 +228,7 @@ class Supervisor:
             self._send(worker, LedgerOffer(self._ledger_parts), (self._ledger_descriptor,))
         self._introduce(worker)
         if worker is self._records:
-            for alarm in self._alarms.values():
+            for alarm, _ in self._alarms.values():
                 self._send(worker, alarm)
         if worker in (self._records, self._signalling) and self._inspection.ready is not None:
             self._tell_model(worker, self._inspection.ready)
@@ -301,7 +315,7 @@ class Supervisor:
         elif isinstance(message, StateChanged):
             self._say(message.state, message.reason)
         elif isinstance(message, Alarm):
-            self._raise_alarm(message)
+            self._raise_alarm(message, worker)
         elif isinstance(message, Stopped):
             worker.stopped = True
         elif isinstance(message, Summary):
@@ -322,14 +336,14 @@ class Supervisor:
         assert ready.fingerprint_sha256 is not None
         self._send(worker, ModelInUse(ready.model_sha256, ready.fingerprint_sha256))
 
-    def _raise_alarm(self, alarm: Alarm) -> None:
+    def _raise_alarm(self, alarm: Alarm, worker: _Worker | None = None) -> None:
         if alarm.raised:
-            self._alarms[alarm.code] = alarm
+            self._alarms[alarm.code] = (alarm, worker)
         else:
             self._alarms.pop(alarm.code, None)
         self._send(self._records, alarm)
         if alarm.raised:
-            print(f"lineside: {alarm.severity}: {alarm.text}", file=sys.stderr, flush=True)
+            tell(sys.stderr, f"lineside: {alarm.severity}: {alarm.text}")
 
     def _reap(self) -> None:
         for worker in self._workers:
@@ -352,12 +366,14 @@ class Supervisor:
             worker.counters_of_the_dead[counter] = worker.counters_of_the_dead.get(counter, 0) + value
         worker.process, worker.control, worker.pidfd, worker.counters = None, None, -1, {}
         worker.ready = None
+        for code in [code for code, (_, raised_by) in self._alarms.items() if raised_by is worker]:
+            self._raise_alarm(Alarm(code, "warning", "", raised=False))
         for peer in self._workers:
             if peer is not worker:
                 self._send(peer, Reaped(worker.role, worker.incarnation, worker.camera_id))
-        if self._stopping:
-            return
-        self._plan_restart(worker, status)
+        worker.status = status
+        if not self._stopping:
+            self._plan_restart(worker, status)
 
     def _plan_restart(self, worker: _Worker, status: int) -> None:
         supervision = self._line.config.supervision
@@ -371,7 +387,8 @@ class Supervisor:
                 f"{worker.name} died {len(worker.deaths_ns)} times within {supervision.restarts_within_s:g} s, "
                 f"the last time {cause}; at most {supervision.restarts_max_count} restarts are allowed"
             )
-        back_off_s = min(supervision.back_off_first_s * 2 ** (len(worker.deaths_ns) - 1), supervision.back_off_max_s)
+        doublings = min(len(worker.deaths_ns) - 1, _DOUBLINGS_MAX)
+        back_off_s = min(supervision.back_off_first_s * 2**doublings, supervision.back_off_max_s)
         worker.start_at_ns = now + int(back_off_s * NS_PER_S)
         self._raise_alarm(Alarm("worker", "error", f"{worker.name} {cause}; restarting", raised=True))
 
@@ -421,29 +438,67 @@ class Supervisor:
             self._send(worker, Stop())
         self._wait_until(lambda: all(w.stopped or w.process is None for w in self._acquisitions), give_up_ns)
         self._send(self._signalling, Stop())
-        self._wait_until(lambda: self._signalling.process is None, give_up_ns)
+        self._wait_until(lambda: self._has_closed(self._signalling), give_up_ns, revive=True)
         self._send(self._records, Stop())
-        self._wait_until(lambda: self._records.process is None, give_up_ns)
+        self._wait_until(lambda: self._has_closed(self._records), give_up_ns, revive=True)
         for worker in (self._inspection, *self._acquisitions):
             self._send(worker, Stop())
         self._say("OFFLINE", "stopped")
 
-    def _wait_until(self, done: Callable[[], bool], give_up_ns: int) -> None:
+    def _has_closed(self, worker: _Worker) -> bool:
+        """Ended by itself, its books in order."""
+        return worker.process is None and worker.status == 0
+
+    def _wait_until(self, done: Callable[[], bool], give_up_ns: int, *, revive: bool = False) -> None:
+        """``revive``: signalling and records, should they die now, are started again to close what they left open."""
         while not done() and now_ns() < give_up_ns:
+            if revive:
+                for worker in (self._records, self._signalling):
+                    if worker.process is None and worker.status != 0:
+                        self._start(worker)
+                        if worker is self._signalling:
+                            self._send(worker, Stop())
             self._wait()
             self._take_messages()
             self._reap()
 
-    def _kill_all(self) -> None:
+    def _unrecorded_count(self) -> int:
+        """Parts in the ledger that records never acknowledged."""
+        ledger = Ledger(self._ledger_descriptor, self._ledger_parts)
+        return sum(not entry.recorded for entry in ledger.entries())
+
+    def _end_all(self) -> None:
+        """Whatever is left: those with books to close see our end of their link closed, as if we had died, and close them;
+        the others are killed.
+        """
         self._stopping = True
         for worker in self._workers:
+            if worker.process is not None and worker.control is not None:
+                if worker.role in ("signalling", "records"):
+                    worker.control.close()
+                else:
+                    worker.process.kill()
+        give_up_ns = now_ns() + _CLOSE_PATIENCE_NS
+        for worker in (self._signalling, self._records):
             if worker.process is not None:
-                worker.process.kill()
+                try:
+                    worker.process.wait(seconds_until(give_up_ns))
+                except subprocess.TimeoutExpired:
+                    worker.process.kill()
         for worker in self._workers:
             if worker.process is not None:
                 worker.process.wait()
                 with contextlib.suppress(ServiceFailed):
                     self._bury(worker)
+
+
+def tell(stream: TextIO, text: str) -> None:
+    """Words for whoever watches. A log that is full or gone must not end the service: it is then silent."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def new_session_id() -> str:

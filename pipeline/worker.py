@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from pipeline.channel import Link, PeerGone
-from pipeline.clock import NS_PER_MS, now_ns
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import Line
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
 from pipeline.realtime import take_priority
@@ -39,6 +39,7 @@ class Supervised:
         self._pending: deque[Message] = deque()
         self._next_alive_ns = 0
         self._raised: dict[str, str] = {}
+        self._expires_ns: dict[str, int] = {}
 
     def fileno(self) -> int:
         return self.control.fileno()
@@ -48,8 +49,10 @@ class Supervised:
         self._pending.append(message)
         self._flush()
 
-    def alarm(self, code: str, severity: Severity, text: str) -> None:
-        """Raise an alarm; saying the same again costs nothing."""
+    def alarm(self, code: str, severity: Severity, text: str, *, lasts_s: float | None = None) -> None:
+        """Raise an alarm; saying the same again costs nothing. ``lasts_s``: taken back by itself when not said again."""
+        if lasts_s is not None:
+            self._expires_ns[code] = now_ns() + int(lasts_s * NS_PER_S)
         if self._raised.get(code) != text:
             self._raised[code] = text
             self.post(Alarm(code, severity, text, raised=True))
@@ -64,6 +67,9 @@ class Supervised:
         if now < self._next_alive_ns:
             return
         self._next_alive_ns = now + ALIVE_INTERVAL_NS
+        for code in [code for code, expires_ns in self._expires_ns.items() if expires_ns <= now]:
+            del self._expires_ns[code]
+            self.clear_alarm(code)
         self._flush()
         if not self._pending and not self.orphaned:
             try:

@@ -145,7 +145,11 @@ def read_card(card_path: Path) -> ModelCard:
     """Reads and validates a card alone. Raises PackageError with every fault found."""
     try:
         written = yaml.safe_load(read_bytes(card_path).decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also an impossible date, or a number of 5,000 digits
         first_line = " ".join(str(error).split())
         raise PackageError([Fault(str(card_path), "", f"text that is not YAML ({first_line})", "YAML")]) from error
     if not isinstance(written, dict):

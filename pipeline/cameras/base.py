@@ -19,7 +19,9 @@ class CameraUnavailable(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Triggered:
-    """A trigger happened. ``encoder_count`` is None where the camera latches none; times are CLOCK_MONOTONIC."""
+    """A trigger happened. ``trigger_counter`` is the device's, unique between ``open`` and ``close`` only.
+    ``encoder_count`` is None where the camera latches none; times are CLOCK_MONOTONIC.
+    """
 
     trigger_counter: int
     encoder_count: int | None

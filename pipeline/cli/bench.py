@@ -14,7 +14,7 @@ from pipeline.bench.capacity import capacity
 from pipeline.bench.handover import handover
 from pipeline.bench.line import line
 from pipeline.bench.preprocess import preprocess
-from pipeline.cli.output import JsonOption, fail, words, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
 from pipeline.rehearsal import RehearsalError
 from pipeline.simulator.images import ImageError, SolarCellImages
@@ -43,6 +43,7 @@ def bench(
     json_file: JsonOption = None,
 ) -> None:
     """Measure, as ratios against a named alternative in the same run."""
+    check_json_target(json_file)
     folder = model if model is not None else configs_folder() / "models" / "solar-cell"
     suites: dict[Suite, Callable[[], dict[str, object]]] = {
         Suite.LINE: lambda: line(folder, SolarCellImages(indices=test_indices())),

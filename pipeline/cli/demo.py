@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.cli.output import JsonOption, fail, words, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageError, SolarCellImages
@@ -26,7 +26,9 @@ _DEFAULT_PARTS = 1_200
 
 def demo(
     parts: Annotated[int | None, typer.Option(min=1, help="How many parts come down the line.")] = None,
-    duration: Annotated[float | None, typer.Option(min=1.0, help="Or: for how many seconds they come.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=1.0, max=1e6, help="Or: for how many seconds they come.")
+    ] = None,
     rate: Annotated[float, typer.Option(min=1.0, max=60_000.0, help="Parts a minute.")] = 1_200.0,
     model: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Another model package for the same images.")
@@ -34,6 +36,7 @@ def demo(
     json_file: JsonOption = None,
 ) -> None:
     """Inspect real solar cells on a simulated line, and compare the books of line, wire and gate afterwards."""
+    check_json_target(json_file)
     if parts is not None and duration is not None:
         raise fail("--parts and --duration: give one of them", 2)
     if parts is None:

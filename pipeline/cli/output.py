@@ -20,6 +20,14 @@ def words(json_file: Path | None) -> TextIO:
     return sys.stderr if json_file is not None and str(json_file) == "-" else sys.stdout
 
 
+def check_json_target(json_file: Path | None) -> None:
+    """Refuse a place that cannot be written before the work is done, not after it."""
+    if json_file is None or str(json_file) == "-":
+        return
+    if not json_file.name or json_file.is_dir() or not json_file.parent.is_dir():
+        raise fail(f"--json: got {json_file}, expected a file in an existing folder, or -", 2)
+
+
 def write_json(json_file: Path | None, result: dict[str, object]) -> None:
     """Write the result where it was asked for; a file appears whole or not at all. Raises OSError."""
     if json_file is None:

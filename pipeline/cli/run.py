@@ -9,27 +9,28 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.output import JsonOption, fail, words, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import load_line
 from pipeline.messages import ServiceState
-from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor
+from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor, tell
 
 
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The line's YAML file.")],
     parts: Annotated[int | None, typer.Option(min=1, help="Stop when so many parts have their verdict.")] = None,
-    duration: Annotated[float | None, typer.Option(min=0.0, help="Stop so many seconds after READY.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.0, max=1e9, help="Stop so many seconds after READY.")] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run the inspection service until SIGTERM or SIGINT; parts in flight are finished first.
 
     Prints READY when warm and RUNNING when it judges production.
     """
+    check_json_target(json_file)
     line = load_line(config)
     out = words(json_file)
 
     def say(state: ServiceState, reason: str) -> None:
-        print(f"{state} {reason}".rstrip(), file=out, flush=True)
+        tell(out, f"{state} {reason}".rstrip())
 
     supervisor = Supervisor(line, say)
     for number in (signal.SIGTERM, signal.SIGINT):

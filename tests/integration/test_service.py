@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.simulator.broker import start_broker
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from tests.chaos.books import check_record, read_rows
 from tests.models import write_stub_package
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
+from vision.types import PixelFormat
 
 ROOT = "test/line"
 
@@ -107,3 +116,134 @@ def test_dies_too_often_and_says_so(tmp_path: Path, broker_port: int) -> None:
         assert service.process.wait(timeout=60) == 1
         assert "records died 2 times within 60 s" in service.errors
         assert "Traceback" not in service.errors
+
+
+def test_signalling_killed_during_the_stop_still_closes_its_parts(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port, timing={"deadline_us": 1_500_000})
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 5)
+        workers = workers_of(service.process.pid)
+        workers["inspection"].send_signal(signal.SIGSTOP)
+        beats = len(tap.bodies("heartbeat"))
+        tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["open_parts"] >= 10)
+        assert len(tap.bodies("heartbeat")) > beats
+        service.process.send_signal(signal.SIGTERM)
+        workers["signalling"].send_signal(signal.SIGKILL)
+        assert service.process.wait(timeout=30) == 0, service.errors
+    rows = read_rows(tmp_path / "records.db")
+    check_record(rows)
+    assert sum(row.reason == "FAULT" for row in rows) >= 10
+
+
+def test_a_fatal_end_leaves_the_record_whole(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port, supervision={"restarts_max_count": 0})
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 20)
+        workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
+        assert service.process.wait(timeout=60) == 1
+        heard = {(body["part_id"], body["verdict"]) for body in tap.bodies("verdict")}
+    rows = read_rows(tmp_path / "records.db")
+    check_record(rows)
+    assert heard <= {(row.part_id, row.verdict) for row in rows}
+
+
+def test_a_full_log_stops_nothing(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "run",
+        str(line),
+        "--parts",
+        "20",
+        "--json",
+        str(tmp_path / "s.json"),
+    ]
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False).returncode == 0
+    assert json.loads((tmp_path / "s.json").read_text())["passed"] > 0
+
+
+def test_a_deleted_record_is_noticed_and_begun_anew(tmp_path: Path, broker_port: int) -> None:
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 10)
+        for file in tmp_path.glob("records.db*"):
+            file.unlink()
+        service.wait_for("HALTED no record of verdicts")
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 10)
+        summary = service.stop()
+    assert "was deleted or replaced" in service.errors
+    rows = read_rows(tmp_path / "records.db")
+    assert 10 <= len(rows) < summary["parts_triggered"]
+
+
+def test_an_alarm_ends_with_the_worker_that_raised_it(tmp_path: Path) -> None:
+    with start_broker("auto") as broker, Service(write_line(tmp_path, broker.port)) as service:
+        service.wait_for("RUNNING")
+        broker.halt()
+        service.wait_for("ERROR broker")
+        workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
+        broker.restart()
+        service.wait_for("RUNNING")
+        with Tap(broker.port, ROOT) as tap:
+            tap.wait_count("verdict", 10)
+            raised = {topic for topic in (heard.topic for heard in tap.heard if heard.payload) if "/alarm/" in topic}
+        service.stop()
+    assert f"{ROOT}/alarm/broker" not in raised
+
+
+def test_packages_in_the_working_directory_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    line = write_line(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    command = [str(Path(sys.executable).with_name("lineside")), "run", str(line), "--parts", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_camera_switched_off_and_on_counts_from_one_again(
+    tmp_path: Path, tmp_socket_dir: Path, broker_port: int
+) -> None:
+    address = tmp_socket_dir / "camera.sock"
+    camera = {
+        "camera_id": "cam0",
+        "kind": "simulated",
+        "address": str(address),
+        "width_px": 32,
+        "height_px": 32,
+        "pixel_format": "Mono8",
+    }
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen(1)
+        with Service(write_line(tmp_path, broker_port, cameras=[camera])) as service, Tap(broker_port, ROOT) as tap:
+            for grey, verdict in ((40, "PASS"), (200, "REJECT")):
+                device, _ = listener.accept()
+                service.wait_for("RUNNING")
+                with device:
+                    for counter in range(1, 6):
+                        now = time.monotonic_ns()
+                        trigger = DeviceMessage(MessageKind.TRIGGER, PixelFormat.MONO8, counter, counter, now)
+                        frame = replace(
+                            trigger,
+                            kind=MessageKind.FRAME,
+                            frame_id=counter,
+                            width=32,
+                            height=32,
+                            stride=32,
+                            payload_bytes=1024,
+                        )
+                        device.sendall(encode_header(trigger) + encode_header(frame) + bytes([grey]) * 1024)
+                    tap.wait_until(lambda verdict=verdict: _count(tap, verdict) == 5)
+            summary = service.stop()
+    assert summary["parts_triggered"] == 10
+
+
+def _count(tap: Tap, verdict: str) -> int:
+    return sum(body["verdict"] == verdict for body in tap.bodies("verdict"))
