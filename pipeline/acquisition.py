@@ -72,7 +72,7 @@ class Acquisition:
             "frames_without_trigger": 0,
             "notices_lost": 0,
         }
-        self._last_text = f"camera {camera_id}: connecting"
+        self._last_text: str | None = None
         self._told_stopped = False
 
     def run(self) -> None:
@@ -131,7 +131,8 @@ class Acquisition:
             self._signalling = link
             # What the predecessor had not taken down when it was killed; signalling knows what it has seen.
             self._unsent = deque(notice for _, notice in self._kept)
-            self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
+            if self._last_text is not None:
+                self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
 
     def _leave_inspection(self) -> None:
         """Its slots stay lent until the supervisor has reaped it."""

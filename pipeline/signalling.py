@@ -62,7 +62,8 @@ class Signalling:
         self._camera_ids = [camera.camera_id for camera in config.cameras]
         self._machine = DeadlineMachine(self._camera_ids, timing, Matching.of(config))
         self._cameras: dict[str, Link] = {}
-        self._camera_texts = dict.fromkeys(self._camera_ids, "not connected yet")
+        self._camera_texts: dict[str, str | None] = {}
+        """What is wrong with each camera, "" where nothing is, None while it has not said."""
         self._inspection: Link | None = None
         self._records: Link | None = None
         self._records_text = "not connected yet"
@@ -186,7 +187,7 @@ class Signalling:
             assert message.camera_id is not None
             self._lose_camera(message.camera_id)
             self._cameras[message.camera_id] = link
-            self._camera_texts[message.camera_id] = f"camera {message.camera_id}: connecting"
+            self._camera_texts[message.camera_id] = None
 
     def _take_work(self) -> None:
         """Inspections are taken first and used last: a trigger's notice was sent before its inspection began, so all notices
@@ -257,14 +258,18 @@ class Signalling:
         for camera_id in self._camera_ids:
             if camera_id not in self._cameras:
                 return "ERROR", f"camera {camera_id}: its acquisition process died"
-            if text := self._camera_texts[camera_id]:
+            text = self._camera_texts[camera_id]
+            if text is None:
+                return "READY", f"camera {camera_id}: connecting"
+            if text:
                 return "ERROR", text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
         if self._config.records.on_record_fault == "halt" and (self._records is None or self._records_text):
             return "HALTED", f"no record of verdicts: {self._records_text}"
         if not self._mqtt.usable:
-            return "ERROR", f"broker {self._mqtt.broker}: {self._mqtt.last_error or 'connecting'}"
+            error = self._mqtt.last_error
+            return ("ERROR", f"broker {self._mqtt.broker}: {error}") if error else ("READY", "broker: connecting")
         return "RUNNING", ""
 
     def _beat(self) -> None:

@@ -41,6 +41,9 @@ def run(
         raise fail(str(error), 2) from None
     except (ServiceFailed, RecordInUse) as error:
         raise fail(str(error)) from None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Everything is closed; what is left is to write the summary.
+        signal.signal(number, signal.SIG_IGN)
     if summary_text is None:
         raise fail(f"no summary: the record {line.config.records.path} could not be written")
     summary: dict[str, object] = json.loads(summary_text)

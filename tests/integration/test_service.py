@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -240,10 +241,10 @@ def test_a_camera_switched_off_and_on_counts_from_one_again(
                             payload_bytes=1024,
                         )
                         device.sendall(encode_header(trigger) + encode_header(frame) + bytes([grey]) * 1024)
-                    tap.wait_until(lambda verdict=verdict: _count(tap, verdict) == 5)
+                    tap.wait_until(partial(_has_five, tap, verdict))
             summary = service.stop()
     assert summary["parts_triggered"] == 10
 
 
-def _count(tap: Tap, verdict: str) -> int:
-    return sum(body["verdict"] == verdict for body in tap.bodies("verdict"))
+def _has_five(tap: Tap, verdict: str) -> bool:
+    return [body["verdict"] for body in tap.bodies("verdict")].count(verdict) == 5
