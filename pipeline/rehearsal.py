@@ -27,7 +27,9 @@ from pipeline.simulator.controller import ControllerOptions, ControllerProcess
 from pipeline.simulator.gate import Mutant
 from pipeline.simulator.images import ImageSource, SyntheticImages, frame_geometry
 from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
+from pipeline.simulator.namespace import NetworkNamespace
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
+from pipeline.simulator.proxy import ProxyOptions, ProxyProcess
 from pipeline.simulator.truth import Truth, find_truth, read_book
 
 TOPIC_ROOT = "lineside/demo/line1/aoi1"
@@ -43,7 +45,12 @@ class RehearsalError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's."""
+    """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's.
+
+    ``cable`` is the service's way to the broker: none, a TCP proxy that can be faulty, or such a proxy as the only way out of
+    a network namespace that the service lives in. Controller and observer always stay on the broker itself.
+    ``service_environment`` is added to the service's environment.
+    """
 
     model: Path
     images: ImageSource = field(default_factory=SyntheticImages)
@@ -61,11 +68,18 @@ class Rehearsal:
     broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     service: Mapping[str, Any] = field(default_factory=dict)
     camera: Mapping[str, Any] = field(default_factory=dict)
+    cable: Literal["direct", "proxy", "namespace"] = "direct"
+    service_environment: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
 
 class RehearsalRun:
     """The processes of one rehearsal, in ``folder``. A context manager: everything is stopped at its end."""
+
+    proxy: ProxyProcess
+    """The service's cable; not there with a direct one."""
+    namespace: NetworkNamespace
+    """Where the service lives; there only with the cable "namespace"."""
 
     def __init__(self, plan: Rehearsal, folder: Path) -> None:
         self.plan = plan
@@ -75,6 +89,7 @@ class RehearsalRun:
         self._words = ""
         self._closing = contextlib.ExitStack()
         self._service: subprocess.Popen[bytes] | None = None
+        self._service_prefix: list[str] = []
 
     def __enter__(self) -> RehearsalRun:
         try:
@@ -119,19 +134,22 @@ class RehearsalRun:
         """What the service printed so far, as far as it was waited for."""
         return self._words
 
-    def start_service(self) -> None:
-        """Start ``lineside run``, again if one has died, and wait until it is RUNNING."""
+    def start_service(self, *, wait: bool = True, timeout_s: float = _READY_TIMEOUT_S) -> None:
+        """Start ``lineside run``, again if one has died, and wait until it is RUNNING unless told not to."""
         self._end_service()
+        command = [sys.executable, "-m", "pipeline.cli", "run", str(self.line_file), "--json", str(self._summary_file)]
         with (self.folder / "service.log").open("ab") as log:
             self._service = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "run", str(self.line_file), "--json", str(self._summary_file)],
+                [*self._service_prefix, *command],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 cwd=Path(__file__).resolve().parents[1],
+                env={**os.environ, **self.plan.service_environment},
             )
-        self.wait_for("RUNNING", _READY_TIMEOUT_S)
+        if wait:
+            self.wait_for("RUNNING", timeout_s)
 
     def wait_for(self, word: str, timeout_s: float) -> None:
         """Wait until the service prints a new line that begins with ``word``. Raises RehearsalError."""
@@ -202,6 +220,7 @@ class RehearsalRun:
     def _start_world(self) -> None:
         plan, folder = self.plan, self.folder
         self.broker: BrokerProcess = self._closing.enter_context(start_broker(plan.broker))
+        self._lay_cable()
         line_options = self.line_options = LineOptions(
             cameras=[CameraOptions(camera_id=name, path=folder / f"{name}.sock") for name in plan.camera_ids],
             book_path=folder / "line.jsonl",
@@ -238,6 +257,17 @@ class RehearsalRun:
         )
         self.line = self._closing.enter_context(LineProcess(line_options))
 
+    def _lay_cable(self) -> None:
+        if self.plan.cable == "direct":
+            return
+        netns_path: Path | None = None
+        if self.plan.cable == "namespace":
+            self.namespace = self._closing.enter_context(NetworkNamespace())
+            self._service_prefix = self.namespace.command_prefix
+            netns_path = self.namespace.path
+        options = ProxyOptions(target_host=self.broker.host, target_port=self.broker.port, netns_path=netns_path)
+        self.proxy = self._closing.enter_context(ProxyProcess(options))
+
     def _write_configuration(self, line_options: LineOptions) -> None:
         plan = self.plan
         geometry = frame_geometry(plan.images)
@@ -273,7 +303,7 @@ class RehearsalRun:
             ],
             "timing": {"deadline_us": plan.deadline_us},
             "encoder": {"bits": plan.encoder_bits, "reject_offset_pulses": plan.gate_offset_pulses},
-            "mqtt": {"port": self.broker.port},
+            "mqtt": {"port": self.broker.port if plan.cable == "direct" else self.proxy.port},
             "records": {"path": str(self.record_file)},
             "is_simulated": True,
         }
