@@ -11,7 +11,15 @@ from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGr
 from pipeline.clock import now_ns
 from pipeline.config import SimulatedCamera
 from pipeline.ring import Slot, SlotHeader
-from pipeline.simulator.protocol import HEADER_BYTES, DeviceMessage, MessageKind, ProtocolError, decode_header
+from pipeline.simulator.protocol import (
+    FRAME_END_BYTES,
+    HEADER_BYTES,
+    DeviceMessage,
+    MessageKind,
+    ProtocolError,
+    check_frame_end,
+    decode_header,
+)
 
 _SCRATCH_BYTES = 65_536
 
@@ -29,6 +37,8 @@ class SimulatorCamera:
         self._slot: Slot | None = None
         self._refusal: NotGrabbed | None = None
         self._payload_got = 0
+        self._end = bytearray(FRAME_END_BYTES)
+        self._end_got = 0
         self._scratch = bytearray(_SCRATCH_BYTES)
 
     def open(self) -> None:
@@ -88,7 +98,7 @@ class SimulatorCamera:
                 if message.kind is MessageKind.MISSED:
                     return NotGrabbed(message.trigger_counter, "MISSED", "the camera saw the trigger and took no frame")
                 self._begin_frame(message)
-            if not self._receive_payload():
+            if not (self._receive_payload() and self._receive_end()):
                 return None
             return self._end_frame()
 
@@ -105,6 +115,7 @@ class SimulatorCamera:
         config = self._config
         self._message = message
         self._payload_got = 0
+        self._end_got = 0
         self._slot = None
         self._refusal = None
         shape = (message.width, message.height, message.pixel_format)
@@ -144,9 +155,21 @@ class SimulatorCamera:
             self._payload_got += count
         return True
 
+    def _receive_end(self) -> bool:
+        view = memoryview(self._end)
+        while self._end_got < FRAME_END_BYTES:
+            count = self._receive_into(view[self._end_got :])
+            if count == 0:
+                return False
+            self._end_got += count
+        return True
+
     def _end_frame(self) -> Grabbed | NotGrabbed:
-        message, self._message = self._message, None
+        message = self._message
         assert message is not None
+        # Of a torn frame nothing is true, not even what it would have been refused for.
+        check_frame_end(self._end, message.trigger_counter)
+        self._message = None
         if self._refusal is not None:
             return self._refusal
         slot = self._slots.popleft()

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.simulator.process import Book, Options
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 
 _SEND_BUFFER_BYTES = 4 << 20
 """Asked of the kernel, which grants what it allows."""
@@ -38,10 +38,12 @@ class SimulatedCamera:
     """One device. Call ``serve`` when one of its file descriptors is ready.
 
     Attributes:
-        trigger_counter: triggers seen, connected or not.
-        frame_counter: frames exposed, connected or not.
+        trigger_counter: triggers seen since the device was switched on, connected or not.
+        frame_counter: frames exposed since the device was switched on, connected or not.
         frames_dropped: frames that found the queue full.
         connection_number: how many drivers have connected so far.
+        unplugged_count: how often the device was unplugged so far.
+        is_torn: what the connected driver was sent last is garbage, and it cannot make sense of what follows.
     """
 
     def __init__(self, options: CameraOptions, book: Book) -> None:
@@ -50,15 +52,18 @@ class SimulatedCamera:
         self.frame_counter = 0
         self.frames_dropped = 0
         self.connection_number = 0
+        self.unplugged_count = 0
+        self.is_torn = False
         self._book = book
         self._driver: socket.socket | None = None
         self._queue: deque[_Queued] = deque()
         self._frames_queued = 0
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        options.path.unlink(missing_ok=True)  # what a killed predecessor left
-        self._listener.bind(str(options.path))
-        self._listener.listen(1)
-        self._listener.setblocking(False)
+        self._listener: socket.socket | None = _listen(options.path)
+
+    @property
+    def is_plugged_in(self) -> bool:
+        """Whether the device is there at all."""
+        return self._listener is not None
 
     @property
     def is_connected(self) -> bool:
@@ -68,15 +73,20 @@ class SimulatedCamera:
     @property
     def readable(self) -> list[socket.socket]:
         """Sockets to wait on until they can be read."""
-        return [self._listener] if self._driver is None else [self._listener, self._driver]
+        return [each for each in (self._listener, self._driver) if each is not None]
 
     @property
     def writable(self) -> list[socket.socket]:
         """Sockets to wait on until they can be written, while something waits to be sent."""
         return [self._driver] if self._driver is not None and self._queue else []
 
-    def send(self, message: DeviceMessage, pixels: tuple[memoryview, ...], now_ns: int) -> bool:
-        """Sends to the connected driver, now or as soon as it reads. False where there is no room or no driver."""
+    def send(
+        self, message: DeviceMessage, pixels: tuple[memoryview, ...], now_ns: int, *, garbage: bytes | None = None
+    ) -> bool:
+        """Sends to the connected driver, now or as soon as it reads. False where there is no room or no driver.
+
+        ``garbage`` follows the pixels in place of the frame's end.
+        """
         if self._driver is None:
             return False
         is_frame = message.kind is MessageKind.FRAME
@@ -85,7 +95,12 @@ class SimulatedCamera:
             return False
         if len(self._queue) >= _MESSAGES_QUEUED_AT_MOST:
             return False
-        self._queue.append(_Queued(message, [memoryview(encode_header(message)), *pixels]))
+        buffers = [memoryview(encode_header(message)), *pixels]
+        if is_frame:
+            end = encode_frame_end(message.trigger_counter) if garbage is None else garbage
+            buffers.append(memoryview(end))
+        self.is_torn |= garbage is not None
+        self._queue.append(_Queued(message, buffers))
         self._frames_queued += is_frame
         self._flush(now_ns)
         return self._driver is not None
@@ -97,14 +112,31 @@ class SimulatedCamera:
         self._accept(now_ns)
         self._flush(now_ns)
 
+    def unplug(self, now_ns: int) -> None:
+        """The device is gone: the driver is hung up on and none can connect."""
+        if self._listener is not None:
+            self.unplugged_count += 1
+            self._book.write("camera", camera_id=self.options.camera_id, plugged_in=False, at_ns=now_ns)
+            self.close(now_ns)
+
+    def plug_in(self, now_ns: int) -> None:
+        """The device is switched on again; its counters begin again."""
+        if self._listener is None:
+            self.trigger_counter = 0
+            self.frame_counter = 0
+            self._listener = _listen(self.options.path)
+            self._book.write("camera", camera_id=self.options.camera_id, plugged_in=True, at_ns=now_ns)
+
     def close(self, now_ns: int) -> None:
         """Hangs up and removes the socket."""
         self._hang_up(now_ns)
-        self._listener.close()
-        self.options.path.unlink(missing_ok=True)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self.options.path.unlink(missing_ok=True)
 
     def _accept(self, now_ns: int) -> None:
-        while select.select([self._listener], [], [], 0)[0]:
+        while self._listener is not None and select.select([self._listener], [], [], 0)[0]:
             driver, _ = self._listener.accept()
             if self._driver is not None:
                 driver.close()  # one driver at a time
@@ -139,9 +171,14 @@ class SimulatedCamera:
         for queued in self._queue:
             message = queued.message
             kind, counter = message.kind.name, message.trigger_counter
-            self._book.write("undelivered", camera_id=camera_id, kind=kind, trigger_counter=counter)
+            trigger_ns = message.trigger_ns
+            self._book.write(
+                "undelivered", camera_id=camera_id, kind=kind, trigger_counter=counter, trigger_ns=trigger_ns
+            )
         self._queue.clear()
         self._frames_queued = 0
+        self.unplugged_count = 0
+        self.is_torn = False
         self._book.write("driver", camera_id=camera_id, connected=False, at_ns=now_ns)
 
     @staticmethod
@@ -153,6 +190,15 @@ class SimulatedCamera:
             return False
         except ConnectionResetError:
             return True
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)  # what a killed predecessor left
+    listener.bind(str(path))
+    listener.listen(1)
+    listener.setblocking(False)
+    return listener
 
 
 def _rest(buffers: list[memoryview], sent: int) -> list[memoryview]:

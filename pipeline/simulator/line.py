@@ -5,8 +5,9 @@
 is stopped, so that no driver loses its camera.
 
 **The book** is a JSON-lines file. ``line`` opens it with the geometry; then, as things happen, ``part`` (at the
-trigger station), ``trigger`` and ``frame`` (per camera), ``gate``, ``belt``, ``driver``, ``undelivered``; then
-``summary``, and ``end`` when the cameras are switched off.
+trigger station), ``fault`` (one that strikes this part), ``trigger`` and ``frame`` (per camera), ``gate``, ``belt``,
+``camera`` (unplugged or plugged in), ``driver``, ``undelivered``; then ``summary``, and ``end`` when the cameras are
+switched off.
 Counts are as the controller sees them (wrapped), moments are CLOCK_MONOTONIC in nanoseconds.
 """
 
@@ -22,117 +23,31 @@ from array import array
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from pipeline.simulator.belt import Agenda, Belt
-from pipeline.simulator.camera import CameraOptions, SimulatedCamera
+from pipeline.simulator.camera import CameraOptions
 from pipeline.simulator.counting import wrap_count
-from pipeline.simulator.images import (
-    ImageError,
-    ImageSource,
-    SyntheticImages,
-    load_images,
-    mark_strip,
-    shuffled_forever,
-)
+from pipeline.simulator.images import ImageError, load_images, shuffled_forever
+from pipeline.simulator.line_cameras import LineCameras
+from pipeline.simulator.line_faults import FaultKind, FaultOptions, FaultPlan
+from pipeline.simulator.line_options import LineOptions, SpeedChange
+from pipeline.simulator.picture_code import PictureCode
 from pipeline.simulator.process import (
     Book,
     Control,
-    Options,
     SimulatorError,
     SimulatorProcess,
     options_from_argv,
     set_timer_slack_ns,
 )
-from pipeline.simulator.protocol import DeviceMessage, LineEvent, LineEventKind, MessageKind, encode_line_event
+from pipeline.simulator.protocol import LineEvent, LineEventKind, encode_line_event
 
-FaultKind = Literal[
-    "missing_trigger",
-    "doubled_trigger",
-    "missed_frame",
-    "lost_frame",
-    "wrong_size_frame",
-    "late_frame",
-    "silent_camera",
-]
-
-_TIME_MS = {"doubled_trigger": 1.0, "late_frame": 50.0, "silent_camera": 500.0}
 _FLUSH_EVERY_NS = 200_000_000
 _TIMER_SLACK_NS = 1_000
-
-
-class FaultOptions(Options):
-    """Something that goes wrong, at the parts named, at the next so many, and by chance at a rate.
-
-    ``missing_trigger``: the part gives no trigger. ``doubled_trigger``: a second one, ``time_ms`` later (default 1).
-    ``missed_frame``: the camera says that it has no frame. ``lost_frame``: it says nothing. ``wrong_size_frame``: half
-    the rows. ``late_frame``: ``time_ms`` late (default 50). ``silent_camera``: says nothing at all, from this part on
-    for ``time_ms`` (default 500), but counts its triggers.
-    """
-
-    kind: FaultKind
-    part_numbers: list[int] = Field(default_factory=list)
-    next_parts: int = Field(default=0, ge=0, description="on demand only: this many parts from the next one on")
-    rate: float = Field(default=0.0, ge=0.0, le=1.0, description="share of parts, by seeded chance")
-    camera_id: str | None = Field(default=None, description="null: every camera")
-    time_ms: float | None = Field(default=None, gt=0.0)
-
-    @property
-    def time_ns(self) -> int:
-        """``time_ms``, or the kind's default, in nanoseconds."""
-        return round((self.time_ms or _TIME_MS[self.kind]) * 1e6)
-
-
-class SpeedChange(Options):
-    """The belt's speed changes when a part is at the trigger station; 0 stops it."""
-
-    at_part: int = Field(ge=1)
-    speed_mm_s: float = Field(ge=0.0)
-    for_ms: float | None = Field(default=None, gt=0.0, description="then back to the speed before; null: for good")
-
-
-class LineOptions(Options):
-    """The line. Pitch is speed over rate, so that the rate holds at ``speed_mm_s``."""
-
-    cameras: list[CameraOptions] = Field(min_length=1)
-    book_path: Path
-    controller_path: Path | None = Field(default=None, description="the controller's AF_UNIX SOCK_SEQPACKET")
-    images: ImageSource = SyntheticImages()
-    parts: int | None = Field(default=None, ge=1, description="null: until finish or stop")
-    parts_per_min: float = Field(default=1200.0, gt=0.0)
-    speed_mm_s: float = Field(default=1000.0, gt=0.0)
-    pulses_per_mm: float = Field(default=10.0, gt=0.0)
-    pitch_jitter: float = Field(default=0.05, ge=0.0, le=0.2, description="fraction of the pitch, either way")
-    gate_offset_pulses: int = Field(default=800, gt=0)
-    encoder_bits: int = Field(default=32, ge=8, le=62)
-    encoder_start_count: int = Field(default=0, ge=0)
-    speed_changes: list[SpeedChange] = Field(default_factory=list)
-    faults: list[FaultOptions] = Field(default_factory=list)
-    seed: int = 0
-
-    @property
-    def pitch_pulses(self) -> float:
-        """From part to part, without jitter."""
-        return self.speed_mm_s * 60.0 / self.parts_per_min * self.pulses_per_mm
-
-    @property
-    def window_pulses(self) -> int:
-        """Half width of a part's window in the encoder's counts: a quarter of the pitch."""
-        return int(self.pitch_pulses // 4)
-
-    @model_validator(mode="after")
-    def _fits(self) -> LineOptions:
-        camera_ids = [camera.camera_id for camera in self.cameras]
-        if len(set(camera_ids)) != len(camera_ids):
-            raise ValueError(f"cameras: got two of one camera_id: {sorted(camera_ids)}")
-        if self.window_pulses < 1:
-            raise ValueError(f"got a pitch of {self.pitch_pulses:.1f} pulses, expected at least 4; lower parts_per_min")
-        if 2 * self.gate_offset_pulses >= 1 << self.encoder_bits:
-            raise ValueError(f"encoder_bits: got {self.encoder_bits}, expected room for twice gate_offset_pulses")
-        return self
 
 
 class LineProcess(SimulatorProcess):
@@ -172,21 +87,20 @@ class Line:
         self._images = load_images(options.images)
         self._order = shuffled_forever(len(self._images.pictures), options.seed)
         self._chance = random.Random(options.seed + 1)
-        self._faults = list(options.faults)
+        self._faults = FaultPlan(options.faults, self._chance)
         self._speed_changes = {change.at_part: change for change in options.speed_changes}
         self._book = Book(options.book_path)
-        self._cameras = [SimulatedCamera(camera, self._book) for camera in options.cameras]
-        self._silent_until_ns = [0] * len(self._cameras)
         self._controller = _connect(options.controller_path)
         self._belt = Belt(options.speed_mm_s, options.pulses_per_mm, time.monotonic_ns())
         self._agenda = Agenda(self._belt)
         self._counts: Counter[str] = Counter()
+        self._cameras = LineCameras(options.cameras, self._images, self._agenda, self._book, self._counts)
         self._trigger_lateness_ns = array("q")
         self._gate_lateness_ns = array("q")
         self._origin_pulses = 0.0
         self._parts_wanted = options.parts
         self._under_way = 0
-        """Things that have begun and must end before the line has finished: parts before the gate, frames."""
+        """Things that have begun and must end before the line has finished: parts before the gate, second triggers."""
         self._has_started = False
         self._has_finished = False
         self._book_opening()
@@ -194,21 +108,20 @@ class Line:
     def run(self, control: Control) -> None:
         """Runs the line until the parent closes the control."""
         self._flush_book(time.monotonic_ns())
-        control.say("ready", cameras=[str(camera.options.path) for camera in self._cameras])
+        control.say("ready", cameras=[str(camera.path) for camera in self._options.cameras])
         while not control.is_closed:
             self._do_due()
             if self._wait(control):
                 for command in control.commands():
                     control.say("reply", **self._obey(command))
-            if self._has_started and not self._has_finished and not self._under_way and self._all_parts_sent():
+            if self._has_started and not self._has_finished and self._is_empty():
                 self._has_finished = True
                 control.say("finished", **self._close_account())
         if not self._has_finished:
             self._close_account()
         now_ns = time.monotonic_ns()
         self._book.write("end", at_ns=now_ns)
-        for camera in self._cameras:
-            camera.close(now_ns)
+        self._cameras.close(now_ns)
         if self._controller is not None:
             self._controller.close()
         self._book.close()
@@ -223,18 +136,13 @@ class Line:
 
     def _wait(self, control: Control) -> bool:
         """Waits for the next thing to do and serves the cameras. Whether a command has come."""
-        readable: list[Any] = [control]
-        writable: list[socket.socket] = []
-        for camera in self._cameras:
-            readable += camera.readable
-            writable += camera.writable
+        readable: list[Any] = [control, *self._cameras.readable]
         due_ns = self._agenda.next_due_ns()
         timeout_s = None if due_ns is None else max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
-        can_read, can_write, _ = select.select(readable, writable, [], timeout_s)
+        can_read, can_write, _ = select.select(readable, self._cameras.writable, [], timeout_s)
         has_command = control in can_read
         if can_write or len(can_read) > has_command:
-            for camera in self._cameras:
-                camera.serve(time.monotonic_ns())
+            self._cameras.serve()
         return has_command
 
     def _obey(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -257,9 +165,7 @@ class Line:
                 fault = FaultOptions.model_validate(command["fault"])
             except ValidationError as error:
                 return {"error": str(error)}
-            first = self._counts["parts_sent"] + 1
-            numbers = [*fault.part_numbers, *range(first, first + fault.next_parts)]
-            self._faults.append(fault.model_copy(update={"part_numbers": numbers}))
+            self._faults.add(fault, next_part=self._counts["parts_sent"] + 1)
         elif name == "finish":
             self._parts_wanted = self._counts["parts_sent"]
             self._has_started = True
@@ -275,18 +181,21 @@ class Line:
     def _all_parts_sent(self) -> bool:
         return self._parts_wanted is not None and self._counts["parts_sent"] >= self._parts_wanted
 
+    def _is_empty(self) -> bool:
+        return self._all_parts_sent() and not self._under_way and not self._cameras.frames_under_way
+
     def _part_at_trigger(self, part_number: int, place_pulses: int, due_ns: int) -> None:
         if self._all_parts_sent():
             return
         count = self._count_at(place_pulses)
         image_index = next(self._order)
-        faults = [fault for fault in self._faults if self._strikes(fault, part_number)]
+        faults = self._faults.striking(part_number)
         is_missing = any(fault.kind == "missing_trigger" for fault in faults)
         now_ns = time.monotonic_ns()
         self._trigger_lateness_ns.append(now_ns - due_ns)
         # Cameras first: what the books cost must not delay the trigger.
         if not is_missing:
-            self._trigger(part_number, count, image_index, faults, due_ns)
+            self._cameras.trigger(part_number, count, image_index, faults)
         self._tell_controller(LineEventKind.SENSOR, count)
         self._counts["parts_sent"] += 1
         label = self._images.labels[image_index]
@@ -300,6 +209,8 @@ class Line:
             image_index=image_index,
             trigger_missing=is_missing,
         )
+        for fault in faults:
+            self._book_fault(fault, part_number, now_ns)
         self._under_way += 1
         gate_pulses = place_pulses + self._options.gate_offset_pulses
         self._agenda.at_place(gate_pulses, partial(self._part_at_gate, part_number, gate_pulses))
@@ -318,116 +229,21 @@ class Line:
                 back_ns = due_ns + round(change.for_ms * 1e6)
                 self._agenda.at_moment(back_ns, partial(self._set_speed, before_mm_s))
 
-    def _strikes(self, fault: FaultOptions, part_number: int) -> bool:
-        by_chance = fault.rate > 0 and self._chance.random() < fault.rate
-        return by_chance or part_number in fault.part_numbers
+    def _book_fault(self, fault: FaultOptions, part_number: int, at_ns: int) -> None:
+        self._book.write(
+            "fault",
+            kind=fault.kind,
+            part_number=part_number,
+            camera_id=fault.camera_id,
+            code=fault.code and fault.code.name,
+            at_ns=at_ns,
+        )
 
     def _trigger_again(self, part_number: int, image_index: int, faults: list[FaultOptions], due_ns: int) -> None:
         self._under_way -= 1
         self._counts["doubled_triggers"] += 1
         count = self._count_at(int(self._belt.position_pulses(due_ns)))
-        self._trigger(part_number, count, image_index, faults, due_ns)
-
-    def _trigger(self, part_number: int, count: int, image_index: int, faults: list[FaultOptions], due_ns: int) -> None:
-        self._counts["triggers_sent"] += 1
-        for index, camera in enumerate(self._cameras):
-            camera_id = camera.options.camera_id
-            here = {fault.kind: fault for fault in faults if fault.camera_id in (None, camera_id)}
-            trigger_ns = time.monotonic_ns()
-            if "silent_camera" in here:
-                self._silent_until_ns[index] = trigger_ns + here["silent_camera"].time_ns
-            is_silent = trigger_ns < self._silent_until_ns[index]
-            camera.trigger_counter += 1
-            message = DeviceMessage(
-                MessageKind.TRIGGER, self._images.geometry.pixel_format, camera.trigger_counter, count, trigger_ns
-            )
-            is_sent = not is_silent and camera.send(message, (), trigger_ns)
-            self._counts["triggers_unobserved"] += not is_sent
-            self._book.write(
-                "trigger",
-                camera_id=camera_id,
-                part_number=part_number,
-                trigger_counter=camera.trigger_counter,
-                encoder_count=count,
-                trigger_ns=trigger_ns,
-                connected=camera.is_connected,
-                silent=is_silent,
-                sent=is_sent,
-            )
-            if "lost_frame" in here:
-                continue
-            # Counted from the moment of emission, as a device would: a late trigger has a late frame.
-            frame_ns = trigger_ns + round((camera.options.exposure_us + camera.options.readout_us) * 1e3)
-            if "late_frame" in here:
-                frame_ns += here["late_frame"].time_ns
-            self._under_way += 1
-            connection = camera.connection_number if is_sent else -1
-            action = partial(self._frame, index, part_number, image_index, message, connection, frozenset(here))
-            self._agenda.at_moment(frame_ns, action)
-
-    def _frame(
-        self,
-        camera_index: int,
-        part_number: int,
-        image_index: int,
-        trigger: DeviceMessage,
-        connection: int,
-        faults: frozenset[FaultKind],
-        due_ns: int,
-    ) -> None:
-        self._under_way -= 1
-        camera = self._cameras[camera_index]
-        geometry = self._images.geometry
-        now_ns = time.monotonic_ns()
-        pixels: tuple[memoryview, ...] = ()
-        if "missed_frame" in faults:
-            message = DeviceMessage(
-                MessageKind.MISSED,
-                geometry.pixel_format,
-                trigger.trigger_counter,
-                trigger.encoder_count,
-                trigger.trigger_ns,
-            )
-        else:
-            camera.frame_counter += 1
-            stride = geometry.frame_width_px * geometry.pixel_format.bytes_per_pixel
-            picture = self._images.pictures[image_index].reshape(-1).data
-            if "wrong_size_frame" in faults:
-                height = geometry.picture_height_px // 2
-                pixels = (picture[: height * stride],)
-            else:
-                height = geometry.frame_height_px
-                pixels = (picture, memoryview(mark_strip(geometry, part_number)))
-            message = DeviceMessage(
-                MessageKind.FRAME,
-                geometry.pixel_format,
-                trigger.trigger_counter,
-                trigger.encoder_count,
-                trigger.trigger_ns,
-                exposure_ns=trigger.trigger_ns,
-                frame_id=camera.frame_counter,
-                width=geometry.frame_width_px,
-                height=height,
-                stride=stride,
-                payload_bytes=height * stride,
-            )
-        # A frame belongs to the driver that saw its trigger: one that connects meanwhile gets none of the old frames.
-        is_listening = camera.is_connected and camera.connection_number == connection
-        is_silent = now_ns < self._silent_until_ns[camera_index]
-        is_sent = is_listening and not is_silent and camera.send(message, pixels, now_ns)
-        self._counts["frames_sent"] += is_sent and message.kind is MessageKind.FRAME
-        self._book.write(
-            "frame",
-            camera_id=camera.options.camera_id,
-            part_number=part_number,
-            kind=message.kind.name,
-            trigger_counter=trigger.trigger_counter,
-            frame_id=message.frame_id,
-            frame_ns=now_ns,
-            sent=is_sent,
-            dropped=is_listening and not is_silent and not is_sent,
-            faults=sorted(faults),
-        )
+        self._cameras.trigger(part_number, count, image_index, faults)
 
     def _part_at_gate(self, part_number: int, place_pulses: int, due_ns: int) -> None:
         self._under_way -= 1
@@ -475,8 +291,8 @@ class Line:
             "frames_sent",
             "controller_events_lost",
         ]
-        dropped = sum(camera.frames_dropped for camera in self._cameras)
-        return {**{name: self._counts[name] for name in names}, "frames_dropped_at_camera": dropped}
+        figures = {name: self._counts[name] for name in names}
+        return {**figures, "frames_dropped_at_camera": self._cameras.frames_dropped}
 
     def _close_account(self) -> dict[str, Any]:
         lateness_us = {"trigger": _spread_us(self._trigger_lateness_ns), "gate": _spread_us(self._gate_lateness_ns)}
@@ -538,9 +354,11 @@ if __name__ == "__main__":
 
 __all__ = [
     "CameraOptions",
+    "FaultKind",
     "FaultOptions",
     "LineOptions",
     "LineProcess",
+    "PictureCode",
     "SimulatorError",
     "SpeedChange",
 ]

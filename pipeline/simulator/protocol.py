@@ -3,12 +3,13 @@
 **Camera.** The device listens on an AF_UNIX SOCK_STREAM path and only sends. One driver at a time connects; it may go
 and come back at any moment, and the device goes on with its ``trigger_counter``. A driver gets frames only of triggers
 that it was sent. Each message is a ``DeviceMessage``, 64 bytes, little-endian; behind a FRAME follow ``payload_bytes``
-of pixels, row by row, ``stride`` bytes a row.
+of pixels, row by row, ``stride`` bytes a row, and the frame's end: 16 bytes, ``b"LSCE"``, four zeros, and the
+``trigger_counter`` again (u64). A frame without its end is torn: none of its pixels can be trusted.
 
 ==================  ====  ========================================================================================
 field               type  meaning
 ==================  ====  ========================================================================================
-magic               4s    ``b"LSC1"``
+magic               4s    ``b"LSC2"``
 kind                u16   1 TRIGGER (sent at the trigger, at once), 2 FRAME, 3 MISSED (a trigger without a frame)
 pixel_format        u16   1 Mono8, 2 BGR8, 3 RGB8
 trigger_counter     u64   triggers the device has seen since it was switched on, the first is 1
@@ -38,7 +39,11 @@ HEADER_BYTES = HEADER.size
 LINE_EVENT = struct.Struct("<B7xqq")
 LINE_EVENT_BYTES = LINE_EVENT.size
 
-_MAGIC = b"LSC1"
+FRAME_END = struct.Struct("<4s4xQ")
+FRAME_END_BYTES = FRAME_END.size
+
+_MAGIC = b"LSC2"
+_END_MAGIC = b"LSCE"
 _CODE_OF_FORMAT = {PixelFormat.MONO8: 1, PixelFormat.BGR8: 2, PixelFormat.RGB8: 3}
 _FORMAT_OF_CODE = {code: pixel_format for pixel_format, code in _CODE_OF_FORMAT.items()}
 
@@ -106,6 +111,19 @@ def decode_header(header: bytes | bytearray | memoryview) -> DeviceMessage:
         expected = sorted(_FORMAT_OF_CODE)
         raise ProtocolError(f"camera header: got pixel format {pixel_format}, expected one of {expected}")
     return DeviceMessage(_KIND_OF_CODE[kind], _FORMAT_OF_CODE[pixel_format], *numbers)
+
+
+def encode_frame_end(trigger_counter: int) -> bytes:
+    """The 16 bytes behind a frame's pixels."""
+    return FRAME_END.pack(_END_MAGIC, trigger_counter)
+
+
+def check_frame_end(end: bytes | bytearray | memoryview, trigger_counter: int) -> None:
+    """Raises ProtocolError where these 16 bytes are not the end of that trigger's frame."""
+    if bytes(end) != encode_frame_end(trigger_counter):
+        raise ProtocolError(
+            f"camera frame of trigger {trigger_counter}: got {bytes(end)!r} behind its pixels, expected its end; the frame is torn"
+        )
 
 
 class LineEventKind(IntEnum):

@@ -19,7 +19,7 @@ from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbe
 from pipeline.clock import now_ns, seconds_until
 from pipeline.config import FolderCamera, SimulatedCamera
 from pipeline.ring import Slot
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.types import PixelFormat
 
 Pixels = npt.NDArray[np.uint8]
@@ -140,7 +140,7 @@ class SimulatedBench:
 
     def trigger(self) -> None:
         trigger, frame, pixels = self.messages()
-        self.send(encode_header(trigger) + encode_header(frame) + pixels)
+        self.send(encode_header(trigger) + encode_header(frame) + pixels + encode_frame_end(frame.trigger_counter))
 
     def hang_up(self) -> None:
         if self._driver is not None:

@@ -12,7 +12,7 @@ from pipeline.cameras.base import Grabbed, Triggered
 from pipeline.cameras.simulated import SimulatorCamera
 from pipeline.config import SimulatedCamera
 from pipeline.ring import PAGE_BYTES, Ring, RingReader
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.kernels import flat_rows
 from vision.package import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
@@ -30,7 +30,7 @@ def device_sends(device: socket.socket, pixels: bytes) -> None:
             kind, PixelFormat.MONO8, 1, 7, 1, frame_id=1, width=side, height=side, stride=side, payload_bytes=size
         )
         device.sendall(encode_header(message))
-    device.sendall(pixels)
+    device.sendall(pixels + encode_frame_end(1))
 
 
 def test_the_same_bytes_from_driver_to_batch_row(tmp_socket_dir: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pipeline.simulator.broker import start_broker
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.chaos.books import check_record, read_rows
 from tests.models import write_stub_package
 from tests.service import Service, workers_of, write_line
@@ -240,7 +240,9 @@ def test_a_camera_switched_off_and_on_counts_from_one_again(
                             stride=32,
                             payload_bytes=1024,
                         )
-                        device.sendall(encode_header(trigger) + encode_header(frame) + bytes([grey]) * 1024)
+                        pixels = bytes([grey]) * 1024
+                        device.sendall(encode_header(trigger) + encode_header(frame) + pixels)
+                        device.sendall(encode_frame_end(frame.trigger_counter))
                     tap.wait_until(partial(_has_five, tap, verdict))
             summary = service.stop()
     assert summary["parts_triggered"] == 10

@@ -33,7 +33,14 @@ from pipeline.simulator.images import FrameGeometry, SyntheticImages, frame_geom
 from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
 from pipeline.simulator.process import SimulatorError
-from pipeline.simulator.protocol import HEADER_BYTES, DeviceMessage, MessageKind, decode_header
+from pipeline.simulator.protocol import (
+    FRAME_END_BYTES,
+    HEADER_BYTES,
+    DeviceMessage,
+    MessageKind,
+    check_frame_end,
+    decode_header,
+)
 from pipeline.simulator.truth import Truth, find_truth, read_book
 from vision.part_mark import read
 
@@ -57,7 +64,10 @@ class CameraReader:
         if not header:
             return None
         message = decode_header(header)
-        pixels = self.socket.recv(message.payload_bytes, socket.MSG_WAITALL) if message.payload_bytes else b""
+        if message.kind is not MessageKind.FRAME:
+            return message, b""
+        pixels = self.socket.recv(message.payload_bytes, socket.MSG_WAITALL)
+        check_frame_end(self.socket.recv(FRAME_END_BYTES, socket.MSG_WAITALL), message.trigger_counter)
         return message, pixels
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGr
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import FolderCamera
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.conformance.test_camera import HEIGHT_PX, WIDTH_PX, SimulatedBench, empty_slots, picture, wait
 from vision.types import PixelFormat
 
@@ -142,7 +142,7 @@ def test_a_frame_may_come_in_pieces(bench: SimulatedBench) -> None:
     camera = bench.camera()
     camera.open()
     trigger, frame, pixels = bench.messages()
-    stream = encode_header(trigger) + encode_header(frame) + pixels
+    stream = encode_header(trigger) + encode_header(frame) + pixels + encode_frame_end(frame.trigger_counter)
     for size in (1, 63, 64, 65, len(stream) - 1):
         slots = empty_slots(MONO8, 1)
         camera.queue(slots[0])
@@ -213,6 +213,7 @@ def test_a_frame_that_makes_no_sense_is_bad_and_passed_over(
     camera.queue(slots[0])
     trigger, frame, _ = bench.messages(**changes)
     bench.send(encode_header(trigger) + encode_header(frame) + bytes(frame.payload_bytes))
+    bench.send(encode_frame_end(frame.trigger_counter))
     bench.trigger()
     events = camera.poll()
     assert [type(event) for event in events] == [Triggered, NotGrabbed, Triggered, Grabbed]
@@ -223,7 +224,7 @@ def test_a_frame_that_makes_no_sense_is_bad_and_passed_over(
     camera.close()
 
 
-@pytest.mark.parametrize("packet", [b"x" * 64, b"LSC1\x09\x00" + bytes(58)], ids=["magic", "kind"])
+@pytest.mark.parametrize("packet", [b"x" * 64, b"LSC2\x09\x00" + bytes(58)], ids=["magic", "kind"])
 def test_a_stream_out_of_step_is_a_lost_device(bench: SimulatedBench, packet: bytes) -> None:
     camera = bench.camera()
     camera.open()

@@ -1,0 +1,61 @@
+"""What a line is: cameras, pictures, belt, encoder, and what is to go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from pipeline.simulator.camera import CameraOptions
+from pipeline.simulator.images import ImageSource, SyntheticImages
+from pipeline.simulator.line_faults import FaultOptions
+from pipeline.simulator.process import Options
+
+
+class SpeedChange(Options):
+    """The belt's speed changes when a part is at the trigger station; 0 stops it."""
+
+    at_part: int = Field(ge=1)
+    speed_mm_s: float = Field(ge=0.0)
+    for_ms: float | None = Field(default=None, gt=0.0, description="then back to the speed before; null: for good")
+
+
+class LineOptions(Options):
+    """The line. Pitch is speed over rate, so that the rate holds at ``speed_mm_s``."""
+
+    cameras: list[CameraOptions] = Field(min_length=1)
+    book_path: Path
+    controller_path: Path | None = Field(default=None, description="the controller's AF_UNIX SOCK_SEQPACKET")
+    images: ImageSource = SyntheticImages()
+    parts: int | None = Field(default=None, ge=1, description="null: until finish or stop")
+    parts_per_min: float = Field(default=1200.0, gt=0.0)
+    speed_mm_s: float = Field(default=1000.0, gt=0.0)
+    pulses_per_mm: float = Field(default=10.0, gt=0.0)
+    pitch_jitter: float = Field(default=0.05, ge=0.0, le=0.2, description="fraction of the pitch, either way")
+    gate_offset_pulses: int = Field(default=800, gt=0)
+    encoder_bits: int = Field(default=32, ge=8, le=62)
+    encoder_start_count: int = Field(default=0, ge=0)
+    speed_changes: list[SpeedChange] = Field(default_factory=list)
+    faults: list[FaultOptions] = Field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def pitch_pulses(self) -> float:
+        """From part to part, without jitter."""
+        return self.speed_mm_s * 60.0 / self.parts_per_min * self.pulses_per_mm
+
+    @property
+    def window_pulses(self) -> int:
+        """Half width of a part's window in the encoder's counts: a quarter of the pitch."""
+        return int(self.pitch_pulses // 4)
+
+    @model_validator(mode="after")
+    def _fits(self) -> LineOptions:
+        camera_ids = [camera.camera_id for camera in self.cameras]
+        if len(set(camera_ids)) != len(camera_ids):
+            raise ValueError(f"cameras: got two of one camera_id: {sorted(camera_ids)}")
+        if self.window_pulses < 1:
+            raise ValueError(f"got a pitch of {self.pitch_pulses:.1f} pulses, expected at least 4; lower parts_per_min")
+        if 2 * self.gate_offset_pulses >= 1 << self.encoder_bits:
+            raise ValueError(f"encoder_bits: got {self.encoder_bits}, expected room for twice gate_offset_pulses")
+        return self
