@@ -30,7 +30,7 @@ from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, Li
 from pipeline.simulator.namespace import NetworkNamespace
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
 from pipeline.simulator.proxy import ProxyOptions, ProxyProcess
-from pipeline.simulator.truth import Truth, find_truth, read_book
+from pipeline.simulator.truth import Truth, find_truth, stream_book
 
 TOPIC_ROOT = "lineside/demo/line1/aoi1"
 _READY_TIMEOUT_S = 300.0
@@ -204,7 +204,7 @@ class RehearsalRun:
         """Stop the simulators and compare their books."""
         self._closing.close()
         books = (self.folder / name for name in ("line.jsonl", "gate.jsonl", "wire.jsonl"))
-        return find_truth(*map(read_book, books))
+        return find_truth(*map(stream_book, books))
 
     # ------------------------------------------------------------------------------------------------------------
 

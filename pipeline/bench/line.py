@@ -18,7 +18,7 @@ from pipeline.bench.statistics import percentiles_us
 from pipeline.clock import NS_PER_S, NS_PER_US, now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import ImageSource
-from pipeline.simulator.truth import read_book
+from pipeline.simulator.truth import stream_book
 from vision.package import load_package
 
 _SETTLE_S = 0.2
@@ -110,7 +110,7 @@ def _latencies(wire_log: Path, spans: list[tuple[int, int]]) -> tuple[list[float
     """Frame to socket of every part triggered in a window, from the results on the wire."""
     latencies: list[float] = []
     stages: dict[str, list[float]] = {}
-    for entry in read_book(wire_log):
+    for entry in stream_book(wire_log):
         if entry["event"] != "message" or entry["topic"] != "result":
             continue
         result = entry["payload"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +73,7 @@ def _play(plan: Rehearsal, out: Any) -> dict[str, Any]:
             run.play(progress=_every_fifth(lambda: console.print(_line(plan, _figures(run)), soft_wrap=True)))
         summary = run.stop_service()
         truth = run.stop_world()
-    result: dict[str, Any] = {**summary, **asdict(truth)}
+    result: dict[str, Any] = {**summary, **truth.figures()}
     console.print(_summary(result))
     return result
 

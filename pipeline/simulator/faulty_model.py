@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from pipeline.simulator.picture_code import CELLS, CELLS_ACROSS_PICTURE, SIGNS, PictureCode, stamp_code

@@ -256,10 +256,11 @@ class Line:
     def _set_speed(self, speed_mm_s: float, at_ns: int) -> None:
         before_mm_s = self._belt.speed_mm_s
         self._belt.set_speed(speed_mm_s, at_ns)
-        self._book.write("belt", speed_mm_s=speed_mm_s, at_ns=at_ns)
+        told_ns: int | None = None
         if (before_mm_s == 0) != (speed_mm_s == 0):
             kind = LineEventKind.BELT_STOPPED if speed_mm_s == 0 else LineEventKind.BELT_STARTED
-            self._tell_controller(kind, self._count_at(int(self._belt.position_pulses(at_ns))))
+            told_ns = self._tell_controller(kind, self._count_at(int(self._belt.position_pulses(at_ns))))
+        self._book.write("belt", speed_mm_s=speed_mm_s, at_ns=at_ns, told_ns=told_ns)
 
     def _count_at(self, position_pulses: int) -> int:
         return wrap_count(self._options.encoder_start_count + position_pulses, self._options.encoder_bits)

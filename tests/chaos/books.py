@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.simulator.truth import Truth, read_book
+from pipeline.simulator.truth import Truth, stream_book
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def check_wire_is_recorded(rows: list[Row], wire_log: Path) -> int:
     """Every verdict that was heard stands in the record, word for word; how many there were."""
     recorded = {(row.session_id, row.part_id): row for row in rows}
     verdicts = [
-        entry["payload"] for entry in read_book(wire_log) if entry["event"] == "message" and entry["topic"] == "verdict"
+        entry["payload"]
+        for entry in stream_book(wire_log)
+        if entry["event"] == "message" and entry["topic"] == "verdict"
     ]
     for verdict in verdicts:
         row = recorded[verdict["session_id"], verdict["part_id"]]
@@ -74,13 +76,15 @@ def check_promise(truth: Truth, *, sender_died: bool = False) -> None:
 
     ``sender_died``: while nobody could send, the verdict is on record only.
     """
-    faults = [fault for fault in truth.faults if not (sender_died and fault.endswith("no verdict"))]
-    assert faults == [], "\n".join(faults)
+    violations = [each.text for each in truth.violations if not (sender_died and each.kind == "no_verdict")]
+    assert violations == [], "\n".join(violations)
     if not sender_died:
         assert truth.wire.triggers_without_verdict == 0
     assert truth.controller.passed_without_pass == 0
     assert truth.controller.wrong_part_passed == 0
     assert truth.controller.passed_without_heartbeat == 0
+    assert truth.controller.passed_after_stop == 0
+    assert truth.controller.passed_on_late_verdict == 0
     assert truth.wire.triggers_with_several_verdicts == 0
     assert truth.wire.verdicts_without_trigger == 0
     assert truth.wire.duplicate_seq == 0
@@ -95,7 +99,7 @@ def check_marks(record: Path, line_book: Path) -> int:
     A PASS without its views was decided by a signalling that was killed before records had it.
     """
     part_at = {
-        entry["encoder_count"]: entry["part_number"] for entry in read_book(line_book) if entry["event"] == "trigger"
+        entry["encoder_count"]: entry["part_number"] for entry in stream_book(line_book) if entry["event"] == "trigger"
     }
     database = sqlite3.connect(record)
     try:

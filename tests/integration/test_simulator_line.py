@@ -41,7 +41,7 @@ from pipeline.simulator.protocol import (
     check_frame_end,
     decode_header,
 )
-from pipeline.simulator.truth import Truth, find_truth, read_book
+from pipeline.simulator.truth import Truth, find_truth, read_book, stream_book
 from vision.part_mark import read
 
 ROOT = "works/line1"
@@ -237,7 +237,7 @@ class World:
         return self.truth()
 
     def truth(self) -> Truth:
-        return find_truth(*(read_book(self.folder / name) for name in ("line.jsonl", "gate.jsonl", "wire.jsonl")))
+        return find_truth(*(stream_book(self.folder / name) for name in ("line.jsonl", "gate.jsonl", "wire.jsonl")))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -263,7 +263,7 @@ def line_options(folder: Path, **options: Any) -> LineOptions:
 def test_an_honest_run_at_1200_a_minute(tmp_socket_dir: Path, broker: BrokerProcess) -> None:
     options = line_options(tmp_socket_dir, parts=240, encoder_bits=16, encoder_start_count=60_000)
     truth = World(tmp_socket_dir, broker, options).run()
-    assert truth.faults == ()
+    assert truth.violations == ()
     assert truth.line.parts_sent == truth.line.triggers_sent == truth.line.triggers_observable == 240
     assert truth.controller.parts_at_gate == truth.wire.verdicts == truth.wire.results == 240
     assert truth.controller.gate_rejects == truth.truth.defective == truth.wire.verdicts_by_kind["REJECT"]
