@@ -1,19 +1,24 @@
 """The ledger of parts: what signalling must not forget when it is killed.
 
-Memory held by the supervisor, written by signalling alone. A part is in it before its verdict can go out, so a
-successor closes what a crash left open and hands on to records what was decided but not yet on disk. It is a
-circle over part_id: the newest ``part_count`` parts, which also serve to recognise triggers told twice.
+Memory that outlives the processes (``ledger_file`` says where it lies), written by signalling alone. A part is in it before
+its verdict can go out, so a successor closes what a crash left open and hands on to records what was decided but not yet on
+disk. It is a circle over part_id: the newest ``part_count`` parts, which also serve to recognise triggers told twice.
 
 A killed process leaves every store it made, in program order, so the state byte is written last.
+
+Layout: a header, then the head as JSON, then from ``entries_at`` on the entries.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vision.types import Reason, Verdict
@@ -40,6 +45,38 @@ _ENTRY = np.dtype(
     ],
     align=True,
 )
+
+_HEADER = np.dtype(
+    [
+        ("magic", "S16"),
+        ("layout", "S16"),
+        ("part_count", "<u8"),
+        ("entries_at", "<u8"),
+        ("head_bytes", "<u8"),
+        ("model_sha256", "S64"),
+    ]
+)
+_MAGIC = b"lineside-ledger"
+_LAYOUT = hashlib.sha256(repr((_ENTRY.descr, _VERDICTS, _REASONS)).encode()).hexdigest()[:16].encode()
+"""Names what an entry's bytes mean, so that no other version of this program reads them wrongly."""
+_SHA256 = re.compile(rb"[0-9a-f]{64}")
+
+
+class BadLedger(ValueError):
+    """The memory holds no ledger that this program can read; the text says why."""
+
+
+class LedgerHead(msgspec.Struct, frozen=True):
+    """Whose parts these are, and what a record of them needs besides: the line as it was when they came."""
+
+    session_id: str
+    part_count: int
+    deadline_ns: int
+    encoder_bits: int | None
+    reject_offset_pulses: int
+    recipe_id: str
+    recipe_version: str
+    is_simulated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +105,55 @@ class LedgerEntry:
 
 
 class Ledger:
-    """Maps the ledger's memory; ``descriptor`` stays the caller's."""
+    """Maps the ledger's memory; ``descriptor`` stays the caller's. Raises BadLedger where there is none in it."""
 
-    def __init__(self, descriptor: int, part_count: int) -> None:
-        memory = mmap.mmap(descriptor, part_count * _ENTRY.itemsize, mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        self._entries = np.frombuffer(memory, _ENTRY)
-        self._part_count = part_count
+    def __init__(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        if size < _HEADER.itemsize:
+            raise BadLedger(f"{size} bytes are too few for a ledger")
+        memory = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._header = np.frombuffer(memory, _HEADER, 1)
+        header = self._header[0]
+        if header["magic"] != _MAGIC:
+            raise BadLedger("not a ledger")
+        if header["layout"] != _LAYOUT:
+            raise BadLedger("written by another version of Lineside")
+        self._part_count, entries_at = int(header["part_count"]), int(header["entries_at"])
+        needed = entries_at + self._part_count * _ENTRY.itemsize
+        if size != needed:
+            raise BadLedger(f"{size} bytes, expected {needed} for {self._part_count} parts")
+        self._entries = np.frombuffer(memory, _ENTRY, self._part_count, entries_at)
+        head = memory[_HEADER.itemsize : _HEADER.itemsize + int(header["head_bytes"])]
+        try:
+            self.head = msgspec.json.decode(head, type=LedgerHead)
+        except msgspec.DecodeError as error:
+            raise BadLedger(f"its head: {error}") from error
         self.unrecorded_overwritten = 0
 
     @staticmethod
-    def create(part_count: int) -> int:
-        """New, empty memory for ``part_count`` parts; returns its descriptor."""
+    def create(head: LedgerHead) -> int:
+        """New, empty memory that dies with its last holder; returns its descriptor."""
         descriptor = os.memfd_create("lineside-ledger", os.MFD_CLOEXEC)
-        os.posix_fallocate(descriptor, 0, part_count * _ENTRY.itemsize)
+        Ledger.format(descriptor, head)
         return descriptor
+
+    @staticmethod
+    def format(descriptor: int, head: LedgerHead) -> None:
+        """Make an empty ledger of an empty file. Raises OSError where there is no room for it."""
+        text = msgspec.json.encode(head)
+        entries_at = -(-(_HEADER.itemsize + len(text)) // mmap.PAGESIZE) * mmap.PAGESIZE
+        os.posix_fallocate(descriptor, 0, entries_at + head.part_count * _ENTRY.itemsize)
+        header = np.array([(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), b"")], _HEADER)
+        os.pwrite(descriptor, header.tobytes() + text, 0)
+
+    @property
+    def model_sha256(self) -> str | None:
+        """The model that the parts were judged with, as far as it was known."""
+        found = bytes(self._header[0]["model_sha256"])
+        return found.decode() if _SHA256.fullmatch(found) else None
+
+    def model_in_use(self, sha256: str) -> None:
+        self._header["model_sha256"] = sha256.encode()
 
     def open_part(self, part_id: int, encoder_count: int | None, trigger_ns: int, key: TriggerKey) -> None:
         entry = self._entries[part_id % self._part_count]
@@ -143,3 +215,7 @@ class Ledger:
                     for key in entry["keys"][: int(entry["key_count"])]
                 ),
             )
+
+    def unrecorded_count(self) -> int:
+        """Parts in it that records never acknowledged."""
+        return int(np.count_nonzero((self._entries["state"] == _OPEN) | (self._entries["state"] == _DECIDED)))

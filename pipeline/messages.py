@@ -175,9 +175,9 @@ class Connect(Message, frozen=True):
 
 
 class LedgerOffer(Message, frozen=True):
-    """Comes with the descriptor of the ledger of open parts."""
+    """Comes with the descriptor of the ledger of open parts; ``path`` is its file, None where it has no name."""
 
-    part_count: int
+    path: str | None
 
 
 class Reaped(Message, frozen=True):

@@ -247,9 +247,11 @@ class RecordStore:
         except sqlite3.Error as error:
             raise RecordFault(f"record {self._path}: {error}") from error
         for result in new:
-            self.tally.add(result)
+            # What another session left is no part of this one's totals.
+            if result.session_id == self._session_id:
+                self.tally.add(result)
+                self._rows_since_tally += 1
         self.tally.late_inspections += max(0, new_late)
-        self._rows_since_tally += len(new)
         if self._rows_since_tally >= _TALLY_EVERY_ROWS:
             # The batch is on disk: totals that cannot be kept now are kept with a later one.
             with contextlib.suppress(RecordFault):

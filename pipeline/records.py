@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import select
-import time
 from collections import deque
-from datetime import datetime, timezone
 
 from pipeline.channel import Link, PeerGone
-from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns, seconds_until
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until, utc_text
+from pipeline.closing import Closing
 from pipeline.latency import LatencyHistogram
 from pipeline.messages import (
     Alarm,
@@ -63,15 +62,17 @@ class Records:
         self._alarms: dict[str, AlarmPayload] = {}
         self._stale_alarms: deque[str] = deque()
         self._unsent: deque[bytes] = deque()
+        self._closing = Closing(config.records.path, self._session_id)
         self._ended = False
         self._stopping = False
         self._next_stats_ns = 0
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now_ns()
-        self._counters = {"rows_written": 0, "results_unsent": 0}
+        self._counters = {"rows_written": 0, "rows_recovered": 0, "results_unsent": 0}
         root = config.topic_root
         self._result_topic = f"{root}/result"
+        self._history_topic = f"{root}/history"
         self._stats_topic = f"{root}/stats"
         self._alarm_topic = f"{root}/alarm/"
         self._mqtt = MqttConnection(
@@ -104,6 +105,7 @@ class Records:
             self._take_control()
             self._take_records()
             self._commit_if_due()
+            self._close_killed_sessions()
             if self._mqtt.turn():
                 for code in self._alarms:
                     self._publish_alarm(code)
@@ -192,11 +194,7 @@ class Records:
         try:
             written = self._store.commit(results, late)
         except RecordFault as error:
-            if isinstance(error, RecordGone):
-                self._tally = self._store.tally
-                self._store.close()
-                self._store = None
-            self._set_fault(str(error))
+            self._set_record_fault(error)
             return
         self._set_fault(None)
         self._counters["rows_written"] += len(written)
@@ -219,9 +217,40 @@ class Records:
             self._unsent.append(encode(result))
         self._publish_results()
 
+    def _close_killed_sessions(self) -> None:
+        """Put on record what sessions before this one left in their ledgers; this session's own parts go first."""
+        if self._store is None or self._fault is not None or self._supervised.orphaned:
+            return
+        batch = self._closing.batch()
+        if batch:
+            try:
+                written = self._store.commit(batch, [])
+            except RecordFault as error:
+                self._closing.failed(str(error))
+                if isinstance(error, RecordGone):
+                    self._set_record_fault(error)
+            else:
+                self._counters["rows_recovered"] += len(written)
+                self._closing.written(written)
+        if self._closing.trouble:
+            self._supervised.alarm("ledger", "error", self._closing.trouble)
+        else:
+            self._supervised.clear_alarm("ledger")
+        while self._closing.done:
+            self._supervised.alarm("recovered", "warning", self._closing.done.popleft(), lasts_s=10.0)
+
     def _publish_results(self) -> None:
         while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1):
             self._unsent.popleft()
+        while self._closing.history and self._mqtt.publish(self._history_topic, self._closing.history[0], qos=1):
+            self._closing.history.popleft()
+
+    def _set_record_fault(self, error: RecordFault) -> None:
+        if isinstance(error, RecordGone) and self._store is not None:
+            self._tally = self._store.tally
+            self._store.close()
+            self._store = None
+        self._set_fault(str(error))
 
     def _set_fault(self, text: str | None) -> None:
         self._next_try_ns = now_ns() + _RETRY_NS
@@ -253,7 +282,7 @@ class Records:
             part_key=None,
             age_us=record.age_us,
             valid_us=record.valid_us,
-            trigger_utc=_utc(record.trigger_ns),
+            trigger_utc=utc_text(record.trigger_ns),
             trigger_ns=record.trigger_ns,
             decided_ns=record.decided_ns,
             sent_ns=record.sent_ns,
@@ -306,7 +335,7 @@ class Records:
             code=alarm.code,
             severity=alarm.severity,
             text=alarm.text,
-            since=known.since if known is not None else _utc(now_ns()),
+            since=known.since if known is not None else utc_text(now_ns()),
             session_id=self._session_id,
         )
         self._publish_alarm(alarm.code)
@@ -373,13 +402,6 @@ class Records:
     def _publish_last_stats(self) -> None:
         self._next_stats_ns = 0
         self._publish_stats()
-
-
-def _utc(moment_ns: int) -> str:
-    """A monotonic moment by the wall clock of now, RFC 3339 with microseconds."""
-    wall_ns = time.time_ns() - (now_ns() - moment_ns)
-    moment = datetime.fromtimestamp(wall_ns // NS_PER_S, timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % NS_PER_S // NS_PER_US:06d}Z"
 
 
 def main() -> None:

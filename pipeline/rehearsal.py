@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import yaml
 
+from pipeline.ledger_file import ledger_files
 from pipeline.simulator.broker import BrokerProcess, start_broker
 from pipeline.simulator.controller import ControllerOptions, ControllerProcess
 from pipeline.simulator.gate import Mutant
@@ -109,6 +110,9 @@ class RehearsalRun:
         """Stop whatever still runs."""
         self._end_service()
         self._closing.close()
+        # Nobody will start on this record again, to close what a killed service left.
+        for left in ledger_files(self.record_file):
+            left.unlink(missing_ok=True)
 
     def _end_service(self) -> None:
         if self._service is not None:

@@ -10,6 +10,7 @@ import select
 from collections import deque
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, seconds_until
@@ -17,6 +18,7 @@ from pipeline.config import LineConfig
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
 from pipeline.encoder import wrap
 from pipeline.ledger import Ledger, LedgerEntry
+from pipeline.ledger_file import LedgerFile
 from pipeline.messages import (
     CameraState,
     Connect,
@@ -165,6 +167,7 @@ class Signalling:
                 self._permission = message
             elif isinstance(message, ModelInUse):
                 self._model_sha256 = message.model_sha256
+                self._ledger.model_in_use(message.model_sha256)
                 self._announce()
             elif isinstance(message, Stop):
                 self._stopping = True
@@ -440,24 +443,28 @@ class Signalling:
         )
 
 
-def _await_ledger(supervised: Supervised) -> Ledger:
+def _await_ledger(supervised: Supervised) -> LedgerFile:
     while not supervised.orphaned:
         select.select([supervised], [], [])
         for message, descriptors in supervised.received():
             if isinstance(message, LedgerOffer):
-                return Ledger(descriptors[0], message.part_count)
+                return LedgerFile(descriptors[0], Path(message.path) if message.path is not None else None)
     raise SystemExit(1)
 
 
 def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("signalling", dies_with_supervisor=False)
-    ledger = _await_ledger(supervised)
+    ledger_file = _await_ledger(supervised)
+    ledger = Ledger(ledger_file.descriptor)
     signalling = Signalling(supervised, ledger)
     signalling.recover(list(ledger.entries()))
     settle_memory()
     supervised.post(Ready())
     signalling.run()
+    if supervised.orphaned and not ledger.unrecorded_count():
+        # Nobody else is left to tidy up.
+        ledger_file.remove()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from typing import TextIO
 from pipeline.channel import Link, PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.config import Line
-from pipeline.ledger import Ledger
+from pipeline.ledger import Ledger, LedgerHead
+from pipeline.ledger_file import SHARED_MEMORY, LedgerFile
 from pipeline.messages import (
     Alarm,
     Alive,
@@ -48,6 +49,7 @@ from pipeline.messages import (
     Summary,
 )
 from pipeline.realtime import hold_cpu_latency
+from pipeline.rules import Timing
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
@@ -108,7 +110,6 @@ class Supervisor:
         self._model_sha256: str | None = None
         self._say = say
         self.session_id = new_session_id()
-        self._ledger_parts = line.config.ledger_parts
         self._acquisitions = [_Worker("acquisition", camera.camera_id) for camera in line.config.cameras]
         self._inspection = _Worker("inspection", None)
         self._signalling = _Worker("signalling", None)
@@ -124,7 +125,7 @@ class Supervisor:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._stop_requested = False
-        self._ledger_descriptor = -1
+        self._ledger: LedgerFile
 
     def request_stop(self) -> None:
         """Stop soon: parts in flight are finished. May be called from a signal handler."""
@@ -139,7 +140,7 @@ class Supervisor:
         its configuration or dies too often, RecordInUse where another service holds the record.
         """
         lock = _lock(self._line.config.records.path)
-        self._ledger_descriptor = Ledger.create(self._ledger_parts)
+        self._ledger = _new_ledger(self._line, self.session_id)
         latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
         try:
@@ -156,18 +157,17 @@ class Supervisor:
                 if self._stop_requested or done or (ends_ns is not None and now_ns() >= ends_ns):
                     break
             self._stop()
-            unrecorded = self._unrecorded_count()
         finally:
             self._end_all()
-            os.close(self._ledger_descriptor)
+            unrecorded_count = self._close_ledger()
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
                 if descriptor is not None:
                     os.close(descriptor)
-        if unrecorded:
+        if unrecorded_count:
             raise ServiceFailed(
-                f"{unrecorded} parts are not on record: {self._line.config.records.path} could not be written"
+                f"{unrecorded_count} parts are not on record: {self._line.config.records.path} could not be written"
             )
         return self._summary
 
@@ -225,7 +225,8 @@ class Supervisor:
             Configure(worker.role, worker.incarnation, self.session_id, self._line_json, worker.camera_id),
         )
         if worker is self._signalling:
-            self._send(worker, LedgerOffer(self._ledger_parts), (self._ledger_descriptor,))
+            path = self._ledger.path
+            self._send(worker, LedgerOffer(None if path is None else str(path)), (self._ledger.descriptor,))
         self._introduce(worker)
         if worker is self._records:
             for alarm, _ in self._alarms.values():
@@ -462,10 +463,16 @@ class Supervisor:
             self._take_messages()
             self._reap()
 
-    def _unrecorded_count(self) -> int:
-        """Parts in the ledger that records never acknowledged."""
-        ledger = Ledger(self._ledger_descriptor, self._ledger_parts)
-        return sum(not entry.recorded for entry in ledger.entries())
+    def _close_ledger(self) -> int:
+        """How many parts in it are not on record; if there are any, they are kept for the next start, else it is removed."""
+        count = Ledger(self._ledger.descriptor).unrecorded_count()
+        if not count:
+            self._ledger.remove()
+        elif self._ledger.path is not None:
+            text = f"{count} parts not on record are kept in {self._ledger.path} until the next start, or the box's restart"
+            tell(sys.stderr, f"lineside: note: {text}")
+        self._ledger.close()
+        return count
 
     def _end_all(self) -> None:
         """Whatever is left: those with books to close see our end of their link closed, as if we had died, and close them;
@@ -508,6 +515,27 @@ def new_session_id() -> str:
         seconds, digit = divmod(seconds, 36)
         text = _BASE_36[digit] + text
     return text + "".join(secrets.choice(_BASE_36) for _ in range(2))
+
+
+def _new_ledger(line: Line, session_id: str) -> LedgerFile:
+    """In a file that outlives this process, else in memory, saying so."""
+    config, recipe = line.config, line.recipe
+    head = LedgerHead(
+        session_id=session_id,
+        part_count=config.ledger_parts,
+        deadline_ns=Timing.of(config).deadline_ns,
+        encoder_bits=config.encoder.bits if config.encoder is not None else None,
+        reject_offset_pulses=config.encoder.reject_offset_pulses if config.encoder is not None else 0,
+        recipe_id=recipe.recipe_id,
+        recipe_version=recipe.recipe_version,
+        is_simulated=config.is_simulated,
+    )
+    try:
+        return LedgerFile.create(config.records.path, head)
+    except OSError as error:
+        text = "were every process of the service killed at once, parts not yet on record would be lost"
+        tell(sys.stderr, f"lineside: note: no ledger file in {SHARED_MEMORY} ({error.strerror}): {text}")
+        return LedgerFile.in_memory(head)
 
 
 def _close_all(descriptors: tuple[int, ...]) -> None:

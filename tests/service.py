@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import yaml
 
+from pipeline.ledger_file import ledger_files
 from pipeline.rehearsal import RehearsalRun
 from tests.models import write_stub_package
 
@@ -122,6 +123,14 @@ class Service:
         self.process.stdout.close()
         for worker in self.orphans():
             worker.wait(timeout=10)
+        # Where parts could not be recorded to the end, the next start would close them; there is none.
+        for left in ledger_files(self._record):
+            left.unlink()
+
+    @property
+    def _record(self) -> Path:
+        path: str = yaml.safe_load(self.line.read_text())["records"]["path"]
+        return (self.line.parent / path).resolve()
 
     @property
     def errors(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
-from pipeline.ledger import Ledger, LedgerEntry, TriggerKey
+from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.messages import FrameOutcome, FrameStatus, Trigger, ViewInspected
 from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
@@ -66,8 +66,8 @@ class _Stores:
 
 
 class FusedLedger(Ledger):
-    def __init__(self, descriptor: int, part_count: int, fuse: Fuse) -> None:
-        super().__init__(descriptor, part_count)
+    def __init__(self, descriptor: int, fuse: Fuse) -> None:
+        super().__init__(descriptor)
         self._entries = _Stores(self._entries, fuse)  # type: ignore[assignment]
 
 
@@ -98,10 +98,10 @@ class World:
         part_count: int = 64,
     ) -> None:
         self.cameras = [f"cam{index}" for index in range(camera_count)]
-        self._machine_class, self._ledger_class, self._part_count = machine_class, ledger_class, part_count
-        self._memory = Ledger.create(part_count)
+        self._machine_class, self._ledger_class = machine_class, ledger_class
+        self._memory = Ledger.create(LedgerHead("s", part_count, TIMING.deadline_ns, None, 0, "r", "1", False))
         self._fuse = Fuse()
-        self._ledger = FusedLedger(self._memory, part_count, self._fuse)
+        self._ledger = FusedLedger(self._memory, self._fuse)
         self.machine = machine_class(self.cameras, TIMING, MATCHING)
         self.now_ns = 0
         self.running = False
@@ -196,7 +196,7 @@ class World:
         self.restarts += 1
         self.happened["restart"] += 1
         self.machine = self._machine_class(self.cameras, TIMING, MATCHING)
-        entries = list(self._ledger_class(self._memory, self._part_count).entries())
+        entries = list(self._ledger_class(self._memory).entries())
         self._compare_with_ledger(entries)
 
         def told() -> None:

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.ledger import CAMERAS_MAX, Ledger, LedgerEntry, TriggerKey
+from pipeline.ledger import CAMERAS_MAX, BadLedger, Ledger, LedgerEntry, LedgerHead, TriggerKey
 from vision.types import Reason, Verdict
 
 PARTS = 8
 KEY = TriggerKey(1, 2, 3)
+HEAD = LedgerHead("a1", PARTS, 40_000_000, 16, 800, "cells", "3", True)
 
 
 @pytest.fixture
 def open_ledger() -> Iterator[Callable[[], Ledger]]:
     """Each call maps the same memory again, as a successor does."""
-    descriptor = Ledger.create(PARTS)
-    yield lambda: Ledger(descriptor, PARTS)
+    descriptor = Ledger.create(HEAD)
+    yield lambda: Ledger(descriptor)
     os.close(descriptor)
 
 
@@ -89,9 +90,60 @@ def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Le
     assert not entry.recorded
 
 
-def test_memory_that_is_too_small_is_refused(open_ledger: Callable[[], Ledger]) -> None:
-    descriptor = os.memfd_create("lineside-test-ledger", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, 64)
-    with pytest.raises(ValueError, match="mmap length is greater than file size"):
-        Ledger(descriptor, PARTS)
+def test_what_is_open_or_unacknowledged_is_unrecorded(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    for part_id in (1, 2, 3):
+        writer.open_part(part_id, 5, part_id, KEY)
+    writer.decide(1, 1, Verdict.PASS, Reason.OK, 4)
+    writer.decide(2, 2, Verdict.PASS, Reason.OK, 4)
+    writer.recorded(1)
+    assert open_ledger().unrecorded_count() == 2
+
+
+def test_the_head_says_whose_parts_these_are(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    assert (open_ledger().head, open_ledger().model_sha256) == (HEAD, None)
+    writer.model_in_use("0f" * 32)
+    assert open_ledger().model_sha256 == "0f" * 32
+
+
+@pytest.mark.parametrize("length", [1, 63])
+def test_a_model_that_was_half_written_is_none(open_ledger: Callable[[], Ledger], length: int) -> None:
+    open_ledger().model_in_use("a" * length)
+    assert open_ledger().model_sha256 is None
+
+
+def test_a_long_head_takes_more_room() -> None:
+    head = LedgerHead("a1", PARTS, 1, None, 0, "r" * 10_000, "1", False)
+    descriptor = Ledger.create(head)
+    ledger = Ledger(descriptor)
+    ledger.open_part(PARTS - 1, 5, 1, KEY)
+    assert Ledger(descriptor).head == head
+    assert len(list(Ledger(descriptor).entries())) == 1
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("at", "written", "told"),
+    [
+        (0, b"another thing", "not a ledger"),
+        (16, b"0123456789abcdef", "another version"),
+        (32, b"\xff", r"expected \d+ for 255 parts"),
+        (120, b"!", "its head"),
+    ],
+)
+def test_what_is_no_ledger_is_refused(at: int, written: bytes, told: str) -> None:
+    descriptor = Ledger.create(HEAD)
+    os.pwrite(descriptor, written, at)
+    with pytest.raises(BadLedger, match=told):
+        Ledger(descriptor)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("size", [0, 64, 4096, 5000])
+def test_memory_that_is_too_small_is_refused(size: int) -> None:
+    descriptor = Ledger.create(HEAD)
+    os.ftruncate(descriptor, size)
+    with pytest.raises(BadLedger, match=f"{size} bytes"):
+        Ledger(descriptor)
     os.close(descriptor)

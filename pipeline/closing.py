@@ -1,0 +1,180 @@
+"""Closing the books of sessions that were killed whole: what their ledgers hold and the record does not.
+
+Their open parts become NO_DECISION/FAULT, everything is recorded under its own session and told on ``history``, and only then
+is a ledger removed. Killed in the midst of it, the next start does the same again: what is on record stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, utc_text
+from pipeline.encoder import wrap
+from pipeline.ledger import BadLedger, Ledger, LedgerEntry, LedgerHead
+from pipeline.ledger_file import LedgerFile, ledger_files, session_of
+from pipeline.payloads import ResultPayload, encode
+from vision.types import Reason, Verdict
+
+_BATCH_MAX = 1_000
+_RETRY_NS = 500 * NS_PER_MS
+
+
+@dataclass(slots=True)
+class _Left:
+    """One session's ledger, locked, and what of it is not on record yet."""
+
+    file: LedgerFile
+    text: str
+    missing: deque[ResultPayload]
+
+
+class Closing:
+    """The other sessions' ledgers on a record, oldest first; ``session_id`` is the one that runs now."""
+
+    def __init__(self, record: Path, session_id: str) -> None:
+        self._waiting = [path for path in ledger_files(record) if session_of(path) != session_id]
+        self._left: _Left | None = None
+        self._next_try_ns = 0
+        self._unusable: list[str] = []
+        self._failure = ""
+        self.history: deque[bytes] = deque()
+        """Results that are on record and still to be told."""
+        self.done: deque[str] = deque()
+        """In words, each session that was closed."""
+
+    @property
+    def trouble(self) -> str:
+        """Why something is not closed; empty where all is well."""
+        return "; ".join([*self._unusable, *([self._failure] if self._failure else [])])
+
+    def batch(self) -> list[ResultPayload]:
+        """What to put on record next; empty where there is nothing, or nothing now."""
+        if now_ns() < self._next_try_ns:
+            return []
+        if self._left is None:
+            self._take_next()
+        return [] if self._left is None else list(self._left.missing)[:_BATCH_MAX]
+
+    def written(self, results: Iterable[ResultPayload]) -> None:
+        """The last batch is on disk, as ``results``."""
+        assert self._left is not None
+        self._failure = ""
+        for result in results:
+            self._left.missing.popleft()
+            self.history.append(encode(result))
+        if not self._left.missing:
+            self._left.file.remove()
+            self._left.file.close()
+            self.done.append(self._left.text)
+            self._left = None
+
+    def failed(self, why: str) -> None:
+        """The last batch could not be written; it comes again."""
+        assert self._left is not None
+        self._failure = f"{len(self._left.missing)} parts in {self._left.file.path} are not on record yet: {why}"
+        self._next_try_ns = now_ns() + _RETRY_NS
+
+    def _take_next(self) -> None:
+        """The oldest that nobody writes to any more and that holds something."""
+        for path in list(self._waiting):
+            try:
+                file = LedgerFile.take(path)
+            except BlockingIOError:
+                # Its signalling has outlived its supervisor and is closing the books itself.
+                continue
+            except OSError as error:
+                self._unusable.append(f"ledger {path} cannot be read: {error.strerror}")
+                file = None
+            self._waiting.remove(path)
+            if file is not None:
+                self._left = self._opened(file, path)
+                if self._left is not None:
+                    return
+        self._next_try_ns = now_ns() + _RETRY_NS
+
+    def _opened(self, file: LedgerFile, path: Path) -> _Left | None:
+        try:
+            ledger = Ledger(file.descriptor)
+        except BadLedger as error:
+            self._unusable.append(f"ledger {path} is left as it is: {error}")
+            file.close()
+            return None
+        entries = list(ledger.entries())
+        missing = missing_results(ledger.head, ledger.model_sha256, entries)
+        if not missing:
+            file.remove()
+            file.close()
+            return None
+        undecided = sum(entry.verdict is None for entry in entries)
+        text = (
+            f"session {ledger.head.session_id} was killed: {len(missing)} of its parts were put on record now, "
+            f"{undecided} of them undecided"
+        )
+        return _Left(file, text, deque(missing))
+
+
+def missing_results(head: LedgerHead, model_sha256: str | None, entries: Sequence[LedgerEntry]) -> list[ResultPayload]:
+    """What the record must hold of a ledger's parts beyond those that records acknowledged, by part_id.
+
+    Whenever it is worked out, it is the same: an open part's seq follows from its place.
+    """
+    seq = max((entry.seq for entry in entries), default=0)
+    results = []
+    for entry in entries:
+        if entry.verdict is None:
+            seq += 1
+            results.append(_result(head, model_sha256, entry, seq, Verdict.NO_DECISION, Reason.FAULT, now_ns()))
+        elif not entry.recorded:
+            assert entry.reason is not None
+            results.append(
+                _result(head, model_sha256, entry, entry.seq, entry.verdict, entry.reason, entry.decided_ns)
+            )
+    return results
+
+
+def _result(
+    head: LedgerHead,
+    model_sha256: str | None,
+    entry: LedgerEntry,
+    seq: int,
+    verdict: Verdict,
+    reason: Reason,
+    decided_ns: int,
+) -> ResultPayload:
+    """Without its views, which died with the processes."""
+    deadline_ns = entry.trigger_ns + head.deadline_ns
+    gate_count = None
+    if entry.encoder_count is not None and head.encoder_bits is not None:
+        gate_count = wrap(entry.encoder_count + head.reject_offset_pulses, head.encoder_bits)
+    sent_ns = entry.sent_ns
+    return ResultPayload(
+        session_id=head.session_id,
+        seq=seq,
+        part_id=entry.part_id,
+        verdict=verdict.value,
+        reason=reason.value,
+        encoder_count=entry.encoder_count,
+        reject_at_encoder_count=gate_count,
+        part_key=None,
+        age_us=None if sent_ns is None else (sent_ns - entry.trigger_ns) // NS_PER_US,
+        valid_us=None if sent_ns is None else (deadline_ns - sent_ns) // NS_PER_US,
+        trigger_utc=utc_text(entry.trigger_ns),
+        trigger_ns=entry.trigger_ns,
+        decided_ns=decided_ns,
+        sent_ns=sent_ns,
+        deadline_ns=deadline_ns,
+        stages_us={},
+        recipe_id=head.recipe_id,
+        recipe_version=head.recipe_version,
+        model_sha256=model_sha256,
+        calibration_id=None,
+        views=[],
+        defects=[],
+        is_simulated=head.is_simulated,
+        is_challenge=False,
+        image_ref=None,
+        row_hash="",
+    )

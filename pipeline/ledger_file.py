@@ -1,0 +1,95 @@
+"""Where the ledger lies: in a file on tmpfs, so that it outlives every process of the service; a reboot empties it.
+
+Whoever writes to a ledger holds a lock on its file, supervisor and signalling through one open file. The file is removed when
+all its parts are on record. What a session left that was killed whole is found by the next one on the same record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from pipeline.ledger import Ledger, LedgerHead
+
+SHARED_MEMORY = Path("/dev/shm")
+_DESCRIPTOR_LINKS = Path("/proc/self/fd")
+
+
+class LedgerFile:
+    """A ledger's open file, locked. ``path`` is None for memory without a name, which dies with the processes."""
+
+    def __init__(self, descriptor: int, path: Path | None) -> None:
+        self.descriptor = descriptor
+        self.path = path
+
+    @classmethod
+    def create(cls, record: Path, head: LedgerHead) -> LedgerFile:
+        """A new ledger for a session on this record. Raises OSError where no file can be had; ``in_memory`` can, then."""
+        descriptor = os.open(SHARED_MEMORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Ledger.format(descriptor, head)
+            path = SHARED_MEMORY / f"{_prefix(record)}{head.session_id}.ledger"
+            # It gets its name complete and locked. Without src_dir_fd Python would link the link itself.
+            os.link(_DESCRIPTOR_LINKS / str(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, path)
+
+    @classmethod
+    def in_memory(cls, head: LedgerHead) -> LedgerFile:
+        """A ledger that outlives signalling, but not all processes."""
+        return cls(Ledger.create(head), None)
+
+    @classmethod
+    def take(cls, path: Path) -> LedgerFile | None:
+        """A ledger that another session left. None where there is none any more; BlockingIOError while somebody still writes
+        to it; OSError where it cannot be opened, or is not a file of ours and ours alone.
+        """
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            return None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise PermissionError(errno.EACCES, "not a file of this user with mode 600", str(path))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(descriptor)
+                return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, path)
+
+    def remove(self) -> None:
+        """Its parts are all on record."""
+        if self.path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def ledger_files(record: Path) -> list[Path]:
+    """The ledgers of all sessions on this record that are there now, oldest first."""
+    return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.ledger"))
+
+
+def session_of(path: Path) -> str:
+    """The session whose ledger a file of ``ledger_files`` is."""
+    return path.stem.rpartition("-")[2]
+
+
+def _prefix(record: Path) -> str:
+    place = hashlib.sha256(os.fsencode(record.resolve())).hexdigest()[:12]
+    return f"lineside-{os.geteuid()}-{place}-"

@@ -1,0 +1,238 @@
+"""Sessions that were killed whole: all that their ledgers hold gets on record, once, and nothing else does."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline import closing
+from pipeline.closing import Closing, missing_results
+from pipeline.ledger import Ledger, LedgerHead, TriggerKey
+from pipeline.ledger_file import LedgerFile, ledger_files
+from pipeline.payloads import ResultPayload
+from pipeline.record_store import RecordStore
+from tests.chaos.books import check_record, read_rows
+from vision.types import Reason, Verdict
+
+MODEL = "0f" * 32
+MS = 1_000_000
+
+
+def head_of(session_id: str, part_count: int = 4_096) -> LedgerHead:
+    return LedgerHead(session_id, part_count, 40 * MS, 16, 800, "cells", "3", True)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "records.db"
+    yield path
+    for left in ledger_files(path):
+        left.unlink()
+
+
+def leave(record: Path, session_id: str, *, recorded: int = 0, decided: int = 0, open_: int = 0) -> Path:
+    """A killed session's ledger: so many parts of each kind, in this order."""
+    file = LedgerFile.create(record, head_of(session_id))
+    ledger = Ledger(file.descriptor)
+    ledger.model_in_use(MODEL)
+    for part_id in range(1, recorded + decided + open_ + 1):
+        ledger.open_part(part_id, 65_000 + part_id, part_id * 50 * MS, TriggerKey(0, 1, part_id))
+        if part_id <= recorded + decided:
+            ledger.decide(part_id, part_id, Verdict.REJECT, Reason.DEFECT, part_id * 50 * MS + 5 * MS)
+            ledger.sent(part_id, part_id * 50 * MS + 6 * MS)
+        if part_id <= recorded:
+            ledger.recorded(part_id)
+    assert file.path is not None
+    file.close()
+    return file.path
+
+
+def close_all(closing_: Closing, store: RecordStore) -> list[ResultPayload]:
+    written: list[ResultPayload] = []
+    while batch := closing_.batch():
+        results = store.commit(batch, [])
+        closing_.written(results)
+        written += results
+    return written
+
+
+def open_store(record: Path, session_id: str = "now") -> RecordStore:
+    return RecordStore(record, session_id, budget_us=5_000, deadline_us=40_000)
+
+
+def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record: Path) -> None:
+    path = leave(record, "old", recorded=2, decided=2, open_=2)
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    third, fourth, fifth, sixth = close_all(closing_, store)
+    assert (third.part_id, third.seq, third.verdict, third.reason) == (3, 3, "REJECT", "DEFECT")
+    assert (third.decided_ns, third.sent_ns, third.age_us, third.valid_us) == (155 * MS, 156 * MS, 6_000, 34_000)
+    assert (third.encoder_count, third.reject_at_encoder_count) == (65_003, 65_803 - 65_536)
+    assert (third.recipe_id, third.recipe_version, third.model_sha256, third.is_simulated) == ("cells", "3", MODEL, True)
+    assert fourth.seq == 4
+    assert [(part.part_id, part.seq, part.verdict, part.reason, part.sent_ns) for part in (fifth, sixth)] == [
+        (5, 5, "NO_DECISION", "FAULT", None),
+        (6, 6, "NO_DECISION", "FAULT", None),
+    ]
+    assert {part.session_id for part in (third, fourth, fifth, sixth)} == {"old"}
+    assert [msgspec.json.decode(text)["part_id"] for text in closing_.history] == [3, 4, 5, 6]
+    assert list(closing_.done) == ["session old was killed: 4 of its parts were put on record now, 2 of them undecided"]
+    assert not path.exists()
+    assert store.tally.summary()["parts_triggered"] == 0  # they are no parts of the session that runs now
+    store.close()
+
+
+def test_a_row_whose_acknowledgement_was_lost_stays_as_it_is(record: Path) -> None:
+    leave(record, "old", decided=3, open_=1)
+    last = open_store(record, "old")
+    (third,) = [
+        result
+        for result in missing_results(head_of("old"), MODEL, _entries(record))
+        if result.part_id == 3
+    ]
+    (kept,) = last.commit([msgspec.structs.replace(third, reason="OK", verdict="PASS")], [])
+    last.close()
+    store = open_store(record)
+    written = close_all(Closing(record, "now"), store)
+    assert written[2] == kept
+    rows = read_rows(record)
+    check_record(rows)
+    assert len(rows) == 4
+    store.close()
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 3])
+def test_killed_while_closing_it_is_done_again_with_the_same_result(
+    record: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "_BATCH_MAX", 3)
+    path = leave(record, "old", recorded=5, decided=4, open_=5)
+    store = open_store(record)
+    killed = Closing(record, "now")
+    for turn in range(batches):
+        results = store.commit(killed.batch(), [])
+        if turn < 2:
+            killed.written(results)  # the last time it dies between commit and what follows
+    if killed._left is not None:
+        killed._left.file.close()  # as the kernel does
+    assert path.exists()
+    close_all(Closing(record, "later"), store)
+    rows = read_rows(record)
+    assert sorted((row.part_id, row.seq) for row in rows) == [(number, number) for number in range(6, 15)]
+    assert not path.exists()
+    store.close()
+
+
+def test_several_sessions_are_closed_in_order_and_none_is_overwritten(record: Path) -> None:
+    for session_id in ("s2", "s1", "s3"):
+        leave(record, session_id, open_=2)
+    own = LedgerFile.create(record, head_of("s4"))
+    store = open_store(record)
+    closing_ = Closing(record, "s4")
+    written = close_all(closing_, store)
+    assert [result.session_id for result in written] == ["s1", "s1", "s2", "s2", "s3", "s3"]
+    assert ledger_files(record) == [own.path]
+    own.close()
+    store.close()
+
+
+def test_what_cannot_be_written_is_kept_and_tried_again(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = leave(record, "old", open_=2)
+    closing_ = Closing(record, "now")
+    assert len(closing_.batch()) == 2
+    closing_.failed("the disk is full")
+    assert closing_.trouble == f"2 parts in {path} are not on record yet: the disk is full"
+    assert closing_.batch() == []  # not at once
+    monkeypatch.setattr(closing, "now_ns", _in_a_second(closing.now_ns()))
+    store = open_store(record)
+    assert len(close_all(closing_, store)) == 2
+    assert closing_.trouble == ""
+    assert not path.exists()
+    store.close()
+
+
+def test_a_ledger_with_nothing_missing_is_removed(record: Path) -> None:
+    paths = [leave(record, "old", recorded=3), leave(record, "older")]
+    closing_ = Closing(record, "now")
+    assert closing_.batch() == []
+    assert not any(path.exists() for path in paths)
+    assert (list(closing_.done), closing_.trouble) == ([], "")
+
+
+def test_a_session_that_still_closes_itself_is_waited_for(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(record, "s2", open_=1)
+    busy = LedgerFile.create(record, head_of("s1"))
+    Ledger(busy.descriptor).open_part(1, 5, 9, TriggerKey(0, 1, 1))
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    assert [result.session_id for result in close_all(closing_, store)] == ["s2"]
+    busy.close()
+    monkeypatch.setattr(closing, "now_ns", _in_a_second(closing.now_ns()))
+    assert [result.session_id for result in close_all(closing_, store)] == ["s1"]
+    store.close()
+
+
+def test_what_cannot_be_read_is_left_and_said(record: Path) -> None:
+    bad = leave(record, "s1", open_=1)
+    with bad.open("r+b") as file:
+        file.seek(16)
+        file.write(b"0123456789abcdef")
+    foreign = leave(record, "s2", open_=1)
+    foreign.chmod(0o644)
+    leave(record, "s3", open_=1)
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    assert [result.session_id for result in close_all(closing_, store)] == ["s3"]
+    assert f"ledger {bad} is left as it is: written by another version" in closing_.trouble
+    assert f"ledger {foreign} cannot be read" in closing_.trouble
+    assert ledger_files(record) == [bad, foreign]
+    store.close()
+
+
+def test_torn_entries_are_closed_like_any(record: Path) -> None:
+    """Killed within open_part: never taken down. Within decide, or before the ring closes: still open."""
+    file = LedgerFile.create(record, head_of("old"))
+    ledger = Ledger(file.descriptor)
+    for part_id in (1, 2, 3):
+        ledger.open_part(part_id, 5, part_id, TriggerKey(0, 1, part_id))
+    ledger.decide(1, 1, Verdict.PASS, Reason.OK, 9)
+    ledger._entries[2]["seq"] = 2
+    ledger._entries[2]["verdict"] = 1
+    ledger._entries[4]["part_id"] = 4
+    file.close()
+    del ledger
+    store = open_store(record)
+    written = close_all(Closing(record, "now"), store)
+    assert [(part.part_id, part.seq, part.verdict) for part in written] == [
+        (1, 1, "PASS"),
+        (2, 2, "NO_DECISION"),
+        (3, 3, "NO_DECISION"),
+    ]
+    store.close()
+
+
+def _entries(record: Path) -> list[closing.LedgerEntry]:
+    (path,) = ledger_files(record)
+    file = LedgerFile.take(path)
+    assert file is not None
+    entries = list(Ledger(file.descriptor).entries())
+    file.close()
+    return entries
+
+
+def _in_a_second(now_ns: int) -> object:
+    return lambda: now_ns + 1_000_000_000
+
+
+def test_no_room_for_a_file_is_an_error(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int, _offset: int, _size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        LedgerFile.create(record, head_of("s1"))
+    assert ledger_files(record) == []
