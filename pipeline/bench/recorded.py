@@ -1,0 +1,94 @@
+"""Reads the record of a run, row by row: what was decided, and what it took."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pipeline.clock import NS_PER_US
+from pipeline.payloads import ResultPayload
+from pipeline.record_store import latency_of
+
+_INSPECTION_STAGES = ("handover", "preprocess", "inference", "judge")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPart:
+    """One part. ``latency_us``: frame in memory -> socket; ``inspection_us``: frame in memory -> judged. None where there was no
+    such thing in time.
+    """
+
+    session_id: str
+    part_id: int
+    trigger_ns: int
+    verdict: str
+    reason: str
+    latency_us: int | None
+    inspection_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LateView:
+    """A view that was judged after its part was decided."""
+
+    session_id: str
+    part_id: int
+    trigger_ns: int
+    inspection_us: int
+
+
+class _Judged(msgspec.Struct):
+    grabbed_ns: int
+    judged_ns: int
+
+
+_decode_result = msgspec.json.Decoder(ResultPayload).decode
+_decode_judged = msgspec.json.Decoder(_Judged).decode
+
+
+def read_parts(record: Path) -> Iterator[RecordedPart]:
+    """Every part, in the order of the record."""
+    with contextlib.closing(_open(record)) as database:
+        rows = database.execute("SELECT session_id, part_id, trigger_ns, verdict, reason, body FROM part ORDER BY id")
+        for session_id, part_id, trigger_ns, verdict, reason, body in rows:
+            result = _decode_result(body)
+            stages_us = result.stages_us
+            yield RecordedPart(
+                session_id=session_id,
+                part_id=part_id,
+                trigger_ns=trigger_ns,
+                verdict=verdict,
+                reason=reason,
+                latency_us=latency_of(result),
+                inspection_us=sum(stages_us[stage] for stage in _INSPECTION_STAGES) if stages_us else None,
+            )
+
+
+def read_late_views(record: Path) -> Iterator[LateView]:
+    """Every late inspection, with the moment of its part's trigger."""
+    with contextlib.closing(_open(record)) as database:
+        rows = database.execute(
+            "SELECT late.session_id, late.part_id, part.trigger_ns, late.body FROM late_inspection AS late"
+            " JOIN part ON part.session_id = late.session_id AND part.part_id = late.part_id ORDER BY late.id"
+        )
+        for session_id, part_id, trigger_ns, body in rows:
+            judged = _decode_judged(body)
+            # As the stages are: a difference of rounded moments.
+            inspection_us = judged.judged_ns // NS_PER_US - judged.grabbed_ns // NS_PER_US
+            yield LateView(session_id, part_id, trigger_ns, inspection_us)
+
+
+def count_rows(record: Path) -> int:
+    """How many parts are on record, at once however many: rows are numbered from 1 and none is ever deleted."""
+    with contextlib.closing(_open(record)) as database:
+        return int(database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0])
+
+
+def _open(record: Path) -> sqlite3.Connection:
+    """To look on while the service writes."""
+    return sqlite3.connect(f"{record.resolve().as_uri()}?mode=ro", uri=True)

@@ -1,0 +1,268 @@
+"""Suite ``soak``: does anything grow, or slow down, when the whole line runs for a long time?
+
+Line, broker, controller and wire tap play round the real service. Every few seconds the kernel is asked for each of the service's
+processes: memory, descriptors, threads, processor time; and the disk for the record's size. Latency comes from the record, read at
+the end. A slope has an interval, and what is not flat is explained or said to be unexplained.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.bench.books import broken_promises, find_truth_of
+from pipeline.bench.processes import ProcessSample, sample_service
+from pipeline.bench.recorded import count_rows, read_parts
+from pipeline.bench.trend import Trend, trend_per_hour
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.rehearsal import Rehearsal, RehearsalRun
+from pipeline.simulator.images import ImageSource
+from vision.package import load_package
+
+_MIB = 1 << 20
+_SAMPLE_EVERY_S = 5.0
+_PROGRESS_EVERY_S = 1.0
+_WARM_UP_SHARE = 0.2
+"""Of the run, cut off before slopes are taken: stores that hold the latest so many of something fill in it."""
+_TRAVEL_TIMEOUT_S = 120.0
+_S_PER_MIN = 60
+
+BOUNDS_PER_HOUR = {
+    "rss_bytes": _MIB,
+    "pss_bytes": _MIB,
+    "anonymous_bytes": _MIB,
+    "descriptors": 1.0,
+    "threads": 1.0,
+}
+"""Less than this is flat: memory that would take six weeks to grow by 1 GiB; a descriptor or a thread is never lost in part."""
+LATENCY_BOUND_US_PER_HOUR = 250.0
+"""A twentieth of the usual budget."""
+_WAL_BOUND_PER_HOUR = _MIB
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was seen of one place in the line-up."""
+
+    at_s: list[float] = field(default_factory=list)
+    samples: list[ProcessSample] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Disk:
+    at_s: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    database_bytes: list[int] = field(default_factory=list)
+    wal_bytes: list[int] = field(default_factory=list)
+    books_bytes: list[int] = field(default_factory=list)
+
+
+def soak(
+    model: Path,
+    images: ImageSource,
+    *,
+    minutes: float,
+    parts_per_min: float = 6_000.0,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, object]:
+    """Run for ``minutes``. ``progress`` gets the figures of the moment about once a second.
+
+    The result holds per process the trend of each measure, per minute rate and latency, what the books say, and the series.
+    """
+    package = load_package(model)
+    plan = Rehearsal(model=model, images=images, rules=package.card.thresholds, parts_per_min=parts_per_min)
+    watches: dict[str, _Watch] = {}
+    disk = _Disk()
+    with tempfile.TemporaryDirectory(prefix="lineside-") as name, RehearsalRun(plan, Path(name)) as run:
+        folder = Path(name)
+        run.line.start_parts()
+        cpu_before_s, start_ns = time.process_time(), now_ns()
+        end_ns, sample_ns, progress_ns = start_ns + int(minutes * 60 * NS_PER_S), start_ns, start_ns
+        while (now := now_ns()) < end_ns:
+            if now >= sample_ns:
+                sample_ns += int(_SAMPLE_EVERY_S * NS_PER_S)
+                _look(run, (now - start_ns) / NS_PER_S, watches, disk)
+            if progress is not None and now >= progress_ns:
+                progress_ns += int(_PROGRESS_EVERY_S * NS_PER_S)
+                progress(_figures(run, (now - start_ns) / NS_PER_S, watches))
+            due_ns = min(end_ns, sample_ns, progress_ns if progress is not None else sample_ns)
+            time.sleep(max(0.0, (due_ns - now_ns()) / NS_PER_S))
+        watching_cpu_s = time.process_time() - cpu_before_s
+        run.line.finish()
+        run.wait_finished(_TRAVEL_TIMEOUT_S)
+        summary = run.stop_service()
+        run.close()
+        truth = find_truth_of(folder)
+        per_minute = _per_minute(run.record_file, start_ns)
+        rows = count_rows(run.record_file)
+    warm_up_s = minutes * 60 * _WARM_UP_SHARE
+    broken = {
+        **broken_promises(truth),
+        "triggers_without_verdict": truth.wire.triggers_without_verdict,
+        "triggers_not_on_record": truth.line.triggers_observable - rows,
+    }
+    return {
+        "suite": "soak",
+        "model": package.card.name,
+        "parts_per_min": parts_per_min,
+        "minutes": minutes,
+        "sample_every_s": _SAMPLE_EVERY_S,
+        "warm_up_s": warm_up_s,
+        "flat_below_per_hour": {**BOUNDS_PER_HOUR, "latency_us": LATENCY_BOUND_US_PER_HOUR},
+        "processes": {
+            role: _of_process(watch, warm_up_s, minutes * 60) for role, watch in sorted(watches.items())
+        },
+        "disk": _of_disk(disk, warm_up_s),
+        "latency_trend": _latency_trend(per_minute, warm_up_s),
+        "per_minute": per_minute,
+        "summary": summary,
+        "truth": asdict(truth),
+        "broken_promises": broken,
+        "watching_cpu_share": round(watching_cpu_s / (minutes * 60), 4),
+        "series": {
+            "processes": {role: _series(watch) for role, watch in sorted(watches.items())},
+            "disk": asdict(disk),
+        },
+    }
+
+
+def _look(run: RehearsalRun, at_s: float, watches: dict[str, _Watch], disk: _Disk) -> None:
+    for role, sample in sample_service(run.service_pid).items():
+        watch = watches.setdefault(role, _Watch())
+        watch.at_s.append(round(at_s, 2))
+        watch.samples.append(sample)
+    record = run.record_file
+    disk.at_s.append(round(at_s, 2))
+    disk.rows.append(count_rows(record))
+    disk.database_bytes.append(_size(record))
+    disk.wal_bytes.append(_size(record.with_name(f"{record.name}-wal")))
+    disk.books_bytes.append(sum(_size(run.folder / name) for name in ("line.jsonl", "gate.jsonl", "wire.jsonl")))
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _figures(run: RehearsalRun, at_s: float, watches: dict[str, _Watch]) -> dict[str, Any]:
+    return {
+        "at_s": at_s,
+        "stats": run.observer.latest()["stats"] or {},
+        "gate": run.controller.report(),
+        "pss_bytes": {role: watch.samples[-1].pss_bytes for role, watch in watches.items()},
+    }
+
+
+def _of_process(watch: _Watch, warm_up_s: float, duration_s: float) -> dict[str, object]:
+    last = watch.samples[-1]
+    first = next(sample for sample in watch.samples if sample.pid == last.pid)
+    span_s = watch.at_s[-1] - watch.at_s[watch.samples.index(first)]
+    # A slope over two incarnations would tell of neither.
+    kept = [
+        (at_s, sample)
+        for at_s, sample in zip(watch.at_s, watch.samples, strict=True)
+        if sample.pid == last.pid and at_s >= warm_up_s
+    ]
+    at_s = [moment for moment, _ in kept]
+    measures = {
+        measure: _of_measure(at_s, [getattr(sample, measure) for _, sample in kept], getattr(last, measure), bound)
+        for measure, bound in BOUNDS_PER_HOUR.items()
+    }
+    return {
+        "incarnations": len({sample.pid for sample in watch.samples}),
+        "cpu_share": round((last.cpu_s - first.cpu_s) / span_s, 4) if span_s > 0 else None,
+        **measures,
+    }
+
+
+def _of_measure(at_s: Sequence[float], values: Sequence[float], last: float, bound: float) -> dict[str, object]:
+    trend = trend_per_hour(at_s, values)
+    return {"last": last, "max": max(values, default=last), **_told(trend, bound)}
+
+
+def _told(trend: Trend | None, bound: float) -> dict[str, object]:
+    if trend is None:
+        return {"per_hour": None, "interval_95": None, "told": "not told", "explanation": "too few samples"}
+    told = trend.told(bound)
+    explanation = None
+    if told == "not told":
+        explanation = "the interval holds 0, and more than the bound: a longer run would tell"
+    return {
+        "per_hour": round(trend.per_hour, 1),
+        "interval_95": [round(trend.low, 1), round(trend.high, 1)],
+        "told": told,
+        "explanation": explanation,
+    }
+
+
+def _of_disk(disk: _Disk, warm_up_s: float) -> dict[str, object]:
+    kept = [index for index, at_s in enumerate(disk.at_s) if at_s >= warm_up_s] or [len(disk.at_s) - 1]
+    first, last = kept[0], kept[-1]
+    rows = disk.rows[last] - disk.rows[first]
+    grown = disk.database_bytes[last] - disk.database_bytes[first]
+    at_s = [disk.at_s[index] for index in kept]
+    per_part = round(grown / rows, 1) if rows else None
+    return {
+        "database_bytes": {
+            **_of_measure(at_s, [disk.database_bytes[index] for index in kept], disk.database_bytes[last], 0.0),
+            "per_part": per_part,
+            "explanation": f"by design: one row a part, {per_part} bytes",
+        },
+        "wal_bytes": _of_measure(
+            at_s, [disk.wal_bytes[index] for index in kept], disk.wal_bytes[last], _WAL_BOUND_PER_HOUR
+        ),
+        "rows": disk.rows[last],
+        "simulators_books_bytes": disk.books_bytes[last],
+    }
+
+
+def _per_minute(record: Path, start_ns: int) -> list[dict[str, object]]:
+    """Rate, NO_DECISION and latency of each minute of the run, by the moment of the trigger."""
+    latencies: dict[int, list[int]] = {}
+    verdicts: dict[int, Counter[str]] = {}
+    for part in read_parts(record):
+        minute = (part.trigger_ns - start_ns) // (_S_PER_MIN * NS_PER_S)
+        verdicts.setdefault(minute, Counter())[part.verdict] += 1
+        if part.latency_us is not None:
+            latencies.setdefault(minute, []).append(part.latency_us)
+    return [
+        {
+            "minute": minute,
+            "parts": sum(verdicts[minute].values()),
+            "no_decision": verdicts[minute]["NO_DECISION"],
+            "latency_us": _percentiles(latencies.get(minute, [])),
+        }
+        for minute in sorted(verdicts)
+    ]
+
+
+def _percentiles(values_us: list[int]) -> dict[str, int]:
+    if not values_us:
+        return {}
+    shares = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+    found = np.percentile(np.asarray(values_us), list(shares.values()), method="inverted_cdf")
+    return {name: int(value) for name, value in zip(shares, found, strict=True)}
+
+
+def _latency_trend(per_minute: list[dict[str, Any]], warm_up_s: float) -> dict[str, object]:
+    """Over the whole minutes after the warm-up."""
+    whole = [each for each in per_minute[:-1] if each["minute"] * _S_PER_MIN >= warm_up_s and each["latency_us"]]
+    at_s = [each["minute"] * float(_S_PER_MIN) for each in whole]
+    return {
+        name: _told(trend_per_hour(at_s, [each["latency_us"][name] for each in whole]), LATENCY_BOUND_US_PER_HOUR)
+        for name in ("p50", "p99")
+    }
+
+
+def _series(watch: _Watch) -> dict[str, list[float]]:
+    columns = ("pid", *BOUNDS_PER_HOUR, "cpu_s")
+    return {
+        "at_s": watch.at_s,
+        **{column: [getattr(sample, column) for sample in watch.samples] for column in columns},
+    }
