@@ -116,9 +116,7 @@ def soak(
         "sample_every_s": _SAMPLE_EVERY_S,
         "warm_up_s": warm_up_s,
         "flat_below_per_hour": {**BOUNDS_PER_HOUR, "latency_us": LATENCY_BOUND_US_PER_HOUR},
-        "processes": {
-            role: _of_process(watch, warm_up_s, minutes * 60) for role, watch in sorted(watches.items())
-        },
+        "processes": {role: _of_process(watch, warm_up_s, minutes * 60) for role, watch in sorted(watches.items())},
         "disk": _of_disk(disk, warm_up_s),
         "latency_trend": _latency_trend(per_minute, warm_up_s),
         "per_minute": per_minute,

@@ -24,7 +24,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(run)
 app.command()(demo)
-app.command()(bench)
+app.add_typer(bench)
 
 
 def _print_version(wanted: bool) -> None:
