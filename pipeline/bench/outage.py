@@ -253,9 +253,10 @@ def _at_gate(book: Path, spans: Sequence[_Span], fault: Fault) -> dict[str, Any]
                 counted["passed_after_watchdog"] += record["passed"]
             else:
                 counted["passed_before_watchdog"] += record["passed"]
-        elif record["event"] in ("late", "unmatched"):
-            if any(span.start_ns <= record["heard_ns"] < span.recovered_ns for span in mine):
-                is_late = record["event"] == "late"
-                counted["late_at_gate" if is_late else "unmatched_verdicts"] += 1
-                counted["late_passes_at_gate"] += is_late and record["payload"]["verdict"] == "PASS"
+        elif record["event"] in ("late", "unmatched") and any(
+            span.start_ns <= record["heard_ns"] < span.recovered_ns for span in mine
+        ):
+            is_late = record["event"] == "late"
+            counted["late_at_gate" if is_late else "unmatched_verdicts"] += 1
+            counted["late_passes_at_gate"] += is_late and record["payload"]["verdict"] == "PASS"
     return counted
