@@ -129,9 +129,7 @@ def missing_results(head: LedgerHead, model_sha256: str | None, entries: Sequenc
             results.append(_result(head, model_sha256, entry, seq, Verdict.NO_DECISION, Reason.FAULT, now_ns()))
         elif not entry.recorded:
             assert entry.reason is not None
-            results.append(
-                _result(head, model_sha256, entry, entry.seq, entry.verdict, entry.reason, entry.decided_ns)
-            )
+            results.append(_result(head, model_sha256, entry, entry.seq, entry.verdict, entry.reason, entry.decided_ns))
     return results
 
 

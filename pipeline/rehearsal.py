@@ -86,7 +86,7 @@ class RehearsalRun:
         self.plan = plan
         self.folder = folder
         self.line_file = folder / "line.yaml"
-        self.record_file = folder / "records.db"
+        self.record_file = Path(plan.service.get("records", {}).get("path", folder / "records.db"))
         self._words = ""
         self._closing = contextlib.ExitStack()
         self._service: subprocess.Popen[bytes] | None = None
@@ -171,6 +171,13 @@ class RehearsalRun:
             *lines, pending = pending.split("\n")
             if any(line.startswith(word) for line in lines):
                 return
+
+    def read_words(self) -> None:
+        """Take what the service has printed meanwhile, so that it never waits for its reader."""
+        stdout = self._running().stdout
+        assert stdout is not None
+        while select.select([stdout], [], [], 0)[0] and (chunk := os.read(stdout.fileno(), 4096)):
+            self._words += chunk.decode(errors="replace")
 
     def play(self, *, progress: Callable[[], None] | None = None, timeout_s: float | None = None) -> None:
         """Let all parts of the plan come and go past the gate. ``progress`` is called about twice a second."""

@@ -36,6 +36,12 @@ class ProcessSample:
 
 
 def sample_service(supervisor_pid: int) -> dict[str, ProcessSample]:
+    """A sample of each of ``service_pids``."""
+    samples = {name: _sample(pid) for name, pid in service_pids(supervisor_pid).items()}
+    return {name: sample for name, sample in samples.items() if sample is not None}
+
+
+def service_pids(supervisor_pid: int) -> dict[str, int]:
     """The supervisor and its workers by role, those that live. With several cameras the acquisitions are numbered by age."""
     pids = {"supervisor": supervisor_pid}
     for pid in sorted(_children(supervisor_pid)):
@@ -45,8 +51,7 @@ def sample_service(supervisor_pid: int) -> dict[str, ProcessSample]:
             while name in pids:
                 name, number = f"{role} {number}", number + 1
             pids[name] = pid
-    samples = {name: _sample(pid) for name, pid in pids.items()}
-    return {name: sample for name, sample in samples.items() if sample is not None}
+    return pids
 
 
 def _children(parent: int) -> list[int]:

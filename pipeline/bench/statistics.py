@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_S
 
 _RESAMPLES = 1_000
+_Z_95 = 1.959964
 _BLOCK_NS = 5 * NS_PER_S
 
 
@@ -87,3 +89,20 @@ def _drawn_percentile(
         blocks = windows[window]
         drawn += [blocks[block] for block in generator.integers(0, len(blocks), len(blocks))]
     return float(np.percentile(np.concatenate(drawn), percent))
+
+
+def share_interval(count: int, total: int) -> dict[str, float | int | None]:
+    """A share of parts with its 95 % interval (Wilson's score, which holds for shares near 0 too)."""
+    if total == 0:
+        return {"count": count, "total": total, "share": None, "low": None, "high": None}
+    share = count / total
+    spread = 1.0 + _Z_95**2 / total
+    middle = (share + _Z_95**2 / (2 * total)) / spread
+    half = _Z_95 / spread * math.sqrt(share * (1 - share) / total + _Z_95**2 / (4 * total**2))
+    return {
+        "count": count,
+        "total": total,
+        "share": round(share, 6),
+        "low": round(max(0.0, middle - half), 6),
+        "high": round(min(1.0, middle + half), 6),
+    }

@@ -18,6 +18,7 @@ from pipeline.bench.line import line as measure_line
 from pipeline.bench.outage import outage as measure_outage
 from pipeline.bench.preprocess import preprocess as measure_preprocess
 from pipeline.bench.soak import soak as measure_soak
+from pipeline.cli.chaos import chaos
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
 from pipeline.rehearsal import RehearsalError
@@ -38,6 +39,9 @@ bench = typer.Typer(
     help="Measure: each against a named alternative, or against time, in one run on this box.",
     no_args_is_help=True,
 )
+
+
+bench.command()(chaos)
 
 
 @bench.command()

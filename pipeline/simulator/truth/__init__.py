@@ -6,6 +6,8 @@ Nothing here takes the service's or the controller's word for anything that anot
 from pipeline.simulator.truth.books import Record, read_book, stream_book
 from pipeline.simulator.truth.join import find_truth
 from pipeline.simulator.truth.report import (
+    TAP_LAG_NS,
+    WATCHDOG_NS,
     ControllerTruth,
     GateTruth,
     LabelTruth,
@@ -19,6 +21,8 @@ from pipeline.simulator.truth.report import (
 )
 
 __all__ = [
+    "TAP_LAG_NS",
+    "WATCHDOG_NS",
     "ControllerTruth",
     "GateTruth",
     "LabelTruth",

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from pipeline import closing
+from pipeline.clock import now_ns
 from pipeline.closing import Closing, missing_results
-from pipeline.ledger import Ledger, LedgerHead, TriggerKey
+from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files
 from pipeline.payloads import ResultPayload
 from pipeline.record_store import RecordStore
@@ -72,7 +73,12 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
     assert (third.part_id, third.seq, third.verdict, third.reason) == (3, 3, "REJECT", "DEFECT")
     assert (third.decided_ns, third.sent_ns, third.age_us, third.valid_us) == (155 * MS, 156 * MS, 6_000, 34_000)
     assert (third.encoder_count, third.reject_at_encoder_count) == (65_003, 65_803 - 65_536)
-    assert (third.recipe_id, third.recipe_version, third.model_sha256, third.is_simulated) == ("cells", "3", MODEL, True)
+    assert (third.recipe_id, third.recipe_version, third.model_sha256, third.is_simulated) == (
+        "cells",
+        "3",
+        MODEL,
+        True,
+    )
     assert fourth.seq == 4
     assert [(part.part_id, part.seq, part.verdict, part.reason, part.sent_ns) for part in (fifth, sixth)] == [
         (5, 5, "NO_DECISION", "FAULT", None),
@@ -89,11 +95,7 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
 def test_a_row_whose_acknowledgement_was_lost_stays_as_it_is(record: Path) -> None:
     leave(record, "old", decided=3, open_=1)
     last = open_store(record, "old")
-    (third,) = [
-        result
-        for result in missing_results(head_of("old"), MODEL, _entries(record))
-        if result.part_id == 3
-    ]
+    (third,) = [result for result in missing_results(head_of("old"), MODEL, _entries(record)) if result.part_id == 3]
     (kept,) = last.commit([msgspec.structs.replace(third, reason="OK", verdict="PASS")], [])
     last.close()
     store = open_store(record)
@@ -147,7 +149,7 @@ def test_what_cannot_be_written_is_kept_and_tried_again(record: Path, monkeypatc
     closing_.failed("the disk is full")
     assert closing_.trouble == f"2 parts in {path} are not on record yet: the disk is full"
     assert closing_.batch() == []  # not at once
-    monkeypatch.setattr(closing, "now_ns", _in_a_second(closing.now_ns()))
+    monkeypatch.setattr(closing, "now_ns", _in_a_second(now_ns()))
     store = open_store(record)
     assert len(close_all(closing_, store)) == 2
     assert closing_.trouble == ""
@@ -171,7 +173,7 @@ def test_a_session_that_still_closes_itself_is_waited_for(record: Path, monkeypa
     closing_ = Closing(record, "now")
     assert [result.session_id for result in close_all(closing_, store)] == ["s2"]
     busy.close()
-    monkeypatch.setattr(closing, "now_ns", _in_a_second(closing.now_ns()))
+    monkeypatch.setattr(closing, "now_ns", _in_a_second(now_ns()))
     assert [result.session_id for result in close_all(closing_, store)] == ["s1"]
     store.close()
 
@@ -215,7 +217,7 @@ def test_torn_entries_are_closed_like_any(record: Path) -> None:
     store.close()
 
 
-def _entries(record: Path) -> list[closing.LedgerEntry]:
+def _entries(record: Path) -> list[LedgerEntry]:
     (path,) = ledger_files(record)
     file = LedgerFile.take(path)
     assert file is not None

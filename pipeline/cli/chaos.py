@@ -1,0 +1,126 @@
+"""``lineside bench chaos``: the service attacked on a simulated line, and a table of what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.bench.chaos.suite import Chaos, Progress, run_chaos
+from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.configs import configs_folder
+from pipeline.rehearsal import RehearsalError
+from pipeline.simulator.gate import Mutant
+from pipeline.simulator.images import ImageError, SolarCellImages
+from pipeline.simulator.process import SimulatorError
+from pipeline.simulator.solar_cells import test_indices
+
+_VIOLATIONS_SHOWN = 20
+_TABLE_WIDTH = 200
+_COLUMNS = (
+    ("faults", "faults"),
+    ("triggers", "triggers_observed"),
+    ("verdicts", "verdicts"),
+    ("unsent", "unsent"),
+    ("passed", "passed"),
+    ("unjudged passed", "unjudged_passed"),
+    ("wrong part passed", "wrong_part_passed"),
+    ("late, discarded", "late_at_gate"),
+    ("records missing", "records_missing"),
+    ("other", "other_violations"),
+    ("NO_DECISION inside", "no_decision_inside"),
+    ("outside", "no_decision_outside"),
+)
+
+
+def chaos(
+    seconds: Annotated[float, typer.Option(min=1.0, help="No new fault after so many seconds.")] = 900.0,
+    faults: Annotated[int, typer.Option(min=1, help="So many faults, all kinds in turn.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of the order, the moments and the lengths.")] = 0,
+    rate: Annotated[float, typer.Option(min=60.0, max=60_000.0, help="Parts a minute.")] = 1_200.0,
+    deadline_us: Annotated[int, typer.Option(min=5_000, help="From trigger to the latest useful verdict.")] = 40_000,
+    gate_pulses: Annotated[int, typer.Option(min=100, help="From camera to gate; 10 pulses a ms of travel.")] = 800,
+    calm: Annotated[float, typer.Option(min=1.0, help="Seconds without faults at the start, to compare with.")] = 20.0,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this kind; may be given several times.")] = None,
+    controller: Annotated[
+        Mutant | None, typer.Option(help="A controller that misbehaves: the suite must catch it.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Kill, freeze, cut, fill, damage and starve a running service; compare the books that line and controller kept."""
+    check_json_target(json_file)
+    # A file or a pipe has no width of its own to keep to.
+    console = Console(file=words(json_file), markup=False)
+    if not console.is_terminal:
+        console.width = _TABLE_WIDTH
+    plan = Chaos(
+        model=model if model is not None else configs_folder() / "models" / "solar-cell",
+        images=SolarCellImages(indices=test_indices()),
+        faults=faults,
+        seconds=seconds,
+        seed=seed,
+        parts_per_min=rate,
+        deadline_us=deadline_us,
+        gate_offset_pulses=gate_pulses,
+        kinds=kind,
+        mutant=controller,
+        calm_s=calm,
+    )
+    console.print(f"{faults} faults at {rate:g} parts a minute, seed {seed} ...")
+    try:
+        result = run_chaos(plan, lambda progress: console.print(_line(progress), soft_wrap=True))
+    except ValueError as error:
+        raise fail(f"--kind: {error}", 2) from None
+    except (RehearsalError, SimulatorError, ImageError) as error:
+        raise fail(str(error)) from None
+    console.print(_table(result))
+    for line in _words(result):
+        console.print(line, soft_wrap=True)
+    try:
+        write_json(json_file, result)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+    if result["violations"]:
+        raise fail(f"the promise did not hold: {len(result['violations'])} violations")
+
+
+def _line(progress: Progress) -> str:
+    recovered = "NOT RECOVERED" if progress.recovery_s is None else f"judging again after {progress.recovery_s:.2f} s"
+    return f"{progress.episode:4d} {progress.kind}: {progress.what}; {recovered}"
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(title="What the books say, by kind of fault")
+    table.add_column("fault")
+    for title, _ in _COLUMNS:
+        table.add_column(title, justify="right")
+    table.add_column("recovery s, median / worst", justify="right")
+    for kind, figures in result["kinds"].items():
+        recovery = figures["recovery_s"]
+        times = "" if recovery["worst"] is None else f"{recovery['median']:.2f} / {recovery['worst']:.2f}"
+        table.add_row(kind, *(str(figures[name]) for _, name in _COLUMNS), times)
+    totals = result["totals"]
+    table.add_row("all", str(result["faults"]), *(str(totals[name]) for _, name in _COLUMNS[1:]), "", style="bold")
+    return table
+
+
+def _words(result: dict[str, Any]) -> list[str]:
+    calm, outside = result["no_decision_without_faults"], result["no_decision_outside_faults"]
+    said = [
+        f"NO_DECISION without faults: {_share(calm)}; outside [fault, recovery]: {_share(outside)}",
+        *(f"not run: {kind}: {why}" for kind, why in result["not_run"].items()),
+        *(f"VIOLATION {text}" for text in result["violations"][:_VIOLATIONS_SHOWN]),
+    ]
+    left_out = len(result["violations"]) - _VIOLATIONS_SHOWN
+    return [*said, f"... and {left_out} more"] if left_out > 0 else said
+
+
+def _share(figures: dict[str, Any]) -> str:
+    if figures["share"] is None:
+        return "no parts"
+    low, high = figures["low"], figures["high"]
+    return f"{figures['count']} of {figures['total']} ({100 * low:.3f} % to {100 * high:.3f} %)"
