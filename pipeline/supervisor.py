@@ -547,7 +547,7 @@ def _lock(record: Path) -> int | None:
     """Hold the record against a second service. None where the place cannot be written: records will say so and retry."""
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
         return None
     try:

@@ -257,9 +257,9 @@ def _read_only_disk(world: World) -> str:
             try:
                 world.disk.set_read_only()
                 break
-            except DiskUnavailable:
+            except DiskUnavailable as error:
                 if time.monotonic() > give_up_s:
-                    raise
+                    raise RehearsalError(f"the record's disk is in use by others than records: {error}") from error
                 time.sleep(_POLL_S)
     try:
         time.sleep(2.0)
