@@ -7,8 +7,8 @@ a verdict counts only if it came in an earlier scan than the part at the gate.
 
 **The book** is a JSON-lines file: ``gate`` for each part at the gate (``gate_ns`` as the line stamped it,
 ``decided_ns``, ``latch``, ``passed``, ``why``, and ``session_id``, ``seq``, ``part_id``, ``encoder_count`` of the
-verdict used), ``late`` and ``unmatched`` for verdicts that no part was waiting for, ``belt``, and a ``summary`` at the
-end.
+verdict used), ``late`` and ``unmatched`` for verdicts that no part was waiting for, ``overdue`` for a ``PASS`` behind its
+deadline, ``belt``, and a ``summary`` at the end.
 """
 
 from __future__ import annotations
@@ -127,11 +127,13 @@ class _Controller:
 
     def _obey_sensor(self, event: LineEvent) -> None:
         if event.kind is LineEventKind.SENSOR:
-            self._gate.sense(event.encoder_count)
+            self._gate.sense(event.encoder_count, event.event_ns)
         elif event.kind is LineEventKind.GATE:
             decided_ns = time.monotonic_ns()
             self._write_decision(event, decided_ns, self._gate.decide(event.encoder_count, decided_ns))
         else:
+            if event.kind is LineEventKind.BELT_STOPPED:
+                self._gate.stop_belt()
             self._book.write("belt", kind=event.kind.name, encoder_count=event.encoder_count, at_ns=event.event_ns)
 
     def _write_decision(self, event: LineEvent, decided_ns: int, decision: GateDecision) -> None:
@@ -161,8 +163,8 @@ class _Controller:
         if message.topic == self._heartbeat_topic:
             self._gate.hear_heartbeat(payload, message.arrival_ns)
         elif message.topic == self._verdict_topic:
-            outcome = self._gate.hear_verdict(payload)
-            if outcome in ("late", "unmatched"):
+            outcome = self._gate.hear_verdict(payload, message.arrival_ns)
+            if outcome in ("late", "overdue", "unmatched"):
                 self._book.write(outcome, heard_ns=message.arrival_ns, payload=payload)
 
     def _figures(self) -> dict[str, Any]:
@@ -171,6 +173,7 @@ class _Controller:
             "gate_passes",
             "gate_rejects",
             "late_at_gate",
+            "overdue_at_gate",
             "verdicts",
             "duplicate_verdicts",
             "repeated_messages",

@@ -1,8 +1,12 @@
 """The controller's decision at the gate. Pure: moments are arguments, what was decided comes back.
 
 A part passes only on exactly one consistent ``PASS``: its ``encoder_count`` within the part's window, received after
-the part was sensed and before it reached the gate, from the session whose heartbeat is alive and says ``RUNNING`` and
-has been the same since the part was sensed. Everything else, silence included, is a reject.
+the part was sensed, before its deadline and before it reached the gate, from the session whose heartbeat is alive and says
+``RUNNING`` and has been the same since the part was sensed. Everything else, silence included, is a reject.
+
+All parts between camera and gate are condemned when the belt stops, and when a heartbeat names another session, says any
+other state, or stays away longer than the watchdog allows. No later ``PASS`` or ``RUNNING`` redeems a condemned part:
+nobody knows what was done on the belt meanwhile, nor what the service missed.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ Why = Literal[
     "no_heartbeat",
     "not_running",
     "session_changed",
+    "stopped",
     "unknown_part",
     "mutant",
 ]
@@ -57,6 +62,8 @@ class HeardVerdict:
     part_id: int | str | None
     verdict: str
     encoder_count: int | None
+    good_for_ns: int | None
+    """From the trigger to the deadline; None where the message does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,9 @@ class GateDecision:
 @dataclass(slots=True)
 class _SensedPart:
     latch: int
-    session_id: str | None
+    sensed_ns: int
+    condemned: Why | None
+    """Why this part will not pass whatever is said of it; None while it may."""
     verdicts: list[HeardVerdict] = field(default_factory=list)
 
 
@@ -82,9 +91,9 @@ class Gate:
 
     Attributes:
         counts: ``verdicts``, ``duplicate_verdicts`` (the same verdict again for one part), ``repeated_messages`` (one
-            ``session_id`` and ``seq`` twice), ``seq_gaps`` (numbers never heard), ``late_at_gate``,
-            ``unmatched_verdicts`` (in no part's window), ``malformed_messages``, ``parts_at_gate``, ``gate_rejects``,
-            ``gate_passes``, ``heartbeats``.
+            ``session_id`` and ``seq`` twice), ``seq_gaps`` (numbers never heard), ``late_at_gate``, ``overdue_at_gate``
+            (``PASS`` after its deadline), ``unmatched_verdicts`` (in no part's window), ``malformed_messages``,
+            ``parts_at_gate``, ``gate_rejects``, ``gate_passes``, ``heartbeats``.
     """
 
     def __init__(self, options: GateOptions) -> None:
@@ -100,9 +109,18 @@ class Gate:
         self._in_order: deque[HeardVerdict] = deque()
         self._late: deque[HeardVerdict] = deque()
 
-    def sense(self, latch: int) -> None:
+    def sense(self, latch: int, now_ns: int) -> None:
         """A part is at the trigger station."""
-        self._register.append(_SensedPart(latch, self._session_id))
+        condemned: Why | None = None
+        if self._heartbeat_ns is None:
+            condemned = "no_heartbeat"
+        elif self._state != "RUNNING":
+            condemned = "not_running"
+        self._register.append(_SensedPart(latch, now_ns, condemned))
+
+    def stop_belt(self) -> None:
+        """The belt stands."""
+        self._condemn("stopped")
 
     def hear_heartbeat(self, payload: Any, now_ns: int) -> None:
         """A heartbeat has come."""
@@ -110,12 +128,17 @@ class Gate:
             self.counts["malformed_messages"] += 1
             return
         self.counts["heartbeats"] += 1
-        self._session_id = payload["session_id"]
+        self._mind_silence(now_ns)
+        session_before, self._session_id = self._session_id, payload["session_id"]
         self._state = str(payload.get("state"))
         self._heartbeat_ns = now_ns
+        if session_before != self._session_id:
+            self._condemn("session_changed")
+        if self._state != "RUNNING":
+            self._condemn("not_running")
 
-    def hear_verdict(self, payload: Any) -> Literal["kept", "late", "unmatched", "malformed"]:
-        """A verdict has come. What became of it."""
+    def hear_verdict(self, payload: Any, now_ns: int) -> Literal["kept", "overdue", "late", "unmatched", "malformed"]:
+        """A verdict has come. What became of it: a ``PASS`` after its deadline is ``overdue`` and not kept."""
         heard = _verdict_in(payload)
         if heard is None:
             self.counts["malformed_messages"] += 1
@@ -126,10 +149,7 @@ class Gate:
         if heard.encoder_count is not None:
             for part in self._register:
                 if self._belongs(heard.encoder_count, part.latch):
-                    known = [each.verdict for each in part.verdicts]
-                    self.counts["duplicate_verdicts"] += heard.verdict in known
-                    part.verdicts.append(heard)
-                    return "kept"
+                    return self._keep(part, heard, now_ns)
             if any(self._belongs(heard.encoder_count, latch) for latch in self._past_gate):
                 self.counts["late_at_gate"] += 1
                 self._late.append(heard)
@@ -137,15 +157,35 @@ class Gate:
         self.counts["unmatched_verdicts"] += 1
         return "unmatched"
 
+    def _keep(self, part: _SensedPart, heard: HeardVerdict, now_ns: int) -> Literal["kept", "overdue"]:
+        good_for_ns = heard.good_for_ns
+        if heard.verdict == "PASS" and good_for_ns is not None and now_ns > part.sensed_ns + good_for_ns:
+            self.counts["overdue_at_gate"] += 1
+            return "overdue"
+        known = [each.verdict for each in part.verdicts]
+        self.counts["duplicate_verdicts"] += heard.verdict in known
+        part.verdicts.append(heard)
+        return "kept"
+
+    def _mind_silence(self, now_ns: int) -> None:
+        if self._heartbeat_ns is None or now_ns - self._heartbeat_ns > self._watchdog_ns:
+            self._condemn("no_heartbeat")
+
+    def _condemn(self, why: Why) -> None:
+        """The first reason stands."""
+        for part in self._register:
+            part.condemned = part.condemned or why
+
     def decide(self, gate_count: int, now_ns: int) -> GateDecision:
         """A part is at the gate, now: pass or reject."""
         self.counts["parts_at_gate"] += 1
+        self._mind_silence(now_ns)
         part = self._take_part(gate_count)
         if part is None:
             decision = GateDecision(False, "unknown_part", None, None)
         else:
             self._past_gate.append(part.latch)
-            decision = self._mutated(part, self._judged(part, now_ns))
+            decision = self._mutated(part, self._judged(part))
         self.counts["gate_passes" if decision.has_passed else "gate_rejects"] += 1
         return decision
 
@@ -159,7 +199,7 @@ class Gate:
                 return part
         return None
 
-    def _judged(self, part: _SensedPart, now_ns: int) -> GateDecision:
+    def _judged(self, part: _SensedPart) -> GateDecision:
         ignores_watchdog = self._options.mutant == "ignores_watchdog"
         used = part.verdicts[-1] if part.verdicts else None
         why: Why = "pass"
@@ -169,13 +209,9 @@ class Gate:
             why = "contradiction"
         elif part.verdicts[0].verdict != "PASS":
             why = "verdict"
-        elif ignores_watchdog:
-            pass
-        elif self._heartbeat_ns is None or now_ns - self._heartbeat_ns > self._watchdog_ns:
-            why = "no_heartbeat"
-        elif self._state != "RUNNING":
-            why = "not_running"
-        elif {part.session_id, *(each.session_id for each in part.verdicts)} != {self._session_id}:
+        elif part.condemned is not None and (part.condemned == "stopped" or not ignores_watchdog):
+            why = part.condemned
+        elif {each.session_id for each in part.verdicts} != {self._session_id} and not ignores_watchdog:
             why = "session_changed"
         return GateDecision(why == "pass", why, part.latch, used)
 
@@ -213,4 +249,6 @@ def _verdict_in(payload: Any) -> HeardVerdict | None:
         return None
     if not (count is None or isinstance(count, int)):
         return None
-    return HeardVerdict(session_id, seq, payload.get("part_id"), verdict, count)
+    age_us, valid_us = payload.get("age_us"), payload.get("valid_us")
+    good_for_ns = (age_us + valid_us) * 1_000 if isinstance(age_us, int) and isinstance(valid_us, int) else None
+    return HeardVerdict(session_id, seq, payload.get("part_id"), verdict, count, good_for_ns)
