@@ -240,7 +240,7 @@ class Records:
             self._supervised.alarm("recovered", "warning", self._closing.done.popleft(), lasts_s=10.0)
 
     def _publish_results(self) -> None:
-        while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1):
+        while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1, until_acknowledged=True):
             self._unsent.popleft()
         while self._closing.history and self._mqtt.publish(self._history_topic, self._closing.history[0], qos=1):
             self._closing.history.popleft()

@@ -6,7 +6,8 @@ the part was sensed, before its deadline and before it reached the gate, from th
 
 All parts between camera and gate are condemned when the belt stops, and when a heartbeat names another session, says any
 other state, or stays away longer than the watchdog allows. No later ``PASS`` or ``RUNNING`` redeems a condemned part:
-nobody knows what was done on the belt meanwhile, nor what the service missed.
+nobody knows what was done on the belt meanwhile, nor what the service missed. After a silence an outage's whole backlog may
+come at once, and a verdict that is a lap of the encoder old fits the window of a part that is on its way just then.
 """
 
 from __future__ import annotations

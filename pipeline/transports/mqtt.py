@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,9 @@ _CLOGGED_MAX_NS = 300 * NS_PER_MS
 # Small, so that what a frozen broker has not taken is soon noticed and little is left in the kernel to arrive late.
 _SEND_BUFFER_BYTES = 32_768
 _LIVE_EXPIRY_S = 1
+_UNACKNOWLEDGED_MAX = 200
+_LINGER_NOT = struct.pack("ii", 1, 0)
+_LINGER_BY_DEFAULT = struct.pack("ii", 0, 0)
 
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
@@ -40,8 +45,20 @@ class Will:
     payload: bytes
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A message that the broker may not have, and its fate on the present connection."""
+
+    topic: str
+    payload: bytes
+    fate: paho.MQTTMessageInfo
+
+
 class MqttConnection:
     """A connection that keeps itself up. All methods belong to one thread.
+
+    A broker that takes bytes and answers nothing is given up after two ``keep_alive_s``: one until a ping is sent, one for
+    its answer. A cable that acknowledges nothing is given up after two seconds, one that takes nothing more sooner.
 
     The caller's loop selects on ``read_descriptors`` and ``write_descriptors``, wakes at ``next_turn_ns`` at the latest
     and then calls ``turn``.
@@ -63,6 +80,10 @@ class MqttConnection:
         self._subscriptions = subscriptions
         self._protocols = ["5", "3.1.1"] if config.protocol == "auto" else [config.protocol]
         self._protocol_index = 0
+        self._spoken_index: int | None = None
+        """Of the version spoken last."""
+        self._asks_newer_again = False
+        self._kept: deque[_Kept] = deque()
         self._client: paho.Client | None = None
         self._live_properties: Properties | None = None
         self._attempt: _Attempt | None = None
@@ -116,29 +137,46 @@ class MqttConnection:
         failed = client.loop_read() not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
         if not failed and client.want_write():
             failed = client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS
-        if not failed and now >= self._next_misc_ns:
-            self._next_misc_ns = now + _MISC_INTERVAL_NS
-            failed = client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS
-        if not failed:
-            failed = self._clogged_too_long(now)
-        if failed or client.socket() is None:
+        if failed:
             self._drop("the connection broke")
+            return False
+        if now >= self._next_misc_ns:
+            self._next_misc_ns = now + _MISC_INTERVAL_NS
+            if client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._drop(f"no answer to a ping within {self._config.keep_alive_s} s")
+                return False
+        if self._clogged_too_long(now):
+            self._drop(f"took nothing for {_CLOGGED_MAX_NS / NS_PER_S:g} s")
+        elif client.socket() is None:
+            self._drop("the connection broke")
+        self._forget_acknowledged()
         return False
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, live: bool = False) -> bool:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        live: bool = False,
+        until_acknowledged: bool = False,
+    ) -> bool:
         """Hand one message to the socket. False: not connected, or the socket took no more, and it will not be sent late.
 
-        ``live``: of no use after a second; brokers that speak 5 drop it then. QoS 1 messages are repeated by the client until
-        acknowledged on this connection.
+        ``live``: of no use after a second; brokers that speak 5 drop it then. ``until_acknowledged`` (QoS 1): sent again, in
+        order, on each new connection until the broker has acknowledged it; False too while too many wait for that.
         """
         client = self._client
-        if client is None or client.want_write():
+        if client is None or client.want_write() or (until_acknowledged and len(self._kept) >= _UNACKNOWLEDGED_MAX):
             return False
         properties = self._live_properties if live else None
         info = client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._drop(paho.error_string(info.rc))
             return False
+        if until_acknowledged:
+            self._kept.append(_Kept(topic, payload, info))
         return qos > 0 or not client.want_write()
 
     def close(self) -> None:
@@ -147,9 +185,7 @@ class MqttConnection:
             self._attempt.abandon()
             self._attempt = None
         if self._client is not None:
-            self._client.disconnect()
-            self._client.loop_misc()
-            _discard(self._client)
+            _leave(self._client)
             self._client = None
 
     def _turn_unconnected(self, now: int) -> bool:
@@ -163,12 +199,23 @@ class MqttConnection:
         client = attempt.take()
         if client is None:
             self.last_error = attempt.error
-            self._protocol_index = (self._protocol_index + 1) % len(self._protocols)
+            # Where nobody listens nothing was said against the version.
+            if attempt.reached:
+                self._protocol_index = (self._protocol_index + 1) % len(self._protocols)
             # Only once every version was refused is it worth waiting longer.
-            if self._protocol_index == 0:
+            if self._protocol_index == 0 or not attempt.reached:
                 self._next_attempt_ns = now + self._retry_ns
                 self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
             return False
+        if self._spoken_index is not None and self._protocol_index > self._spoken_index and not self._asks_newer_again:
+            # It spoke a newer version before: that one was perhaps asked for while nobody could answer. Once more.
+            _leave(client)
+            self._protocol_index = self._spoken_index
+            self._asks_newer_again = True
+            self._next_attempt_ns = now
+            return False
+        self._spoken_index = self._protocol_index
+        self._asks_newer_again = False
         self._client = client
         self._live_properties = None
         if self.protocol == "5":
@@ -177,9 +224,18 @@ class MqttConnection:
         self._next_misc_ns = now + _MISC_INTERVAL_NS
         self._clogged_since_ns = None
         self.connects += 1
+        for kept in self._kept:
+            kept.fate = client.publish(kept.topic, kept.payload, qos=1)
+            if kept.fate.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._drop(paho.error_string(kept.fate.rc))
+                return False
         for topic in self._subscriptions:
             client.subscribe(topic, qos=1)
         return True
+
+    def _forget_acknowledged(self) -> None:
+        while self._kept and self._kept[0].fate.is_published():
+            self._kept.popleft()
 
     def _clogged_too_long(self, now: int) -> bool:
         assert self._client is not None
@@ -238,6 +294,18 @@ def _tune_socket(_client: paho.Client, _userdata: object, connection: Any) -> No
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2_000)
+    # A connection given up takes what it has not delivered with it: the kernel would go on trying, and deliver it late.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+
+
+def _leave(client: paho.Client) -> None:
+    """Disconnect politely: the broker does not publish the will."""
+    connection: Any = client.socket()
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_BY_DEFAULT)
+    client.disconnect()
+    client.loop_misc()
+    _discard(client)
 
 
 def _discard(client: paho.Client) -> None:
@@ -256,6 +324,8 @@ class _Attempt:
         self._abandoned = False
         self._over = False
         self.error = ""
+        self.reached = False
+        """Somebody listens there, whatever it says."""
         self._accepted = False
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
@@ -293,6 +363,7 @@ class _Attempt:
     def _run(self) -> None:
         try:
             self._client.connect(self._config.host, self._config.port, self._config.keep_alive_s)
+            self.reached = True
             give_up_ns = now_ns() + int(_CONNECT_TIMEOUT_S * NS_PER_S)
             while not self._accepted and not self.error:
                 result = self._client.loop(timeout=0.05)
