@@ -1,0 +1,173 @@
+"""The service's MQTT connection behind a faulty cable, driven by a loop as the workers drive it."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.clock import now_ns, seconds_until
+from pipeline.config import MqttConfig
+from pipeline.simulator.broker import find_mosquitto, start_broker
+from pipeline.simulator.namespace import NamespaceUnavailable, NetworkNamespace, inside
+from pipeline.simulator.proxy import ProxyOptions, ProxyProcess
+from pipeline.transports.mqtt import MqttConnection
+from tests.tap import Tap
+
+ROOT = "t"
+PATIENCE_S = 60.0
+KEEP_ALIVE_S = 1
+KEPT = 200
+
+
+@dataclass
+class Wired:
+    """A connection through a proxy to a broker, and a tap on the broker itself."""
+
+    connection: MqttConnection
+    proxy: ProxyProcess
+    tap: Tap
+
+    def drive(self, until: Callable[[], bool]) -> None:
+        """Turn the connection's loop until the condition holds."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not until():
+            assert time.monotonic() < give_up_s, f"not within {PATIENCE_S} s; last error: {self.connection.last_error}"
+            connection = self.connection
+            reading, writing = connection.read_descriptors(), connection.write_descriptors()
+            select.select(reading, writing, [], min(0.05, seconds_until(connection.next_turn_ns())))
+            connection.turn()
+
+    def publish_one(self, payload: str) -> bool:
+        return self.connection.publish(f"{ROOT}/result", payload.encode(), qos=1, until_acknowledged=True)
+
+    def heard(self) -> list[str]:
+        return [message.payload.decode() for message in list(self.tap.heard)]
+
+
+def connection_to(port: int) -> MqttConnection:
+    return MqttConnection(MqttConfig(port=port, keep_alive_s=KEEP_ALIVE_S), client_id="tested")
+
+
+@pytest.fixture
+def wired(broker_port: int) -> Iterator[Wired]:
+    with ProxyProcess(ProxyOptions(target_port=broker_port)) as proxy, Tap(broker_port, ROOT) as tap:
+        connection = connection_to(proxy.port)
+        yield Wired(connection, proxy, tap)
+        connection.close()
+
+
+def test_half_open_cable_is_given_up_after_two_keep_alives(wired: Wired) -> None:
+    wired.drive(lambda: wired.connection.connected)
+    wired.proxy.stall()
+    begin_s = time.monotonic()
+    wired.drive(lambda: not wired.connection.connected)
+    # No sooner than a ping's answer may take, whatever was said before.
+    assert time.monotonic() - begin_s >= KEEP_ALIVE_S
+    assert wired.connection.last_error == f"no answer to a ping within {KEEP_ALIVE_S} s"
+    wired.proxy.pass_through()
+    wired.drive(lambda: wired.connection.connected)
+    assert wired.connection.connects == 2
+
+
+def test_the_version_spoken_is_not_lost_in_an_outage(wired: Wired) -> None:
+    wired.drive(lambda: wired.connection.connected)
+    assert wired.connection.protocol == "5"
+    wired.proxy.stall()
+    # Version 5 got no answer, so the older one is asked for, and the cable is mended just then.
+    wired.drive(lambda: wired.connection.protocol == "3.1.1")
+    wired.drive(lambda: bool(wired.connection.read_descriptors()))
+    wired.proxy.pass_through()
+    wired.drive(lambda: wired.connection.connected)
+    assert wired.connection.protocol == "5"
+
+
+def test_nobody_there_says_nothing_against_a_version(wired: Wired) -> None:
+    wired.proxy.refuse()
+    for _ in range(4):
+        wired.drive(lambda: bool(wired.connection.read_descriptors()))
+        wired.drive(lambda: not wired.connection.read_descriptors())
+        assert wired.connection.protocol == "5"
+    wired.proxy.pass_through()
+    wired.drive(lambda: wired.connection.connected)
+    assert wired.connection.protocol == "5"
+
+
+def test_a_broker_replaced_by_an_older_one_is_spoken_to_all_the_same() -> None:
+    pytest.importorskip("amqtt")
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    with start_broker("mosquitto") as broker:
+        port = broker.port
+        connection = connection_to(port)
+        with ProxyProcess(ProxyOptions(target_port=port)) as proxy, Tap(port, ROOT) as tap:
+            wired = Wired(connection, proxy, tap)
+            wired.drive(lambda: connection.connected)
+            assert connection.protocol == "5"
+        broker.halt()
+        with start_broker("amqtt", port=port):
+            wired.drive(lambda: not connection.connected)
+            wired.drive(lambda: connection.connected)
+            assert connection.protocol == "3.1.1"
+            connection.close()
+
+
+def test_what_was_not_acknowledged_is_sent_again_in_order(wired: Wired) -> None:
+    wired.drive(lambda: wired.connection.connected)
+    assert wired.publish_one("before")
+    wired.tap.wait_until(lambda: wired.heard() == ["before"])
+    wired.proxy.stall()
+    during = [f"during {number}" for number in range(50)]
+    assert all(wired.publish_one(text) for text in during)
+    wired.proxy.reset()  # what lay in the cable is lost
+    wired.drive(lambda: wired.connection.connects == 2)
+    wired.drive(lambda: wired.heard()[-1:] == during[-1:])
+    # The one before was acknowledged at once, or the acknowledgement was on its way when the cable stalled.
+    assert wired.heard() in (["before", *during], ["before", "before", *during])
+    wired.drive(lambda: wired.publish_one("after"))
+    wired.drive(lambda: wired.heard()[-1:] == ["after"])
+    assert wired.heard().count(during[0]) == 1
+
+
+def test_what_waits_for_acknowledgement_is_bounded(wired: Wired) -> None:
+    wired.drive(lambda: wired.connection.connected)
+    wired.proxy.stall()
+    accepted = 0
+    while wired.publish_one(str(accepted)):
+        accepted += 1
+    assert accepted == KEPT
+    wired.proxy.pass_through()
+    wired.drive(lambda: wired.heard()[-1:] == [str(KEPT - 1)])
+    wired.drive(lambda: wired.publish_one("more"))
+    wired.drive(lambda: wired.heard()[-1:] == ["more"])
+    assert wired.heard() == [*map(str, range(KEPT)), "more"]
+
+
+def test_what_a_given_up_connection_held_does_not_come_late(broker_port: int) -> None:
+    try:
+        namespace = NetworkNamespace().start()
+    except NamespaceUnavailable as error:
+        pytest.skip(str(error))
+    options = ProxyOptions(target_port=broker_port, netns_path=namespace.path)
+    with namespace, ProxyProcess(options) as proxy, Tap(broker_port, ROOT) as tap, inside(namespace.path):
+        # Threads made in here live in the namespace: the one that connects is among them.
+        connection = connection_to(proxy.port)
+        wired = Wired(connection, proxy, tap)
+        wired.drive(lambda: connection.connected)
+        namespace.cut()
+        give_up_ns = now_ns() + int(PATIENCE_S * 1e9)
+        while connection.publish(f"{ROOT}/verdict", b"during".ljust(1_000)):  # until the socket takes no more
+            assert now_ns() < give_up_ns
+        wired.drive(lambda: not connection.connected)
+        namespace.mend()
+        wired.drive(lambda: connection.connected)
+        # By now the kernel would have tried again: it does so less than a second after the cut, then after twice that.
+        settle_ns = now_ns() + 2_000_000_000
+        wired.drive(lambda: now_ns() > settle_ns)
+        assert connection.publish(f"{ROOT}/verdict", b"after")
+        wired.drive(lambda: "after" in wired.heard())
+        assert wired.heard() == ["after"]
+        connection.close()
