@@ -24,7 +24,8 @@ from pipeline.messages import FrameStatus, Trigger, ViewInspected
 from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
 
-_REMEMBERED_TRIGGERS = 16_384
+REMEMBERED_TRIGGERS = 16_384
+"""The latest so many are known again when something comes for them. They take about 1 KiB each: up to 18 MiB in all."""
 _PARTS_AWAITING_CAMERAS = 2_048
 
 
@@ -295,7 +296,7 @@ class DeadlineMachine:
 
     def _remember(self, key: TriggerKey, part: _Part) -> None:
         self._part_of[key] = part
-        while len(self._part_of) > _REMEMBERED_TRIGGERS:
+        while len(self._part_of) > REMEMBERED_TRIGGERS:
             oldest = next(iter(self._part_of.values()))
             if not oldest.decided:
                 break

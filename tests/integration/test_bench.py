@@ -1,0 +1,77 @@
+"""``lineside bench``: short runs of the suites that play the whole line, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models import write_stub_package
+from tests.service import lineside
+
+SUITES = ("line", "capacity", "handover", "preprocess", "soak", "outage")
+SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
+
+
+def measured(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The result of ``lineside bench`` with the stub model."""
+    model, file = write_stub_package(folder / "model"), folder / "result.json"
+    done = lineside("bench", *arguments, "--model", model, "--json", file, timeout_s=100)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(file.read_text())
+    assert not any(result["broken_promises"].values())
+    return result
+
+
+def test_every_suite_has_help_of_its_own() -> None:
+    listed = lineside("bench", "--help").stdout
+    for suite in SUITES:
+        assert suite in listed
+    told = lineside("bench", "soak", "--help").stdout
+    assert "--minutes" in told
+    assert "--windows" not in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nosuch",), ("soak",), ("soak", "--minutes", "0"), ("outage", "--windows", "0"), ("line", "--seconds", "1")],
+)
+def test_bad_usage(arguments: tuple[str, ...]) -> None:
+    assert lineside("bench", *arguments).returncode == 2
+
+
+@pytest.mark.slow
+def test_soak(tmp_path: Path) -> None:
+    result = measured(tmp_path, "soak", "--minutes", "0.1", "--rate", "1200")
+    assert set(result["processes"]) == SERVICE
+    for told in result["processes"].values():
+        assert told["incarnations"] == 1
+        assert 0 < told["anonymous_bytes"]["last"] < told["rss_bytes"]["last"]
+        assert told["descriptors"]["told"] == "not told"
+        assert told["descriptors"]["explanation"] == "too few samples"
+    for series in result["series"]["processes"].values():
+        assert len({len(column) for column in series.values()}) == 1
+        assert len(series["at_s"]) >= 2
+    triggered = result["summary"]["parts_triggered"]
+    assert triggered == result["truth"]["line"]["triggers_sent"] == sum(each["parts"] for each in result["per_minute"])
+    assert result["disk"]["database_bytes"]["last"] > 0
+
+
+@pytest.mark.slow
+def test_outage(tmp_path: Path) -> None:
+    result = measured(tmp_path, "outage", "--seconds", "3", "--windows", "1")
+    assert list(result["faults"]) == ["frozen", "dead"]
+    for fault, told in result["faults"].items():
+        healthy, faulty = told["windows"]
+        assert (healthy["is_faulty"], faulty["is_faulty"]) == (False, True)
+        for window in (healthy, faulty):
+            assert window["inspection_us"]["count"] + window["never_judged"] == window["parts"] > 30
+        assert f"broker {fault}: inspection's p50 differs by" in told["statement"]
+        assert told["gate"]["parts_after_watchdog"] > 0
+        assert told["gate"]["passed_after_watchdog"] == 0
+    # A dead broker is noticed at once: parts are decided as NOT_RUNNING, and inspected all the same.
+    dead = result["faults"]["dead"]["windows"][1]
+    assert dead["not_running"] > 30
+    assert dead["judged_late"] > 30
