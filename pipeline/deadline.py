@@ -25,7 +25,9 @@ from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
 
 REMEMBERED_TRIGGERS = 16_384
-"""The latest so many are known again when something comes for them. They take about 1 KiB each: up to 18 MiB in all."""
+"""The latest so many are known again when something comes for them."""
+REMEMBERED_MIB = 18
+"""What they take at most, at about 1 KiB each."""
 _PARTS_AWAITING_CAMERAS = 2_048
 
 

@@ -22,6 +22,7 @@ from pipeline.bench.processes import ProcessSample, sample_service
 from pipeline.bench.recorded import count_rows, read_parts
 from pipeline.bench.trend import Trend, trend_per_hour
 from pipeline.clock import NS_PER_S, now_ns
+from pipeline.deadline import REMEMBERED_MIB, REMEMBERED_TRIGGERS
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import ImageSource
 from vision.package import load_package
@@ -30,7 +31,9 @@ _MIB = 1 << 20
 _SAMPLE_EVERY_S = 5.0
 _PROGRESS_EVERY_S = 1.0
 _WARM_UP_SHARE = 0.2
-"""Of the run, cut off before slopes are taken: stores that hold the latest so many of something fill in it."""
+_WARM_UP_SHARE_MAX = 0.5
+"""Of the run, cut off before slopes are taken: until what holds the latest so many of something is full."""
+_FILL_MARGIN = 1.2
 _TRAVEL_TIMEOUT_S = 120.0
 _S_PER_MIN = 60
 
@@ -84,7 +87,7 @@ def soak(
         folder = Path(name)
         run.line.start_parts()
         cpu_before_s, start_ns = time.process_time(), now_ns()
-        end_ns, sample_ns, progress_ns = start_ns + int(minutes * 60 * NS_PER_S), start_ns, start_ns
+        end_ns, sample_ns, progress_ns = start_ns + int(minutes * _S_PER_MIN * NS_PER_S), start_ns, start_ns
         while (now := now_ns()) < end_ns:
             if now >= sample_ns:
                 sample_ns += int(_SAMPLE_EVERY_S * NS_PER_S)
@@ -102,7 +105,11 @@ def soak(
         truth = find_truth_of(folder)
         per_minute = _per_minute(run.record_file, start_ns)
         rows = count_rows(run.record_file)
-    warm_up_s = minutes * 60 * _WARM_UP_SHARE
+    fill_s = REMEMBERED_TRIGGERS * _S_PER_MIN / parts_per_min
+    warm_up_s = _warm_up_s(minutes * _S_PER_MIN, fill_s)
+    processes = {role: _of_process(watch, warm_up_s) for role, watch in sorted(watches.items())}
+    _explain(processes, is_full=warm_up_s >= fill_s)
+    told = [(f"{role} {measure}", processes[role][measure]) for role in processes for measure in BOUNDS_PER_HOUR]
     broken = {
         **broken_promises(truth),
         "triggers_without_verdict": truth.wire.triggers_without_verdict,
@@ -116,14 +123,18 @@ def soak(
         "sample_every_s": _SAMPLE_EVERY_S,
         "warm_up_s": warm_up_s,
         "flat_below_per_hour": {**BOUNDS_PER_HOUR, "latency_us": LATENCY_BOUND_US_PER_HOUR},
-        "processes": {role: _of_process(watch, warm_up_s, minutes * 60) for role, watch in sorted(watches.items())},
+        "processes": processes,
+        "unexplained": [
+            name for name, each in told if each["told"] in ("grows", "shrinks") and not each["explanation"]
+        ],
+        "not_told": [name for name, each in told if each["told"] == "not told"],
         "disk": _of_disk(disk, warm_up_s),
         "latency_trend": _latency_trend(per_minute, warm_up_s),
         "per_minute": per_minute,
         "summary": summary,
         "truth": asdict(truth),
         "broken_promises": broken,
-        "watching_cpu_share": round(watching_cpu_s / (minutes * 60), 4),
+        "watching_cpu_share": round(watching_cpu_s / (minutes * _S_PER_MIN), 4),
         "series": {
             "processes": {role: _series(watch) for role, watch in sorted(watches.items())},
             "disk": asdict(disk),
@@ -157,7 +168,28 @@ def _figures(run: RehearsalRun, at_s: float, watches: dict[str, _Watch]) -> dict
     }
 
 
-def _of_process(watch: _Watch, warm_up_s: float, duration_s: float) -> dict[str, object]:
+def _warm_up_s(duration_s: float, fill_s: float) -> float:
+    return max(_WARM_UP_SHARE * duration_s, min(_WARM_UP_SHARE_MAX * duration_s, _FILL_MARGIN * fill_s))
+
+
+def _explain(processes: dict[str, dict[str, Any]], *, is_full: bool) -> None:
+    """Why something that is not flat is as it should be, with the bound it cannot pass."""
+    for role, measures in processes.items():
+        pss = measures["pss_bytes"]
+        if pss["told"] != "flat" and measures["anonymous_bytes"]["told"] == "flat":
+            pss["explanation"] = (
+                "moves with the other programs that map the same files; the process's own memory is flat"
+            )
+        if role == "signalling" and not is_full:
+            for measure in ("rss_bytes", "pss_bytes", "anonymous_bytes"):
+                if measures[measure]["told"] == "grows":
+                    measures[measure]["explanation"] = (
+                        f"by design: it remembers the latest {REMEMBERED_TRIGGERS} triggers, in at most {REMEMBERED_MIB} MiB, "
+                        "and was not full yet"
+                    )
+
+
+def _of_process(watch: _Watch, warm_up_s: float) -> dict[str, Any]:
     last = watch.samples[-1]
     first = next(sample for sample in watch.samples if sample.pid == last.pid)
     span_s = watch.at_s[-1] - watch.at_s[watch.samples.index(first)]
@@ -179,12 +211,12 @@ def _of_process(watch: _Watch, warm_up_s: float, duration_s: float) -> dict[str,
     }
 
 
-def _of_measure(at_s: Sequence[float], values: Sequence[float], last: float, bound: float) -> dict[str, object]:
+def _of_measure(at_s: Sequence[float], values: Sequence[float], last: float, bound: float) -> dict[str, Any]:
     trend = trend_per_hour(at_s, values)
     return {"last": last, "max": max(values, default=last), **_told(trend, bound)}
 
 
-def _told(trend: Trend | None, bound: float) -> dict[str, object]:
+def _told(trend: Trend | None, bound: float) -> dict[str, Any]:
     if trend is None:
         return {"per_hour": None, "interval_95": None, "told": "not told", "explanation": "too few samples"}
     told = trend.told(bound)
@@ -192,8 +224,8 @@ def _told(trend: Trend | None, bound: float) -> dict[str, object]:
     if told == "not told":
         explanation = "the interval holds 0, and more than the bound: a longer run would tell"
     return {
-        "per_hour": round(trend.per_hour, 1),
-        "interval_95": [round(trend.low, 1), round(trend.high, 1)],
+        "per_hour": round(trend.per_hour, 1) + 0.0,  # no minus before a 0
+        "interval_95": [round(trend.low, 1) + 0.0, round(trend.high, 1) + 0.0],
         "told": told,
         "explanation": explanation,
     }

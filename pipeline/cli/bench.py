@@ -87,7 +87,7 @@ def soak(
         progress = _now_and_then(lambda figures: console.print(_soak_words(figures), soft_wrap=True))
         return measure_soak(_package(model), _images(), minutes=minutes, parts_per_min=rate, progress=progress)
 
-    _hold(_run(json_file, measure, without=("series",)))
+    _hold(_run(json_file, measure, without=("series", "per_minute", "truth")))
 
 
 @bench.command()
