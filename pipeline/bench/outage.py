@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.bench.books import broken_promises, find_truth_of, stream_book
 from pipeline.bench.recorded import read_late_views, read_parts
 from pipeline.bench.statistics import Window, percentile_difference, percentiles_us
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
-from pipeline.simulator.truth import TAP_LAG_NS, WATCHDOG_NS
+from pipeline.simulator.truth import TAP_LAG_NS, WATCHDOG_NS, stream_book
 from vision.package import load_package
 
 Fault = Literal["frozen", "dead"]
@@ -31,6 +31,8 @@ _SETTLE_S = 1.0
 _RECOVERY_TIMEOUT_S = 60.0
 _TRAVEL_TIMEOUT_S = 60.0
 _POLL_S = 0.05
+_SILENCE = ("no_verdict", "no_verdict_and_no_result")
+"""While there is no broker nobody hears a verdict, and the silence rejects: the verdict is on record."""
 _SHARES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 
@@ -89,8 +91,7 @@ def outage(
         run.line.finish()
         run.wait_finished(_TRAVEL_TIMEOUT_S)
         summary = run.stop_service()
-        run.close()
-        truth = find_truth_of(folder)
+        truth = run.stop_world()
         seen = _read_record(run.record_file, spans)
         gate = {fault: _at_gate(folder / "gate.jsonl", spans, fault) for fault in FAULTS}
     healthy = {fault: _windows(spans, seen, fault, is_faulty=False) for fault in FAULTS}
@@ -110,9 +111,9 @@ def outage(
         },
         "noise": _compared("healthy against healthy", healthy["dead"], healthy["frozen"]),
         "summary": summary,
-        "truth": asdict(truth),
+        "truth": {key: value for key, value in truth.figures().items() if key != "violations"},
         "broken_promises": {
-            **broken_promises(truth),
+            **Counter[str](each.kind for each in truth.violations if each.kind not in _SILENCE),
             "passed_during_fault": sum(each["passed_after_watchdog"] for each in gate.values()),
             "triggers_not_on_record": truth.line.triggers_observable - summary["parts_triggered"],
         },

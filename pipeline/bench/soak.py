@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.books import broken_promises, find_truth_of
 from pipeline.bench.processes import ProcessSample, sample_service
 from pipeline.bench.recorded import count_rows, read_parts
 from pipeline.bench.trend import Trend, trend_per_hour
@@ -84,7 +83,6 @@ def soak(
     watches: dict[str, _Watch] = {}
     disk = _Disk()
     with tempfile.TemporaryDirectory(prefix="lineside-") as name, RehearsalRun(plan, Path(name)) as run:
-        folder = Path(name)
         run.line.start_parts()
         cpu_before_s, start_ns = time.process_time(), now_ns()
         end_ns, sample_ns, progress_ns = start_ns + int(minutes * _S_PER_MIN * NS_PER_S), start_ns, start_ns
@@ -101,8 +99,7 @@ def soak(
         run.line.finish()
         run.wait_finished(_TRAVEL_TIMEOUT_S)
         summary = run.stop_service()
-        run.close()
-        truth = find_truth_of(folder)
+        truth = run.stop_world()
         per_minute = _per_minute(run.record_file, start_ns)
         rows = count_rows(run.record_file)
     fill_s = REMEMBERED_TRIGGERS * _S_PER_MIN / parts_per_min
@@ -111,8 +108,7 @@ def soak(
     _explain(processes, is_full=warm_up_s >= fill_s)
     told = [(f"{role} {measure}", processes[role][measure]) for role in processes for measure in BOUNDS_PER_HOUR]
     broken = {
-        **broken_promises(truth),
-        "triggers_without_verdict": truth.wire.triggers_without_verdict,
+        **Counter[str](violation.kind for violation in truth.violations),
         "triggers_not_on_record": truth.line.triggers_observable - rows,
     }
     return {
@@ -132,7 +128,7 @@ def soak(
         "latency_trend": _latency_trend(per_minute, warm_up_s),
         "per_minute": per_minute,
         "summary": summary,
-        "truth": asdict(truth),
+        "truth": truth.figures(),
         "broken_promises": broken,
         "watching_cpu_share": round(watching_cpu_s / (minutes * _S_PER_MIN), 4),
         "series": {

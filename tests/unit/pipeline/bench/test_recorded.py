@@ -1,49 +1,17 @@
-"""A long run's books and record, read without holding them whole."""
+"""A run's record, read while the service still writes, and after."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
 
-from pipeline.bench.books import read_line_book, read_wire_log, stream_book
 from pipeline.bench.recorded import count_rows, read_late_views, read_parts
 from pipeline.messages import LateInspection, ViewInspected
 from pipeline.record_store import RecordStore, latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
 
 US = 1_000
-
-
-def write(path: Path, *records: object, ending: str = "\n") -> Path:
-    path.write_text("\n".join(json.dumps(record) for record in records) + ending)
-    return path
-
-
-def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
-    book = write(tmp_path / "book", {"event": "gate", "gate_ns": 1}, {"event": "gate", "gate_ns": 2}, ending="")
-    assert list(stream_book(book)) == [{"event": "gate", "gate_ns": 1}]
-
-
-def test_only_dropped_frames_are_told(tmp_path: Path) -> None:
-    frames = [{"event": "frame", "dropped": dropped, "frame_id": index} for index, dropped in enumerate([False, True])]
-    book = write(tmp_path / "book", {"event": "line"}, *frames, {"event": "end"})
-    assert [record["event"] for record in read_line_book(book)] == ["line", "frame", "end"]
-
-
-def test_a_result_keeps_what_is_compared(tmp_path: Path) -> None:
-    result = msgspec.to_builtins(RESULT)
-    messages = [
-        {"event": "message", "topic": "result", "arrival_ns": 5, "payload": result},
-        {"event": "message", "topic": "stats", "arrival_ns": 6, "payload": {}},
-        {"event": "connected", "at_ns": 7},
-    ]
-    (read,) = read_wire_log(write(tmp_path / "wire", *messages))
-    assert read["arrival_ns"] == 5
-    kept = ("session_id", "seq", "part_id", "verdict", "reason", "encoder_count", "trigger_ns", "views")
-    assert {key: read["payload"][key] for key in kept} == {key: result[key] for key in kept}
-    assert "stages_us" not in read["payload"]
 
 
 def test_times_of_parts_judged_in_time_and_late(tmp_path: Path) -> None:
