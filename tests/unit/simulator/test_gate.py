@@ -136,11 +136,11 @@ def test_the_watchdog_allows_500_ms_of_silence(now_ms: int, why: str) -> None:
 def test_a_silence_while_the_part_was_on_its_way_rejects_it(silent_ms: int, why: str) -> None:
     """An outage's backlog comes with it: this PASS may be as old as a lap of the encoder."""
     tested = alive_gate()
-    tested.sense(1000)
+    tested.sense(1000, 0)
     tested.hear_heartbeat(heartbeat(), silent_ms * MS)
-    tested.sense(1500)
-    tested.hear_verdict(verdict(1000))
-    tested.hear_verdict(verdict(1500, seq=2))
+    tested.sense(1500, silent_ms * MS)
+    tested.hear_verdict(verdict(1000), silent_ms * MS)
+    tested.hear_verdict(verdict(1500, seq=2), silent_ms * MS)
     assert tested.decide(1800, (silent_ms + 1) * MS).why == why
     assert tested.decide(2300, (silent_ms + 50) * MS).why == "pass"
 
