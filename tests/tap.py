@@ -50,6 +50,7 @@ class Tap:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        del self._client  # paho closes its own pair of sockets only with the client
 
     def bodies(self, topic: str) -> list[Any]:
         """The JSON objects heard under ``root``/``topic`` so far."""

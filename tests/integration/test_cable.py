@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.clock import now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalRun
-from pipeline.simulator.namespace import NamespaceUnavailable
+from pipeline.simulator.namespace import NamespaceUnavailable, NetworkNamespace
 from pipeline.simulator.truth import Truth
 from tests.chaos.books import Window, check_marks, check_promise, check_record, no_decision_outside, read_rows
 from tests.models import write_stub_package
@@ -106,14 +106,12 @@ def test_behind_a_proxy(tmp_path: Path, tmp_socket_dir: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_in_a_network_namespace(tmp_path: Path, tmp_socket_dir: Path) -> None:
-    run = RehearsalRun(
-        plan_for(tmp_path, cable="namespace", service_environment={"LINESIDE_TEST_MARK": "inside"}), tmp_socket_dir
-    )
     try:
-        run.__enter__()
+        NetworkNamespace().start().stop()
     except NamespaceUnavailable as error:
         pytest.skip(str(error))
-    with run:
+    plan = plan_for(tmp_path, cable="namespace", service_environment={"LINESIDE_TEST_MARK": "inside"})
+    with RehearsalRun(plan, tmp_socket_dir) as run:
         supervisor = psutil.Process(run.service_pid)
         assert "pipeline.cli" in supervisor.cmdline(), "nsenter has become the supervisor"
         assert supervisor.environ()["LINESIDE_TEST_MARK"] == "inside"
