@@ -19,7 +19,7 @@ from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.solar_cells import test_indices
 
 _VIOLATIONS_SHOWN = 20
-_TABLE_WIDTH = 200
+_TABLE_WIDTH = 220
 _COLUMNS = (
     ("faults", "faults"),
     ("triggers", "triggers_observed"),
@@ -95,7 +95,7 @@ def _line(progress: Progress) -> str:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title="What the books say, by kind of fault")
-    table.add_column("fault")
+    table.add_column("fault", no_wrap=True)
     for title, _ in _COLUMNS:
         table.add_column(title, justify="right")
     table.add_column("recovery s, median / worst", justify="right")
