@@ -373,7 +373,9 @@ class _Attempt:
                     self.error = f"no answer to CONNECT within {_CONNECT_TIMEOUT_S:g} s"
         except (OSError, ValueError) as error:
             self.error = getattr(error, "strerror", None) or str(error)
-        self._client.on_connect = None  # no cycle: the client and its descriptors go with its last user, not at a collection
+        self._client.on_connect = (
+            None  # no cycle: the client and its descriptors go with its last user, not at a collection
+        )
         with self._lock:
             self._over = True
             abandoned = self._abandoned
