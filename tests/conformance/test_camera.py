@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import shutil
 import socket
@@ -37,7 +38,9 @@ class Bench(Protocol):
     def camera(self) -> Camera: ...
     def trigger(self) -> None: ...
     def lose_device(self) -> None: ...
-    def restore_device(self) -> None: ...
+    def restore_device(self) -> None:
+        """Switched on again: counters that the device holds begin again."""
+
     def close(self) -> None: ...
 
 
@@ -153,6 +156,7 @@ class SimulatedBench:
         self._address.unlink()
 
     def restore_device(self) -> None:
+        self._number = 0
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(self._address))
         self._listener.listen()
@@ -319,6 +323,32 @@ def test_a_lost_device_is_told_and_may_come_back(bench: Bench) -> None:
     bench.restore_device()
     camera.open()
     assert words(shoot(bench, camera, 1)[1]) == ["REFUSED"]
+    camera.close()
+
+
+def test_a_device_that_is_lost_in_use_and_switched_on_again_goes_on(bench: Bench) -> None:
+    """Its trigger counters are its own from ``open`` to ``close``: they may come again."""
+    camera = bench.camera()
+    camera.open()
+    slots = empty_slots(PixelFormat.MONO8, 3)
+    for slot in slots:
+        camera.queue(slot)
+    shoot(bench, camera, 1)
+    bench.lose_device()
+    with contextlib.suppress(CameraUnavailable):
+        # A folder's files are read one by one: it is not lost before the next is wanted.
+        camera.poll()
+    unfilled = camera.close()
+    assert all(slot in slots for slot in unfilled)
+    with pytest.raises(CameraUnavailable):
+        camera.open()
+    bench.restore_device()
+    camera.open()
+    for slot in slots[-2:]:
+        camera.queue(slot)
+    triggers, outcomes = shoot(bench, camera, 2)
+    assert words(outcomes) == ["GRABBED", "GRABBED"]
+    assert triggers[1].trigger_counter == triggers[0].trigger_counter + 1
     camera.close()
 
 

@@ -240,6 +240,60 @@ def test_a_stream_out_of_step_is_a_lost_device(bench: SimulatedBench, packet: by
     camera.close()
 
 
+@pytest.mark.parametrize("cut", [0, 40, 96], ids=["at once", "midway", "behind the last pixel"])
+def test_a_torn_frame_is_a_lost_device_and_no_frame(bench: SimulatedBench, cut: int) -> None:
+    """The garbage fills up the frame: only the end that does not come tells that its pixels are none."""
+    camera = bench.camera()
+    camera.open()
+    slots = empty_slots(MONO8, 2)
+    for slot in slots:
+        camera.queue(slot)
+    bench.trigger()
+    trigger, frame, pixels = bench.messages()
+    bench.send(encode_header(trigger) + encode_header(frame) + pixels[:cut] + b"x" * 4_096)
+    assert [type(event) for event in camera.poll()] == [Triggered, Grabbed, Triggered]
+    for _ in range(2):
+        with pytest.raises(CameraUnavailable, match=r"camera cam0: camera frame of trigger 2: .* is torn"):
+            camera.poll()
+    assert camera.close() == slots[1:]
+    bench.hang_up()
+    camera.open()
+    camera.queue(slots[1])
+    bench.trigger()
+    assert [type(event) for event in camera.poll()] == [Triggered, Grabbed]
+    assert (slots[1].pixels == picture(2, MONO8).reshape(-1)).all()
+    camera.close()
+
+
+def test_a_frame_that_was_refused_is_no_frame_either_when_it_is_torn(bench: SimulatedBench) -> None:
+    camera = bench.camera()
+    camera.open()
+    trigger, frame, pixels = bench.messages()
+    bench.send(encode_header(trigger) + encode_header(frame) + pixels[:40] + b"x" * 4_096)
+    assert [type(event) for event in camera.poll()] == [Triggered]
+    with pytest.raises(CameraUnavailable, match="is torn"):
+        camera.poll()
+    camera.close()
+
+
+def test_a_frame_that_is_sent_twice_is_grabbed_twice(bench: SimulatedBench) -> None:
+    """What becomes of the second one is acquisition's to say: its trigger has had its frame."""
+    camera = bench.camera()
+    camera.open()
+    slots = empty_slots(MONO8, 2)
+    for slot in slots:
+        camera.queue(slot)
+    trigger, frame, pixels = bench.messages()
+    packet = encode_header(frame) + pixels + encode_frame_end(frame.trigger_counter)
+    bench.send(encode_header(trigger) + packet + packet)
+    _, first, second = camera.poll()
+    assert isinstance(first, Grabbed)
+    assert isinstance(second, Grabbed)
+    assert first.trigger_counter == second.trigger_counter == trigger.trigger_counter
+    assert [first.slot, second.slot] == slots
+    camera.close()
+
+
 def test_polling_a_camera_that_was_never_opened_is_a_loss(bench: SimulatedBench) -> None:
     with pytest.raises(CameraUnavailable, match="not connected"):
         bench.camera().poll()

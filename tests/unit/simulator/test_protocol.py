@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.simulator.protocol import (
+    FRAME_END_BYTES,
     HEADER_BYTES,
     LINE_EVENT_BYTES,
     DeviceMessage,
@@ -12,8 +13,10 @@ from pipeline.simulator.protocol import (
     LineEventKind,
     MessageKind,
     ProtocolError,
+    check_frame_end,
     decode_header,
     decode_line_event,
+    encode_frame_end,
     encode_header,
     encode_line_event,
 )
@@ -75,3 +78,16 @@ def test_bytes_of_another_protocol_are_refused(header: bytes, words: str) -> Non
 def test_line_events_of_another_protocol_are_refused(packet: bytes) -> None:
     with pytest.raises(ProtocolError, match="line event"):
         decode_line_event(packet)
+
+
+@given(unsigned_64)
+def test_a_frames_end_is_of_its_own_trigger(trigger_counter: int) -> None:
+    end = encode_frame_end(trigger_counter)
+    assert len(end) == FRAME_END_BYTES == 16
+    check_frame_end(memoryview(bytearray(end)), trigger_counter)
+
+
+@pytest.mark.parametrize("end", [encode_frame_end(2), b"x" * 16, encode_frame_end(1)[:15], b""])
+def test_anything_else_behind_a_frame_means_that_it_is_torn(end: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"camera frame of trigger 1: got .*; the frame is torn"):
+        check_frame_end(end, 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.simulator.counting import wrap_count
-from pipeline.simulator.truth import Truth, find_truth, read_book
+from pipeline.simulator.truth import GateTruth, Truth, find_truth, read_book, stream_book
 
 MS = 1_000_000
 PARTS = range(1, 11)
@@ -451,6 +452,155 @@ def test_a_decision_that_was_never_made(books: Books) -> None:
     truth = books.truth()
     assert truth.controller.decisions_missing == 1
     assert truth.controller.parts_at_gate == 9
+
+
+def test_every_trigger_is_told_with_its_verdicts(books: Books) -> None:
+    books.drop("verdict", 4)
+    books.wire.append(verdict_message(5, seq=11))
+    triggers = books.truth().triggers
+    assert [trigger.part_number for trigger in triggers] == list(PARTS)
+    assert [(trigger.encoder_count, trigger.trigger_ns) for trigger in triggers] == [
+        (latch(part), sensed_ns(part)) for part in PARTS
+    ]
+    told = [[(verdict.seq, verdict.verdict) for verdict in trigger.verdicts] for trigger in triggers]
+    assert told[2:5] == [[(3, "REJECT")], [], [(5, "PASS"), (11, "PASS")]]
+    assert all(trigger.has_result and trigger.observability == "observable" for trigger in triggers)
+
+
+def test_every_part_at_the_gate_is_told(books: Books) -> None:
+    books.controller.remove(books.decision(2))
+    books.push_out(4)
+    late = {"event": "late", "heard_ns": gate_ns(4) + 1, "payload": verdict_message(4)["payload"]}
+    books.controller.append(late)
+    gates = books.truth().gates
+    assert gates[:4] == (
+        GateTruth(1, sensed_ns(1), gate_ns(1), True, "pass", False),
+        GateTruth(2, sensed_ns(2), gate_ns(2), None, None, False),
+        GateTruth(3, sensed_ns(3), gate_ns(3), False, "verdict", False),
+        GateTruth(4, sensed_ns(4), gate_ns(4), False, "silence", True),
+    )
+    assert [gate.part_number for gate in gates] == list(PARTS)
+
+
+def test_violations_say_what_where_and_when(books: Books) -> None:
+    books.drop("verdict", 8)
+    books.drop("result", 8)
+    books.push_out(8)
+    books.let_pass(3, on_verdict_of=3)
+    books.wire += [verdict_message(5, seq=11), verdict_message(6)]
+    books.messages("verdict", 2)[0]["retained"] = True
+    books.messages("result", 4)[0]["payload"]["verdict"] = "NO_DECISION"
+    stray = verdict_message(9, seq=12)
+    stray["payload"]["encoder_count"] = latch(9) + 200
+    books.wire.append(stray)
+    violations = books.truth().violations
+    assert [(each.kind, each.part_number, each.at_ns) for each in violations] == [
+        ("retained_verdict", 2, sensed_ns(2)),
+        ("passed_without_pass", 3, sensed_ns(3)),
+        ("result_contradicting", 4, sensed_ns(4)),
+        ("several_verdicts", 5, sensed_ns(5)),
+        ("repeated_verdict", 6, sensed_ns(6)),
+        ("no_verdict_and_no_result", 8, sensed_ns(8)),
+        ("verdict_without_trigger", None, sensed_ns(9) + 5 * MS),
+    ]
+    assert violations[3].text == (
+        f"part 5, trigger at count {latch(5)} (observable): 2 verdicts: [('s', 5), ('s', 11)]"
+    )
+    assert books.truth().figures()["violations"][1]["kind"] == "passed_without_pass"
+
+
+@pytest.mark.parametrize(
+    ("told_ns", "speed_mm_s", "violations"),
+    [
+        (sensed_ns(4) + MS, 0.0, [4]),  # part 4 is between camera and gate, part 3 is past the gate
+        (sensed_ns(4) + 40 * MS, 0.0, [4]),
+        (sensed_ns(4) + 60 * MS, 0.0, [4, 5]),
+        (sensed_ns(4) + MS, 500.0, []),
+    ],
+)
+def test_passed_although_the_belt_was_stopped(
+    books: Books, told_ns: int, speed_mm_s: float, violations: list[int]
+) -> None:
+    belt = {"event": "belt", "speed_mm_s": speed_mm_s, "at_ns": told_ns, "told_ns": None if speed_mm_s else told_ns}
+    books.line.insert(-2, belt)
+    truth = books.truth()
+    found = [each.part_number for each in truth.violations]
+    assert found == violations
+    assert {each.kind for each in truth.violations} <= {"passed_after_stop"}
+    assert truth.controller.passed_after_stop == len(violations)
+
+
+@pytest.mark.parametrize(
+    ("age_us", "valid_us", "heard_ms", "is_late"),
+    [
+        (5_000, 35_000, 5, False),
+        (41_000, -1_000, 41, True),  # it says so itself
+        (40_000, 0, 40, True),
+        (5_000, 10_000, 60, False),  # the tap is a process like others
+        (5_000, -4_000, 60, True),
+    ],
+)
+def test_passed_on_a_late_verdict(books: Books, age_us: int, valid_us: int, heard_ms: int, is_late: bool) -> None:
+    (heard,) = books.messages("verdict", 4)
+    heard["payload"] |= {"age_us": age_us, "valid_us": valid_us}
+    heard["arrival_ns"] = sensed_ns(4) + heard_ms * MS
+    truth = books.truth()
+    assert truth.controller.passed_on_late_verdict == is_late
+    assert [each.kind for each in truth.violations] == ["passed_on_late_verdict"] * is_late
+    books.push_out(4)
+    assert books.truth().violations == ()
+
+
+def test_a_pass_that_was_on_the_wire_long_after_its_deadline_is_late_whatever_it_says(books: Books) -> None:
+    for record in books.line:
+        if record.get("gate_ns") == gate_ns(4):
+            record["gate_ns"] += 310 * MS
+    books.decision(4)["gate_ns"] += 310 * MS
+    (heard,) = books.messages("verdict", 4)
+    heard["payload"] |= {"age_us": 5_000, "valid_us": 35_000}
+    heard["arrival_ns"] = sensed_ns(4) + 141 * MS
+    assert books.truth().controller.passed_on_late_verdict == 1
+    heard["arrival_ns"] = sensed_ns(4) + 139 * MS
+    assert books.truth().controller.passed_on_late_verdict == 0
+
+
+def test_a_pass_that_the_controller_threw_away_is_counted(books: Books) -> None:
+    books.push_out(4)
+    books.controller.append({"event": "overdue", "heard_ns": gate_ns(4) - 1, "payload": {}})
+    truth = books.truth()
+    assert truth.controller.overdue_at_gate == 1
+    assert truth.controller.late_at_gate == 0
+
+
+def test_a_trigger_behind_garbage_may_never_have_been_read(books: Books) -> None:
+    for record in books.line:
+        if record["event"] == "trigger" and record["part_number"] in (4, 5):
+            record["behind_garbage"] = True
+    books.drop("verdict", 4)
+    books.drop("result", 4)
+    books.push_out(4)
+    truth = books.truth()
+    assert truth.line.triggers_in_doubt == 1  # the service knew of the other one
+    assert truth.violations == ()
+
+
+def test_a_camera_that_was_switched_on_again_counts_from_one(books: Books) -> None:
+    for record in books.line:
+        if record["event"] == "trigger":
+            record["trigger_counter"] = (record["part_number"] - 1) % 4 + 1
+    truth = books.truth()
+    assert truth.line.triggers_sent == 10
+    assert truth.line.triggers_doubled == 0
+    assert truth.violations == ()
+
+
+def test_books_may_be_streams(books: Books, tmp_path: Path) -> None:
+    at_once = books.truth()
+    streams = []
+    for name, records in (("line", books.line), ("gate", books.controller), ("wire", books.wire)):
+        (tmp_path / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+        streams.append(stream_book(tmp_path / name))
+    assert find_truth(*streams) == at_once
 
 
 def test_messages_without_their_keys_are_counted(books: Books) -> None:
