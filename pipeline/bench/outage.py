@@ -72,7 +72,7 @@ def outage(
     windows: int,
     parts_per_min: float = 1_200.0,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """``windows`` of each kind of ``seconds``, for each fault. ``progress`` is told as each window begins."""
     package = load_package(model)
     plan = Rehearsal(model=model, images=images, rules=package.card.thresholds, parts_per_min=parts_per_min)

@@ -73,7 +73,7 @@ def soak(
     minutes: float,
     parts_per_min: float = 6_000.0,
     progress: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Run for ``minutes``. ``progress`` gets the figures of the moment about once a second.
 
     The result holds per process the trend of each measure, per minute rate and latency, what the books say, and the series.
@@ -238,7 +238,7 @@ def _of_disk(disk: _Disk, warm_up_s: float) -> dict[str, object]:
         "database_bytes": {
             **_of_measure(at_s, [disk.database_bytes[index] for index in kept], disk.database_bytes[last], 0.0),
             "per_part": per_part,
-            "explanation": f"by design: one row a part, {per_part} bytes",
+            "explanation": "too few samples" if per_part is None else f"by design: one row a part, {per_part} bytes",
         },
         "wal_bytes": _of_measure(
             at_s, [disk.wal_bytes[index] for index in kept], disk.wal_bytes[last], _WAL_BOUND_PER_HOUR
