@@ -96,7 +96,7 @@ class MqttConfig(Strict):
     password_env: str | None = Field(default=None, description="environment variable that holds the password")
     tls_ca_file: Path | None = Field(default=None, strict=False, description="relative to this file")
     keep_alive_s: int = Field(
-        default=5,
+        default=2,
         ge=1,
         le=3600,
         description="a broker that takes bytes but answers nothing is given up after two of these",

@@ -94,10 +94,10 @@ class LeakGuard:
             if description := _end(process):
                 left[process] = description
 
-        segments = _segments() - before.segments - known
-        if segments:
-            ours = self._processes()
-            left |= {path: f"shared memory {path}" for path in segments if not _is_held_by_others(path, ours)}
+        end = time.monotonic() + GRACE_S
+        while (segments := self._new_segments(before, known)) and time.monotonic() < end:
+            time.sleep(0.05)  # another session on this box may be about to start what holds its own, or to tidy up
+        left |= {path: f"shared memory {path}" for path in segments}
 
         left |= {found: f"descriptor on {found.target}" for found in _new_descriptors(before, known)}
         self._told |= left.keys()
@@ -126,6 +126,13 @@ class LeakGuard:
             except psutil.NoSuchProcess:
                 continue
         return new
+
+    def _new_segments(self, before: Belongings, known: set[Hashable]) -> list[Path]:
+        segments = _segments() - before.segments - known
+        if not segments:
+            return []
+        ours = self._processes()
+        return [path for path in segments if not _is_held_by_others(path, ours)]
 
 
 def _segments() -> frozenset[Path]:
@@ -191,14 +198,17 @@ def _end(process: psutil.Process) -> str | None:
 
 
 def _is_held_by_others(segment: Path, ours: frozenset[psutil.Process]) -> bool:
-    """Whether the segment has gone, or a process outside this session has it mapped: then it was never ours."""
+    """Whether the segment has gone, or a process outside this session has it mapped or open: then it was never ours."""
     for process in psutil.process_iter():
         if process.pid == os.getpid() or process in ours:
             continue
         try:
             if any(mapped.path == str(segment) for mapped in process.memory_maps()):
                 return True
-        except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+            # Compared by what they are: one that got its name after it was opened is not called by it here.
+            if any(link.samefile(segment) for link in Path(f"/proc/{process.pid}/fd").iterdir()):
+                return True
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return not segment.exists()
 

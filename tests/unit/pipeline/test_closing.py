@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -226,8 +226,8 @@ def _entries(record: Path) -> list[LedgerEntry]:
     return entries
 
 
-def _in_a_second(now_ns: int) -> object:
-    return lambda: now_ns + 1_000_000_000
+def _in_a_second(moment_ns: int) -> Callable[[], int]:
+    return lambda: moment_ns + 1_000_000_000
 
 
 def test_no_room_for_a_file_is_an_error(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
