@@ -74,8 +74,8 @@ def check_books(run: RehearsalRun, folder: Path, kills_ns: list[int]) -> None:
     truth = run.stop_world()
     rows = read_rows(run.record_file)
     # What the belt's book takes for observed where a kill took long to take effect is worked out below instead.
-    faults = tuple(fault for fault in truth.faults if "no verdict" not in fault)
-    check_promise(replace(truth, faults=faults), sender_died=True)
+    violations = tuple(found for found in truth.violations if not found.kind.startswith("no_verdict"))
+    check_promise(replace(truth, violations=violations), sender_died=True)
     check_record(rows)
     assert len({row.session_id for row in rows}) == len(kills_ns) + 1
     check_wire_is_recorded(rows, folder / "wire.jsonl")

@@ -146,9 +146,13 @@ def take_account(
     truth: Truth,
     alarms: Sequence[tuple[int, str]],
     episodes: Sequence[Episode],
+    deaf_ns: Sequence[tuple[int, int]],
     timing: Timing,
 ) -> tuple[dict[str, Account], list[str]]:
-    """{kind: account} and, in words, everything that must never happen and did."""
+    """{kind: account} and, in words, everything that must never happen and did.
+
+    ``deaf_ns``: spans in which triggers went to a process that was killed without ever reading them: observed by nobody.
+    """
     starts = [episode.fault_ns - timing.deadline_ns for episode in episodes]
     accounts: dict[str, Account] = {CALM: Account(), **{episode.kind: Account() for episode in episodes}}
 
@@ -199,7 +203,10 @@ def take_account(
     number_at: dict[int, int] = {}
     for trigger in truth.triggers:
         number_at[trigger.trigger_ns] = trigger.part_number
-        if trigger.observability == "observable":
+        was_heard = trigger.trigger_ns in row_at or not any(
+            since_ns <= trigger.trigger_ns <= until_ns for since_ns, until_ns in deaf_ns
+        )
+        if trigger.observability == "observable" and was_heard:
             account_at(trigger.trigger_ns).triggers_observed += 1
             if trigger.trigger_ns not in row_at:
                 text = f"part {trigger.part_number}: its trigger was observed and is not on record"

@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,8 @@ class World:
     damaged: Path
     """Folder for copies of what the suite is about to destroy."""
     lifted_ns: int = 0
+    deaf_ns: list[tuple[int, int]] = field(default_factory=list)
+    """From when to when triggers went to an acquisition that stood still and was killed without ever reading them."""
 
 
 Fault = Callable[[World], str]
@@ -77,8 +79,11 @@ def _freeze(role: str, world: World) -> str:
     """Up to 3 s: the supervisor kills a worker that is silent for 2 s."""
     held_s = world.chance.choice([0.1, 0.5, 1.0, 3.0])
     pid = _worker(world, role)
+    stopped_ns = now_ns()
     with _stopped(pid):
         time.sleep(held_s)
+        if role == "acquisition" and not is_running(pid):
+            world.deaf_ns.append((stopped_ns, now_ns()))
     return f"SIGSTOP to {role} for {held_s} s"
 
 

@@ -88,7 +88,8 @@ class _Run:
             deck = self._deck()
             with RehearsalRun(rehearsal, folder) as run:
                 timing = Timing.of(load_line(run.line_file).config)
-                episodes = self._strike_all(World(run, self._chance, disk, clock, damaged), deck)
+                world = World(run, self._chance, disk, clock, damaged)
+                episodes = self._strike_all(world, deck)
                 run.line.finish()
                 run.wait_finished(_RECOVERY_TIMEOUT_S)
                 end_violations = self._stop(run)
@@ -98,7 +99,7 @@ class _Run:
             if disk is not None:
                 disk.close()
         alarms = broken_slots(folder / "wire.jsonl")
-        accounts, violations = take_account(rows, truth, alarms, episodes, timing)
+        accounts, violations = take_account(rows, truth, alarms, episodes, world.deaf_ns, timing)
         return self._report(accounts, [*end_violations, *violations], episodes, started_ns)
 
     def _stop(self, run: RehearsalRun) -> list[str]:
