@@ -43,6 +43,8 @@ class _Camera:
 
     link: Link
     reader: RingReader | None = None
+    unreleased: deque[Release] = field(default_factory=deque)
+    """Slots that its acquisition has not taken back yet: stopped, it reads nothing."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class InspectionWorker:
                 self._take_tickets(camera_id)
             self._inspect_groups()
             self._send()
+            self._send_releases()
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
@@ -90,6 +93,7 @@ class InspectionWorker:
         writing: list[int] = []
         if self._signalling is not None and self._unsent:
             writing.append(self._signalling.fileno())
+        writing += [camera.link.fileno() for camera in self._cameras.values() if camera.unreleased]
         wake_ns = self._supervised.next_alive_ns
         if self._groups:
             wake_ns = min(wake_ns, self._groups[0].since_ns + self._view_wait_ns)
@@ -157,7 +161,8 @@ class InspectionWorker:
                 # What was seen goes first; that a slot is free again can wait for it.
                 self._send()
                 for camera_id, (ticket, _) in group.tickets.items():
-                    self._release(camera_id, ticket)
+                    self._cameras[camera_id].unreleased.append(Release(ticket.slot, ticket.generation))
+                self._send_releases()
             else:
                 waiting.append(group)
         self._groups = waiting
@@ -204,12 +209,14 @@ class InspectionWorker:
             times = (received_ns, preprocessed_ns, inferred_ns)
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times))
 
-    def _release(self, camera_id: str, ticket: FrameTicket) -> None:
-        try:
-            self._cameras[camera_id].link.send(Release(ticket.slot, ticket.generation))
-        except PeerGone:
-            # Seen again, and dealt with, when tickets are taken next.
-            return
+    def _send_releases(self) -> None:
+        for camera in self._cameras.values():
+            try:
+                while camera.unreleased and camera.link.send(camera.unreleased[0]):
+                    camera.unreleased.popleft()
+            except PeerGone:
+                # Seen again, and dealt with, when tickets are taken next.
+                camera.unreleased.clear()
 
     def _refuse(self, ticket: FrameTicket, received_ns: int, reason: Reason, text: str) -> None:
         self._counters["faults"] += 1
