@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
@@ -135,6 +135,59 @@ class SupervisionConfig(Strict):
     )
 
 
+class RunRule(Strict):
+    """So many parts of one sort in a row."""
+
+    count: int = Field(ge=1, le=100_000)
+    action: Literal["alarm", "stop"] = "alarm"
+
+
+class RateRule(Strict):
+    """The share of rejects among the parts judged last."""
+
+    window_parts: int = Field(ge=2, le=100_000)
+    max_share: float | None = Field(default=None, ge=0, lt=1, description="more rejects than this are odd")
+    min_share: float | None = Field(default=None, gt=0, le=1, description="fewer rejects than this are odd too")
+    action: Literal["alarm", "stop"] = "alarm"
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> RateRule:
+        if self.max_share is None and self.min_share is None:
+            raise disagreement("max_share", "neither max_share nor min_share", "one of them, or both")
+        if self.max_share is not None and self.min_share is not None and self.min_share >= self.max_share:
+            raise disagreement("min_share", f"{self.min_share:g}", f"less than max_share {self.max_share:g}")
+        return self
+
+
+class LineRulesConfig(Strict):
+    """What a run of parts says about the line; each rule is off unless written."""
+
+    consecutive_rejects: RunRule | None = None
+    reject_rate: RateRule | None = None
+    consecutive_no_decisions: RunRule | None = None
+
+
+class DegradedConfig(Strict):
+    """When to warn that the service gets slow, or the box hot, before parts run out of time."""
+
+    window_parts: int = Field(default=100, ge=20, le=100_000, description="parts that the warnings look back over")
+    over_budget_share: float = Field(default=0.2, gt=0, le=1, description="share of parts that may exceed budget_us")
+    headroom_used: float = Field(
+        default=0.7, gt=0, lt=1, description="share of deadline_us - guard_us that 95 % of the parts may use"
+    )
+    temperature_max_c: float = Field(
+        default=90.0, gt=0, description="where the sensor names no limit of its own; else 5 below that"
+    )
+    platform_interval_s: float | None = Field(
+        default=5.0, ge=0.1, le=3600, description="between readings of temperatures and throttling; null: none"
+    )
+
+
+def _off_is_a_word(value: object) -> object:
+    """YAML 1.1 reads a bare ``off`` as false."""
+    return "off" if value is False else value
+
+
 class LineConfig(Strict):
     """One inspection station."""
 
@@ -153,6 +206,11 @@ class LineConfig(Strict):
     records: RecordsConfig
     runtime: RuntimeConfig = RuntimeConfig()
     supervision: SupervisionConfig = SupervisionConfig()
+    line_rules: LineRulesConfig = LineRulesConfig()
+    line_clearance: Annotated[Literal["off", "changeover", "always"], BeforeValidator(_off_is_a_word)] = Field(
+        default="off", description="which starts wait for cmd/confirm_line_clear before anything is judged"
+    )
+    degraded: DegradedConfig = DegradedConfig()
 
     @model_validator(mode="after")
     def _cameras_are_distinct(self) -> LineConfig:
