@@ -215,10 +215,10 @@ class DeadlineMachine:
                 outputs.append(self._choose(part, now_ns))
         return outputs
 
-    def close_all(self, now_ns: int) -> list[Output]:
-        """Decide all that is open as NO_DECISION/FAULT: nobody will be there to do it later."""
+    def close_all(self, now_ns: int, reason: Reason = Reason.FAULT) -> list[Output]:
+        """Decide all that is open as NO_DECISION: nobody will be there to do it later, or (NOT_RUNNING) the line is halted."""
         outputs = self.tick(now_ns)
-        outputs += [self._decide(part, Verdict.NO_DECISION, Reason.FAULT, now_ns) for part in list(self._open.values())]
+        outputs += [self._decide(part, Verdict.NO_DECISION, reason, now_ns) for part in list(self._open.values())]
         return outputs
 
     def _fail_views(self, cameras: Iterable[int], now_ns: int) -> list[Output]:

@@ -12,6 +12,7 @@ import msgspec
 SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE")
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
 Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
+CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear"]
 Severity: TypeAlias = Literal["warning", "error"]
 FrameOutcome: TypeAlias = Literal["GRABBED", "REFUSED", "BAD", "MISSED"]
 
@@ -149,6 +150,47 @@ class EndOfParts(Message, frozen=True):
     """signalling -> records: nothing more will come; commit and report."""
 
 
+# --- commands: records -> supervisor -> signalling, and back ---------------------------------------------------
+
+
+class Command(Message, frozen=True):
+    """An operator's command, well-formed. ``heartbeat_count`` is the last that its sender saw; the answer goes to ``reply_topic``
+    with ``correlation``.
+    """
+
+    name: CommandName
+    request_id: str
+    session_id: str
+    heartbeat_count: int
+    who: str
+    reply_topic: str
+    correlation: bytes | None
+
+
+class CommandReply(Message, frozen=True):
+    """``name`` is as it was written and ``request_id`` None where the command could not be read."""
+
+    name: str
+    request_id: str | None
+    ok: bool
+    text: str
+    reply_topic: str
+    correlation: bytes | None
+
+
+class Halt(Message, frozen=True):
+    """signalling -> supervisor, to be kept for its successor: why the line is halted, empty where it is not, and from which
+    ``seq`` on the line rules count.
+    """
+
+    reason: str = ""
+    rules_from_seq: int = 1
+
+
+class LineClear(Message, frozen=True):
+    """signalling -> supervisor: the operator has confirmed that the line is clear."""
+
+
 # --- supervisor <-> worker -------------------------------------------------------------------------------------
 
 
@@ -156,7 +198,8 @@ class Configure(Message, frozen=True):
     """The first message a worker gets; ``camera_id`` is set for acquisition.
 
     ``line_json`` is the line as the supervisor read it (``Line.to_json``): whoever edits the files meanwhile changes the next run,
-    not what a restarted worker does in this one.
+    not what a restarted worker does in this one. ``halt`` and ``session_started_ns`` are for signalling: what its predecessor
+    held, and where the count of heartbeats goes on.
     """
 
     role: Role
@@ -164,6 +207,8 @@ class Configure(Message, frozen=True):
     session_id: str
     line_json: str
     camera_id: str | None
+    session_started_ns: int
+    halt: Halt
 
 
 class Connect(Message, frozen=True):
@@ -189,10 +234,13 @@ class Reaped(Message, frozen=True):
 
 
 class Permission(Message, frozen=True):
-    """supervisor -> signalling: the state that the supervisor allows, and why."""
+    """supervisor -> signalling: the state that the supervisor allows, and why. ``line_clearance``: what is asked of the
+    operator before anything is judged, empty where nothing is.
+    """
 
     state: ServiceState
     reason: str
+    line_clearance: str = ""
 
 
 class Stop(Message, frozen=True):
@@ -268,6 +316,10 @@ AnyMessage: TypeAlias = (
     | Recorded
     | RecordHealth
     | EndOfParts
+    | Command
+    | CommandReply
+    | Halt
+    | LineClear
     | Configure
     | Connect
     | LedgerOffer

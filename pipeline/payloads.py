@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -132,7 +132,9 @@ class AlarmPayload(Payload, frozen=True, kw_only=True):
 
 
 class StatsPayload(Payload, frozen=True, kw_only=True):
-    """Topic ``stats``, every second: totals of the session and of the second just past."""
+    """Topic ``stats``, every second: totals of the session and of the second just past. ``temperatures_c`` by sensor, as far as the
+    platform tells; ``throttled`` is null where it does not.
+    """
 
     schema: Literal["lineside.stats/1"] = "lineside.stats/1"
     session_id: str
@@ -148,6 +150,34 @@ class StatsPayload(Payload, frozen=True, kw_only=True):
     budget_us: int
     latency_us: dict[str, int]
     reasons: dict[str, int]
+    temperatures_c: dict[str, float]
+    throttled: bool | None
+
+
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class CommandPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``cmd/<name>``, to the service. ``session_id`` and ``heartbeat_count`` are those of the last heartbeat that the
+    sender saw, ``request_id`` is the sender's own and new for each command, ``who`` is for the books.
+    """
+
+    schema: Literal["lineside.command/1"]
+    request_id: Word
+    session_id: Word
+    heartbeat_count: Annotated[int, msgspec.Meta(ge=0)]
+    who: Word
+
+
+class CommandReplyPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``cmd/<name>/reply``, or the command's response topic (MQTT 5). ``request_id`` is null where it could not be read."""
+
+    schema: Literal["lineside.command_reply/1"] = "lineside.command_reply/1"
+    session_id: str
+    request_id: str | None
+    command: str
+    ok: bool
+    text: str
 
 
 PAYLOADS: dict[str, type[Payload]] = {
@@ -157,8 +187,10 @@ PAYLOADS: dict[str, type[Payload]] = {
     "result": ResultPayload,
     "alarm": AlarmPayload,
     "stats": StatsPayload,
+    "command": CommandPayload,
+    "command_reply": CommandReplyPayload,
 }
-"""By topic (``alarm`` stands for ``alarm/<code>``)."""
+"""By topic (``alarm`` stands for ``alarm/<code>``, ``command`` for ``cmd/<name>``, ``command_reply`` for ``cmd/<name>/reply``)."""
 
 encode = msgspec.json.Encoder().encode
 

@@ -12,9 +12,12 @@ from collections import deque
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until, utc_text
 from pipeline.closing import Closing
+from pipeline.commands import Arrived, CommandInbox, reply_payload
 from pipeline.latency import LatencyHistogram
 from pipeline.messages import (
     Alarm,
+    Command,
+    CommandReply,
     Connect,
     EndOfParts,
     LateInspection,
@@ -28,13 +31,16 @@ from pipeline.messages import (
     ViewInspected,
 )
 from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
+from pipeline.platform_watch import PlatformWatch
 from pipeline.record_store import RecordFault, RecordGone, RecordStore, Tally, latency_of, stages_us
-from pipeline.transports.mqtt import MqttConnection
+from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle_memory
 
 _BATCH_MAX = 2_000
 _RESULTS_KEPT = 10_000
 """Results that wait for the broker before the oldest is left to the record alone, and counted."""
+_REPLIES_KEPT = 64
+"""Answers to commands that wait for the broker; beyond these a command goes unanswered, and is counted."""
 _RETRY_NS = 500 * NS_PER_MS
 _STATS_INTERVAL_NS = NS_PER_S
 
@@ -69,17 +75,21 @@ class Records:
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now_ns()
-        self._counters = {"rows_written": 0, "rows_recovered": 0, "results_unsent": 0}
+        self._counters = {"rows_written": 0, "rows_recovered": 0, "results_unsent": 0, "commands_unanswered": 0}
+        self._inbox = CommandInbox(config.topic_root)
+        self._replies: deque[CommandReply] = deque()
+        self._platform = PlatformWatch(supervised)
         root = config.topic_root
         self._result_topic = f"{root}/result"
         self._history_topic = f"{root}/history"
         self._stats_topic = f"{root}/stats"
         self._alarm_topic = f"{root}/alarm/"
+        self._command_topic = f"{root}/cmd/"
         self._mqtt = MqttConnection(
             config.mqtt,
             client_id=f"{config.mqtt.client_id}-r",
             on_message=self._on_message,
-            subscriptions=(f"{root}/alarm/+",),
+            subscriptions=(Subscription(f"{root}/alarm/+"), Subscription(f"{root}/cmd/+", keeps_retain=True)),
         )
 
     def open(self) -> None:
@@ -110,7 +120,9 @@ class Records:
                 for code in self._alarms:
                     self._publish_alarm(code)
             self._publish_results()
+            self._publish_replies()
             self._clear_stale_alarms()
+            self._platform.turn()
             self._publish_stats()
             self._supervised.alive(self._counters)
             # An orphan's last sender is signalling; without it there is nothing to wait for.
@@ -119,7 +131,7 @@ class Records:
         self._finish()
 
     def _wait(self) -> None:
-        reading = list(self._mqtt.read_descriptors())
+        reading = [*self._mqtt.read_descriptors(), *self._platform.read_descriptors()]
         if not self._supervised.orphaned:
             reading.append(self._supervised.fileno())
         wake_ns = min(self._next_stats_ns, self._mqtt.next_turn_ns())
@@ -149,6 +161,8 @@ class Records:
                 self._model = message
             elif isinstance(message, Alarm):
                 self._take_alarm(message)
+            elif isinstance(message, CommandReply):
+                self._reply(message)
             elif isinstance(message, Stop):
                 self._stopping = True
 
@@ -345,11 +359,37 @@ class Records:
         payload = encode(alarm) if alarm is not None else b""
         self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True)
 
-    def _on_message(self, topic: str, payload: bytes, retain: bool) -> None:
-        """Retained alarms of an earlier run that nobody took back."""
-        code = topic.removeprefix(self._alarm_topic)
-        if retain and payload and code not in self._alarms:
+    def _on_message(self, message: Received) -> None:
+        if message.topic.startswith(self._command_topic):
+            self._take_command(message)
+            return
+        # Retained alarms of an earlier run that nobody took back.
+        code = message.topic.removeprefix(self._alarm_topic)
+        if message.retain and message.payload and code not in self._alarms:
             self._stale_alarms.append(code)
+
+    def _take_command(self, message: Received) -> None:
+        name = message.topic.removeprefix(self._command_topic)
+        arrived = Arrived(name, message.payload, message.retain, message.response_topic, message.correlation)
+        taken = self._inbox.take(arrived, now_ns())
+        if isinstance(taken, Command):
+            self._supervised.post(taken)
+        else:
+            self._reply(taken)
+
+    def _reply(self, reply: CommandReply) -> None:
+        if len(self._replies) == _REPLIES_KEPT:
+            self._replies.popleft()
+            self._counters["commands_unanswered"] += 1
+        self._replies.append(reply)
+
+    def _publish_replies(self) -> None:
+        while self._replies:
+            reply = self._replies[0]
+            payload = reply_payload(reply, self._session_id)
+            if not self._mqtt.publish(reply.reply_topic, payload, qos=1, correlation=reply.correlation):
+                return
+            self._replies.popleft()
 
     def _clear_stale_alarms(self) -> None:
         while self._stale_alarms:
@@ -382,6 +422,8 @@ class Records:
             budget_us=tally.budget_us,
             latency_us=self._second_latency.percentiles_us(),
             reasons=dict(sorted(tally.reasons.items())),
+            temperatures_c=self._platform.temperatures_c,
+            throttled=self._platform.throttled,
         )
         self._mqtt.publish(self._stats_topic, encode(stats), qos=1)
         self._second_latency = LatencyHistogram()
@@ -389,6 +431,7 @@ class Records:
         self._second_since_ns = now
 
     def _finish(self) -> None:
+        self._platform.close()
         if self._store is not None:
             self._publish_last_stats()
             try:

@@ -19,8 +19,10 @@ from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, O
 from pipeline.encoder import wrap
 from pipeline.ledger import Ledger, LedgerEntry
 from pipeline.ledger_file import LedgerFile
+from pipeline.line_watch import LineWatch
 from pipeline.messages import (
     CameraState,
+    Command,
     Connect,
     EndOfParts,
     FrameStatus,
@@ -42,7 +44,7 @@ from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StateP
 from pipeline.rules import Matching, Timing
 from pipeline.transports.mqtt import MqttConnection, Will
 from pipeline.worker import Supervised, attach, settle_memory
-from vision.types import Verdict
+from vision.types import Reason, Verdict
 
 _RECORDS_KEPT = 65_536
 """Records that wait for the records process before the oldest is dropped, counted and alarmed."""
@@ -76,8 +78,9 @@ class Signalling:
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
         self._stopping = False
         self._ended = False
+        self._watch = LineWatch(supervised)
         self._next_heartbeat_ns = 0
-        self._heartbeat_count = 0
+        self._heartbeat_count = self._watch.first_heartbeat_count(now_ns())
         self._counters = {
             "triggers_seen": 0,
             "parts_decided": 0,
@@ -99,6 +102,7 @@ class Signalling:
     def recover(self, entries: Sequence[LedgerEntry]) -> None:
         """Take up a killed predecessor's parts: close the open ones, hand on to records what it may not have."""
         now = now_ns()
+        self._watch.recover(entries)
         for entry in entries:
             if entry.verdict is not None and entry.reason is not None and not entry.recorded:
                 self._to_record(
@@ -169,6 +173,9 @@ class Signalling:
                 self._model_sha256 = message.model_sha256
                 self._ledger.model_in_use(message.model_sha256)
                 self._announce()
+            elif isinstance(message, Command):
+                self._supervised.post(self._watch.execute(message, self._permission, now_ns()))
+                self._obey_halt()
             elif isinstance(message, Stop):
                 self._stopping = True
         if self._supervised.orphaned and not self._stopping:
@@ -258,6 +265,8 @@ class Signalling:
         permitted, reason = self._permission.state, self._permission.reason
         if permitted != "RUNNING":
             return permitted, reason
+        if self._watch.halted:
+            return "HALTED", self._watch.halted
         for camera_id in self._camera_ids:
             if camera_id not in self._cameras:
                 return "ERROR", f"camera {camera_id}: its acquisition process died"
@@ -273,6 +282,8 @@ class Signalling:
         if not self._mqtt.usable:
             error = self._mqtt.last_error
             return ("ERROR", f"broker {self._mqtt.broker}: {error}") if error else ("READY", "broker: connecting")
+        if self._permission.line_clearance:
+            return "READY", self._permission.line_clearance
         return "RUNNING", ""
 
     def _beat(self) -> None:
@@ -282,6 +293,7 @@ class Signalling:
         interval_ns = self._config.heartbeat_ms * NS_PER_MS
         self._next_heartbeat_ns = max(self._next_heartbeat_ns + interval_ns, now + interval_ns // 2)
         self._heartbeat_count += 1
+        self._watch.beat(self._heartbeat_count, now)
         heartbeat = HeartbeatPayload(
             session_id=self._session_id,
             count=self._heartbeat_count,
@@ -341,6 +353,13 @@ class Signalling:
                 self._to_record(LateInspection(output.part_id, output.arrived_ns, output.view))
             elif isinstance(output, Unmatched):
                 self._counters["inspections_unmatched"] += 1
+        self._obey_halt()
+
+    def _obey_halt(self) -> None:
+        """From a halt on no part is judged, those under way included."""
+        if self._watch.halted and self._machine.running:
+            self._update_state()
+            self._carry_out(self._machine.close_all(now_ns(), Reason.NOT_RUNNING))
 
     def _send_verdict(self, decision: Decision) -> None:
         sending_ns = now_ns()
@@ -366,6 +385,7 @@ class Signalling:
         if sent_ns is None:
             self._counters["verdicts_unsent"] += 1
         self._to_record(self._record(decision, sent_ns))
+        self._watch.decided(decision, sent_ns)
 
     def _record(self, decision: Decision, sent_ns: int | None) -> PartRecord:
         deadline_ns = decision.trigger_ns + self._timing.deadline_ns

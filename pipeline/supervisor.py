@@ -25,17 +25,23 @@ from typing import TextIO
 
 from pipeline.channel import Link, PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.ledger import Ledger, LedgerHead
 from pipeline.ledger_file import SHARED_MEMORY, LedgerFile
+from pipeline.line_clearance import Made, clearance_asked, last_made
 from pipeline.messages import (
     Alarm,
     Alive,
     AnyMessage,
+    Command,
+    CommandReply,
     Configure,
     Connect,
     Fatal,
+    Halt,
     LedgerOffer,
+    LineClear,
     Message,
     ModelInUse,
     Permission,
@@ -126,6 +132,13 @@ class Supervisor:
         self._wake_sender.setblocking(False)
         self._stop_requested = False
         self._ledger: LedgerFile
+        self._started_ns = now_ns()
+        self._commands = CommandRelay()
+        self._halt = Halt()
+        """As signalling has it, for its successor."""
+        self._made_before: Made | None = None
+        self._line_clearance = ""
+        """What is asked of the operator before anything is judged."""
 
     def request_stop(self) -> None:
         """Stop soon: parts in flight are finished. May be called from a signal handler."""
@@ -140,6 +153,8 @@ class Supervisor:
         its configuration or dies too often, RecordInUse where another service holds the record.
         """
         lock = _lock(self._line.config.records.path)
+        if self._line.config.line_clearance == "changeover":
+            self._made_before = last_made(self._line.config.records.path)
         self._ledger = _new_ledger(self._line, self.session_id)
         latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
@@ -222,7 +237,15 @@ class Supervisor:
         worker.heard_ns = now_ns()
         self._send(
             worker,
-            Configure(worker.role, worker.incarnation, self.session_id, self._line_json, worker.camera_id),
+            Configure(
+                worker.role,
+                worker.incarnation,
+                self.session_id,
+                self._line_json,
+                worker.camera_id,
+                self._started_ns,
+                self._halt,
+            ),
         )
         if worker is self._signalling:
             path = self._ledger.path
@@ -321,11 +344,37 @@ class Supervisor:
             worker.stopped = True
         elif isinstance(message, Summary):
             self._summary = message.json_text
+        elif isinstance(message, Command):
+            self._relay(message)
+        elif isinstance(message, CommandReply):
+            self._answer(message)
+        elif isinstance(message, Halt):
+            self._halt = message
+        elif isinstance(message, LineClear):
+            self._line_clearance = ""
+
+    def _relay(self, command: Command) -> None:
+        """From records to signalling, or an answer at once."""
+        onward = self._commands.take(command, signalling_lives=self._signalling.control is not None)
+        if isinstance(onward, Command):
+            self._send(self._signalling, onward)
+        elif onward is not None:
+            self._send(self._records, onward)
+
+    def _answer(self, reply: CommandReply) -> None:
+        command = self._commands.answered(reply)
+        if command is not None:
+            said = f"cmd/{command.name} by {command.who}, request {command.request_id}"
+            tell(sys.stderr, f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
+        self._send(self._records, reply)
 
     def _check_model(self, ready: Ready) -> None:
         """One session, one model: a restarted inspection must not judge with what somebody put there meanwhile."""
         if self._model_sha256 is None:
             self._model_sha256 = ready.model_sha256
+            recipe = self._line.recipe
+            now = Made(recipe.recipe_id, recipe.recipe_version, ready.model_sha256)
+            self._line_clearance = clearance_asked(self._line.config.line_clearance, self._made_before, now)
         elif self._model_sha256 != ready.model_sha256:
             raise ServiceFailed(
                 f"model {self._line.recipe.model}: got sha256 {ready.model_sha256} at a restart of inspection, "
@@ -369,6 +418,9 @@ class Supervisor:
         worker.ready = None
         for code in [code for code, (_, raised_by) in self._alarms.items() if raised_by is worker]:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
+        if worker is self._signalling:
+            for reply in self._commands.signalling_died():
+                self._send(self._records, reply)
         for peer in self._workers:
             if peer is not worker:
                 self._send(peer, Reaped(worker.role, worker.incarnation, worker.camera_id))
@@ -413,7 +465,7 @@ class Supervisor:
             if not self._was_warm:
                 self._was_warm = True
                 self._say("READY", self._inspection.ready.text if self._inspection.ready is not None else "")
-            permission = Permission("RUNNING", "")
+            permission = Permission("RUNNING", "", self._line_clearance)
             if "worker" in self._alarms:
                 self._raise_alarm(Alarm("worker", "error", "", raised=False))
         elif self._was_warm:

@@ -4,8 +4,8 @@ Two gauges over the last ``window_parts`` parts that were judged, or that ran ou
 
 * ``over-budget``: the share of parts that took longer than ``budget_us`` from frame in memory to socket. Raised above
   ``over_budget_share``, taken back at half of it.
-* ``low-headroom``: how much of the time from trigger to choice (``deadline_us - guard_us``) the slow ones of the parts use, the slow
-  ones being those beyond the 95th percentile. Raised above ``headroom_used``, taken back at 85 % of it.
+* ``low-headroom``: how much of the time from trigger to choice (``deadline_us - guard_us``) the slow ones of the parts use, those
+  beyond the 95th percentile. Raised above ``headroom_used``, taken back at 85 % of it.
 
 A window that is not full yet counts as if the parts it lacks were quick.
 """
@@ -36,7 +36,17 @@ class TrendAlarm:
 class _Gauge:
     """Counts, over a window, the values above two levels: the count above one raises, that above the other takes back."""
 
-    __slots__ = ("_back_above", "_back_max", "_back_us", "_place", "_raise_above", "_raise_max", "_raise_us", "_us", "raised")
+    __slots__ = (
+        "_back_above",
+        "_back_max",
+        "_back_us",
+        "_place",
+        "_raise_above",
+        "_raise_max",
+        "_raise_us",
+        "_us",
+        "raised",
+    )
 
     def __init__(
         self, window_parts: int, *, raise_us: float, raise_share: float, back_us: float, back_share: float
@@ -121,8 +131,8 @@ class Trend:
 
     def _headroom_text(self) -> str:
         slow_us = self._headroom.percentile_us(1 - _SLOW_SHARE)
+        used = f"{slow_us} us, {slow_us / self._choice_us:.0%} of the {self._choice_us} us there are"
         return (
-            f"of the last {self._window_parts} parts one in {round(1 / _SLOW_SHARE)} was decided {slow_us} us or more after its trigger, "
-            f"{slow_us / self._choice_us:.0%} of the {self._choice_us} us there are (limit {self._limit_share:.0%}): "
-            "parts will soon run out of time"
+            f"from trigger to decision the 95th percentile of the last {self._window_parts} parts is {used} "
+            f"(limit {self._limit_share:.0%}): parts will soon run out of time"
         )

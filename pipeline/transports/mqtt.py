@@ -20,6 +20,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import MqttConfig
@@ -54,6 +55,25 @@ class _Kept:
     fate: paho.MQTTMessageInfo
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """At QoS 1. ``keeps_retain``: a retained message is known as such even when it comes live (MQTT 5 only)."""
+
+    topic: str
+    keeps_retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that came. ``response_topic`` and ``correlation`` exist in MQTT 5 only."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    response_topic: str | None
+    correlation: bytes | None
+
+
 class MqttConnection:
     """A connection that keeps itself up. All methods belong to one thread.
 
@@ -70,8 +90,8 @@ class MqttConnection:
         *,
         client_id: str,
         will: Will | None = None,
-        on_message: Callable[[str, bytes, bool], None] | None = None,
-        subscriptions: tuple[str, ...] = (),
+        on_message: Callable[[Received], None] | None = None,
+        subscriptions: tuple[Subscription, ...] = (),
     ) -> None:
         self._config = config
         self._client_id = client_id
@@ -161,6 +181,7 @@ class MqttConnection:
         retain: bool = False,
         live: bool = False,
         until_acknowledged: bool = False,
+        correlation: bytes | None = None,
     ) -> bool:
         """Hand one message to the socket. False: not connected, or the socket took no more, and it will not be sent late.
 
@@ -171,6 +192,9 @@ class MqttConnection:
         if client is None or client.want_write() or (until_acknowledged and len(self._kept) >= _UNACKNOWLEDGED_MAX):
             return False
         properties = self._live_properties if live else None
+        if correlation is not None and self.protocol == "5":
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
         info = client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._drop(paho.error_string(info.rc))
@@ -229,8 +253,12 @@ class MqttConnection:
             if kept.fate.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._drop(paho.error_string(kept.fate.rc))
                 return False
-        for topic in self._subscriptions:
-            client.subscribe(topic, qos=1)
+        for subscription in self._subscriptions:
+            if self.protocol == "5":
+                options = SubscribeOptions(qos=1, retainAsPublished=subscription.keeps_retain)
+                client.subscribe(subscription.topic, options=options)
+            else:
+                client.subscribe(subscription.topic, qos=1)
         return True
 
     def _forget_acknowledged(self) -> None:
@@ -274,10 +302,19 @@ class MqttConnection:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         if self._on_message is not None:
             deliver = self._on_message
-            client.on_message = lambda _client, _userdata, message: deliver(
-                message.topic, bytes(message.payload), message.retain
-            )
+            client.on_message = lambda _client, _userdata, message: deliver(_received(message))
         return client
+
+
+def _received(message: paho.MQTTMessage) -> Received:
+    properties = message.properties
+    return Received(
+        message.topic,
+        bytes(message.payload),
+        message.retain,
+        getattr(properties, "ResponseTopic", None),
+        getattr(properties, "CorrelationData", None),
+    )
 
 
 def _live_properties() -> Properties:

@@ -16,6 +16,8 @@ from pipeline.payloads import (
     VALID_US_MIN,
     VERDICT_BYTES_MAX,
     AlarmPayload,
+    CommandPayload,
+    CommandReplyPayload,
     DefectResult,
     HeartbeatPayload,
     Payload,
@@ -97,7 +99,13 @@ SAMPLES: dict[str, Payload] = {
         budget_us=5_000,
         latency_us={"p50": 1},
         reasons={"OK": 1},
+        temperatures_c={"x86_pkg_temp-0": 51.0},
+        throttled=None,
     ),
+    "command": CommandPayload(
+        schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"
+    ),
+    "command_reply": CommandReplyPayload(session_id="s", request_id=None, command="halt", ok=False, text="no"),
 }
 
 
