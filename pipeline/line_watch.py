@@ -90,11 +90,14 @@ class LineWatch:
 
     # --- heartbeats and commands -------------------------------------------------------------------------------
 
-    def first_heartbeat_count(self, now_ns: int) -> int:
-        """The count before the first one here. A predecessor's are never used again: it sent no more than there was time for."""
+    def heartbeat_count_before(self, now_ns: int) -> int:
+        """The count before the first one here, above all that predecessors used: the n-th of them had sent no more than
+        ``since the session's start / interval + n``, one beat being an interval after the other at the least.
+        """
         configure = self._supervised.configure
         if configure.incarnation > 1:
-            self._beat_count = (now_ns - configure.session_started_ns) // self._beat_interval_ns + 1
+            since_ns = now_ns - configure.session_started_ns
+            self._beat_count = since_ns // self._beat_interval_ns + configure.incarnation - 1
         return self._beat_count
 
     def beat(self, count: int, now_ns: int) -> None:
@@ -115,11 +118,18 @@ class LineWatch:
         if command.heartbeat_count > self._beat_count:
             text = f"heartbeat_count {command.heartbeat_count} has not been sent yet, the last is {self._beat_count}"
             return False, f"{text}; {again}"
-        place = len(self._beats_ns) - 1 - (self._beat_count - command.heartbeat_count)
-        if place < 0 or now_ns - self._beats_ns[place] > FRESH_NS:
+        if now_ns - self._sent_ns(command.heartbeat_count) > FRESH_NS:
             text = f"heartbeat_count {command.heartbeat_count} is not of the last {FRESH_NS // NS_PER_S} s"
             return False, f"stale: {text}, the last is {self._beat_count}; {again}"
         return True, ""
+
+    def _sent_ns(self, count: int) -> int:
+        """When this heartbeat was sent; of one that is not remembered, or was a predecessor's, the earliest that can be."""
+        place = len(self._beats_ns) - 1 - (self._beat_count - count)
+        if place >= 0:
+            return self._beats_ns[place]
+        configure = self._supervised.configure
+        return configure.session_started_ns + (count - configure.incarnation + 1) * self._beat_interval_ns
 
     def _do_halt(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         if self.halted:

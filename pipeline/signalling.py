@@ -79,8 +79,8 @@ class Signalling:
         self._stopping = False
         self._ended = False
         self._watch = LineWatch(supervised)
-        self._next_heartbeat_ns = 0
-        self._heartbeat_count = self._watch.first_heartbeat_count(now_ns())
+        self._next_heartbeat_ns = now_ns()
+        self._heartbeat_count = self._watch.heartbeat_count_before(self._next_heartbeat_ns)
         self._counters = {
             "triggers_seen": 0,
             "parts_decided": 0,
