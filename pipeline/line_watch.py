@@ -129,7 +129,7 @@ class LineWatch:
         if place >= 0:
             return self._beats_ns[place]
         configure = self._supervised.configure
-        return configure.session_started_ns + (count - configure.incarnation + 1) * self._beat_interval_ns
+        return configure.session_started_ns + (count - configure.incarnation) * self._beat_interval_ns
 
     def _do_halt(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         if self.halted:

@@ -248,6 +248,7 @@ def test_a_halt_outlives_signalling(tmp_path: Path, broker_port: int) -> None:
         assert counts == sorted(set(counts))
         assert operator.ask("resume")["ok"]
         service.wait_for("RUNNING")
+        tap.wait_until(lambda: tap.bodies("verdict")[-1]["verdict"] == "PASS")
         service.stop()
     rows = read_rows(tmp_path / "records.db")
     check_record(rows)

@@ -58,6 +58,9 @@ def test_consecutive_rejects_stop_the_line(tmp_path: Path, tmp_socket_dir: Path,
             tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "HALTED")
             workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
             service.wait_for("HALTED line rule line-consecutive-rejects")
+            # A halt does not wait for the broker: the third life's first words there, after two wills.
+            tap.wait_until(lambda: [body["state"] for body in tap.bodies("state")].count("OFFLINE") == 2)
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "HALTED")
             assert judge(camera, tap, GOOD) == [IDLE]
             tap.wait_until(lambda: tap.bodies("alarm/line-consecutive-rejects")[-1:] not in ([], [None]))
             assert operator.ask("resume")["ok"]

@@ -304,3 +304,33 @@ def test_mutated_text_is_at_most_a_fault(folder: Path, at: int, length: int, tex
     )
     (folder / "line.yaml").write_text(written[:at] + odd + written[at + length :], encoding="utf-8")
     load(folder)
+
+
+@pytest.mark.parametrize("written", ["off", "'off'", "changeover", "always"])
+def test_line_clearance_off_is_a_word(folder: Path, written: str) -> None:
+    """YAML 1.1 takes a bare off for false."""
+    text = (folder / "line.yaml").read_text() + f"line_clearance: {written}\n"
+    (folder / "line.yaml").write_text(text)
+    line = load_line(folder / "line.yaml")
+    assert line.config.line_clearance == written.strip("'")
+    assert Line.from_json(line.to_json()) == line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("line_clearance", True, "line_clearance: got True"),
+        ("line_rules", {"reject_rate": {"window_parts": 10}}, "max_share: got neither max_share nor min_share"),
+        (
+            "line_rules",
+            {"reject_rate": {"window_parts": 10, "max_share": 0.1, "min_share": 0.2}},
+            "line_rules.reject_rate.min_share: got 0.2, expected less than max_share 0.1",
+        ),
+        ("line_rules", {"consecutive_rejects": {"count": 0}}, "line_rules.consecutive_rejects.count: got 0"),
+        ("line_rules", {"consecutive_rejects": {"count": 3, "action": "halt"}}, "consecutive_rejects.action: got"),
+        ("degraded", {"headroom_used": 1.0}, "degraded.headroom_used: got 1.0"),
+    ],
+)
+def test_faults_of_the_line_rules(folder: Path, key: str, value: Any, fault: str) -> None:
+    (found,) = faults_of(folder, changed(key, value))
+    assert fault in found
