@@ -170,7 +170,7 @@ class LineRulesConfig(Strict):
 class DegradedConfig(Strict):
     """When to warn that the service gets slow, or the box hot, before parts run out of time."""
 
-    window_parts: int = Field(default=100, ge=20, le=100_000, description="parts that the warnings look back over")
+    window_parts: int = Field(default=100, ge=20, le=1_000, description="parts that the warnings look back over")
     over_budget_share: float = Field(default=0.2, gt=0, le=1, description="share of parts that may exceed budget_us")
     headroom_used: float = Field(
         default=0.7, gt=0, lt=1, description="share of deadline_us - guard_us that 95 % of the parts may use"
