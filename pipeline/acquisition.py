@@ -13,6 +13,7 @@ from pipeline.cameras import make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.memory import slot_bytes
 from pipeline.messages import (
     CameraState,
     Connect,
@@ -331,11 +332,11 @@ def main() -> None:
     supervised = attach("acquisition", dies_with_supervisor=True)
     camera_id = supervised.configure.camera_id
     config = next(camera for camera in supervised.line.config.cameras if camera.camera_id == camera_id)
-    slot_bytes = config.width_px * config.height_px * config.pixel_format.bytes_per_pixel
+    frame_bytes = slot_bytes(config)
     try:
-        ring = Ring(config.camera_id, config.ring_slots, slot_bytes)
+        ring = Ring(config.camera_id, config.ring_slots, frame_bytes)
     except OSError as error:
-        text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {slot_bytes} bytes: {error.strerror}"
+        text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {frame_bytes} bytes: {error.strerror}"
         refuse(supervised, text, malformed=False)
     acquisition = Acquisition(supervised, make_camera(config), ring, config.camera_id)
     settle_memory()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from pipeline.memory import in_mib, memory_bytes, rings_bytes
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
@@ -283,6 +284,7 @@ def load_line(file: Path) -> Line:
             if camera.camera_id not in {view.camera_id for view in recipe.views}:
                 expected = f"a camera with a view in {config.recipe.name}"
                 faults.append(Fault(str(file), f"cameras.{index}.camera_id", camera.camera_id, expected))
+    faults += _memory_faults(file, config)
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
@@ -421,6 +423,18 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     if not record.name or record.is_dir():
         faults.append(Fault(str(file), "records.path", str(record), "a file, not a folder"))
     return faults
+
+
+def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:
+    """The largest ring is named where all of them together are larger than memory."""
+    taken, present = rings_bytes(config.cameras), memory_bytes()
+    if taken <= present:
+        return []
+    largest = max(range(len(config.cameras)), key=lambda index: rings_bytes([config.cameras[index]]))
+    camera = config.cameras[largest]
+    got = f"{camera.ring_slots} slots, {in_mib(rings_bytes([camera]))} at this frame size, all cameras {in_mib(taken)}"
+    expected = f"slots of all cameras within this machine's {in_mib(present)} of memory"
+    return [Fault(str(file), f"cameras.{largest}.ring_slots", got, expected)]
 
 
 def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:

@@ -14,7 +14,9 @@ import os
 import stat
 from pathlib import Path
 
+from pipeline.config import Line
 from pipeline.ledger import Ledger, LedgerHead
+from pipeline.rules import Timing
 
 SHARED_MEMORY = Path("/dev/shm")
 _DESCRIPTOR_LINKS = Path("/proc/self/fd")
@@ -26,6 +28,26 @@ class LedgerFile:
     def __init__(self, descriptor: int, path: Path | None) -> None:
         self.descriptor = descriptor
         self.path = path
+
+    @classmethod
+    def begin(cls, line: Line, session_id: str) -> tuple[LedgerFile, str]:
+        """A session's ledger in a file, else in memory; then the text says why, and what is lost by it."""
+        config, recipe = line.config, line.recipe
+        head = LedgerHead(
+            session_id=session_id,
+            part_count=config.ledger_parts,
+            deadline_ns=Timing.of(config).deadline_ns,
+            encoder_bits=config.encoder.bits if config.encoder is not None else None,
+            reject_offset_pulses=config.encoder.reject_offset_pulses if config.encoder is not None else 0,
+            recipe_id=recipe.recipe_id,
+            recipe_version=recipe.recipe_version,
+            is_simulated=config.is_simulated,
+        )
+        try:
+            return cls.create(config.records.path, head), ""
+        except OSError as error:
+            lost = "were every process of the service killed at once, parts not yet on record would be lost"
+            return cls.in_memory(head), f"no ledger file in {SHARED_MEMORY} ({error.strerror}): {lost}"
 
     @classmethod
     def create(cls, record: Path, head: LedgerHead) -> LedgerFile:
@@ -69,6 +91,14 @@ class LedgerFile:
             os.close(descriptor)
             raise
         return cls(descriptor, path)
+
+    def end(self) -> int:
+        """Close it; how many of its parts are not on record. Where there are none its file is removed."""
+        unrecorded_count = Ledger(self.descriptor).unrecorded_count()
+        if not unrecorded_count:
+            self.remove()
+        self.close()
+        return unrecorded_count
 
     def remove(self) -> None:
         """Its parts are all on record."""

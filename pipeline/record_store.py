@@ -50,11 +50,11 @@ CREATE TABLE IF NOT EXISTS late_inspection (
 );
 CREATE TABLE IF NOT EXISTS tally (
     session_id TEXT PRIMARY KEY,
-    part_rows INTEGER NOT NULL,
+    last_part_row INTEGER NOT NULL,
     body TEXT NOT NULL
 );
 """
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _NO_HASH = "0" * 64
 _LOCK_WAIT_S = 0.25
 _TALLY_EVERY_ROWS = 1_000
@@ -260,11 +260,11 @@ class RecordStore:
 
     def save_tally(self) -> None:
         """Keep the totals, so that a successor need not read the whole session. Raises RecordFault."""
-        rows = sum(self.tally.verdicts.values())
         try:
             self._database.execute(
-                "INSERT OR REPLACE INTO tally (session_id, part_rows, body) VALUES (?, ?, ?)",
-                (self._session_id, rows, self.tally.to_json()),
+                "INSERT OR REPLACE INTO tally (session_id, last_part_row, body)"
+                " VALUES (?, (SELECT coalesce(max(id), 0) FROM part), ?)",
+                (self._session_id, self.tally.to_json()),
             )
         except sqlite3.Error as error:
             raise RecordFault(f"record {self._path}: {error}") from error
@@ -310,13 +310,15 @@ class RecordStore:
 
     def _load_tally(self, budget_us: int, deadline_us: int) -> Tally:
         stored = self._database.execute(
-            "SELECT part_rows, body FROM tally WHERE session_id = ?", (self._session_id,)
+            "SELECT last_part_row, body FROM tally WHERE session_id = ?", (self._session_id,)
         ).fetchone()
-        tally, rows = Tally(budget_us, deadline_us), 0
+        tally, last_row = Tally(budget_us, deadline_us), 0
         if stored is not None:
-            tally, rows = Tally.from_json(stored[1], budget_us, deadline_us), stored[0]
+            tally, last_row = Tally.from_json(stored[1], budget_us, deadline_us), stored[0]
+        # The plus keeps SQLite from going through all rows of a session that has run for months, where the newest will do.
+        by_session = "+session_id" if stored is not None else "session_id"
         missing = self._database.execute(
-            "SELECT body FROM part WHERE session_id = ? ORDER BY id LIMIT -1 OFFSET ?", (self._session_id, rows)
+            f"SELECT body FROM part WHERE id > ? AND {by_session} = ?", (last_row, self._session_id)
         )
         for (body,) in missing:
             tally.add(_decode_result(body))

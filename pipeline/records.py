@@ -256,8 +256,9 @@ class Records:
     def _publish_results(self) -> None:
         while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1, until_acknowledged=True):
             self._unsent.popleft()
-        while self._closing.history and self._mqtt.publish(self._history_topic, self._closing.history[0], qos=1):
-            self._closing.history.popleft()
+        history = self._closing.history
+        while history and self._mqtt.publish(self._history_topic, history[0], qos=1, until_acknowledged=True):
+            history.popleft()
 
     def _set_record_fault(self, error: RecordFault) -> None:
         if isinstance(error, RecordGone) and self._store is not None:

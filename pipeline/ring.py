@@ -77,6 +77,11 @@ def _slot_stride_bytes(slot_bytes: int) -> int:
     return PAGE_BYTES + -(-slot_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
+def ring_bytes(slot_count: int, slot_bytes: int) -> int:
+    """The memory that a ring takes."""
+    return slot_count * _slot_stride_bytes(slot_bytes)
+
+
 class _Mapping:
     """The memory of a ring, seen from one process."""
 
@@ -110,7 +115,7 @@ class Ring:
         self.descriptor = os.memfd_create(f"lineside-{name}", os.MFD_CLOEXEC)
         try:
             # posix_fallocate takes the pages now: a full machine fails here and not with SIGBUS on a frame.
-            os.posix_fallocate(self.descriptor, 0, slot_count * _slot_stride_bytes(slot_bytes))
+            os.posix_fallocate(self.descriptor, 0, ring_bytes(slot_count, slot_bytes))
             self._mapping = _Mapping(self.descriptor, slot_count, slot_bytes, writable=True)
         except OSError:
             os.close(self.descriptor)

@@ -27,8 +27,7 @@ from pipeline.channel import Link, PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
-from pipeline.ledger import Ledger, LedgerHead
-from pipeline.ledger_file import SHARED_MEMORY, LedgerFile
+from pipeline.ledger_file import LedgerFile
 from pipeline.line_clearance import Made, clearance_asked, last_made
 from pipeline.messages import (
     Alarm,
@@ -55,7 +54,6 @@ from pipeline.messages import (
     Summary,
 )
 from pipeline.realtime import hold_cpu_latency
-from pipeline.rules import Timing
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
@@ -155,7 +153,9 @@ class Supervisor:
         lock = _lock(self._line.config.records.path)
         if self._line.config.line_clearance == "changeover":
             self._made_before = last_made(self._line.config.records.path)
-        self._ledger = _new_ledger(self._line, self.session_id)
+        self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
+        if without_file:
+            tell(sys.stderr, f"lineside: note: {without_file}")
         latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
         try:
@@ -174,7 +174,10 @@ class Supervisor:
             self._stop()
         finally:
             self._end_all()
-            unrecorded_count = self._close_ledger()
+            unrecorded_count = self._ledger.end()
+            if unrecorded_count and self._ledger.path is not None:
+                text = f"{unrecorded_count} parts are kept in {self._ledger.path} until the next start, or the box's restart"
+                tell(sys.stderr, f"lineside: note: {text}")
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
@@ -515,17 +518,6 @@ class Supervisor:
             self._take_messages()
             self._reap()
 
-    def _close_ledger(self) -> int:
-        """How many parts in it are not on record; if there are any, they are kept for the next start, else it is removed."""
-        count = Ledger(self._ledger.descriptor).unrecorded_count()
-        if not count:
-            self._ledger.remove()
-        elif self._ledger.path is not None:
-            text = f"{count} parts not on record are kept in {self._ledger.path} until the next start, or the box's restart"
-            tell(sys.stderr, f"lineside: note: {text}")
-        self._ledger.close()
-        return count
-
     def _end_all(self) -> None:
         """Whatever is left: those with books to close see our end of their link closed, as if we had died, and close them;
         the others are killed.
@@ -567,27 +559,6 @@ def new_session_id() -> str:
         seconds, digit = divmod(seconds, 36)
         text = _BASE_36[digit] + text
     return text + "".join(secrets.choice(_BASE_36) for _ in range(2))
-
-
-def _new_ledger(line: Line, session_id: str) -> LedgerFile:
-    """In a file that outlives this process, else in memory, saying so."""
-    config, recipe = line.config, line.recipe
-    head = LedgerHead(
-        session_id=session_id,
-        part_count=config.ledger_parts,
-        deadline_ns=Timing.of(config).deadline_ns,
-        encoder_bits=config.encoder.bits if config.encoder is not None else None,
-        reject_offset_pulses=config.encoder.reject_offset_pulses if config.encoder is not None else 0,
-        recipe_id=recipe.recipe_id,
-        recipe_version=recipe.recipe_version,
-        is_simulated=config.is_simulated,
-    )
-    try:
-        return LedgerFile.create(config.records.path, head)
-    except OSError as error:
-        text = "were every process of the service killed at once, parts not yet on record would be lost"
-        tell(sys.stderr, f"lineside: note: no ledger file in {SHARED_MEMORY} ({error.strerror}): {text}")
-        return LedgerFile.in_memory(head)
 
 
 def _close_all(descriptors: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import load_line
+from pipeline.memory import NoRoom, expect_room
 from pipeline.messages import ServiceState
 from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor, tell
 
@@ -27,6 +28,10 @@ def run(
     """
     check_json_target(json_file)
     line = load_line(config)
+    try:
+        expect_room(line.config.cameras)
+    except NoRoom as error:
+        raise fail(str(error)) from None
     out = words(json_file)
 
     def say(state: ServiceState, reason: str) -> None:

@@ -196,7 +196,7 @@ def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Pat
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 7")
     database.close()
-    with pytest.raises(RecordFault, match="is of version 7, this service writes version 1; move the file away"):
+    with pytest.raises(RecordFault, match="is of version 7, this service writes version 2; move the file away"):
         open_store(path=path)
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
 

@@ -1,0 +1,90 @@
+"""How much memory the rings take, and how much there is: a ring beyond it would wake the kernel's out-of-memory killer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.ring import ring_bytes
+from vision.types import PixelFormat
+
+_MEMINFO = Path("/proc/meminfo")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_MIB = 1 << 20
+
+
+class HasRing(Protocol):
+    """What of a camera's configuration says how large its ring is."""
+
+    @property
+    def width_px(self) -> int: ...
+    @property
+    def height_px(self) -> int: ...
+    @property
+    def pixel_format(self) -> PixelFormat: ...
+    @property
+    def ring_slots(self) -> int: ...
+
+
+def slot_bytes(camera: HasRing) -> int:
+    """One frame of this camera."""
+    return camera.width_px * camera.height_px * camera.pixel_format.bytes_per_pixel
+
+
+class NoRoom(RuntimeError):
+    """The rings do not fit into what memory is free now."""
+
+
+def expect_room(cameras: Sequence[HasRing]) -> None:
+    """Before anything is allocated, since what is not there would cost some process its life. Raises NoRoom."""
+    taken, free = rings_bytes(cameras), free_bytes()
+    if taken > free:
+        raise NoRoom(
+            f"the cameras' ring_slots take {in_mib(taken)} of memory, {in_mib(free)} are free; "
+            "configure fewer slots or end what else uses memory"
+        )
+
+
+def rings_bytes(cameras: Sequence[HasRing]) -> int:
+    """All frame slots of these cameras."""
+    return sum(ring_bytes(camera.ring_slots, slot_bytes(camera)) for camera in cameras)
+
+
+def memory_bytes() -> int:
+    """What this machine has, or what its control group (version 2) allows this process, whichever is less."""
+    return min([_meminfo_bytes("MemTotal"), *_cgroup_limits_bytes()])
+
+
+def free_bytes() -> int:
+    """What could be had now without swapping."""
+    return min(_meminfo_bytes("MemAvailable"), memory_bytes())
+
+
+def in_mib(size_bytes: int) -> str:
+    """For people."""
+    return f"{-(-size_bytes // _MIB)} MiB"
+
+
+def _meminfo_bytes(name: str) -> int:
+    for line in _MEMINFO.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    raise OSError(f"{_MEMINFO} has no {name}")
+
+
+def _cgroup_limits_bytes() -> list[int]:
+    limits = []
+    for line in _OWN_CGROUP.read_text().splitlines():
+        if line.startswith("0::"):
+            group = Path(line.removeprefix("0::").strip("/"))
+            for folder in (group, *group.parents):
+                try:
+                    text = (_CGROUPS / folder / "memory.max").read_text().strip()
+                except OSError:
+                    continue
+                if text != "max":
+                    limits.append(int(text))
+    return limits
