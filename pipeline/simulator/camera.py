@@ -128,12 +128,12 @@ class SimulatedCamera:
             self._book.write("camera", camera_id=self.options.camera_id, plugged_in=True, at_ns=now_ns)
 
     def close(self, now_ns: int) -> None:
-        """Hangs up and removes the socket."""
-        self._hang_up(now_ns)
+        """Removes the socket and hangs up, in this order: who is hung up on and connects again at once finds nobody."""
         if self._listener is not None:
+            self.options.path.unlink(missing_ok=True)
             self._listener.close()
             self._listener = None
-            self.options.path.unlink(missing_ok=True)
+        self._hang_up(now_ns)
 
     def _accept(self, now_ns: int) -> None:
         while self._listener is not None and select.select([self._listener], [], [], 0)[0]:

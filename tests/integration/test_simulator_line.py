@@ -32,12 +32,14 @@ from pipeline.simulator.gate import Mutant
 from pipeline.simulator.images import FrameGeometry, SyntheticImages, frame_geometry
 from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
+from pipeline.simulator.picture_code import PictureCode, stamp_code
 from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.protocol import (
     FRAME_END_BYTES,
     HEADER_BYTES,
     DeviceMessage,
     MessageKind,
+    ProtocolError,
     check_frame_end,
     decode_header,
 )
@@ -56,7 +58,11 @@ class CameraReader:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
 
     def next(self) -> tuple[DeviceMessage, bytes] | None:
         """The next message with its pixels; waits. None at the end."""
@@ -383,6 +389,104 @@ def test_camera_faults(tmp_socket_dir: Path) -> None:
     assert heard[9][1].frame_id < heard[8][1].frame_id
     assert summary["triggers_sent"] == 20
     assert summary["triggers_unobserved"] == 3
+
+
+def test_frames_that_are_not_as_they_should_be(tmp_socket_dir: Path) -> None:
+    faults = [
+        FaultOptions(kind="incomplete_frame", part_numbers=[2]),
+        FaultOptions(kind="doubled_frame", part_numbers=[4]),
+        FaultOptions(kind="odd_picture", part_numbers=[6], code=PictureCode.SLOW),
+        FaultOptions(kind="torn_frame", part_numbers=[8]),
+    ]
+    options = line_options(tmp_socket_dir, parts=12, parts_per_min=1200.0, controller_path=None, faults=faults)
+    heard: dict[int, list[tuple[DeviceMessage, bytes]]] = {}
+    with LineProcess(options) as line:
+        with contextlib.closing(CameraReader(tmp_socket_dir / "camera")) as camera:
+            line.start_parts()
+            for _ in range(16):  # the trigger of part 8 is the last that can be read
+                arrived = camera.next()
+                assert arrived is not None
+                heard.setdefault(arrived[0].trigger_counter, []).append(arrived)
+            with pytest.raises(ProtocolError, match=r"trigger 8: .* the frame is torn"):
+                camera.next()
+        with contextlib.closing(CameraReader(tmp_socket_dir / "camera")) as camera:
+            # Who connects again finds a stream that is in step.
+            assert camera.next() is not None
+            line.wait_finished(PATIENCE_S)
+    kinds = {counter: [message.kind.name for message, _ in messages] for counter, messages in heard.items()}
+    assert kinds == {
+        **{counter: ["TRIGGER", "FRAME"] for counter in (1, 2, 3, 5, 6, 7)},
+        4: ["TRIGGER", "FRAME", "FRAME"],
+        8: ["TRIGGER"],
+    }
+    geometry = frame_geometry(IMAGES)
+    incomplete, pixels = heard[2][1]
+    assert incomplete.height == geometry.frame_height_px
+    assert incomplete.payload_bytes == len(pixels) == geometry.picture_height_px // 2 * incomplete.stride
+    assert heard[4][1] == heard[4][2]
+    odd, plain = (
+        np.frombuffer(heard[counter][1][1], np.uint8).reshape(geometry.frame_height_px, -1) for counter in (6, 7)
+    )
+    corner = (slice(geometry.picture_height_px // 4), slice(geometry.picture_width_px // 4))
+    assert (stamp_code(odd[: geometry.picture_height_px], PictureCode.SLOW) == odd[: geometry.picture_height_px]).all()
+    assert set(np.unique(odd[corner])) == {0, 255}
+    assert set(np.unique(plain[corner])).isdisjoint({0, 255})
+    assert read(odd, x_px=geometry.mark_x_px, y_px=geometry.mark_y_px, cell_px=geometry.mark_cell_px) == 6
+    book = read_book(tmp_socket_dir / "line.jsonl")
+    assert [
+        (record["kind"], record["part_number"], record["code"]) for record in book if record["event"] == "fault"
+    ] == [
+        ("incomplete_frame", 2, None),
+        ("doubled_frame", 4, None),
+        ("odd_picture", 6, "SLOW"),
+        ("torn_frame", 8, None),
+    ]
+    frames = [record for record in book if record["event"] == "frame"]
+    assert [record["part_number"] for record in frames].count(4) == 2
+    assert {tuple(record["faults"]) for record in frames if record["part_number"] == 8} == {("torn_frame",)}
+
+
+def test_an_unplugged_camera_is_gone_and_begins_again(tmp_socket_dir: Path) -> None:
+    faults = [FaultOptions(kind="unplugged_camera", part_numbers=[5], time_ms=300.0)]
+    options = line_options(tmp_socket_dir, controller_path=None, parts=40, parts_per_min=2400.0, faults=faults)
+    path = tmp_socket_dir / "camera"
+    with LineProcess(options) as line:
+        with contextlib.closing(CameraReader(path)) as camera:
+            line.start_parts()
+            first = []
+            while (arrived := camera.next()) is not None:
+                first.append(arrived[0])
+        with pytest.raises(OSError, match="No such file"):
+            CameraReader(path)
+        readers: list[CameraReader] = []
+
+        def is_there_again() -> bool:
+            with contextlib.suppress(OSError):
+                readers.append(CameraReader(path))
+            return bool(readers)
+
+        wait_until(is_there_again)
+        with contextlib.closing(readers[0]) as camera:
+            arrived = camera.next()
+            summary = line.wait_finished(PATIENCE_S)
+    assert [message.trigger_counter for message in first] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert arrived is not None
+    assert arrived[0].kind is MessageKind.TRIGGER
+    book = read_book(tmp_socket_dir / "line.jsonl")
+    out_ns, in_ns = (record["at_ns"] for record in book if record["event"] == "camera")
+    assert in_ns - out_ns >= 300_000_000
+    triggers = {record["part_number"]: record for record in book if record["event"] == "trigger"}
+    assert list(triggers) == list(range(1, 41))
+    while_out = [record for record in triggers.values() if out_ns <= record["trigger_ns"] < in_ns]
+    assert {record["trigger_counter"] for record in while_out} == {None}
+    assert {record["sent"] for record in while_out} == {False}
+    counters = [record["trigger_counter"] for record in triggers.values() if record["trigger_ns"] >= in_ns]
+    assert counters == list(range(1, len(counters) + 1))
+    assert arrived[0].trigger_counter in counters
+    assert summary["triggers_sent"] == 40
+    truth = find_truth(book, [], [])
+    assert truth.line.triggers_sent == len(truth.triggers) == 40
+    assert truth.line.triggers_unobserved >= len(while_out)
 
 
 def test_a_driver_comes_and_goes(tmp_socket_dir: Path) -> None:
