@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clock import NS_PER_MS
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.faulty_model import write_faulty_package
 from pipeline.simulator.line import FaultKind, FaultOptions, PictureCode
@@ -135,7 +134,7 @@ def test_one_camera_of_two_is_unplugged(tmp_path: Path, tmp_socket_dir: Path) ->
 def reason_of_part(part: int, truth: Truth, rows: list[Row]) -> str | None:
     """The reason on record of the part's one trigger; None where nobody observed it."""
     (trigger,) = (trigger for trigger in truth.triggers if trigger.part_number == part)
-    recorded = [row.reason for row in rows if abs(row.trigger_ns - trigger.trigger_ns) < NS_PER_MS]
+    recorded = [row.reason for row in rows if row.encoder_count == trigger.encoder_count]
     assert len(recorded) == (trigger.observability == "observable")
     return recorded[0] if recorded else None
 
