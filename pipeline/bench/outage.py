@@ -94,7 +94,9 @@ def outage(
         truth = run.stop_world()
         seen = _read_record(run.record_file, spans)
         gate = {fault: _at_gate(folder / "gate.jsonl", spans, fault) for fault in FAULTS}
-    healthy = {fault: _windows(spans, seen, fault, is_faulty=False) for fault in FAULTS}
+    pairs = {fault: _pairs(spans, seen, fault) for fault in FAULTS}
+    # Where nothing is done nothing must be found: one half of each healthy window against the other.
+    halves = [healthy.halves() for fault in FAULTS for _, healthy in pairs[fault]]
     return {
         "suite": "outage",
         "model": package.card.name,
@@ -103,13 +105,13 @@ def outage(
         "windows": windows,
         "faults": {
             fault: {
-                **_compared(f"broker {fault}", _windows(spans, seen, fault, is_faulty=True), healthy[fault]),
+                **_compared(f"broker {fault}", pairs[fault]),
                 "windows": [_told(span, each) for span, each in zip(spans, seen, strict=True) if span.fault == fault],
                 "gate": gate[fault],
             }
             for fault in FAULTS
         },
-        "noise": _compared("healthy against healthy", healthy["dead"], healthy["frozen"]),
+        "noise": _compared("healthy against healthy", halves),
         "summary": summary,
         "truth": {key: value for key, value in truth.figures().items() if key != "violations"},
         "broken_promises": {
@@ -184,34 +186,33 @@ def _read_record(record: Path, spans: Sequence[_Span]) -> list[_Seen]:
     ]
 
 
-def _windows(spans: Sequence[_Span], seen: Sequence[_Seen], fault: Fault, *, is_faulty: bool) -> list[Window]:
-    return [
-        each.times_us
-        for span, each in zip(spans, seen, strict=True)
-        if span.fault == fault and span.is_faulty == is_faulty
-    ]
+def _pairs(spans: Sequence[_Span], seen: Sequence[_Seen], fault: Fault) -> list[tuple[Window, Window]]:
+    """Each window with the fault, and the healthy one before it."""
+    mine = [each.times_us for span, each in zip(spans, seen, strict=True) if span.fault == fault]
+    return list(zip(mine[1::2], mine[::2], strict=True))
 
 
-def _compared(name: str, faulty: Sequence[Window], healthy: Sequence[Window]) -> dict[str, object]:
-    """Percentiles of both, and their differences with intervals."""
-    healthy_us = [value for window in healthy for value in window.values]
-    faulty_us = [value for window in faulty for value in window.values]
-    if not healthy_us or not faulty_us:
+def _compared(name: str, pairs: Sequence[tuple[Window, Window]]) -> dict[str, Any]:
+    """Percentiles of both kinds of window, and their differences with intervals."""
+    judged = [(faulty, healthy) for faulty, healthy in pairs if faulty.values and healthy.values]
+    if not judged:
         return {"statement": f"{name}: nothing was inspected in one kind of window"}
-    differences = {share: percentile_difference(faulty, healthy, percent) for share, percent in _SHARES.items()}
-    words = []
-    for share in ("p50", "p99"):
-        low_us, high_us = differences[share]["low"], differences[share]["high"]
-        verdict = "0 is within: no difference shown" if low_us <= 0 <= high_us else "0 is not within: a difference"
-        words.append(
-            f"{share} differs by {differences[share]['difference']} us, 95 % {low_us} .. {high_us} us: {verdict}"
-        )
+    differences = {share: percentile_difference(judged, percent) for share, percent in _SHARES.items()}
+    words = "; ".join(f"{share} {_in_words(differences[share])}" for share in ("p50", "p99"))
     return {
-        "healthy_us": percentiles_us(healthy_us),
-        "fault_us": percentiles_us(faulty_us),
+        "healthy_us": percentiles_us([value for _, healthy in judged for value in healthy.values]),
+        "fault_us": percentiles_us([value for faulty, _ in judged for value in faulty.values]),
         "difference_us": differences,
-        "statement": f"{name}: inspection's {'; '.join(words)}",
+        "statement": f"{name}: inspection's {words}",
     }
+
+
+def _in_words(told: dict[str, float | None]) -> str:
+    low, high = told["low"], told["high"]
+    if low is None or high is None:
+        return f"differs by {told['difference']} us; no interval of one window"
+    verdict = "0 is within, no difference shown" if low <= 0 <= high else "0 is not within, a difference"
+    return f"differs by {told['difference']} us, 95 % {low} .. {high} us: {verdict}"
 
 
 def _told(span: _Span, seen: _Seen) -> dict[str, object]:

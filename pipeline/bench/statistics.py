@@ -27,6 +27,14 @@ class Window:
         self.moments_ns.append(moment_ns)
         self.values.append(value)
 
+    def halves(self) -> tuple[Window, Window]:
+        """The earlier and the later half of the values."""
+        middle = len(self.values) // 2
+        return (
+            Window(self.moments_ns[:middle], self.values[:middle]),
+            Window(self.moments_ns[middle:], self.values[middle:]),
+        )
+
     def blocks(self) -> list[npt.NDArray[np.float64]]:
         """The values, cut at every five seconds from the first."""
         moments = np.asarray(self.moments_ns)
@@ -59,36 +67,35 @@ def median_ratio(numerator_us: Sequence[float], denominator_us: Sequence[float])
     return {"ratio": round(ratio, 3), "low": round(float(low), 3), "high": round(float(high), 3)}
 
 
-def percentile_difference(first: Sequence[Window], second: Sequence[Window], percent: float) -> dict[str, float]:
-    """A percentile of ``first`` less that of ``second``, with a 95 % interval (fixed seed). Both must hold values.
+def percentile_difference(pairs: Sequence[tuple[Window, Window]], percent: float) -> dict[str, float | None]:
+    """A percentile of the pairs' first windows less that of their second ones, with a 95 % interval (fixed seed).
 
-    Neighbours in time are alike, and so are the times of one window: windows are resampled, and in each its blocks of five seconds.
-    So few windows understate how much windows differ, which a factor of sqrt(n / (n - 1)) makes good.
+    Neighbours in time are alike, and so are the times of one window: pairs of neighbouring windows are resampled, and in each
+    window its blocks of five seconds. So few pairs understate how much pairs differ, which a factor of sqrt(n / (n - 1)) makes good
+    in part: where a window's level is mostly its own, the interval of a median holds the truth in 70 % of runs of 2 pairs, in 88 %
+    of 5, in 93 % of 8. Of one pair no interval is told. Every window must hold values.
     """
     generator = np.random.default_rng(0)
-    sides = [[window.blocks() for window in side if window.values] for side in (first, second)]
-    fewest = min(map(len, sides))
-    found = [
-        float(np.percentile(np.concatenate([block for blocks in side for block in blocks]), percent)) for side in sides
-    ]
-    difference = found[0] - found[1]
-    drawn = [
-        _drawn_percentile(sides[0], percent, generator) - _drawn_percentile(sides[1], percent, generator)
-        for _ in range(_RESAMPLES)
-    ]
-    wider = np.sqrt(fewest / (fewest - 1)) if fewest > 1 else 1.0
+    blocks = [(first.blocks(), second.blocks()) for first, second in pairs]
+    difference = _percentile([block for first, _ in blocks for block in first], percent) - _percentile(
+        [block for _, second in blocks for block in second], percent
+    )
+    if len(pairs) < 2:
+        return {"difference": round(difference, 1), "low": None, "high": None}
+    drawn = []
+    for _ in range(_RESAMPLES):
+        sides: tuple[list[npt.NDArray[np.float64]], ...] = ([], [])
+        for pair in generator.integers(0, len(blocks), len(blocks)):
+            for side, mine in zip(sides, blocks[pair], strict=True):
+                side += [mine[block] for block in generator.integers(0, len(mine), len(mine))]
+        drawn.append(_percentile(sides[0], percent) - _percentile(sides[1], percent))
+    wider = math.sqrt(len(pairs) / (len(pairs) - 1))
     low, high = difference + (np.percentile(drawn, [2.5, 97.5]) - difference) * wider
     return {"difference": round(difference, 1), "low": round(float(low), 1), "high": round(float(high), 1)}
 
 
-def _drawn_percentile(
-    windows: list[list[npt.NDArray[np.float64]]], percent: float, generator: np.random.Generator
-) -> float:
-    drawn: list[npt.NDArray[np.float64]] = []
-    for window in generator.integers(0, len(windows), len(windows)):
-        blocks = windows[window]
-        drawn += [blocks[block] for block in generator.integers(0, len(blocks), len(blocks))]
-    return float(np.percentile(np.concatenate(drawn), percent))
+def _percentile(blocks: list[npt.NDArray[np.float64]], percent: float) -> float:
+    return float(np.percentile(np.concatenate(blocks), percent))
 
 
 def share_interval(count: int, total: int) -> dict[str, float | int | None]:

@@ -62,7 +62,7 @@ def _table(result: dict[str, Any]) -> Table:
     table = Table(title="Frame in memory -> judged, us")
     for title in ("", "healthy p50 / p90 / p99", "fault p50 / p90 / p99", "p50 differs (95 %)", "p99 differs (95 %)"):
         table.add_column(title, justify="right" if title else "left")
-    rows = {**{f"broker {fault}": told for fault, told in result["faults"].items()}, "healthy twice": result["noise"]}
+    rows = {**{f"broker {fault}": told for fault, told in result["faults"].items()}, "healthy, halves": result["noise"]}
     for name, told in rows.items():
         if "difference_us" in told:
             differences = told["difference_us"]
@@ -81,7 +81,8 @@ def _times(told: dict[str, Any]) -> str:
 
 
 def _difference(told: dict[str, Any]) -> str:
-    return f"{told['difference']:+.0f} ({told['low']:+.0f} .. {told['high']:+.0f})"
+    interval = "one window" if told["low"] is None else f"{told['low']:+.0f} .. {told['high']:+.0f}"
+    return f"{told['difference']:+.0f} ({interval})"
 
 
 def _words(result: dict[str, Any]) -> list[str]:

@@ -61,17 +61,16 @@ def test_soak(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_outage(tmp_path: Path) -> None:
-    result = measured(tmp_path, "outage", "--seconds", "3", "--windows", "1")
+    result = measured(tmp_path, "outage", "--seconds", "2", "--windows", "2")
     assert list(result["faults"]) == ["frozen", "dead"]
     for fault, told in result["faults"].items():
-        healthy, faulty = told["windows"]
-        assert (healthy["is_faulty"], faulty["is_faulty"]) == (False, True)
-        for window in (healthy, faulty):
-            assert window["inspection_us"]["count"] + window["never_judged"] == window["parts"] > 30
+        assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
+        for window in told["windows"]:
+            assert window["inspection_us"]["count"] + window["never_judged"] == window["parts"] > 20
         assert f"broker {fault}: inspection's p50 differs by" in told["statement"]
         assert told["gate"]["parts_after_watchdog"] > 0
         assert told["gate"]["passed_after_watchdog"] == 0
     # A dead broker is noticed at once: parts are decided as NOT_RUNNING, and inspected all the same.
     dead = result["faults"]["dead"]["windows"][1]
-    assert dead["not_running"] > 30
-    assert dead["judged_late"] > 30
+    assert dead["not_running"] > 20
+    assert dead["judged_late"] > 20

@@ -86,17 +86,28 @@ def windows(count: int, offset_us: float, generator: np.random.Generator, *, spr
     return made
 
 
+def pairs(count: int, offset_us: float, generator: np.random.Generator) -> list[tuple[Window, Window]]:
+    return list(zip(windows(count, offset_us, generator), windows(count, 0.0, generator), strict=True))
+
+
 def test_no_difference_is_not_taken_for_one() -> None:
     generator = np.random.default_rng(5)
     held = 0
-    for _ in range(25):
-        found = percentile_difference(windows(4, 0.0, generator), windows(4, 0.0, generator), 50.0)
+    for _ in range(20):
+        found = percentile_difference(pairs(5, 0.0, generator), 50.0)
+        assert found["low"] is not None
+        assert found["high"] is not None
         held += found["low"] <= 0.0 <= found["high"]
-    assert held >= 20
+    assert held >= 16
 
 
 def test_a_difference_is_seen() -> None:
-    generator = np.random.default_rng(6)
-    found = percentile_difference(windows(4, 1_000.0, generator), windows(4, 0.0, generator), 50.0)
-    assert found["low"] > 0.0
-    assert found["low"] <= 1_000.0 <= found["high"]
+    found = percentile_difference(pairs(5, 1_000.0, np.random.default_rng(6)), 50.0)
+    assert found["low"] is not None
+    assert found["high"] is not None
+    assert 0.0 < found["low"] <= 1_000.0 <= found["high"]
+
+
+def test_one_pair_tells_no_interval() -> None:
+    found = percentile_difference(pairs(1, 0.0, np.random.default_rng(7)), 50.0)
+    assert (found["low"], found["high"]) == (None, None)
