@@ -11,7 +11,7 @@ import pytest
 from pipeline.channel import Link, link_pair
 from pipeline.config import load_line
 from pipeline.inspection import InspectionWorker
-from pipeline.messages import Configure, Connect, FrameTicket, Release, RingOffer, Stop
+from pipeline.messages import Configure, Connect, FrameTicket, Halt, Release, RingOffer, Stop
 from pipeline.ring import Ring, SlotHeader
 from pipeline.worker import Supervised
 from tests.service import write_line
@@ -39,7 +39,7 @@ def test_every_slot_comes_back_from_an_inspection_whose_releases_find_no_room(
     one, other = link_pair()
     camera = Link(one)
     line = load_line(write_line(tmp_path, 1))
-    worker = InspectionWorker(Supervised(theirs, Configure("inspection", 1, "s", "", None), line), Idle())
+    worker = InspectionWorker(Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt()), line), Idle())
     thread = threading.Thread(target=worker.run)
     thread.start()
     ring = Ring("cam0", SLOTS, 64)
