@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clock import NS_PER_S
+from pipeline.rehearsal import RehearsalError
 from pipeline.rules import Timing
 from pipeline.simulator.truth import GateTruth, Truth, ViolationKind, stream_book
 
@@ -91,7 +92,7 @@ _UNHEARD: tuple[ViolationKind, ...] = ("no_verdict", "no_verdict_and_no_result")
 
 
 def read_rows(records: Iterable[Path]) -> list[Row]:
-    """All parts in these database files, each (session, part) once, in the files' order."""
+    """All parts in these database files, each (session, part) once, in the files' order. Raises RehearsalError."""
     rows: dict[tuple[str, int], Row] = {}
     for record in records:
         database = sqlite3.connect(record)
@@ -105,6 +106,8 @@ def read_rows(records: Iterable[Path]) -> list[Row]:
                 marks = (view["part_mark"] for view in json.loads(body)["views"])
                 row = Row(*fields, tuple(mark for mark in marks if mark is not None))  # type: ignore[call-arg]
                 rows.setdefault((row.session_id, row.part_id), row)
+        except sqlite3.Error as error:
+            raise RehearsalError(f"record {record}, at the end: {error}") from error
         finally:
             database.close()
     return list(rows.values())
