@@ -221,19 +221,13 @@ class Supervisor:
 
     def _start(self, worker: _Worker) -> None:
         worker.incarnation += 1
-        ours, theirs = link_pair()
-        with theirs:
-            worker.process = subprocess.Popen(
-                [sys.executable, "-m", f"pipeline.{worker.role}", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                # `-m` looks in the working directory first, which may hold a package of one of our names.
-                cwd=_SOURCE_ROOT,
-                # A Ctrl-C at the terminal is the supervisor's to act on.
-                start_new_session=True,
-            )
-        worker.pidfd = os.pidfd_open(worker.process.pid)
-        worker.control = Link(ours)
+        try:
+            self._spawn(worker)
+        except OSError as error:
+            text = f"{worker.name} could not be started: {error.strerror}; trying again"
+            self._raise_alarm(Alarm("worker", "error", text, raised=True))
+            worker.start_at_ns = now_ns() + int(self._line.config.supervision.back_off_max_s * NS_PER_S)
+            return
         worker.unsent.clear()
         worker.ready = None
         worker.stopped = False
@@ -259,6 +253,32 @@ class Supervisor:
                 self._send(worker, alarm)
         if worker in (self._records, self._signalling) and self._inspection.ready is not None:
             self._tell_model(worker, self._inspection.ready)
+
+    def _spawn(self, worker: _Worker) -> None:
+        """Raises OSError where the box has no process, memory or descriptor to spare."""
+        ours, theirs = link_pair()
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", f"pipeline.{worker.role}", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    # `-m` looks in the working directory first, which may hold a package of one of our names.
+                    cwd=_SOURCE_ROOT,
+                    # A Ctrl-C at the terminal is the supervisor's to act on.
+                    start_new_session=True,
+                )
+            try:
+                worker.pidfd = os.pidfd_open(process.pid)
+            except OSError:
+                process.kill()
+                process.wait()
+                raise
+        except OSError:
+            ours.close()
+            raise
+        worker.process = process
+        worker.control = Link(ours)
 
     def _introduce(self, worker: _Worker) -> None:
         """Give the new incarnation a fresh link to every living peer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -90,6 +91,24 @@ def test_a_hanging_inspection_is_killed_and_replaced(tmp_path: Path, broker_port
         summary = service.stop()
     # While it hung, every part ran out of time.
     assert summary["reasons"]["DEADLINE"] > 0
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path, broker_port: int) -> None:
+    """The box has no descriptor to spare: the supervisor says so and lives on."""
+    line = write_line(tmp_path, broker_port, supervision={"back_off_max_s": 0.2})
+    with Service(line) as service:
+        service.wait_for("RUNNING")
+        supervisor = service.process.pid
+        limits = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        in_use = len(list(Path(f"/proc/{supervisor}/fd").iterdir()))
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (in_use - 2, limits[1]))
+        with Tap(broker_port, ROOT) as tap:
+            workers_of(supervisor)["inspection"].kill()
+            tap.wait_until(lambda: any("could not be started" in body["text"] for body in tap.bodies("alarm/worker")))
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, limits)
+        service.wait_for("RUNNING")
+        service.stop()
+    check_record(read_rows(tmp_path / "records.db"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
