@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -59,7 +60,11 @@ _NO_HASH = "0" * 64
 _LOCK_WAIT_S = 0.25
 _TALLY_EVERY_ROWS = 1_000
 
-_decode_result = msgspec.json.Decoder(ResultPayload).decode
+_PASSING = ("database is locked", "database or disk is full")
+_DAMAGE = ("file is not a database", "malformed", "could not decode to utf-8")
+"""In SQLite's words for SQLITE_NOTADB, SQLITE_CORRUPT and text that is none; its codes are known to Python from 3.11 on."""
+
+_result_decoder = msgspec.json.Decoder(ResultPayload)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,7 +73,13 @@ class RecordFault(RuntimeError):
 
 
 class RecordGone(RecordFault):
-    """The file was deleted or replaced under the service: what is written to it now is lost. Open another one."""
+    """This connection will write no more: the file was deleted or replaced, or it was opened while it could only be read.
+    Open it anew.
+    """
+
+
+class RecordDamaged(RecordGone):
+    """The file is no sound database any more: set it aside and begin another."""
 
 
 class Tally:
@@ -180,8 +191,10 @@ class RecordStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise RecordFault(f"record {path}: {error}") from error
+        except sqlite3.Error as error:
+            raise _fault(path, error) from error
         try:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -190,10 +203,10 @@ class RecordStore:
             self.tally = self._load_tally(budget_us, deadline_us)
             self._identity = _identity(path)
         except sqlite3.Error as error:
-            self._database.close()
-            raise RecordFault(f"record {path}: {error}") from error
+            self.close()
+            raise _fault(path, error) from error
         except RecordFault:
-            self._database.close()
+            self.close()
             raise
         self._rows_since_tally = 0
 
@@ -217,7 +230,8 @@ class RecordStore:
                         (result.session_id, result.part_id),
                     ).fetchone()
                     if present is not None:
-                        written.append(msgspec.structs.replace(_decode_result(present[0]), row_hash=present[1]))
+                        kept = _decode_result(self._path, present[0])
+                        written.append(msgspec.structs.replace(kept, row_hash=present[1]))
                         continue
                     body = _encode(result)
                     row_hash = hashlib.sha256(row_hash.encode() + body).hexdigest()
@@ -245,7 +259,7 @@ class RecordStore:
                     self._database.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise RecordFault(f"record {self._path}: {error}") from error
+            raise _fault(self._path, error) from error
         for result in new:
             # What another session left is no part of this one's totals.
             if result.session_id == self._session_id:
@@ -267,11 +281,13 @@ class RecordStore:
                 (self._session_id, self.tally.to_json()),
             )
         except sqlite3.Error as error:
-            raise RecordFault(f"record {self._path}: {error}") from error
+            raise _fault(self._path, error) from error
         self._rows_since_tally = 0
 
     def close(self) -> None:
-        self._database.close()
+        # What it still moves from its log into the file may fail; the log then stays.
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
 
     def _insert(self, result: ResultPayload, body: str, row_hash: str) -> None:
         self._database.execute(
@@ -321,11 +337,49 @@ class RecordStore:
             f"SELECT body FROM part WHERE id > ? AND {by_session} = ?", (last_row, self._session_id)
         )
         for (body,) in missing:
-            tally.add(_decode_result(body))
+            tally.add(_decode_result(self._path, body))
         tally.late_inspections = self._database.execute(
             "SELECT count(*) FROM late_inspection WHERE session_id = ?", (self._session_id,)
         ).fetchone()[0]
         return tally
+
+
+def set_aside(path: Path, session_id: str) -> Path:
+    """Move a damaged record and its log out of the way, under names that SQLite's own tools can open together; nobody may
+    have it open. Returns the new name. Raises RecordFault.
+    """
+    number = len(set_aside_by(path, session_id)) + 1
+    aside = path.with_name(f"{path.name}.damaged-{session_id}-{number}")
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise RecordFault(f"record {path}: is damaged and cannot be set aside as {aside}: {error.strerror}") from error
+    return aside
+
+
+def set_aside_by(path: Path, session_id: str) -> list[Path]:
+    """The damaged records that this session has set aside."""
+    pattern = re.compile(re.escape(f"{path.name}.damaged-{session_id}-") + r"\d+")
+    return [found for found in path.parent.iterdir() if pattern.fullmatch(found.name)]
+
+
+def _fault(path: Path, error: sqlite3.Error) -> RecordFault:
+    text = str(error).lower()
+    kind: type[RecordFault] = RecordGone
+    if any(words in text for words in _PASSING):
+        kind = RecordFault
+    elif any(words in text for words in _DAMAGE):
+        kind = RecordDamaged
+    return kind(f"record {path}: {error}")
+
+
+def _decode_result(path: Path, body: object) -> ResultPayload:
+    try:
+        return _result_decoder.decode(body)  # type: ignore[arg-type]
+    except (msgspec.DecodeError, TypeError) as error:
+        raise RecordDamaged(f"record {path}: a row holds no result: {error}") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -32,7 +32,17 @@ from pipeline.messages import (
 )
 from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
 from pipeline.platform_watch import PlatformWatch
-from pipeline.record_store import RecordFault, RecordGone, RecordStore, Tally, latency_of, stages_us
+from pipeline.record_store import (
+    RecordDamaged,
+    RecordFault,
+    RecordGone,
+    RecordStore,
+    Tally,
+    latency_of,
+    set_aside,
+    set_aside_by,
+    stages_us,
+)
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle_memory
 
@@ -58,6 +68,7 @@ class Records:
         self._tally: Tally | None = None
         """The session's totals, while its file is gone and until another one is begun."""
         self._fault: str | None = None
+        self._told_set_aside = ""
         self._next_try_ns = 0
         self._signalling: Link | None = None
         self._batch: list[PartRecord | LateInspection] = []
@@ -93,21 +104,37 @@ class Records:
         )
 
     def open(self) -> None:
-        """Open the record, or say why not; trying goes on in the loop."""
-        timing = self._config.timing
+        """Open the record, or say why not; trying goes on in the loop. A damaged one is set aside and another begun."""
         try:
-            self._store = RecordStore(
-                self._config.records.path,
-                self._session_id,
-                budget_us=timing.budget_us,
-                deadline_us=timing.deadline_us,
-            )
+            try:
+                self._store = self._opened()
+            except RecordDamaged as error:
+                self._set_aside(str(error))
+                self._store = self._opened()
         except RecordFault as error:
             self._set_fault(str(error))
-        else:
-            if self._tally is not None:
-                self._store.tally = self._tally
-            self._set_fault(None)
+            return
+        if self._tally is not None:
+            self._store.tally = self._tally
+        self._tell_set_aside("")
+
+    def _opened(self) -> RecordStore:
+        timing = self._config.timing
+        path = self._config.records.path
+        return RecordStore(path, self._session_id, budget_us=timing.budget_us, deadline_us=timing.deadline_us)
+
+    def _set_aside(self, why: str) -> None:
+        set_aside(self._config.records.path, self._session_id)
+        self._tell_set_aside(f"; {why}")
+
+    def _tell_set_aside(self, why: str) -> None:
+        """An alarm for the rest of the session: what was recorded before is in another file."""
+        path = self._config.records.path
+        aside = ", ".join(str(found) for found in sorted(set_aside_by(path, self._session_id)))
+        if aside != self._told_set_aside:
+            self._told_set_aside = aside
+            text = f"record {path} was damaged and is kept as {aside}; the record goes on in a new file{why}"
+            self._supervised.alarm("record-damaged", "error", text)
 
     def run(self) -> None:
         while not self._ended:
@@ -195,8 +222,8 @@ class Records:
         if self._fault is not None and now >= self._next_try_ns:
             if self._store is None:
                 self.open()
-            else:
-                self._commit()
+            # Only what was written shows that writing goes again.
+            self._commit()
         elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
             self._commit()
 
@@ -261,11 +288,18 @@ class Records:
             history.popleft()
 
     def _set_record_fault(self, error: RecordFault) -> None:
+        self._set_fault(str(error))
         if isinstance(error, RecordGone) and self._store is not None:
             self._tally = self._store.tally
             self._store.close()
             self._store = None
-        self._set_fault(str(error))
+        if isinstance(error, RecordDamaged):
+            try:
+                self._set_aside(str(error))
+            except RecordFault as fault:
+                self._set_fault(str(fault))
+            else:
+                self._next_try_ns = 0
 
     def _set_fault(self, text: str | None) -> None:
         self._next_try_ns = now_ns() + _RETRY_NS

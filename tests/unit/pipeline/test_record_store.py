@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from pipeline.messages import LateInspection, ViewInspected
 from pipeline.payloads import ResultPayload, encode
-from pipeline.record_store import STAGES, RecordFault, RecordStore, Tally, latency_of, stages_us
+from pipeline.record_store import (
+    STAGES,
+    RecordDamaged,
+    RecordFault,
+    RecordStore,
+    Tally,
+    latency_of,
+    set_aside,
+    set_aside_by,
+    stages_us,
+)
 from tests.unit.pipeline.test_payloads import RESULT
 
 Open = Callable[..., RecordStore]
@@ -201,11 +211,85 @@ def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Pat
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
 
 
-def test_a_file_that_is_no_record_is_a_fault(open_store: Open, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_damaged(open_store: Open, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_bytes(b"not a database, but long enough to be looked at" * 100)
-    with pytest.raises(RecordFault, match="file is not a database"):
+    with pytest.raises(RecordDamaged, match="file is not a database"):
         open_store(path=path)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 100, 4096])
+def test_pages_of_noise_are_damage_and_lose_nothing_of_the_batch(
+    open_store: Open, tmp_path: Path, kept_bytes: int
+) -> None:
+    path = tmp_path / "records" / "line.db"
+    store = open_store()
+    for first in range(1, 10_000, 500):
+        store.commit(results(first, first + 499), [])
+    _write_noise(path, kept_bytes)
+    with pytest.raises(RecordDamaged, match="malformed"):
+        store.commit(results(10_001, 10_010), [LATE])
+    total = store.tally
+    assert sum(total.verdicts.values()) == 10_000
+    store.close()
+    with pytest.raises(RecordDamaged):
+        open_store()
+    aside = set_aside(path, "a")
+    assert (aside.name, path.exists()) == ("line.db.damaged-a-1", False)
+    begun = open_store()
+    begun.tally = total
+    assert len(begun.commit(results(10_001, 10_010), [LATE])) == 10
+    assert rows(path, "SELECT count(*) FROM part") == [(10,)]
+    assert sum(begun.tally.verdicts.values()) == 10_010
+
+
+def test_a_row_that_holds_no_result_is_damage(open_store: Open, tmp_path: Path) -> None:
+    open_store().commit(results(1, 3), [])
+    for body in ("'{'", "x'ff'", "NULL"):
+        database = sqlite3.connect(tmp_path / "records" / "line.db")
+        database.execute("PRAGMA writable_schema = 1")
+        database.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'body TEXT NOT NULL', 'body') WHERE name = 'part'"
+        )
+        database.commit()
+        database.close()
+        database = sqlite3.connect(tmp_path / "records" / "line.db")
+        database.execute(f"UPDATE part SET body = {body} WHERE part_id = 2")
+        database.commit()
+        database.close()
+        with pytest.raises(RecordDamaged, match="a row holds no result"):
+            open_store()
+        with pytest.raises(RecordDamaged, match="a row holds no result"):
+            open_store("b").commit(results(2, 2), [])
+
+
+def test_what_is_set_aside_never_takes_anothers_name(open_store: Open, tmp_path: Path) -> None:
+    path = tmp_path / "records" / "line.db"
+    for number in (1, 2, 3):
+        open_store().commit(results(1, 3), [])
+        _write_noise(path, 0)
+        assert set_aside(path, "a").name == f"line.db.damaged-a-{number}"
+    assert set_aside(path, "b").name == "line.db.damaged-b-1"
+    assert len(set_aside_by(path, "a")) == 3
+    assert (path.parent / "line.db.damaged-a-1-wal").exists()  # its store is still open, as that of a killed process
+
+
+def test_a_record_that_cannot_be_set_aside_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "line.db"
+    path.write_bytes(b"noise")
+
+    def refuse(_self: Path, _target: Path) -> Path:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(RecordFault, match=r"cannot be set aside as .*line\.db\.damaged-a-1: Read-only file system"):
+        set_aside(path, "a")
+
+
+def _write_noise(path: Path, kept_bytes: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(kept_bytes)
+        file.write(b"noise" * ((path.stat().st_size - kept_bytes) // 5))
 
 
 @pytest.mark.parametrize("place", ["file/line.db", "folder"])

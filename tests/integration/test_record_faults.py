@@ -1,0 +1,187 @@
+"""Disk and database fail under the service: it halts, and runs again by itself with everything on record when they are mended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.chaos.books import check_record, read_rows
+from tests.service import Service, workers_of, write_line
+from tests.tap import Tap
+
+ROOT = "test/line"
+SLOW_RESTART = {"back_off_first_s": 2.0}
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *arguments: str) -> Iterator[None]:
+    """``mount ARGUMENTS PLACE``; the test is skipped where that is not permitted."""
+    place.mkdir()
+    _mount(*arguments, str(place))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+
+def run_part(tap: Tap) -> None:
+    tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["state"] == "RUNNING")
+    tap.wait_count("verdict", 10)
+
+
+def check_all_recorded(tap: Tap, *records: Path) -> None:
+    """Every verdict that was heard is on record, word for word."""
+    heard = {(body["session_id"], body["part_id"]): (body["verdict"], body["seq"]) for body in tap.bodies("verdict")}
+    rows = [row for record in records for row in read_rows(record)]
+    check_record(rows)
+    assert heard.items() <= {(row.session_id, row.part_id): (row.verdict, row.seq) for row in rows}.items()
+    assert len(heard) >= 20
+
+
+def texts_of(tap: Tap, code: str) -> list[str]:
+    return [body["text"] for body in tap.bodies(f"alarm/{code}") if body is not None]
+
+
+def test_a_full_disk_that_is_freed(tmp_path: Path, broker_port: int) -> None:
+    place = tmp_path / "small"
+    with mounted(place, "-t", "tmpfs", "-o", "size=1m", "lineside-test"):
+        line = write_line(tmp_path, broker_port, records={"path": "small/records.db"})
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            service.wait_for("RUNNING")
+            run_part(tap)
+            filler = place / "filler"
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(512))
+            service.wait_for("HALTED no record of verdicts")
+            tap.wait_until(lambda: any("full" in text for text in texts_of(tap, "records")))
+            tap.wait_count("verdict", 10)
+            filler.unlink()
+            service.wait_for("RUNNING")
+            run_part(tap)
+            service.stop()
+        check_all_recorded(tap, place / "records.db")
+
+
+def test_a_disk_full_from_the_start(tmp_path: Path, broker_port: int) -> None:
+    place = tmp_path / "small"
+    with mounted(place, "-t", "tmpfs", "-o", "size=256k", "lineside-test"):
+        filler = place / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(512))
+        line = write_line(tmp_path, broker_port, records={"path": "small/records.db"})
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            service.wait_for("HALTED no record of verdicts")
+            tap.wait_count("verdict", 10)
+            filler.unlink()
+            service.wait_for("RUNNING")
+            run_part(tap)
+            service.stop()
+        check_all_recorded(tap, place / "records.db")
+
+
+def test_a_disk_that_was_read_only_when_records_was_restarted(tmp_path: Path, broker_port: int) -> None:
+    place, store = tmp_path / "bound", tmp_path / "store"
+    store.mkdir()
+    with mounted(place, "--bind", str(store)):
+        line = write_line(tmp_path, broker_port, records={"path": "bound/records.db"}, supervision=SLOW_RESTART)
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            service.wait_for("RUNNING")
+            run_part(tap)
+            records = workers_of(service.process.pid)["records"]
+            records.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                records.wait(timeout=10)
+            # Nothing else of the service keeps the disk from becoming read-only.
+            done = subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+            service.wait_for("HALTED no record of verdicts")
+            tap.wait_until(lambda: bool(texts_of(tap, "records")))
+            tap.wait_count("verdict", 10)
+            _mount("-o", "remount,bind,rw", str(place))
+            service.wait_for("RUNNING")
+            run_part(tap)
+            service.stop()
+        check_all_recorded(tap, store / "records.db")
+
+
+def test_a_database_locked_by_another_process(tmp_path: Path, broker_port: int) -> None:
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        run_part(tap)
+        other = sqlite3.connect(tmp_path / "records.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        service.wait_for("HALTED no record of verdicts")
+        tap.wait_count("verdict", 60)  # three seconds of parts
+        other.execute("ROLLBACK")
+        other.close()
+        service.wait_for("RUNNING")
+        run_part(tap)
+        service.stop()
+    assert all("database is locked" in text for text in texts_of(tap, "records"))
+    check_all_recorded(tap, tmp_path / "records.db")
+
+
+@pytest.mark.parametrize("found_at", ["commit", "restart"])
+def test_a_database_overwritten_under_the_service(tmp_path: Path, broker_port: int, found_at: str) -> None:
+    record = tmp_path / "records.db"
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        run_part(tap)
+        records = workers_of(service.process.pid)["records"]
+        records.suspend()
+        _copy_and_damage(record, tmp_path / "copy.db")
+        if found_at == "restart":
+            records.kill()
+        else:
+            records.resume()
+        tap.wait_until(lambda: bool(texts_of(tap, "record-damaged")))
+        service.wait_for("RUNNING")
+        run_part(tap)
+        workers_of(service.process.pid)["records"].kill()  # the alarm is the session's, not the process's
+        raised = len(texts_of(tap, "record-damaged"))
+        tap.wait_until(lambda: len(texts_of(tap, "record-damaged")) > raised)
+        service.wait_for("RUNNING")
+        service.stop()
+    (aside,) = [file for file in tmp_path.glob("records.db.damaged-*") if file.name.endswith("-1")]
+    assert all(str(record) in text and str(aside) in text for text in texts_of(tap, "record-damaged"))
+    check_all_recorded(tap, tmp_path / "copy.db", record)
+
+
+def test_a_database_that_is_damaged_from_the_start(tmp_path: Path, broker_port: int) -> None:
+    (tmp_path / "records.db").write_bytes(os.urandom(65_536))
+    before = (tmp_path / "records.db").read_bytes()
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        run_part(tap)
+        tap.wait_count("verdict", 10)
+        session_id = service.stop()["session_id"]
+    assert (tmp_path / f"records.db.damaged-{session_id}-1").read_bytes() == before
+    check_all_recorded(tap, tmp_path / "records.db")
+
+
+def _copy_and_damage(record: Path, copy: Path) -> None:
+    """All that is on record is brought into the file itself, kept as a copy, and overwritten."""
+    database: Any = sqlite3.connect(record)
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    shutil.copyfile(record, copy)
+    with record.open("r+b") as file:
+        file.write(os.urandom(record.stat().st_size))
