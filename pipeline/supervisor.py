@@ -28,7 +28,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.ledger_file import LedgerFile
-from pipeline.line_clearance import Made, clearance_asked, last_made
+from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
     Alarm,
     Alive,
@@ -134,7 +134,7 @@ class Supervisor:
         self._commands = CommandRelay()
         self._halt = Halt()
         """As signalling has it, for its successor."""
-        self._made_before: Made | None = None
+        self._made_before: frozenset[Made | None] = frozenset()
         self._line_clearance = ""
         """What is asked of the operator before anything is judged."""
 
@@ -152,7 +152,7 @@ class Supervisor:
         """
         lock = _lock(self._line.config.records.path)
         if self._line.config.line_clearance == "changeover":
-            self._made_before = last_made(self._line.config.records.path)
+            self._made_before = made_last(self._line.config.records.path)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
         if without_file:
             tell(sys.stderr, f"lineside: note: {without_file}")

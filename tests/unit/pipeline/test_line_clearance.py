@@ -1,76 +1,116 @@
-"""What was made last, as the record tells it, and when a start has to wait."""
+"""What was made last, as record and ledgers tell it, and when a start has to wait."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import pytest
 
-from pipeline.line_clearance import Made, clearance_asked, last_made
+from pipeline.ledger import Ledger, LedgerHead, TriggerKey
+from pipeline.ledger_file import LedgerFile
+from pipeline.line_clearance import Clearance, Made, clearance_asked, made_last
 from pipeline.record_store import RecordStore
 from tests.unit.pipeline.test_payloads import RESULT
+from vision.types import Reason, Verdict
 
 NOW = Made("r", "1", "0" * 64)
 
 
-def record(path: Path, *parts: tuple[str, str]) -> Path:
-    """(recipe_version, verdict) in order."""
+def record(path: Path, *parts: tuple[str, str, str]) -> Path:
+    """(session_id, recipe_version, verdict) in the order written."""
     store = RecordStore(path, "s", budget_us=1, deadline_us=1)
-    results = [
-        msgspec.structs.replace(
-            RESULT, session_id="s", part_id=number, seq=number, recipe_version=version, verdict=verdict
-        )
-        for number, (version, verdict) in enumerate(parts, 1)
-    ]
-    store.commit(results, [])
+    for number, (session_id, version, verdict) in enumerate(parts, 1):
+        change = {"part_id": number, "seq": number, "recipe_version": version, "verdict": verdict}
+        store.commit([msgspec.structs.replace(RESULT, session_id=session_id, **change)], [])
     store.close()
     return path
 
 
+@pytest.fixture
+def leave_ledger() -> Iterator[Callable[..., LedgerFile]]:
+    """A session's ledger as a kill leaves it, with one part decided so."""
+    left = []
+
+    def leave(record: Path, version: str, verdict: Verdict) -> LedgerFile:
+        file = LedgerFile.create(record, LedgerHead("old", 256, 1, None, 0, "r", version, False))
+        ledger = Ledger(file.descriptor)
+        ledger.model_in_use("0" * 64)
+        ledger.open_part(1, None, 1, TriggerKey(0, 1, 1))
+        ledger.decide(1, 1, verdict, Reason.OK, 2)
+        left.append(file)
+        return file
+
+    yield leave
+    for file in left:
+        file.remove()
+        file.close()
+
+
 def test_the_last_judged_part_tells(tmp_path: Path) -> None:
-    path = record(tmp_path / "a #1.db", ("0", "PASS"), ("1", "REJECT"), ("2", "NO_DECISION"))
-    assert last_made(path) == Made("r", "1", "0" * 64)
+    path = record(tmp_path / "a #1.db", ("s", "0", "PASS"), ("s", "1", "REJECT"), ("s", "2", "NO_DECISION"))
+    assert made_last(path) == {NOW}
+
+
+def test_a_killed_session_recorded_late_does_not_hide_a_later_one(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.db", ("t", "2", "PASS"), ("s", "1", "PASS"))
+    assert made_last(path) == {NOW, Made("r", "2", NOW.model_sha256)}
+
+
+def test_what_a_killed_session_judged_and_nobody_recorded_counts(
+    tmp_path: Path, leave_ledger: Callable[..., LedgerFile]
+) -> None:
+    path = record(tmp_path / "a.db", ("s", "1", "PASS"))
+    # Its lock is still held, as by a signalling that closes its books.
+    file = leave_ledger(path, "2", Verdict.NO_DECISION)
+    assert made_last(path) == {NOW}
+    Ledger(file.descriptor).decide(1, 1, Verdict.PASS, Reason.OK, 2)
+    assert made_last(path) == {NOW, Made("r", "2", NOW.model_sha256)}
+    assert file.path is not None
+    file.path.write_bytes(b"noise")
+    assert made_last(path) == {NOW, None}
 
 
 def test_nothing_judged_tells_nothing(tmp_path: Path) -> None:
-    assert last_made(record(tmp_path / "a.db", ("1", "NO_DECISION"))) is None
-    assert last_made(tmp_path / "none.db") is None
+    assert made_last(record(tmp_path / "a.db", ("s", "1", "NO_DECISION"))) == frozenset()
+    assert made_last(tmp_path / "none.db") == frozenset()
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_damaged_or_locked_record_tells_nothing(tmp_path: Path) -> None:
+def test_a_damaged_or_locked_record_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "noise.db").write_bytes(b"no database" * 1_000)
-    assert last_made(tmp_path / "noise.db") is None
-    path = record(tmp_path / "a.db", ("1", "PASS"))
-    with sqlite3.connect(path) as database:
+    assert made_last(tmp_path / "noise.db") == {None}
+    path = record(tmp_path / "a.db", ("s", "1", "PASS"))
+    database = sqlite3.connect(path)
+    with database:
         database.execute("UPDATE part SET body = '[]'")
     database.close()
-    assert last_made(path) is None
+    assert made_last(path) == {None}
     holder = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     holder.execute("CREATE TABLE part (id, verdict, body)")
     holder.execute("BEGIN EXCLUSIVE")
-    assert last_made(tmp_path / "locked.db") is None
+    assert made_last(tmp_path / "locked.db") == {None}
     holder.close()
 
 
 @pytest.mark.parametrize(
     ("mode", "before", "asked"),
     [
-        ("off", None, False),
-        ("off", Made("other", "1", None), False),
-        ("always", NOW, True),
-        ("changeover", NOW, False),
-        ("changeover", None, True),
-        ("changeover", Made("other", "1", NOW.model_sha256), True),
-        ("changeover", Made("r", "2", NOW.model_sha256), True),
-        ("changeover", Made("r", "1", "f" * 64), True),
-        ("changeover", Made("r", "1", None), True),
+        ("off", {None}, False),
+        ("off", {Made("other", "1", None)}, False),
+        ("always", {NOW}, True),
+        ("changeover", {NOW}, False),
+        ("changeover", set(), True),
+        ("changeover", {NOW, None}, True),
+        ("changeover", {NOW, Made("other", "1", NOW.model_sha256)}, True),
+        ("changeover", {Made("r", "2", NOW.model_sha256)}, True),
+        ("changeover", {Made("r", "1", "f" * 64)}, True),
+        ("changeover", {Made("r", "1", None)}, True),
     ],
 )
-def test_when_it_is_asked(mode: Literal["off", "changeover", "always"], before: Made | None, asked: bool) -> None:
+def test_when_it_is_asked(mode: Clearance, before: set[Made | None], asked: bool) -> None:
     text = clearance_asked(mode, before, NOW)
     assert bool(text) is asked
     assert not asked or text.endswith("send cmd/confirm_line_clear when no part is between camera and gate")

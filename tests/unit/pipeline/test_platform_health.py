@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -29,7 +30,10 @@ class Tree:
     def write(self, path: str, value: object) -> None:
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{value}\n")
+        # At once, as the kernel does: a reader never sees half of it.
+        whole = file.with_name(f".{file.name}")
+        whole.write_text(f"{value}\n")
+        whole.replace(file)
 
     def zone(self, number: int, kind: str, millidegrees: object, **trips: int) -> None:
         self.write(f"sys/class/thermal/thermal_zone{number}/type", kind)
@@ -190,6 +194,12 @@ def supervised() -> Iterator[tuple[Supervised, Link]]:
     supervisor.close()
 
 
+@pytest.fixture
+def watch(tree: Tree, supervised: tuple[Supervised, Link]) -> Iterator[PlatformWatch]:
+    with contextlib.closing(PlatformWatch(supervised[0], root=tree.root)) as made:
+        yield made
+
+
 def turn_until(watch: PlatformWatch, condition: Callable[[], bool]) -> None:
     give_up_ns = now_ns() + 60 * NS_PER_S
     while not condition():
@@ -198,11 +208,12 @@ def turn_until(watch: PlatformWatch, condition: Callable[[], bool]) -> None:
         select.select(watch.read_descriptors(), [], [], 0.1)
 
 
-def test_readings_come_from_a_process_of_its_own(tree: Tree, supervised: tuple[Supervised, Link]) -> None:
+def test_readings_come_from_a_process_of_its_own(
+    tree: Tree, supervised: tuple[Supervised, Link], watch: PlatformWatch
+) -> None:
     tree.zone(0, "cpu-thermal", 70_000, passive=85_000)
     tree.frequency(0, current=1_000_000, allowed=2_000_000)
-    worker, supervisor = supervised
-    watch = PlatformWatch(worker, root=tree.root)
+    _, supervisor = supervised
     said: list[tuple[str, bool]] = []
 
     def heard(code: str, raised: bool) -> bool:
@@ -222,26 +233,21 @@ def test_readings_come_from_a_process_of_its_own(tree: Tree, supervised: tuple[S
     turn_until(watch, lambda: heard("temperature", False) and heard("throttled", False))
     # Raised once each, however often it was read.
     assert said == [("temperature", True), ("throttled", True), ("temperature", False), ("throttled", False)]
-    watch.close()
 
 
-def test_where_nothing_is_told_no_process_stays(tree: Tree, supervised: tuple[Supervised, Link]) -> None:
-    watch = PlatformWatch(supervised[0], root=tree.root)
+def test_where_nothing_is_told_no_process_stays(watch: PlatformWatch) -> None:
     watch.turn()
     assert len(watch.read_descriptors()) == 1
     turn_until(watch, lambda: watch.read_descriptors() == [])
     assert (watch.temperatures_c, watch.throttled) == ({}, None)
-    watch.close()
 
 
-def test_a_reading_that_hangs_holds_up_nobody(tree: Tree, supervised: tuple[Supervised, Link]) -> None:
+def test_a_reading_that_hangs_holds_up_nobody(tree: Tree, watch: PlatformWatch) -> None:
     """A sensor that never answers, here a pipe that nobody writes to."""
     tree.zone(0, "cpu-thermal", 0)
     (tree.root / "sys/class/thermal/thermal_zone0/temp").unlink()
     os.mkfifo(tree.root / "sys/class/thermal/thermal_zone0/temp")
-    watch = PlatformWatch(supervised[0], root=tree.root)
     for _ in range(100):
         watch.turn()
     assert watch.temperatures_c == {}
     assert len(watch.read_descriptors()) == 1
-    watch.close()
