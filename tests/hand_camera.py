@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.clock import now_ns
-from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_header
+from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.types import PixelFormat
 
 SIZE_PX = 32
@@ -63,5 +63,6 @@ class HandCamera:
             stride=SIZE_PX,
             payload_bytes=SIZE_PX * SIZE_PX,
         )
-        self._device.sendall(encode_header(trigger) + encode_header(frame) + bytes([grey]) * (SIZE_PX * SIZE_PX))
+        pixels = bytes([grey]) * (SIZE_PX * SIZE_PX)
+        self._device.sendall(encode_header(trigger) + encode_header(frame) + pixels + encode_frame_end(self._count))
         return self._count
