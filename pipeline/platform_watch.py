@@ -90,7 +90,11 @@ class PlatformWatch:
                 self._interval_s = None
             if status == 0 or status is None:
                 return
-        receiver, sender = os.pipe2(os.O_CLOEXEC)
+        try:
+            receiver, sender = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            self._start_at_ns = now + _RESTART_NS
+            return
         os.set_blocking(receiver, False)
         try:
             self._process = subprocess.Popen(
@@ -106,6 +110,11 @@ class PlatformWatch:
                 stdout=sender,
                 cwd=_SOURCE_ROOT,
             )
+        except OSError:
+            # The box has no process or memory to spare; its temperature can wait.
+            os.close(receiver)
+            self._start_at_ns = now + _RESTART_NS
+            return
         finally:
             os.close(sender)
         self._receiver = receiver
