@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,3 +173,9 @@ def test_what_cannot_carry_codes_is_refused(base: Path, tmp_path: Path) -> None:
     small = write_stub_package(tmp_path / "small", width_px=8)
     with pytest.raises(SimulatorError, match="got an input of 8 px, expected at least 16 px"):
         write_faulty_package(small, tmp_path / "faulty")
+
+
+def test_without_onnx_it_says_what_to_install(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SimulatorError, match="the package onnx is missing: pip install onnx"):
+        write_faulty_package(base, tmp_path / "faulty")
