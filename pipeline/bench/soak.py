@@ -47,6 +47,10 @@ BOUNDS_PER_HOUR = {
 LATENCY_BOUND_US_PER_HOUR = 250.0
 """A twentieth of the usual budget."""
 _WAL_BOUND_PER_HOUR = _MIB
+_WAL_MAX_BYTES = 8 * _MIB
+_ARENAS_BYTES = 2 * _MIB
+"""Python's allocator takes and gives back memory in arenas of 1 MiB; within two of them the size says little."""
+_MEMORY = ("rss_bytes", "pss_bytes", "anonymous_bytes")
 
 
 @dataclass(slots=True)
@@ -176,8 +180,14 @@ def _explain(processes: dict[str, dict[str, Any]], *, is_full: bool) -> None:
             pss["explanation"] = (
                 "moves with the other programs that map the same files; the process's own memory is flat"
             )
+        for measure in _MEMORY:
+            told = measures[measure]
+            if told["told"] == "not told" and told["interval_95"] is not None and told["range"] <= _ARENAS_BYTES:
+                told["explanation"] = (
+                    f"moved within {told['range'] / _MIB:.1f} MiB in all: arenas of 1 MiB that Python's allocator takes and gives back"
+                )
         if role == "signalling" and not is_full:
-            for measure in ("rss_bytes", "pss_bytes", "anonymous_bytes"):
+            for measure in _MEMORY:
                 if measures[measure]["told"] == "grows":
                     measures[measure]["explanation"] = (
                         f"by design: it remembers the latest {REMEMBERED_TRIGGERS} triggers, in at most {REMEMBERED_MIB} MiB, "
@@ -209,7 +219,8 @@ def _of_process(watch: _Watch, warm_up_s: float) -> dict[str, Any]:
 
 def _of_measure(at_s: Sequence[float], values: Sequence[float], last: float, bound: float) -> dict[str, Any]:
     trend = trend_per_hour(at_s, values)
-    return {"last": last, "max": max(values, default=last), **_told(trend, bound)}
+    most = max(values, default=last)
+    return {"last": last, "max": most, "range": most - min(values, default=last), **_told(trend, bound)}
 
 
 def _told(trend: Trend | None, bound: float) -> dict[str, Any]:
@@ -234,15 +245,18 @@ def _of_disk(disk: _Disk, warm_up_s: float) -> dict[str, object]:
     grown = disk.database_bytes[last] - disk.database_bytes[first]
     at_s = [disk.at_s[index] for index in kept]
     per_part = round(grown / rows, 1) if rows else None
+    wal = _of_measure(at_s, [disk.wal_bytes[index] for index in kept], disk.wal_bytes[last], _WAL_BOUND_PER_HOUR)
+    if wal["told"] == "grows" and wal["max"] <= _WAL_MAX_BYTES:
+        wal["explanation"] = (
+            "by design: written back at 1,000 pages (4 MiB) and not cut, so it keeps the size of the largest batch"
+        )
     return {
         "database_bytes": {
             **_of_measure(at_s, [disk.database_bytes[index] for index in kept], disk.database_bytes[last], 0.0),
             "per_part": per_part,
             "explanation": "too few samples" if per_part is None else f"by design: one row a part, {per_part} bytes",
         },
-        "wal_bytes": _of_measure(
-            at_s, [disk.wal_bytes[index] for index in kept], disk.wal_bytes[last], _WAL_BOUND_PER_HOUR
-        ),
+        "wal_bytes": wal,
         "rows": disk.rows[last],
         "simulators_books_bytes": disk.books_bytes[last],
     }

@@ -143,7 +143,7 @@ def _words(result: dict[str, Any]) -> list[str]:
         f"{role} {name}: {told[name]['told']}: {told[name]['explanation']}"
         for role, told in result["processes"].items()
         for _, name, _ in _MEASURES
-        if told[name]["explanation"] and told[name]["told"] != "not told"
+        if told[name]["explanation"] and told[name]["per_hour"] is not None
     ]
     return [
         *explained,
