@@ -184,7 +184,8 @@ def _explain(processes: dict[str, dict[str, Any]], *, is_full: bool) -> None:
             told = measures[measure]
             if told["told"] == "not told" and told["interval_95"] is not None and told["range"] <= _ARENAS_BYTES:
                 told["explanation"] = (
-                    f"moved within {told['range'] / _MIB:.1f} MiB in all: arenas of 1 MiB that Python's allocator takes and gives back"
+                    f"moved within {told['range'] / _MIB:.1f} MiB in all: "
+                    "arenas of 1 MiB that Python's allocator takes and gives back"
                 )
         if role == "signalling" and not is_full:
             for measure in _MEMORY:
