@@ -177,4 +177,5 @@ def test_overrun_is_said_and_recovers(tmp_path: Path, tmp_socket_dir: Path) -> N
     )
     check_promise(truth)
     assert summary["parts_triggered"] == truth.line.triggers_sent
-    assert summary["reasons"].get("OVERRUN", 0) == summary["frames_refused"]
+    # A refusal that was told after the choice finds its part decided.
+    assert 0 < summary["reasons"].get("OVERRUN", 0) <= summary["frames_refused"]
