@@ -23,6 +23,7 @@ _TABLE_WIDTH = 220
 _COLUMNS = (
     ("faults", "faults"),
     ("triggers", "triggers_observed"),
+    ("unobserved", "triggers_unobserved"),
     ("verdicts", "verdicts"),
     ("unsent", "unsent"),
     ("passed", "passed"),

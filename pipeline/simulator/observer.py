@@ -3,7 +3,7 @@
 ``python -m pipeline.simulator.observer OPTIONS_JSON``. It is ready when the broker has acknowledged the subscription.
 Its log is a JSON-lines file: ``message`` with ``arrival_ns`` (CLOCK_MONOTONIC), ``topic`` (below the root), ``qos``,
 ``retained`` (the flag on the wire; in MQTT 5 as it was published) and ``payload`` (parsed JSON, or text where it is
-none), and ``connected`` at each connection.
+none), and ``connected`` and ``disconnected``: between them nothing can be heard.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class _Tap:
         self._log = Book(options.log_path)
         self._reader = MqttReader(options.broker, "lineside-wire-tap", [f"{options.root}/#"], qos=1)
         self._connects_logged = 0
+        self._is_deaf = False
         self._topics: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -70,6 +71,10 @@ class _Tap:
             if self._reader.connects > self._connects_logged and self._reader.is_subscribed:
                 self._connects_logged = self._reader.connects
                 self._log.write("connected", at_ns=now_ns)
+                self._is_deaf = False
+            elif is_ready and not self._is_deaf and not self._reader.is_subscribed:
+                self._log.write("disconnected", at_ns=now_ns)
+                self._is_deaf = True
             self._log.flush()
             if not is_ready and self._reader.is_subscribed:
                 is_ready = True

@@ -49,6 +49,7 @@ class Account:
 
     Attributes:
         triggers_observed: triggers that a camera handed to a driver that stayed.
+        triggers_unobserved: triggers that no driver was there to hear or to read; no verdict, so the gate rejects.
         verdicts: parts on record; one for each of these triggers, and for those in doubt that were observed.
         unsent: of these, verdicts that nobody heard: no process or no broker to send them; silence rejects.
         passed: parts that the gate let pass.
@@ -62,6 +63,7 @@ class Account:
 
     faults: int = 0
     triggers_observed: int = 0
+    triggers_unobserved: int = 0
     verdicts: int = 0
     unsent: int = 0
     passed: int = 0
@@ -214,6 +216,8 @@ def take_account(
             if trigger.trigger_ns not in row_at:
                 text = f"part {trigger.part_number}: its trigger was observed and is not on record"
                 blame(trigger.trigger_ns, "records_missing", text)
+        elif trigger.trigger_ns not in row_at:
+            account_at(trigger.trigger_ns).triggers_unobserved += 1
         if not trigger.verdicts and trigger.trigger_ns in row_at:
             account_at(trigger.trigger_ns).unsent += 1
     for row in rows:

@@ -7,6 +7,7 @@ book, what exactly was done.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import shutil
@@ -31,7 +32,6 @@ from pipeline.simulator.picture_code import PictureCode
 _POLL_S = 0.002
 _DEATH_TIMEOUT_S = 30.0
 _REMOUNT_TIMEOUT_S = 2.0
-_HEADROOM_BYTES = 4 << 20
 _CORES_HOGGED = 4
 _KILLED_AT_ONCE = ("acquisition", "inspection", "signalling", "records")
 
@@ -132,31 +132,51 @@ def _terminate(world: World) -> str:
 
 
 def _limit_memory(world: World) -> str:
+    """No process of the service may map a byte more, and one has to be replaced just then: those that start inherit the limit."""
+    held_s = 2.0
+    supervisor = world.run.service_pid
+    limited = service_pids(supervisor)
+    for pid in limited.values():
+        _limit_mapping(pid, _mapped_bytes(pid))
     role = world.chance.choice(_KILLED_AT_ONCE)
-    pid = _worker(world, role)
-    status = Path(f"/proc/{pid}/status").read_text()
-    mapped_bytes = int(status.partition("VmSize:")[2].split()[0]) * 1024
-    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    send_signal(limited[role], signal.SIGKILL)
+    time.sleep(held_s)
+    _limit_mapping(supervisor, resource.RLIM_INFINITY)
+    for pid in service_pids(supervisor).values():
+        _limit_mapping(pid, resource.RLIM_INFINITY)
+    return f"no process may map more memory for {held_s:g} s, and {role} is killed"
+
+
+def _mapped_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _limit_mapping(pid: int, limit_bytes: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_AS, (mapped_bytes + _HEADROOM_BYTES, limits[1]))
-        time.sleep(2.0)
-        resource.prlimit(pid, resource.RLIMIT_AS, limits)
-    return f"{role} may map {_HEADROOM_BYTES >> 20} MiB more for 2 s"
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit_bytes, resource.RLIM_INFINITY))
 
 
 def _hog_cores(world: World) -> str:
     held_s = world.chance.choice([0.5, 2.0])
+    # Ordinary programs, and one that goes before the service's own processes.
+    nice = world.chance.choice([0, -20])
     hogs = [
         subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"], stdin=subprocess.DEVNULL)
         for _ in range(_CORES_HOGGED)
     ]
+    for hog in hogs:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, hog.pid, nice)
     try:
         time.sleep(held_s)
     finally:
         for hog in hogs:
             hog.kill()
             hog.wait()
-    return f"{_CORES_HOGGED} busy loops for {held_s} s"
+    return f"{_CORES_HOGGED} busy loops of nice {nice} for {held_s} s"
 
 
 # --- broker and network ------------------------------------------------------------------------------------------------

@@ -245,6 +245,7 @@ class _Run:
 
 _SUMMED = (
     "triggers_observed",
+    "triggers_unobserved",
     "verdicts",
     "unsent",
     "passed",

@@ -250,6 +250,7 @@ class _Gates:
             passed_after_stop=self.tally["passed_after_stop"],
             passed_on_late_verdict=self.tally["passed_on_late_verdict"],
             passed_unproven=self.tally["passed_unproven"],
+            passed_unheard=self.tally["passed_unheard"],
             gate_passes=passes,
             decisions_missing=self.tally["decisions_missing"],
         )
@@ -271,6 +272,10 @@ class _Gates:
     def _check_passage(self, part: LinePart, gate_ns: int, decision: Decision) -> None:
         """What was wrong with letting this part pass."""
         self.tally["false_accepts"] += part.label == "defective"
+        if self._wire.was_deaf(part.sensed_ns - WATCHDOG_NS, gate_ns) and self._is_unheard(decision):
+            # The controller was back on the broker before the tap: what it heard meanwhile only the record can tell.
+            self.tally["passed_unheard"] += 1
+            return
         found = self._verdict_violations(part, gate_ns, decision)
         if not _was_alive(self._wire.heartbeats_ns.get(decision.session_id, []), gate_ns):
             found.append("passed_without_heartbeat")
@@ -281,6 +286,12 @@ class _Gates:
             self.tally[kind] += 1
             where = f"part {part.part_number} at count {part.encoder_count}"
             self.violations.append(Violation(kind, part.part_number, part.sensed_ns, f"{where}: {kind}: {decision}"))
+
+    def _is_unheard(self, decision: Decision) -> bool:
+        """Whether the controller names a verdict, and the tap has not heard it."""
+        if decision.session_id is None or decision.seq is None:
+            return False
+        return (decision.session_id, decision.seq) not in self._wire.by_number
 
     def _verdict_violations(self, part: LinePart, gate_ns: int, decision: Decision) -> list[ViolationKind]:
         """In ``ControllerTruth``'s words. Counts ``passed_unproven``, which is none."""

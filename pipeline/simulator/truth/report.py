@@ -86,6 +86,8 @@ class ControllerTruth:
         passed_on_late_verdict: parts that passed on a ``PASS`` that says itself that it was sent after its deadline, or that
             the tap heard more than ``TAP_LAG_NS`` after it: ``age_us`` and ``valid_us`` behind the line's own trigger.
         passed_unproven: parts that passed on a ``PASS`` whose ``result`` shows no part mark.
+        passed_unheard: parts that passed on a verdict that the controller names and the tap, cut off from the broker just then, has
+            not heard: whether it was a ``PASS`` only the service's record can tell.
         gate_passes: parts the controller let pass.
         decisions_missing: parts past the gate, by the line's book, that the controller did not decide.
     """
@@ -100,6 +102,7 @@ class ControllerTruth:
     passed_after_stop: int
     passed_on_late_verdict: int
     passed_unproven: int
+    passed_unheard: int
     gate_passes: int
     decisions_missing: int
 

@@ -48,15 +48,27 @@ class WireAccount:
     results: dict[PartKey, WireResult] = field(default_factory=dict)
     heartbeats_ns: defaultdict[str | None, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     """Arrivals of ``RUNNING`` heartbeats by session; those of every session under None."""
+    deaf_ns: list[tuple[int, int]] = field(default_factory=list)
+    """From when to when the tap had no connection."""
     largest_verdict_bytes: int = 0
     malformed_messages: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def was_deaf(self, since_ns: int, until_ns: int) -> bool:
+        """Whether the tap had no connection at some moment of this span."""
+        return any(start_ns <= until_ns and end_ns >= since_ns for start_ns, end_ns in self.deaf_ns)
 
 
 def read_wire(log: Iterable[Record]) -> WireAccount:
     """Reads the log once."""
     wire = WireAccount()
+    deaf_since_ns: int | None = None
     for record in log:
+        if record["event"] == "disconnected":
+            deaf_since_ns = record["at_ns"]
+        elif record["event"] == "connected" and deaf_since_ns is not None:
+            wire.deaf_ns.append((deaf_since_ns, record["at_ns"]))
+            deaf_since_ns = None
         if record["event"] != "message" or record["topic"] not in _KEYS_OF_TOPIC:
             continue
         payload, topic, arrival_ns = record["payload"], record["topic"], record["arrival_ns"]
@@ -70,6 +82,8 @@ def read_wire(log: Iterable[Record]) -> WireAccount:
                 wire.heartbeats_ns[None].append(arrival_ns)
         else:
             _take_result(wire, payload, arrival_ns)
+    if deaf_since_ns is not None:
+        wire.deaf_ns.append((deaf_since_ns, sys.maxsize))
     return wire
 
 
