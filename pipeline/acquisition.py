@@ -13,7 +13,7 @@ from pipeline.cameras import make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
-from pipeline.memory import slot_bytes
+from pipeline.machine import slot_bytes
 from pipeline.messages import (
     CameraState,
     Connect,
@@ -29,7 +29,7 @@ from pipeline.messages import (
 )
 from pipeline.ring import Ring, StaleGeneration
 from pipeline.rules import Timing
-from pipeline.worker import Supervised, attach, refuse, settle_memory
+from pipeline.worker import Supervised, attach, refuse, settle
 
 _NOTICES_KEPT_NS = 30 * NS_PER_S
 _TRIGGERS_AWAITED = 4_096
@@ -339,7 +339,7 @@ def main() -> None:
         text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {frame_bytes} bytes: {error.strerror}"
         refuse(supervised, text, malformed=False)
     acquisition = Acquisition(supervised, make_camera(config), ring, config.camera_id)
-    settle_memory()
+    settle(supervised)
     acquisition.run()
 
 

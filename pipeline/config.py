@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from pipeline.memory import in_mib, memory_bytes, rings_bytes
+from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes
+from pipeline.messages import Role
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
@@ -184,6 +185,20 @@ class DegradedConfig(Strict):
     )
 
 
+class RealtimeConfig(Strict):
+    """What to ask of the kernel for steady times; see docs/operations.md before using any of it."""
+
+    cores: dict[Role, Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]] = Field(
+        default={}, description="the cores that each role's processes stay on"
+    )
+    fifo_priority: dict[Role, Annotated[int, Field(ge=1, le=49)]] = Field(
+        default={}, description="SCHED_FIFO for each role; the kernel's interrupt threads run at 50"
+    )
+    lock_memory: bool = Field(
+        default=False, description="no page of a worker (but records) leaves memory once it is warm"
+    )
+
+
 def _off_is_a_word(value: object) -> object:
     """YAML 1.1 reads a bare ``off`` as false."""
     return "off" if value is False else value
@@ -212,6 +227,7 @@ class LineConfig(Strict):
         default="off", description="which starts wait for cmd/confirm_line_clear before anything is judged"
     )
     degraded: DegradedConfig = DegradedConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
 
     @model_validator(mode="after")
     def _cameras_are_distinct(self) -> LineConfig:
@@ -284,7 +300,7 @@ def load_line(file: Path) -> Line:
             if camera.camera_id not in {view.camera_id for view in recipe.views}:
                 expected = f"a camera with a view in {config.recipe.name}"
                 faults.append(Fault(str(file), f"cameras.{index}.camera_id", camera.camera_id, expected))
-    faults += _memory_faults(file, config)
+    faults += [*_memory_faults(file, config), *_core_faults(file, config)]
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
@@ -435,6 +451,16 @@ def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:
     got = f"{camera.ring_slots} slots, {in_mib(rings_bytes([camera]))} at this frame size, all cameras {in_mib(taken)}"
     expected = f"slots of all cameras within this machine's {in_mib(present)} of memory"
     return [Fault(str(file), f"cameras.{largest}.ring_slots", got, expected)]
+
+
+def _core_faults(file: Path, config: LineConfig) -> list[Fault]:
+    present = online_cores()
+    expected = f"cores of this machine: {', '.join(map(str, sorted(present)))}"
+    return [
+        Fault(str(file), f"realtime.cores.{role}", ", ".join(map(str, cores)), expected)
+        for role, cores in config.realtime.cores.items()
+        if not present.issuperset(cores)
+    ]
 
 
 def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:

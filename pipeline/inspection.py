@@ -25,7 +25,7 @@ from pipeline.messages import (
 )
 from pipeline.ring import RingReader, StaleGeneration
 from pipeline.rules import Matching, Timing
-from pipeline.worker import Supervised, attach, refuse, settle_memory
+from pipeline.worker import Supervised, attach, refuse, settle
 from vision.faults import FaultsError
 from vision.inspector import Inspector
 from vision.package import load_package
@@ -291,7 +291,7 @@ def main() -> None:
     except (RuntimeProviderError, InferenceError) as error:
         refuse(supervised, str(error), malformed=False)
     worker = InspectionWorker(supervised, inspector)
-    settle_memory()
+    settle(supervised)
     supervised.post(
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),

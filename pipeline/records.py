@@ -44,7 +44,7 @@ from pipeline.record_store import (
     stages_us,
 )
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
-from pipeline.worker import Supervised, attach, settle_memory
+from pipeline.worker import Supervised, attach, settle
 
 _BATCH_MAX = 2_000
 _RESULTS_KEPT = 10_000
@@ -487,7 +487,7 @@ def main() -> None:
     supervised = attach("records", dies_with_supervisor=False)
     records = Records(supervised)
     records.open()
-    settle_memory()
+    settle(supervised)
     supervised.post(Ready())
     records.run()
 

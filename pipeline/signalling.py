@@ -43,7 +43,7 @@ from pipeline.messages import (
 from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StatePayload, VerdictPayload, encode
 from pipeline.rules import Matching, Timing
 from pipeline.transports.mqtt import MqttConnection, Will
-from pipeline.worker import Supervised, attach, settle_memory
+from pipeline.worker import Supervised, attach, settle
 from vision.types import Reason, Verdict
 
 _RECORDS_KEPT = 65_536
@@ -479,7 +479,7 @@ def main() -> None:
     ledger = Ledger(ledger_file.descriptor)
     signalling = Signalling(supervised, ledger)
     signalling.recover(list(ledger.entries()))
-    settle_memory()
+    settle(supervised)
     supervised.post(Ready())
     signalling.run()
     if supervised.orphaned and not ledger.unrecorded_count():

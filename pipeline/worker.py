@@ -21,7 +21,7 @@ from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import Line
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
-from pipeline.realtime import take_priority
+from pipeline.realtime import take_cores, take_priority, take_urgency
 
 ALIVE_INTERVAL_NS = 200 * NS_PER_MS
 _ORPHAN_ALARM_S = 5
@@ -40,6 +40,8 @@ class Supervised:
         self._next_alive_ns = 0
         self._raised: dict[str, str] = {}
         self._expires_ns: dict[str, int] = {}
+        self.not_granted: list[str] = []
+        """What the kernel did not permit, in words."""
 
     def fileno(self) -> int:
         return self.control.fileno()
@@ -130,7 +132,9 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
     assert received is not None
     configure, _ = received
     assert isinstance(configure, Configure), f"the first message to a worker is its configuration, got {configure}"
-    return Supervised(control, configure, Line.from_json(configure.line_json))
+    supervised = Supervised(control, configure, Line.from_json(configure.line_json))
+    supervised.not_granted += take_cores(role, supervised.line.config.realtime)
+    return supervised
 
 
 def refuse(supervised: Supervised, text: str, *, malformed: bool) -> NoReturn:
@@ -140,7 +144,14 @@ def refuse(supervised: Supervised, text: str, *, malformed: bool) -> NoReturn:
     sys.exit(3)
 
 
-def settle_memory() -> None:
-    """After warm-up: what is alive now lives for ever, so the collector need never look at it again."""
+def settle(supervised: Supervised) -> None:
+    """After warm-up: what is alive now lives for ever, so the collector need never look at it again; and the process may go
+    first and stay in memory, as configured.
+    """
     gc.collect()
     gc.freeze()
+    configure = supervised.configure
+    supervised.not_granted += take_urgency(configure.role, supervised.line.config.realtime)
+    if supervised.not_granted:
+        place = configure.role if configure.camera_id is None else f"{configure.role}-{configure.camera_id}"
+        supervised.alarm(f"realtime-{place}", "warning", "; ".join(supervised.not_granted))

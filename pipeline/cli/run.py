@@ -11,7 +11,7 @@ import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import load_line
-from pipeline.memory import NoRoom, expect_room
+from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
 from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor, tell
 

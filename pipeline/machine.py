@@ -1,4 +1,4 @@
-"""How much memory the rings take, and how much there is: a ring beyond it would wake the kernel's out-of-memory killer."""
+"""What this machine has: memory for the rings (beyond it, they would wake the kernel's out-of-memory killer), and cores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vision.types import PixelFormat
 _MEMINFO = Path("/proc/meminfo")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
+_ONLINE_CORES = Path("/sys/devices/system/cpu/online")
 _MIB = 1 << 20
 
 
@@ -60,6 +61,15 @@ def memory_bytes() -> int:
 def free_bytes() -> int:
     """What could be had now without swapping."""
     return min(_meminfo_bytes("MemAvailable"), memory_bytes())
+
+
+def online_cores() -> set[int]:
+    """The cores that are switched on."""
+    cores: set[int] = set()
+    for span in _ONLINE_CORES.read_text().strip().split(","):
+        first, _, last = span.partition("-")
+        cores.update(range(int(first), int(last or first) + 1))
+    return cores
 
 
 def in_mib(size_bytes: int) -> str:
