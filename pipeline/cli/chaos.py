@@ -22,6 +22,7 @@ _VIOLATIONS_SHOWN = 20
 _TABLE_WIDTH = 220
 _COLUMNS = (
     ("faults", "faults"),
+    ("felt", "felt"),
     ("triggers", "triggers_observed"),
     ("unobserved", "triggers_unobserved"),
     ("verdicts", "verdicts"),
@@ -105,7 +106,7 @@ def _table(result: dict[str, Any]) -> Table:
         times = "" if recovery["worst"] is None else f"{recovery['median']:.2f} / {recovery['worst']:.2f}"
         table.add_row(kind, *(str(figures[name]) for _, name in _COLUMNS), times)
     totals = result["totals"]
-    table.add_row("all", str(result["faults"]), *(str(totals[name]) for _, name in _COLUMNS[1:]), "", style="bold")
+    table.add_row("all", str(result["faults"]), "", *(str(totals[name]) for _, name in _COLUMNS[2:]), "", style="bold")
     return table
 
 

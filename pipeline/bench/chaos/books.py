@@ -43,11 +43,22 @@ class Episode:
     recovered_ns: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Something the service said of itself: an alarm's code and text, or ``state`` and which."""
+
+    at_ns: int
+    code: str
+    text: str
+
+
 @dataclass(slots=True)
 class Account:
     """What the parts came to that were triggered from one kind's faults on, each until the next fault.
 
     Attributes:
+        felt: faults of which the line or the service noticed anything at all: a part not judged, unheard, late or unobserved, a
+            state other than RUNNING, an alarm. What nobody feels costs nothing.
         triggers_observed: triggers that a camera handed to a driver that stayed.
         triggers_unobserved: triggers that no driver was there to hear or to read; no verdict, so the gate rejects.
         verdicts: parts on record; one for each of these triggers, and for those in doubt that were observed.
@@ -62,6 +73,7 @@ class Account:
     """
 
     faults: int = 0
+    felt: int = 0
     triggers_observed: int = 0
     triggers_unobserved: int = 0
     verdicts: int = 0
@@ -115,13 +127,18 @@ def read_rows(records: Iterable[Path]) -> list[Row]:
     return list(rows.values())
 
 
-def broken_slots(wire_log: Path) -> list[tuple[int, str]]:
-    """(moment, text) of the service's own alarms that a frame's slot was not whose it should be."""
-    return [
-        (entry["arrival_ns"], entry["payload"]["text"])
-        for entry in stream_book(wire_log)
-        if entry["event"] == "message" and entry["topic"] == "alarm/ring" and isinstance(entry["payload"], dict)
-    ]
+def read_words(wire_log: Path) -> list[Word]:
+    """What the service said of itself, in order: its states but RUNNING, and its alarms as they were raised."""
+    words: list[Word] = []
+    for entry in stream_book(wire_log):
+        if entry["event"] != "message" or not isinstance(entry["payload"], dict):
+            continue
+        topic, payload = entry["topic"], entry["payload"]
+        if topic.startswith("alarm/"):
+            words.append(Word(entry["arrival_ns"], topic.removeprefix("alarm/"), payload["text"]))
+        elif topic == "state" and payload["state"] != "RUNNING":
+            words.append(Word(entry["arrival_ns"], "state", payload["state"]))
+    return words
 
 
 def record_faults(rows: Sequence[Row]) -> list[tuple[int, str]]:
@@ -149,7 +166,7 @@ def _moment_near(rows: list[Row], name: str, number: int) -> int:
 def take_account(
     rows: Sequence[Row],
     truth: Truth,
-    alarms: Sequence[tuple[int, str]],
+    words: Sequence[Word],
     episodes: Sequence[Episode],
     deaf_ns: Sequence[tuple[int, int]],
     timing: Timing,
@@ -161,8 +178,17 @@ def take_account(
     starts = [episode.fault_ns - timing.deadline_ns for episode in episodes]
     accounts: dict[str, Account] = {CALM: Account(), **{episode.kind: Account() for episode in episodes}}
 
+    felt: set[int] = set()
+
+    def index_at(moment_ns: int) -> int:
+        return bisect.bisect_right(starts, moment_ns) - 1
+
+    def feel(moment_ns: int) -> None:
+        if index_at(moment_ns) >= 0:
+            felt.add(index_at(moment_ns))
+
     def episode_at(moment_ns: int) -> Episode | None:
-        index = bisect.bisect_right(starts, moment_ns) - 1
+        index = index_at(moment_ns)
         return episodes[index] if index >= 0 else None
 
     def account_at(moment_ns: int) -> Account:
@@ -184,7 +210,9 @@ def take_account(
         else:
             accounts[struck.kind].recovery_s.append(max(0.0, (struck.recovered_ns - struck.lifted_ns) / NS_PER_S))
 
-    row_at = {row.trigger_ns: row for row in rows}
+    rows_at: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        rows_at[row.trigger_ns].append(row)
     for row in rows:
         account = account_at(row.trigger_ns)
         account.verdicts += 1
@@ -194,6 +222,7 @@ def take_account(
         if inside:
             if row.verdict == "NO_DECISION":
                 account.no_decision_inside += 1
+                feel(row.trigger_ns)
                 account.reasons_inside[row.reason] += 1
         else:
             account.judged_outside += 1
@@ -208,18 +237,25 @@ def take_account(
     number_at: dict[int, int] = {}
     for trigger in truth.triggers:
         number_at[trigger.trigger_ns] = trigger.part_number
-        was_heard = trigger.trigger_ns in row_at or not any(
-            since_ns <= trigger.trigger_ns <= until_ns for since_ns, until_ns in deaf_ns
-        )
+        mine = rows_at.get(trigger.trigger_ns, [])
+        if len(mine) > 1:
+            text = f"part {trigger.part_number}: its trigger is on record {len(mine)} times: {mine}"
+            blame(trigger.trigger_ns, "other_violations", text)
+        if any(row.encoder_count != trigger.encoder_count for row in mine):
+            text = f"part {trigger.part_number} at count {trigger.encoder_count}: on record is {mine}"
+            blame(trigger.trigger_ns, "other_violations", text)
+        was_heard = bool(mine) or not any(since_ns <= trigger.trigger_ns <= until_ns for since_ns, until_ns in deaf_ns)
         if trigger.observability == "observable" and was_heard:
             account_at(trigger.trigger_ns).triggers_observed += 1
-            if trigger.trigger_ns not in row_at:
+            if not mine:
                 text = f"part {trigger.part_number}: its trigger was observed and is not on record"
                 blame(trigger.trigger_ns, "records_missing", text)
-        elif trigger.trigger_ns not in row_at:
+        elif not mine:
             account_at(trigger.trigger_ns).triggers_unobserved += 1
-        if not trigger.verdicts and trigger.trigger_ns in row_at:
+            feel(trigger.trigger_ns)
+        if mine and not trigger.verdicts:
             account_at(trigger.trigger_ns).unsent += 1
+            feel(trigger.trigger_ns)
     for row in rows:
         number = number_at.get(row.trigger_ns)
         if number is None:
@@ -238,11 +274,18 @@ def take_account(
             rows_of_part[number_at[row.trigger_ns]].append(row)
     for gate in truth.gates:
         _account_gate(gate, rows_of_part[gate.part_number], account_at(gate.sensed_ns), blame)
+        if gate.late:
+            feel(gate.sensed_ns)
     for violation in truth.violations:
         if violation.kind not in _UNHEARD:
             blame(violation.at_ns, _COUNTER_OF.get(violation.kind, "other_violations"), violation.text)
-    for moment_ns, text in alarms:
-        blame(moment_ns, "other_violations", f"alarm: {text}")
+    for word in words:
+        feel(word.at_ns)
+        if word.code == "ring":
+            # A frame's slot was not whose it should be.
+            blame(word.at_ns, "other_violations", f"alarm: {word.text}")
+    for index in felt:
+        accounts[episodes[index].kind].felt += 1
     return accounts, violations
 
 

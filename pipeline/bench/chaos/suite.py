@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.bench.chaos.books import CALM, Account, Episode, broken_slots, read_rows, take_account
+from pipeline.bench.chaos.books import CALM, Account, Episode, read_rows, read_words, take_account
 from pipeline.bench.chaos.disk import DiskUnavailable, SmallDisk
 from pipeline.bench.chaos.faults import CATALOGUE, FaultOfKind, World
 from pipeline.bench.chaos.wall_clock import SteppedClock
@@ -98,8 +98,8 @@ class _Run:
         finally:
             if disk is not None:
                 disk.close()
-        alarms = broken_slots(folder / "wire.jsonl")
-        accounts, violations = take_account(rows, truth, alarms, episodes, world.deaf_ns, timing)
+        words = read_words(folder / "wire.jsonl")
+        accounts, violations = take_account(rows, truth, words, episodes, world.deaf_ns, timing)
         return self._report(accounts, [*end_violations, *violations], episodes, started_ns)
 
     def _stop(self, run: RehearsalRun) -> list[str]:
@@ -264,6 +264,7 @@ def _figures(account: Account) -> dict[str, Any]:
     recoveries = sorted(account.recovery_s)
     return {
         "faults": account.faults,
+        "felt": account.felt,
         **{name: getattr(account, name) for name in _SUMMED},
         "reasons_inside": dict(sorted(account.reasons_inside.items())),
         "recovery_s": {
