@@ -42,6 +42,7 @@ from pipeline.messages import (
 )
 from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StatePayload, VerdictPayload, encode
 from pipeline.rules import Matching, Timing
+from pipeline.systemd import Watchdog
 from pipeline.transports.mqtt import MqttConnection, Will
 from pipeline.worker import Supervised, attach, settle
 from vision.types import Reason, Verdict
@@ -76,6 +77,7 @@ class Signalling:
         self._model_sha256: str | None = None
         self._permission = Permission("PREOPERATIONAL", "starting")
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
+        self._watchdog = Watchdog()
         self._stopping = False
         self._ended = False
         self._watch = LineWatch(supervised)
@@ -134,10 +136,12 @@ class Signalling:
             self._beat()
             self._hand_over()
             self._report()
+            self._watchdog.turned()
             self._end_if_done()
         self._state = ("OFFLINE", "stopped")
         self._announce()
         self._mqtt.close()
+        self._watchdog.close()
 
     # --- the loop's steps --------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pipeline.config import load_line
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
 from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor, tell
+from pipeline.systemd import ServiceNotifier
 
 
 def run(
@@ -33,13 +34,20 @@ def run(
     except NoRoom as error:
         raise fail(str(error)) from None
     out = words(json_file)
+    notifier = ServiceNotifier()
 
     def say(state: ServiceState, reason: str) -> None:
         tell(out, f"{state} {reason}".rstrip())
+        notifier.state(state, reason)
 
     supervisor = Supervisor(line, say)
+
+    def stop(*_: object) -> None:
+        notifier.stopping()
+        supervisor.request_stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.request_stop())
+        signal.signal(number, stop)
     try:
         summary_text = supervisor.run(parts=parts, duration_s=duration)
     except Malformed as error:
