@@ -38,6 +38,7 @@ _READY_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 30.0
 _TRAVEL_MARGIN_S = 60.0
 _PROGRESS_EVERY_S = 0.5
+_LAST_WORDS = 2_000
 
 
 class RehearsalError(RuntimeError):
@@ -129,6 +130,11 @@ class RehearsalRun:
         return self._running().pid
 
     @property
+    def service_has_ended(self) -> bool:
+        """Whether the supervisor is gone."""
+        return self._running().poll() is not None
+
+    @property
     def service_errors(self) -> str:
         """What the service wrote to standard error so far."""
         return (self.folder / "service.log").read_text(encoding="utf-8", errors="replace")
@@ -207,7 +213,7 @@ class RehearsalRun:
         except subprocess.TimeoutExpired:
             raise RehearsalError(f"the service did not stop within {_STOP_TIMEOUT_S:.0f} s") from None
         if status != 0:
-            raise RehearsalError(f"the service ended with status {status}: {self.service_errors}")
+            raise RehearsalError(f"the service ended with status {status}: {self.service_errors[-_LAST_WORDS:]}")
         summary: dict[str, Any] = json.loads(self._summary_file.read_text())
         return summary
 
