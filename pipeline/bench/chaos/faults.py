@@ -33,7 +33,7 @@ _POLL_S = 0.002
 _DEATH_TIMEOUT_S = 30.0
 _REMOUNT_TIMEOUT_S = 2.0
 _CORES_HOGGED = 4
-_KILLED_AT_ONCE = ("acquisition", "inspection", "signalling", "records")
+_WORKERS = ("acquisition", "inspection", "signalling", "records")
 
 
 @dataclass(slots=True)
@@ -73,6 +73,29 @@ def _kill(role: str, world: World) -> str:
     send_signal(pid, signal.SIGKILL)
     _wait_gone(pid)
     return f"SIGKILL to {role}"
+
+
+def _kill_two(world: World) -> str:
+    """One after the other, at most half a second apart: the second while the service still gets over the first."""
+    roles = world.chance.sample(_WORKERS, 2)
+    apart_s = world.chance.choice([0.0, 0.05, 0.5])
+    _kill(roles[0], world)
+    time.sleep(apart_s)
+    pid = service_pids(world.run.service_pid).get(roles[1])
+    if pid is not None and send_signal(pid, signal.SIGKILL):
+        _wait_gone(pid)
+    return f"SIGKILL to {roles[0]}, and {apart_s:g} s later to {roles[1]}"
+
+
+def _freeze_and_kill(world: World) -> str:
+    """Signalling stands still, acquisition goes on reading triggers; then both are killed."""
+    signalling, acquisition = _worker(world, "signalling"), _worker(world, "acquisition")
+    with _stopped(signalling):
+        time.sleep(1.0)
+        for pid in (acquisition, signalling):
+            send_signal(pid, signal.SIGKILL)
+            _wait_gone(pid)
+    return "SIGSTOP to signalling for 1 s, then SIGKILL to acquisition and to signalling"
 
 
 def _freeze(role: str, world: World) -> str:
@@ -138,12 +161,17 @@ def _limit_memory(world: World) -> str:
     limited = service_pids(supervisor)
     for pid in limited.values():
         _limit_mapping(pid, _mapped_bytes(pid))
-    role = world.chance.choice(_KILLED_AT_ONCE)
+    role = world.chance.choice(_WORKERS)
     send_signal(limited[role], signal.SIGKILL)
     time.sleep(held_s)
     _limit_mapping(supervisor, resource.RLIM_INFINITY)
     for pid in service_pids(supervisor).values():
         _limit_mapping(pid, resource.RLIM_INFINITY)
+    if world.run.service_has_ended:
+        # The C library ends a process that it finds no memory for; a service manager starts it again.
+        world.lifted_ns = now_ns()
+        world.run.start_service()
+        return f"no process may map more memory for {held_s:g} s, and {role} is killed; the service ended and was started again"
     return f"no process may map more memory for {held_s:g} s, and {role} is killed"
 
 
