@@ -23,6 +23,10 @@ class PeerGone(ConnectionError):
     """The process at the other end has closed the link or died."""
 
 
+class TooLong(ValueError):
+    """A message that no link carries."""
+
+
 class Link:
     """One end of a connection between two workers, non-blocking."""
 
@@ -47,11 +51,11 @@ class Link:
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> bool:
         """Hand one message over. False: the peer's buffer is full and nothing was sent.
 
-        Raises PeerGone where the peer is dead, ValueError where the message exceeds MESSAGE_BYTES_MAX.
+        Raises PeerGone where the peer is dead, TooLong where the message exceeds MESSAGE_BYTES_MAX.
         """
         packet = self._encoder.encode(message)
         if len(packet) > MESSAGE_BYTES_MAX:
-            raise ValueError(
+            raise TooLong(
                 f"{type(message).__name__} takes {len(packet)} bytes, the channel carries at most {MESSAGE_BYTES_MAX}"
             )
         try:

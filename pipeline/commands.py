@@ -18,6 +18,8 @@ COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 COMMAND_BYTES_MAX = 4_096
 COMMANDS_PER_S = 10
 COMMANDS_AT_ONCE = 20
+CORRELATION_BYTES_MAX = 256
+_NAME_LENGTH_MAX = 64
 _TOPIC_LENGTH_MAX = 256
 _TOPIC_LEVELS_MAX = 32
 
@@ -54,14 +56,20 @@ class CommandInbox:
 
     def take(self, arrived: Arrived, now_ns: int) -> Command | CommandReply:
         """See the class's text. Whether the command is of this session, and fresh, is signalling's to say."""
-        reply_topic = arrived.response_topic or f"{self._root}/cmd/{arrived.name}/reply"
+        name = arrived.name[:_NAME_LENGTH_MAX]
+        own_reply_topic = f"{self._root}/cmd/{name}/reply"
+        reply_topic = arrived.response_topic or own_reply_topic
+        correlation = arrived.correlation
 
         def refused(text: str, request_id: str | None = None) -> CommandReply:
-            return CommandReply(arrived.name, request_id, False, text, reply_topic, arrived.correlation)
+            return CommandReply(name, request_id, False, text, reply_topic, correlation)
 
-        fault = self._topic_fault(arrived)
+        if fault := self._topic_fault(arrived):
+            reply_topic = own_reply_topic
+        if correlation is not None and len(correlation) > CORRELATION_BYTES_MAX:
+            fault = f"correlation data: got {len(correlation)} bytes, expected at most {CORRELATION_BYTES_MAX}"
+            correlation = None
         if fault:
-            reply_topic = f"{self._root}/cmd/{arrived.name}/reply"
             return refused(fault)
         if not self._within_rate(now_ns):
             # Not even read: whoever floods is answered as cheaply as can be.
@@ -70,9 +78,7 @@ class CommandInbox:
             return refused(f"got {len(arrived.payload)} bytes, expected at most {COMMAND_BYTES_MAX}")
         request_id = _request_id(arrived.payload)
         if arrived.name not in COMMANDS:
-            return refused(
-                f"no such command: got {arrived.name[:64]!r}, expected one of {', '.join(COMMANDS)}", request_id
-            )
+            return refused(f"no such command: got {name!r}, expected one of {', '.join(COMMANDS)}", request_id)
         if arrived.retain:
             return refused("retained commands are never carried out; publish it with retain off", request_id)
         try:
@@ -89,7 +95,7 @@ class CommandInbox:
             heartbeat_count=payload.heartbeat_count,
             who=payload.who,
             reply_topic=reply_topic,
-            correlation=arrived.correlation,
+            correlation=correlation,
         )
 
     def _topic_fault(self, arrived: Arrived) -> str:

@@ -19,6 +19,8 @@ from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
 
+_LINE_BYTES_MAX = 60_000
+"""A worker gets its line in one message (see ``channel``)."""
 _Model = TypeVar("_Model", bound=BaseModel)
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 _TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
@@ -208,7 +210,9 @@ class LineConfig(Strict):
     """One inspection station."""
 
     topic_root: str = Field(
-        pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$", description="ISA-95 style, e.g. acme/plant1/line4/aoi1"
+        max_length=256,
+        pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$",
+        description="ISA-95 style, e.g. acme/plant1/line4/aoi1",
     )
     recipe: Path = Field(strict=False, description="relative to this file")
     cameras: list[Camera] = Field(min_length=1, max_length=8)
@@ -307,7 +311,11 @@ def load_line(file: Path) -> Line:
     if faults or recipe is None:
         raise FaultsError(faults)
     recipe = recipe.model_copy(update={"model": (config.recipe.parent / recipe.model).resolve()})
-    return Line(file, config, config.recipe, recipe)
+    line = Line(file, config, config.recipe, recipe)
+    if (size := len(line.to_json().encode())) > _LINE_BYTES_MAX:
+        got, expected = f"{size} bytes, recipe and all paths included", f"at most {_LINE_BYTES_MAX}"
+        raise FaultsError([Fault(str(file), "", got, expected)])
+    return line
 
 
 def load_model(file: Path, model: type[_Model]) -> _Model:

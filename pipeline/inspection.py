@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.channel import Link, PeerGone
@@ -31,10 +32,13 @@ from vision.inspector import Inspector
 from vision.package import load_package
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
-from vision.types import Inspection, Reason, Verdict
+from vision.types import Defect, Inspection, Reason, Verdict
 
 _DEFECTS_MAX = 32
-"""In a message; the best-scored ones. The verdict does not depend on the rest."""
+_DEFECTS_BYTES_MAX = 7_000
+"""In a message, of which a part's record holds up to eight; the best-scored ones. The verdict does not depend on the rest."""
+_DEFECT_BYTES = 64
+"""Beside its class's name."""
 
 
 @dataclass(slots=True)
@@ -241,7 +245,6 @@ def _view_inspected(
     ticket: FrameTicket, frame_id: int, mark: int | None, inspection: Inspection, times: tuple[int, int, int]
 ) -> ViewInspected:
     received_ns, preprocessed_ns, inferred_ns = times
-    worst = sorted(inspection.defects, key=lambda defect: -defect.score)[:_DEFECTS_MAX]
     return ViewInspected(
         camera_id=ticket.camera_id,
         source=ticket.source,
@@ -251,13 +254,24 @@ def _view_inspected(
         verdict=inspection.verdict.value,
         reason=inspection.reason.value,
         score=inspection.score if inspection.score == inspection.score else None,
-        defects=tuple(DefectFound(defect.class_name, defect.score, defect.box_px) for defect in worst),
+        defects=_told(inspection.defects),
         grabbed_ns=ticket.grabbed_ns,
         received_ns=received_ns,
         preprocessed_ns=preprocessed_ns,
         inferred_ns=inferred_ns,
         judged_ns=now_ns(),
     )
+
+
+def _told(defects: Sequence[Defect]) -> tuple[DefectFound, ...]:
+    found: list[DefectFound] = []
+    room = _DEFECTS_BYTES_MAX
+    for defect in sorted(defects, key=lambda defect: -defect.score)[:_DEFECTS_MAX]:
+        room -= _DEFECT_BYTES + len(defect.class_name.encode())
+        if room < 0:
+            break
+        found.append(DefectFound(defect.class_name, defect.score, defect.box_px))
+    return tuple(found)
 
 
 def open_inspector(line: Line) -> tuple[Inspector, Session]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.channel import Link, PeerGone, link_pair
+from pipeline.channel import Link, PeerGone, TooLong, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
@@ -310,6 +310,9 @@ class Supervisor:
         try:
             while worker.unsent and worker.control.send(*worker.unsent[0]):
                 _close_all(worker.unsent.popleft()[1])
+        except TooLong as error:
+            _close_all(worker.unsent.popleft()[1])
+            tell(sys.stderr, f"lineside: error: not told to {worker.name}: {error}")
         except PeerGone:
             # Its death is seen at its pidfd.
             self._drop_unsent(worker)

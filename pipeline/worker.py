@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NoReturn
 
-from pipeline.channel import Link, PeerGone
+from pipeline.channel import Link, PeerGone, TooLong
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import Line
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
@@ -25,6 +25,8 @@ from pipeline.realtime import take_cores, take_priority, take_urgency
 
 ALIVE_INTERVAL_NS = 200 * NS_PER_MS
 _ORPHAN_ALARM_S = 5
+_ALARM_TEXT_MAX = 1_000
+_FATAL_TEXT_MAX = 10_000
 _PR_SET_PDEATHSIG = 1
 
 
@@ -53,6 +55,7 @@ class Supervised:
 
     def alarm(self, code: str, severity: Severity, text: str, *, lasts_s: float | None = None) -> None:
         """Raise an alarm; saying the same again costs nothing. ``lasts_s``: taken back by itself when not said again."""
+        text = _cut(text, _ALARM_TEXT_MAX)
         if lasts_s is not None:
             self._expires_ns[code] = now_ns() + int(lasts_s * NS_PER_S)
         if self._raised.get(code) != text:
@@ -99,6 +102,10 @@ class Supervised:
         try:
             while self._pending and not self.orphaned and self.control.send(self._pending[0]):
                 self._pending.popleft()
+        except TooLong as error:
+            # Lost, and said so: better than a worker that dies of it again and again.
+            self._pending.popleft()
+            self.alarm("message-lost", "error", f"{self.configure.role}: {error}")
         except PeerGone:
             self._orphan()
 
@@ -140,7 +147,7 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
 def refuse(supervised: Supervised, text: str, *, malformed: bool) -> NoReturn:
     """End because the configuration cannot run; restarting would not help. See ``Fatal``."""
     with contextlib.suppress(PeerGone):
-        supervised.control.send(Fatal(text, malformed))
+        supervised.control.send(Fatal(_cut(text, _FATAL_TEXT_MAX), malformed))
     sys.exit(3)
 
 
@@ -155,3 +162,7 @@ def settle(supervised: Supervised) -> None:
     if supervised.not_granted:
         place = configure.role if configure.camera_id is None else f"{configure.role}-{configure.camera_id}"
         supervised.alarm(f"realtime-{place}", "warning", "; ".join(supervised.not_granted))
+
+
+def _cut(text: str, length_max: int) -> str:
+    return text if len(text) <= length_max else f"{text[:length_max]}..."

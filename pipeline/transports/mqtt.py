@@ -34,6 +34,8 @@ _CLOGGED_MAX_NS = 300 * NS_PER_MS
 _SEND_BUFFER_BYTES = 32_768
 _LIVE_EXPIRY_S = 1
 _UNACKNOWLEDGED_MAX = 200
+_PACKET_BYTES_MAX = 16_384
+"""What the broker may send us, where it can be told so (MQTT 5): it throws away what is longer."""
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _LINGER_BY_DEFAULT = struct.pack("ii", 0, 0)
 
@@ -215,7 +217,8 @@ class MqttConnection:
     def _turn_unconnected(self, now: int) -> bool:
         if self._attempt is None:
             if now >= self._next_attempt_ns:
-                self._attempt = _Attempt(self._new_client(), self._config)
+                properties = _connect_properties() if self.protocol == "5" else None
+                self._attempt = _Attempt(self._new_client(), self._config, properties)
             return False
         if not self._attempt.finished():
             return False
@@ -326,6 +329,12 @@ def _live_properties() -> Properties:
     return properties
 
 
+def _connect_properties() -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = _PACKET_BYTES_MAX
+    return properties
+
+
 def _tune_socket(_client: paho.Client, _userdata: object, connection: Any) -> None:
     # paho leaves Nagle on, which with a broker's delayed ACK stalls a burst for 40 ms now and then.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -354,9 +363,10 @@ def _discard(client: paho.Client) -> None:
 class _Attempt:
     """Connects in a thread; the descriptor becomes readable when it is over."""
 
-    def __init__(self, client: paho.Client, config: MqttConfig) -> None:
+    def __init__(self, client: paho.Client, config: MqttConfig, properties: Properties | None) -> None:
         self._client = client
         self._config = config
+        self._properties = properties
         self._lock = threading.Lock()
         self._abandoned = False
         self._over = False
@@ -399,7 +409,8 @@ class _Attempt:
 
     def _run(self) -> None:
         try:
-            self._client.connect(self._config.host, self._config.port, self._config.keep_alive_s)
+            config = self._config
+            self._client.connect(config.host, config.port, config.keep_alive_s, properties=self._properties)
             self.reached = True
             give_up_ns = now_ns() + int(_CONNECT_TIMEOUT_S * NS_PER_S)
             while not self._accepted and not self.error:

@@ -280,3 +280,46 @@ def test_a_flood_of_commands_hurts_no_verdict(tmp_path: Path, broker_port: int) 
         assert operator.ask("halt")["ok"]
         summary = service.stop()
     assert summary["late_verdicts"] == 0
+
+
+def test_whatever_size_its_parts_have_a_command_ends_nothing(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap, protocol=MQTTProtocolVersion.MQTTv5) as operator,
+    ):
+        service.wait_for("RUNNING")
+        before = {role: worker.pid for role, worker in workers_of(service.process.pid).items()}
+        for correlation_bytes in (257, 12_000):
+            count = len(tap.bodies("cmd/halt/reply"))
+            topic = f"{ROOT}/cmd/halt/reply"
+            operator.publish("halt", operator.command(), response_topic=topic, correlation=b"c" * correlation_bytes)
+            tap.wait_until(lambda count=count: len(tap.bodies("cmd/halt/reply")) > count)  # type: ignore[misc]
+            text = tap.bodies("cmd/halt/reply")[-1]["text"]
+            assert text == f"correlation data: got {correlation_bytes} bytes, expected at most 256"
+        # What is longer than any command the broker keeps to itself.
+        for correlation_bytes in (65_200, 65_535):
+            operator.publish("halt", operator.command(), response_topic="desk/7", correlation=b"c" * correlation_bytes)
+        operator.publish("n" * 65_400, b"{}")
+        assert operator.ask("halt")["ok"]
+        service.wait_for("HALTED")
+        assert {role: worker.pid for role, worker in workers_of(service.process.pid).items()} == before
+        service.stop()
+    assert "Traceback" not in service.errors
+
+
+def test_an_endless_name_ends_nothing(tmp_path: Path, broker_port: int) -> None:
+    """MQTT 3.1.1 has no limit to a packet."""
+    line = write_line(tmp_path, broker_port, mqtt={"port": broker_port, "protocol": "3.1.1"})
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        service.wait_for("RUNNING")
+        before = {role: worker.pid for role, worker in workers_of(service.process.pid).items()}
+        operator.publish("n" * 65_500, b"{}")
+        tap.wait_until(lambda: bool(tap.bodies(f"cmd/{'n' * 64}/reply")))
+        assert {role: worker.pid for role, worker in workers_of(service.process.pid).items()} == before
+        service.stop()

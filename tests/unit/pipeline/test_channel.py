@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.channel import MESSAGE_BYTES_MAX, Link, PeerGone, link_pair
+from pipeline.channel import MESSAGE_BYTES_MAX, Link, PeerGone, TooLong, link_pair
 from pipeline.messages import Alarm, AnyMessage, Message, Release, Stop
 
 # msgpack carries whole numbers of 64 bits.
@@ -123,7 +123,7 @@ def test_the_longest_message_travels_a_longer_one_is_refused() -> None:
         longest = Alarm("c", "error", "x" * spare, True)
         assert one.send(longest)
         assert other.receive() == (longest, [])
-        with pytest.raises(ValueError, match=f"Alarm takes {MESSAGE_BYTES_MAX + 1} bytes"):
+        with pytest.raises(TooLong, match=f"Alarm takes {MESSAGE_BYTES_MAX + 1} bytes"):
             one.send(Alarm("c", "error", "x" * (spare + 1), True))
         assert other.receive() is None
 

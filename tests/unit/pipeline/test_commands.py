@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pytest
@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.command_relay import REMEMBERED_MAX, UNDER_WAY_MAX, CommandRelay
-from pipeline.commands import COMMANDS_AT_ONCE, COMMANDS_PER_S, Arrived, CommandInbox, reply_payload
+from pipeline.commands import (
+    COMMANDS_AT_ONCE,
+    COMMANDS_PER_S,
+    CORRELATION_BYTES_MAX,
+    Arrived,
+    CommandInbox,
+    reply_payload,
+)
 from pipeline.config import FolderCamera, Line, LineConfig, LineRulesConfig, RecordsConfig, RunRule, TimingConfig
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
@@ -58,6 +65,12 @@ def test_whatever_comes_is_answered(payload: bytes, name: str, retain: bool, top
     assert json.loads(reply_payload(taken, "s"))["command"] == name
 
 
+def test_a_command_with_an_endless_name_is_answered_below_a_short_one() -> None:
+    taken = CommandInbox(ROOT).take(arrived("n" * 65_000), 0)
+    assert isinstance(taken, CommandReply)
+    assert (taken.name, taken.reply_topic) == ("n" * 64, f"{ROOT}/cmd/{'n' * 64}/reply")
+
+
 @pytest.mark.parametrize(
     "topic",
     [f"{ROOT}/verdict", f"{ROOT}/cmd/halt", f"{ROOT}/cmd/resume", "$SYS/x", "a/" * 40, "x" * 300, "a/+", "a/#", "\0"],
@@ -67,6 +80,17 @@ def test_answers_go_to_no_topic_of_the_service(topic: str) -> None:
     assert isinstance(taken, CommandReply)
     assert taken.reply_topic == f"{ROOT}/cmd/halt/reply"
     assert "response topic" in taken.text
+
+
+def test_correlation_data_come_back_up_to_a_length() -> None:
+    longest = b"c" * CORRELATION_BYTES_MAX
+    taken = CommandInbox(ROOT).take(replace(arrived(), correlation=longest), 0)
+    assert isinstance(taken, Command)
+    assert taken.correlation == longest
+    refusal = CommandInbox(ROOT).take(replace(arrived(topic="desk/7"), correlation=longest + b"c"), 0)
+    assert isinstance(refusal, CommandReply)
+    assert (refusal.reply_topic, refusal.correlation) == ("desk/7", None)
+    assert "correlation data: got 257 bytes" in refusal.text
 
 
 @given(st.lists(st.integers(0, NS_PER_S), max_size=200))

@@ -106,6 +106,7 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("cameras.0.parts_per_min", 1e-300, "line.yaml: cameras.0.parts_per_min: got 1e-300, expected greater than"),
         ("cameras.0.kind", "webcam", "line.yaml: cameras.0: got"),
         ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
+        ("topic_root", "x" * 300, "line.yaml: topic_root: got"),
         ("cameras", [], "line.yaml: cameras: got [], expected"),
         ("records", None, "line.yaml: records: got nothing, expected a value"),
         ("timing.guard_us", 40_000, "got 40000, expected less than deadline_us 40000"),
@@ -129,6 +130,16 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
 def test_a_fault_is_named(folder: Path, path: str, value: Any, fault: str) -> None:
     found = faults_of(folder, changed(path, value))
     assert any(fault in line for line in found), found
+
+
+def test_a_line_that_no_worker_can_be_told(folder: Path) -> None:
+    region = RECIPE["views"][0]["regions"][0]
+    regions = [{**region, "name": f"region {number}"} for number in range(1_000)]
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump({**RECIPE, "views": [{"camera_id": "cam0", "regions": regions}]})
+    )
+    (fault,) = faults_of(folder)
+    assert "bytes, recipe and all paths included, expected at most 60000" in fault
 
 
 def test_two_cameras_with_one_id(folder: Path) -> None:
