@@ -1,7 +1,7 @@
 """The acquisition worker: one camera, its ring of slots, its triggers.
 
-Owns the ring and lends slots to inspection; tells signalling of every trigger and of what became of its frame. It keeps the
-latest notices, so that a restarted signalling hears again what the killed one may not have taken down.
+Owns the ring and lends slots to inspection; tells signalling of every trigger and of what became of its frame. A trigger is in the
+camera's journal before anything else, so that it becomes a part even if this process and signalling die now.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pipeline.cameras import make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.journal import Journal
+from pipeline.ledger import Ledger
 from pipeline.machine import slot_bytes
 from pipeline.messages import (
     CameraState,
@@ -29,9 +31,8 @@ from pipeline.messages import (
 )
 from pipeline.ring import Ring, StaleGeneration
 from pipeline.rules import Timing
-from pipeline.worker import Supervised, attach, refuse, settle
+from pipeline.worker import Supervised, attach, await_ledger, refuse, settle
 
-_NOTICES_KEPT_NS = 30 * NS_PER_S
 _TRIGGERS_AWAITED = 4_096
 _RETRY_FIRST_NS = 50 * NS_PER_MS
 _RETRY_MAX_NS = 1 * NS_PER_S
@@ -40,19 +41,18 @@ _RETRY_MAX_NS = 1 * NS_PER_S
 class Acquisition:
     """The worker's loop. One camera's death or absence is this process's alone."""
 
-    def __init__(self, supervised: Supervised, camera: Camera, ring: Ring, camera_id: str) -> None:
+    def __init__(self, supervised: Supervised, camera: Camera, ring: Ring, journal: Journal, camera_id: str) -> None:
         self._supervised = supervised
         self._camera = camera
         self._ring = ring
+        self._journal = journal
         self._camera_id = camera_id
         self._source = supervised.configure.incarnation
         self._inspection: Link | None = None
         self._reader = 0
         self._signalling: Link | None = None
-        self._kept: deque[tuple[int, Trigger | FrameStatus]] = deque()
-        """What a restarted signalling is told again, with the moment it happened."""
-        self._kept_count_max = 2 * supervised.line.config.ledger_parts
-        self._trigger_count = 0
+        self._trigger_counter = journal.last()
+        """Goes on where the predecessor was killed."""
         self._number_of: OrderedDict[int, int] = OrderedDict()
         """Ours for the device's trigger_counter, which starts again when the device does."""
         self._unsent: deque[Trigger | FrameStatus | CameraState] = deque()
@@ -71,7 +71,7 @@ class Acquisition:
             "frames_bad": 0,
             "frames_missed": 0,
             "frames_without_trigger": 0,
-            "notices_lost": 0,
+            "triggers_lost": 0,
         }
         self._last_text: str | None = None
         self._told_stopped = False
@@ -89,7 +89,7 @@ class Acquisition:
                     self._stop()
             self._take_releases()
             self._tell_overdue()
-            if not self._stopping:
+            if not self._stopping and not self._supervised.orphaned:
                 self._open_if_due()
                 self._poll_camera()
             self._send_notices()
@@ -130,8 +130,7 @@ class Acquisition:
         else:
             self._lose_signalling()
             self._signalling = link
-            # What the predecessor had not taken down when it was killed; signalling knows what it has seen.
-            self._unsent = deque(notice for _, notice in self._kept)
+            # The first word on a link: signalling then looks into the journal for what was read before.
             if self._last_text is not None:
                 self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
 
@@ -249,12 +248,18 @@ class Acquisition:
     def _trigger(self, event: Triggered) -> None:
         if event.trigger_counter in self._number_of:
             return
-        self._trigger_count += 1
+        counter = self._trigger_counter + 1
+        notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns)
+        if not self._journal.write(notice):
+            self._counters["triggers_lost"] += 1
+            text = f"camera {self._camera_id}: {self._counters['triggers_lost']} triggers lost, signalling was away too long"
+            self._supervised.alarm(f"triggers-lost-{self._camera_id}", "error", text)
+            return
+        self._trigger_counter = counter
         self._counters["triggers"] += 1
-        self._number_of[event.trigger_counter] = self._trigger_count
+        self._number_of[event.trigger_counter] = counter
         if len(self._number_of) > _TRIGGERS_AWAITED:
             self._number_of.popitem(last=False)
-        notice = Trigger(self._camera_id, self._source, self._trigger_count, event.encoder_count, event.trigger_ns)
         self._notice(notice)
 
     def _tell_overdue(self) -> None:
@@ -288,16 +293,6 @@ class Acquisition:
         return False
 
     def _notice(self, notice: Trigger | FrameStatus) -> None:
-        now = now_ns()
-        self._kept.append((now, notice))
-        while self._signalling is not None and self._kept[0][0] < now - _NOTICES_KEPT_NS:
-            self._kept.popleft()
-        if len(self._kept) > self._kept_count_max:
-            self._kept.popleft()
-            if self._signalling is None:
-                self._counters["notices_lost"] += 1
-                text = f"camera {self._camera_id}: {self._counters['notices_lost']} notices lost, signalling was away too long"
-                self._supervised.alarm(f"notices-{self._camera_id}", "error", text)
         if self._signalling is not None:
             self._unsent.append(notice)
             self._send_notices()
@@ -331,14 +326,16 @@ def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("acquisition", dies_with_supervisor=True)
     camera_id = supervised.configure.camera_id
-    config = next(camera for camera in supervised.line.config.cameras if camera.camera_id == camera_id)
+    cameras = supervised.line.config.cameras
+    config = next(camera for camera in cameras if camera.camera_id == camera_id)
+    journal = Ledger(await_ledger(supervised).descriptor).journals[cameras.index(config)]
     frame_bytes = slot_bytes(config)
     try:
         ring = Ring(config.camera_id, config.ring_slots, frame_bytes)
     except OSError as error:
         text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {frame_bytes} bytes: {error.strerror}"
         refuse(supervised, text, malformed=False)
-    acquisition = Acquisition(supervised, make_camera(config), ring, config.camera_id)
+    acquisition = Acquisition(supervised, make_camera(config), ring, journal, config.camera_id)
     settle(supervised)
     acquisition.run()
 

@@ -1,6 +1,6 @@
 """Closing the books of sessions that were killed whole: what their ledgers hold and the record does not.
 
-Their open parts become NO_DECISION/FAULT, everything is recorded under its own session and told on ``history``, and only then
+Their open parts become NO_DECISION/FAULT, as do those of triggers that acquisition had read and nobody taken down; everything is recorded under its own session and told on ``history``, and only then
 is a ledger removed. Killed in the midst of it, the next start does the same again: what is on record stays as it is.
 """
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, utc_text
+from pipeline.deadline import DeadlineMachine, Opened
 from pipeline.encoder import wrap
 from pipeline.ledger import BadLedger, Ledger, LedgerEntry, LedgerHead
 from pipeline.ledger_file import LedgerFile, ledger_files, session_of
 from pipeline.payloads import ResultPayload, encode
+from pipeline.rules import Timing
 from vision.types import Reason, Verdict
 
 _BATCH_MAX = 1_000
@@ -102,7 +104,7 @@ class Closing:
             self._unusable.append(f"ledger {path} is left as it is: {error}")
             file.close()
             return None
-        entries = list(ledger.entries())
+        entries = _entries_of(ledger)
         missing = missing_results(ledger.head, ledger.model_sha256, entries)
         if not missing:
             file.remove()
@@ -114,6 +116,32 @@ class Closing:
             f"{undecided} of them undecided"
         )
         return _Left(file, text, deque(missing))
+
+
+def _entries_of(ledger: Ledger) -> list[LedgerEntry]:
+    """Its parts, and as open ones those that the untold triggers in its journals make: the same, whenever it is worked out."""
+    head, entries = ledger.head, list(ledger.entries())
+    camera_ids = [str(camera) for camera in range(head.camera_count)]
+    machine = DeadlineMachine(camera_ids, Timing(head.deadline_ns, guard_ns=0), head.matching)
+    machine.recover(entries, 0)
+    for trigger in ledger.untold(camera_ids):
+        for output in machine.trigger(trigger, 0):
+            if isinstance(output, Opened):
+                entries.append(
+                    LedgerEntry(
+                        part_id=output.part_id,
+                        seq=0,
+                        encoder_count=output.encoder_count,
+                        trigger_ns=output.trigger_ns,
+                        decided_ns=0,
+                        sent_ns=None,
+                        verdict=None,
+                        reason=None,
+                        recorded=False,
+                        keys=(output.key,),
+                    )
+                )
+    return entries
 
 
 def missing_results(head: LedgerHead, model_sha256: str | None, entries: Sequence[LedgerEntry]) -> list[ResultPayload]:

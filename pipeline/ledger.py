@@ -6,7 +6,8 @@ disk. It is a circle over part_id: the newest ``part_count`` parts, which also s
 
 A killed process leaves every store it made, in program order, so the state byte is written last.
 
-Layout: a header, then the head as JSON, then from ``entries_at`` on the entries.
+Layout: a header, then the head as JSON, then from ``entries_at`` on the entries, then a journal for each camera, which that
+camera's acquisition writes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
+from pipeline.journal import LAYOUT, Journal, journal_bytes
+from pipeline.messages import Trigger
+from pipeline.rules import Matching
 from vision.types import Reason, Verdict
 
 CAMERAS_MAX = 8
@@ -57,7 +61,7 @@ _HEADER = np.dtype(
     ]
 )
 _MAGIC = b"lineside-ledger"
-_LAYOUT = hashlib.sha256(repr((_ENTRY.descr, _VERDICTS, _REASONS)).encode()).hexdigest()[:16].encode()
+_LAYOUT = hashlib.sha256(repr((_ENTRY.descr, _VERDICTS, _REASONS, LAYOUT)).encode()).hexdigest()[:16].encode()
 """Names what an entry's bytes mean, so that no other version of this program reads them wrongly."""
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
 
@@ -77,6 +81,8 @@ class LedgerHead(msgspec.Struct, frozen=True):
     recipe_id: str
     recipe_version: str
     is_simulated: bool
+    camera_count: int
+    matching: Matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +125,20 @@ class Ledger:
         if header["layout"] != _LAYOUT:
             raise BadLedger("written by another version of Lineside")
         self._part_count, entries_at = int(header["part_count"]), int(header["entries_at"])
-        needed = entries_at + self._part_count * _ENTRY.itemsize
-        if size != needed:
-            raise BadLedger(f"{size} bytes, expected {needed} for {self._part_count} parts")
-        self._entries = np.frombuffer(memory, _ENTRY, self._part_count, entries_at)
         head = memory[_HEADER.itemsize : _HEADER.itemsize + int(header["head_bytes"])]
         try:
             self.head = msgspec.json.decode(head, type=LedgerHead)
         except msgspec.DecodeError as error:
             raise BadLedger(f"its head: {error}") from error
+        journals_at = entries_at + self._part_count * _ENTRY.itemsize
+        journal_size = journal_bytes(self._part_count)
+        needed = journals_at + self.head.camera_count * journal_size
+        if size != needed:
+            raise BadLedger(f"{size} bytes, expected {needed} for {self._part_count} parts")
+        self._entries = np.frombuffer(memory, _ENTRY, self._part_count, entries_at)
+        starts = [journals_at + camera * journal_size for camera in range(self.head.camera_count)]
+        self.journals = tuple(Journal(memoryview(memory)[start : start + journal_size]) for start in starts)
+        """In the cameras' order in the line."""
         self.unrecorded_overwritten = 0
 
     @staticmethod
@@ -142,7 +153,8 @@ class Ledger:
         """Make an empty ledger of an empty file. Raises OSError where there is no room for it."""
         text = msgspec.json.encode(head)
         entries_at = -(-(_HEADER.itemsize + len(text)) // mmap.PAGESIZE) * mmap.PAGESIZE
-        os.posix_fallocate(descriptor, 0, entries_at + head.part_count * _ENTRY.itemsize)
+        journals_at = entries_at + head.part_count * _ENTRY.itemsize
+        os.posix_fallocate(descriptor, 0, journals_at + head.camera_count * journal_bytes(head.part_count))
         header = np.array([(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), b"")], _HEADER)
         os.pwrite(descriptor, header.tobytes() + text, 0)
 
@@ -216,6 +228,26 @@ class Ledger:
                 ),
             )
 
+    def told(self, camera: int) -> int:
+        """Up to which trigger_counter this camera's triggers have become parts. A writer that was killed between taking a trigger
+        down and marking it leaves the mark one behind.
+        """
+        told = self.journals[camera].told
+        present = self._entries[self._entries["state"] != _EMPTY]
+        keys = present["keys"]
+        is_next = (keys["camera"] == camera) & (keys["trigger_counter"] == told + 1)
+        is_key = np.arange(CAMERAS_MAX) < present["key_count"][:, np.newaxis]
+        return told + bool(np.any(is_next & is_key))
+
+    def untold(self, camera_ids: Sequence[str]) -> list[Trigger]:
+        """What acquisition has read and nobody has taken down, camera by camera."""
+        return [
+            trigger
+            for camera, (camera_id, journal) in enumerate(zip(camera_ids, self.journals, strict=True))
+            for trigger in journal.after(self.told(camera), camera_id)
+        ]
+
     def unrecorded_count(self) -> int:
-        """Parts in it that records never acknowledged."""
-        return int(np.count_nonzero((self._entries["state"] == _OPEN) | (self._entries["state"] == _DECIDED)))
+        """Parts in it that records never acknowledged, and triggers in its journals that are no parts yet."""
+        unacknowledged = np.count_nonzero((self._entries["state"] == _OPEN) | (self._entries["state"] == _DECIDED))
+        return int(unacknowledged) + len(self.untold([""] * len(self.journals)))

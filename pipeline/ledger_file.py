@@ -1,7 +1,7 @@
 """Where the ledger lies: in a file on tmpfs, so that it outlives every process of the service; a reboot empties it.
 
-Whoever writes to a ledger holds a lock on its file, supervisor and signalling through one open file. The file is removed when
-all its parts are on record. What a session left that was killed whole is found by the next one on the same record.
+Whoever writes to a ledger holds a lock on its file: supervisor, signalling and acquisition through one open file. The file is
+removed when all its parts are on record. What a session left that was killed whole is found by the next one on the same record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.config import Line
 from pipeline.ledger import Ledger, LedgerHead
-from pipeline.rules import Timing
+from pipeline.rules import Matching, Timing
 
 SHARED_MEMORY = Path("/dev/shm")
 _DESCRIPTOR_LINKS = Path("/proc/self/fd")
@@ -42,6 +42,8 @@ class LedgerFile:
             recipe_id=recipe.recipe_id,
             recipe_version=recipe.recipe_version,
             is_simulated=config.is_simulated,
+            camera_count=len(config.cameras),
+            matching=Matching.of(config),
         )
         try:
             return cls.create(config.records.path, head), ""

@@ -220,7 +220,7 @@ class Connect(Message, frozen=True):
 
 
 class LedgerOffer(Message, frozen=True):
-    """Comes with the descriptor of the ledger of open parts; ``path`` is its file, None where it has no name."""
+    """Comes with the descriptor of the ledger to signalling and acquisition; ``path`` is its file, None where it has no name."""
 
     path: str | None
 

@@ -10,7 +10,6 @@ import select
 from collections import deque
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, seconds_until
@@ -18,7 +17,6 @@ from pipeline.config import LineConfig
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
 from pipeline.encoder import wrap
 from pipeline.ledger import Ledger, LedgerEntry
-from pipeline.ledger_file import LedgerFile
 from pipeline.line_watch import LineWatch
 from pipeline.messages import (
     CameraState,
@@ -27,7 +25,6 @@ from pipeline.messages import (
     EndOfParts,
     FrameStatus,
     LateInspection,
-    LedgerOffer,
     ModelInUse,
     PartRecord,
     Permission,
@@ -44,7 +41,7 @@ from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StateP
 from pipeline.rules import Matching, Timing
 from pipeline.systemd import Watchdog
 from pipeline.transports.mqtt import MqttConnection, Will
-from pipeline.worker import Supervised, attach, settle
+from pipeline.worker import Supervised, attach, await_ledger, settle
 from vision.types import Reason, Verdict
 
 _RECORDS_KEPT = 65_536
@@ -66,6 +63,7 @@ class Signalling:
         self._timing = timing
         self._camera_ids = [camera.camera_id for camera in config.cameras]
         self._machine = DeadlineMachine(self._camera_ids, timing, Matching.of(config))
+        self._journals = dict(zip(self._camera_ids, ledger.journals, strict=True))
         self._cameras: dict[str, Link] = {}
         self._camera_texts: dict[str, str | None] = {}
         """What is wrong with each camera, "" where nothing is, None while it has not said."""
@@ -123,6 +121,14 @@ class Signalling:
                     )
                 )
         self._carry_out(self._machine.recover(entries, now))
+        for camera, camera_id in enumerate(self._camera_ids):
+            self._journals[camera_id].mark_told(self._ledger.told(camera))
+            self._take_untold(camera_id)
+
+    @property
+    def met_all_cameras(self) -> bool:
+        """Whether every acquisition process that may be alive has a link to here, whose end tells of its own."""
+        return self._camera_texts.keys() == set(self._camera_ids)
 
     def run(self) -> None:
         while not self._ended:
@@ -182,6 +188,9 @@ class Signalling:
                 self._obey_halt()
             elif isinstance(message, Stop):
                 self._stopping = True
+                # The cameras have stopped: all that was read is in the journals by now.
+                for camera_id in self._camera_ids:
+                    self._take_untold(camera_id)
         if self._supervised.orphaned and not self._stopping:
             self._stopping = True
             self._permission = Permission("ERROR", "the supervisor died")
@@ -228,16 +237,31 @@ class Signalling:
         try:
             for message in self._cameras[camera_id].drain():
                 if isinstance(message, Trigger):
-                    self._carry_out(self._machine.trigger(message, now_ns()))
+                    self._take_trigger(message)
                 elif isinstance(message, FrameStatus):
                     self._carry_out(self._machine.frame_status(message, now_ns()))
                 elif isinstance(message, CameraState):
+                    # The first word on a link: what was read before it is in the journal.
+                    self._take_untold(camera_id)
                     self._camera_texts[camera_id] = "" if message.connected else message.text
                     if not message.connected:
                         self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
                     self._update_state()
         except PeerGone:
             self._lose_camera(camera_id)
+
+    def _take_untold(self, camera_id: str) -> None:
+        """What a camera's acquisition has read and told nobody who lived to take it down."""
+        journal = self._journals[camera_id]
+        for trigger in journal.after(journal.told, camera_id):
+            self._take_trigger(trigger)
+
+    def _take_trigger(self, trigger: Trigger) -> None:
+        """They come in the order of their counter; what comes again, by the link after the journal, is known by that."""
+        journal = self._journals[trigger.camera_id]
+        if trigger.trigger_counter > journal.told:
+            self._carry_out(self._machine.trigger(trigger, now_ns()))
+            journal.mark_told(trigger.trigger_counter)
 
     def _take_acknowledgements(self) -> None:
         if self._records is None:
@@ -329,6 +353,9 @@ class Signalling:
     def _end_if_done(self) -> None:
         """After Stop: everything decided, sent and on record (or nobody there to record it)."""
         if not self._stopping or self._machine.open_count:
+            return
+        if self._supervised.orphaned and self._cameras:
+            # They die with the supervisor; only then is all that they have read in the journals.
             return
         if self._records is None:
             # The supervisor starts records again; without a supervisor there is nobody left to write.
@@ -437,6 +464,7 @@ class Signalling:
         link = self._cameras.pop(camera_id, None)
         if link is not None:
             link.close()
+            self._take_untold(camera_id)
             self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
             self._update_state()
 
@@ -467,26 +495,17 @@ class Signalling:
         )
 
 
-def _await_ledger(supervised: Supervised) -> LedgerFile:
-    while not supervised.orphaned:
-        select.select([supervised], [], [])
-        for message, descriptors in supervised.received():
-            if isinstance(message, LedgerOffer):
-                return LedgerFile(descriptors[0], Path(message.path) if message.path is not None else None)
-    raise SystemExit(1)
-
-
 def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("signalling", dies_with_supervisor=False)
-    ledger_file = _await_ledger(supervised)
+    ledger_file = await_ledger(supervised)
     ledger = Ledger(ledger_file.descriptor)
     signalling = Signalling(supervised, ledger)
     signalling.recover(list(ledger.entries()))
     settle(supervised)
     supervised.post(Ready())
     signalling.run()
-    if supervised.orphaned and not ledger.unrecorded_count():
+    if supervised.orphaned and signalling.met_all_cameras and not ledger.unrecorded_count():
         # Nobody else is left to tidy up.
         ledger_file.remove()
 

@@ -244,7 +244,7 @@ class Supervisor:
                 self._halt,
             ),
         )
-        if worker is self._signalling:
+        if worker.role in ("signalling", "acquisition"):
             path = self._ledger.path
             self._send(worker, LedgerOffer(None if path is None else str(path)), (self._ledger.descriptor,))
         self._introduce(worker)

@@ -15,12 +15,14 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.channel import Link, PeerGone, TooLong
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import Line
-from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, Message, Role, Severity
+from pipeline.ledger_file import LedgerFile
+from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, LedgerOffer, Message, Role, Severity
 from pipeline.realtime import take_cores, take_priority, take_urgency
 
 ALIVE_INTERVAL_NS = 200 * NS_PER_MS
@@ -142,6 +144,16 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
     supervised = Supervised(control, configure, Line.from_json(configure.line_json))
     supervised.not_granted += take_cores(role, supervised.line.config.realtime)
     return supervised
+
+
+def await_ledger(supervised: Supervised) -> LedgerFile:
+    """The ledger, which comes right after the configuration to those who write to it."""
+    while not supervised.orphaned:
+        select.select([supervised], [], [])
+        for message, descriptors in supervised.received():
+            if isinstance(message, LedgerOffer):
+                return LedgerFile(descriptors[0], Path(message.path) if message.path is not None else None)
+    raise SystemExit(1)
 
 
 def refuse(supervised: Supervised, text: str, *, malformed: bool) -> NoReturn:

@@ -99,7 +99,9 @@ class World:
     ) -> None:
         self.cameras = [f"cam{index}" for index in range(camera_count)]
         self._machine_class, self._ledger_class = machine_class, ledger_class
-        self._memory = Ledger.create(LedgerHead("s", part_count, TIMING.deadline_ns, None, 0, "r", "1", False))
+        self._memory = Ledger.create(
+            LedgerHead("s", part_count, TIMING.deadline_ns, None, 0, "r", "1", False, camera_count, MATCHING)
+        )
         self._fuse = Fuse()
         self._ledger = FusedLedger(self._memory, self._fuse)
         self.machine = machine_class(self.cameras, TIMING, MATCHING)

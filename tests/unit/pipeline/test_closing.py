@@ -16,6 +16,7 @@ from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files
 from pipeline.payloads import ResultPayload
 from pipeline.record_store import RecordStore
+from pipeline.rules import Matching
 from tests.chaos.books import check_record, read_rows
 from vision.types import Reason, Verdict
 
@@ -24,7 +25,7 @@ MS = 1_000_000
 
 
 def head_of(session_id: str, part_count: int = 4_096) -> LedgerHead:
-    return LedgerHead(session_id, part_count, 40 * MS, 16, 800, "cells", "3", True)
+    return LedgerHead(session_id, part_count, 40 * MS, 16, 800, "cells", "3", True, 2, Matching(16, 5, 0))
 
 
 @pytest.fixture

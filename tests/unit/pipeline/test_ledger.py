@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline.ledger import CAMERAS_MAX, BadLedger, Ledger, LedgerEntry, LedgerHead, TriggerKey
+from pipeline.rules import Matching
 from vision.types import Reason, Verdict
 
 PARTS = 8
 KEY = TriggerKey(1, 2, 3)
-HEAD = LedgerHead("a1", PARTS, 40_000_000, 16, 800, "cells", "3", True)
+MATCHING = Matching(encoder_bits=16, pulses=5, window_ns=0)
+HEAD = LedgerHead("a1", PARTS, 40_000_000, 16, 800, "cells", "3", True, 1, MATCHING)
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_a_model_that_was_half_written_is_none(open_ledger: Callable[[], Ledger]
 
 
 def test_a_long_head_takes_more_room() -> None:
-    head = LedgerHead("a1", PARTS, 1, None, 0, "r" * 10_000, "1", False)
+    head = LedgerHead("a1", PARTS, 1, None, 0, "r" * 10_000, "1", False, 1, MATCHING)
     descriptor = Ledger.create(head)
     ledger = Ledger(descriptor)
     ledger.open_part(PARTS - 1, 5, 1, KEY)

@@ -12,12 +12,13 @@ import pytest
 
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files, session_of
+from pipeline.rules import Matching
 
 PARTS = 256
 
 
 def head_of(session_id: str) -> LedgerHead:
-    return LedgerHead(session_id, PARTS, 1, None, 0, "r", "1", False)
+    return LedgerHead(session_id, PARTS, 1, None, 0, "r", "1", False, 1, Matching(16, 5, 0))
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ import os, signal
 from pathlib import Path
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile
-file = LedgerFile.create(Path({str(record)!r}), LedgerHead("s1", {PARTS}, 1, None, 0, "r", "1", False))
+from pipeline.rules import Matching
+file = LedgerFile.create(Path({str(record)!r}), LedgerHead("s1", {PARTS}, 1, None, 0, "r", "1", False, 1, Matching(16, 5, 0)))
 Ledger(file.descriptor).open_part(7, 5, 9, TriggerKey(0, 1, 1))
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -13,6 +13,7 @@ from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile
 from pipeline.line_clearance import Clearance, Made, clearance_asked, made_last
 from pipeline.record_store import RecordStore
+from pipeline.rules import Matching
 from tests.unit.pipeline.test_payloads import RESULT
 from vision.types import Reason, Verdict
 
@@ -35,7 +36,7 @@ def leave_ledger() -> Iterator[Callable[..., LedgerFile]]:
     left = []
 
     def leave(record: Path, version: str, verdict: Verdict) -> LedgerFile:
-        file = LedgerFile.create(record, LedgerHead("old", 256, 1, None, 0, "r", version, False))
+        file = LedgerFile.create(record, LedgerHead("old", 256, 1, None, 0, "r", version, False, 1, Matching(32, 0, 0)))
         ledger = Ledger(file.descriptor)
         ledger.model_in_use("0" * 64)
         ledger.open_part(1, None, 1, TriggerKey(0, 1, 1))

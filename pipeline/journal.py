@@ -1,0 +1,76 @@
+"""A camera's journal: each trigger that its acquisition has read, in memory that outlives the processes.
+
+Acquisition writes a trigger down before it tells signalling; signalling marks how far it has taken them down as parts. What lies
+between is told by nobody when both die: whoever comes next finds it here.
+
+It is a circle over trigger_counter, which goes on over acquisition's incarnations, so that one number says how far signalling has
+come. An entry is whole where its check fits: one that is torn by a kill, or that another core sees half, is not there yet.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from pipeline.messages import Trigger
+
+_CHECK = struct.Struct("<I")
+_ENTRY = struct.Struct("<IQqq?7x")
+_ENTRY_BYTES = _CHECK.size + _ENTRY.size
+_MARK_BYTES = 64
+LAYOUT = f"{_MARK_BYTES} {_CHECK.format} {_ENTRY.format}"
+"""Names what a journal's bytes mean."""
+
+
+def journal_bytes(room: int) -> int:
+    """What a journal with room for so many triggers takes."""
+    return _MARK_BYTES + room * _ENTRY_BYTES
+
+
+class Journal:
+    """``write`` is for the camera's acquisition alone, ``mark_told`` for signalling; ``memory`` is zero at first."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._mark = memory[:8].cast("Q")
+        self._entries = memory[_MARK_BYTES:]
+        self._room = len(self._entries) // _ENTRY_BYTES
+        self._full_at = self.told + self._room
+
+    @property
+    def told(self) -> int:
+        """The trigger_counter up to which signalling has marked them as taken down."""
+        return self._mark[0]
+
+    def mark_told(self, trigger_counter: int) -> None:
+        self._mark[0] = trigger_counter
+
+    def write(self, trigger: Trigger) -> bool:
+        """Write the next trigger down. False where there is no room: that many have not been told."""
+        counter = trigger.trigger_counter
+        if counter > self._full_at:
+            self._full_at = self.told + self._room
+            if counter > self._full_at:
+                return False
+        count = trigger.encoder_count
+        entry = _ENTRY.pack(trigger.source, counter, count or 0, trigger.trigger_ns, count is not None)
+        at = counter % self._room * _ENTRY_BYTES
+        self._entries[at : at + _ENTRY_BYTES] = _CHECK.pack(zlib.crc32(entry)) + entry
+        return True
+
+    def after(self, trigger_counter: int, camera_id: str) -> Iterator[Trigger]:
+        """The triggers that follow this one, as far as they are whole; ``camera_id`` names the camera in them."""
+        while True:
+            trigger_counter += 1
+            at = trigger_counter % self._room * _ENTRY_BYTES
+            packet = bytes(self._entries[at : at + _ENTRY_BYTES])
+            (check,) = _CHECK.unpack_from(packet)
+            source, counter, count, trigger_ns, has_count = _ENTRY.unpack_from(packet, _CHECK.size)
+            if counter != trigger_counter or check != zlib.crc32(packet[_CHECK.size :]):
+                return
+            yield Trigger(camera_id, source, counter, count if has_count else None, trigger_ns)
+
+    def last(self) -> int:
+        """The newest trigger_counter in it, 0 where there is none."""
+        told = self.told
+        return told + sum(1 for _ in self.after(told, ""))
