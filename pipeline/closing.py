@@ -1,7 +1,8 @@
 """Closing the books of sessions that were killed whole: what their ledgers hold and the record does not.
 
-Their open parts become NO_DECISION/FAULT, as do those of triggers that acquisition had read and nobody taken down; everything is recorded under its own session and told on ``history``, and only then
-is a ledger removed. Killed in the midst of it, the next start does the same again: what is on record stays as it is.
+Their open parts become NO_DECISION/FAULT, as do those of triggers that acquisition had read and nobody taken down. Everything
+is recorded under its own session and told on ``history``, and only then is a ledger removed. Killed in the midst of it, the
+next start does the same again: what is on record stays as it is.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Closing:
             self._unusable.append(f"ledger {path} is left as it is: {error}")
             file.close()
             return None
-        entries = _entries_of(ledger)
+        entries = parts_left(ledger)
         missing = missing_results(ledger.head, ledger.model_sha256, entries)
         if not missing:
             file.remove()
@@ -118,7 +119,7 @@ class Closing:
         return _Left(file, text, deque(missing))
 
 
-def _entries_of(ledger: Ledger) -> list[LedgerEntry]:
+def parts_left(ledger: Ledger) -> list[LedgerEntry]:
     """Its parts, and as open ones those that the untold triggers in its journals make: the same, whenever it is worked out."""
     head, entries = ledger.head, list(ledger.entries())
     camera_ids = [str(camera) for camera in range(head.camera_count)]

@@ -228,23 +228,14 @@ class Ledger:
                 ),
             )
 
-    def told(self, camera: int) -> int:
-        """Up to which trigger_counter this camera's triggers have become parts. A writer that was killed between taking a trigger
-        down and marking it leaves the mark one behind.
-        """
-        told = self.journals[camera].told
-        present = self._entries[self._entries["state"] != _EMPTY]
-        keys = present["keys"]
-        is_next = (keys["camera"] == camera) & (keys["trigger_counter"] == told + 1)
-        is_key = np.arange(CAMERAS_MAX) < present["key_count"][:, np.newaxis]
-        return told + bool(np.any(is_next & is_key))
-
     def untold(self, camera_ids: Sequence[str]) -> list[Trigger]:
-        """What acquisition has read and nobody has taken down, camera by camera."""
+        """What acquisition has read and nobody has marked as taken down, camera by camera. The first may have become a part all
+        the same, where its writer was killed between the two: its key is then in an entry.
+        """
         return [
             trigger
-            for camera, (camera_id, journal) in enumerate(zip(camera_ids, self.journals, strict=True))
-            for trigger in journal.after(self.told(camera), camera_id)
+            for camera_id, journal in zip(camera_ids, self.journals, strict=True)
+            for trigger in journal.after(journal.told, camera_id)
         ]
 
     def unrecorded_count(self) -> int:

@@ -121,8 +121,7 @@ class Signalling:
                     )
                 )
         self._carry_out(self._machine.recover(entries, now))
-        for camera, camera_id in enumerate(self._camera_ids):
-            self._journals[camera_id].mark_told(self._ledger.told(camera))
+        for camera_id in self._camera_ids:
             self._take_untold(camera_id)
 
     @property

@@ -25,6 +25,18 @@ def _trigger(physical: int, camera: int) -> Action:
     return lambda world, kill: world.trigger(physical, camera, at_ns=10 * physical, kill=kill)
 
 
+def _read(physical: int, camera: int) -> Action:
+    return lambda world, _: world.acquire(physical, camera, at_ns=10 * physical)
+
+
+def _torn(physical: int, camera: int) -> Action:
+    return lambda world, _: world.torn(physical, camera, at_ns=10 * physical, bytes_left=7)
+
+
+def _lost(camera: int) -> Action:
+    return lambda world, kill: world.camera_lost(camera, kill)
+
+
 def _status(physical: int, camera: int, outcome: FrameOutcome) -> Action:
     return lambda world, kill: world.frame_status(physical, camera, outcome, kill=kill)
 
@@ -44,11 +56,13 @@ def _switch(world: World, _: int | None) -> int:
 
 
 def small_scope(camera_count: int, part_count: int) -> list[Action]:
-    """Triggers and inspections may come at any time, in any order, any number of times."""
-    actions: list[Action] = []
+    """Triggers and inspections may come at any time, in any order, any number of times; any process may die."""
+    actions: list[Action] = [_lost(camera) for camera in range(camera_count)]
     for physical in range(part_count):
         for camera in range(camera_count):
             actions += [
+                _read(physical, camera),
+                _torn(physical, camera),
                 _trigger(physical, camera),
                 _status(physical, camera, "GRABBED"),
                 _status(physical, camera, "REFUSED"),
@@ -155,17 +169,21 @@ class LineRules(RuleBasedStateMachine):
 
     @rule(
         delay_ns=st.one_of(st.integers(0, 30), st.integers(0, 100)),
-        mask=st.sampled_from([7, 7, 7, 1, 2, 4]),
+        mask=st.sampled_from([7, 7, 7, 1, 2, 4, 0]),
         grabbed=st.booleans(),
     )
     def part_comes(self, delay_ns: int, mask: int, grabbed: bool) -> None:
-        """Its triggers were ``delay_ns`` on the way; those of cameras not in ``mask`` are lost or come later."""
+        """Its triggers were ``delay_ns`` on the way; of cameras not in ``mask`` every other one is read and not told."""
         self.triggered.append((self.line.now_ns - delay_ns, self.source))
         for camera in range(len(self.line.cameras)):
             if mask >> camera & 1:
                 self.trigger_is_told(0, camera, None)
                 if grabbed:
                     self.frame_status(0, camera, "GRABBED", None)
+            elif len(self.triggered) % 2:
+                self.line.acquire(
+                    len(self.triggered) - 1, camera, source=self.source, at_ns=self.line.now_ns - delay_ns
+                )
 
     @precondition(lambda self: self.triggered)
     @rule(back=BACK, camera=CAMERAS, kill=KILLS)
@@ -174,9 +192,7 @@ class LineRules(RuleBasedStateMachine):
         self.line.trigger(physical, self._camera(camera), source=source, at_ns=at_ns, kill=kill)
 
     @precondition(lambda self: self.triggered)
-    @rule(
-        back=BACK, camera=CAMERAS, outcome=st.sampled_from(["GRABBED"] * 3 + ["REFUSED", "BAD", "MISSED"]), kill=KILLS
-    )
+    @rule(back=BACK, camera=CAMERAS, outcome=st.sampled_from(["GRABBED", "REFUSED", "BAD", "MISSED"]), kill=KILLS)
     def frame_status(self, back: int, camera: int, outcome: str, kill: int | None) -> None:
         physical, _, source = self._part(back)
         self.line.frame_status(physical, self._camera(camera), cast(FrameOutcome, outcome), source=source, kill=kill)
@@ -199,11 +215,12 @@ class LineRules(RuleBasedStateMachine):
         if ticks:
             self.line.tick(kill)
 
-    @rule(what=st.integers(0, 11), camera=CAMERAS, kill=KILLS)
-    def something_breaks(self, what: int, camera: int, kill: int | None) -> None:
+    @rule(what=st.integers(0, 11), camera=CAMERAS, kill=KILLS, bytes_left=st.integers(0, 40))
+    def something_breaks(self, what: int, camera: int, kill: int | None, bytes_left: int) -> None:
         """Rarely. The successor of a lost camera's process counts triggers from the start again."""
         if what == 0:
             self.line.restart(kill)
+            self.source += 1
         elif what == 1:
             self.line.inspection_lost(kill)
         elif what == 2:
@@ -213,5 +230,10 @@ class LineRules(RuleBasedStateMachine):
             self.line.close_all(kill)
         elif what == 4:
             self.line.run_line(False)
+        elif what == 5:
+            self.triggered.append((self.line.now_ns, self.source))
+            physical, at_ns, source = self._part(0)
+            self.line.torn(physical, self._camera(camera), source=source, at_ns=at_ns, bytes_left=bytes_left)
+            self.source += 1
         else:
             self.line.run_line(True)

@@ -1,8 +1,8 @@
 """Signalling's role around a DeadlineMachine, with an onlooker's books that know what every decision had to be.
 
 ``World`` carries outputs out into a real ledger, may be killed before any single store or send, and then starts a
-successor from the ledger and tells it all notices again, as the service does. Each step is checked; ``Violation`` says
-what broke.
+successor from the ledger, as the service does. Acquisition writes what it reads into the ledger's journals and may die before
+any of it is told. Each step is checked; ``Violation`` says what broke.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.closing import parts_left
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
+from pipeline.journal import Journal
 from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.messages import FrameOutcome, FrameStatus, Trigger, ViewInspected
 from pipeline.rules import Matching, Timing
@@ -24,6 +26,8 @@ from vision.types import Reason, Verdict
 
 TIMING = Timing(deadline_ns=100, guard_ns=20)
 CHOICE_NS = 80
+NEVER_READ = 1_000
+"""From here on trigger_counters that no acquisition ever gave."""
 MATCHING = Matching(encoder_bits=16, pulses=4, window_ns=0)
 OUTCOME_REASONS = {"REFUSED": Reason.OVERRUN, "BAD": Reason.BAD_FRAME, "MISSED": Reason.MISSED_FRAME}
 VIEW_REASONS = {"PASS": "OK", "REJECT": "DEFECT", "NO_DECISION": "BAD_FRAME"}
@@ -68,7 +72,12 @@ class _Stores:
 class FusedLedger(Ledger):
     def __init__(self, descriptor: int, fuse: Fuse) -> None:
         super().__init__(descriptor)
+        self._fuse = fuse
         self._entries = _Stores(self._entries, fuse)  # type: ignore[assignment]
+
+    def mark_told(self, camera: int, trigger_counter: int) -> None:
+        self._fuse.burn()
+        self.journals[camera].mark_told(trigger_counter)
 
 
 @dataclass
@@ -98,7 +107,7 @@ class World:
         part_count: int = 64,
     ) -> None:
         self.cameras = [f"cam{index}" for index in range(camera_count)]
-        self._machine_class, self._ledger_class = machine_class, ledger_class
+        self._machine_class, self._ledger_class, self._part_count = machine_class, ledger_class, part_count
         self._memory = Ledger.create(
             LedgerHead("s", part_count, TIMING.deadline_ns, None, 0, "r", "1", False, camera_count, MATCHING)
         )
@@ -110,13 +119,16 @@ class World:
         self.parts: dict[int, Books] = {}
         self.part_of: dict[TriggerKey, int] = {}
         self.physical_of: dict[TriggerKey, int] = {}
-        self.notices: list[Trigger | FrameStatus] = []
+        self.read: dict[tuple[int, int], Trigger] = {}
+        """What acquisition has read, by camera and physical part."""
+        self.on_the_way: list[Trigger] = []
+        """Written into a journal, and told by nobody yet."""
         self.seen: list[Late | Unmatched] = []
         self.happened: Counter[str] = Counter()
         self.restarts = 0
         self._closing: Literal["", "recover", "close"] = ""
 
-    _STATE = ("machine", "now_ns", "running", "parts", "part_of", "physical_of", "notices", "restarts")
+    _STATE = ("machine", "now_ns", "running", "parts", "part_of", "physical_of", "read", "on_the_way", "restarts")
 
     def save(self) -> tuple[bytes, bytes]:
         ledger = os.pread(self._memory, os.fstat(self._memory).st_size, 0)
@@ -135,21 +147,82 @@ class World:
     def run_line(self, running: bool) -> None:
         self.running = self.machine.running = running
 
+    def journal(self, camera: int) -> Journal:
+        return self._ledger.journals[camera]
+
+    def acquire(self, physical: int, camera: int, *, source: int = 1, at_ns: int) -> int:
+        """Acquisition reads a trigger, once; the encoder count tells the physical part, a little off for each camera."""
+        if (camera, physical) not in self.read:
+            trigger = self._next_trigger(physical, camera, source, at_ns)
+            if not self.journal(camera).write(trigger):
+                raise Violation(f"no room for {trigger}")
+            self.read[camera, physical] = trigger
+            self.physical_of[TriggerKey(camera, source, trigger.trigger_counter)] = physical
+            self.on_the_way.append(trigger)
+        return 0
+
     def trigger(self, physical: int, camera: int, *, source: int = 1, at_ns: int, kill: int | None = None) -> int:
-        """Told once or again; the encoder count tells the physical part, a little off for each camera."""
-        notice = Trigger(self.cameras[camera], source, physical, physical * 100 + camera, at_ns)
-        self.physical_of[TriggerKey(camera, source, physical)] = physical
-        return self._notice(notice, kill)
+        """Told once or again, after what this camera's acquisition has read before."""
+        self.acquire(physical, camera, source=source, at_ns=at_ns)
+        told = self.read[camera, physical]
+        earlier = [
+            trigger
+            for trigger in self.on_the_way
+            if trigger.camera_id == told.camera_id and trigger.trigger_counter < told.trigger_counter
+        ]
+
+        def tell() -> None:
+            for trigger in [*earlier, told]:
+                self._take_trigger(trigger)
+            self._carry_out(self.machine.tick(self.now_ns))
+
+        return self._do(tell, kill)
+
+    def torn(self, physical: int, camera: int, *, source: int = 1, at_ns: int, bytes_left: int) -> int:
+        """Acquisition is killed while it writes a trigger down: none that anybody could know of."""
+        if (camera, physical) in self.read:
+            return 0
+        memory = bytearray(os.pread(self._memory, os.fstat(self._memory).st_size, 0))
+        self.journal(camera).write(self._next_trigger(physical, camera, source, at_ns))
+        after = os.pread(self._memory, len(memory), 0)
+        written = [at for at in range(len(memory)) if memory[at] != after[at]]
+        for at in written[: min(bytes_left, len(written) - 1)]:
+            memory[at] = after[at]
+        os.pwrite(self._memory, memory, 0)
+        self.happened["torn"] += 1
+        return self.camera_lost(camera)
+
+    def _next_trigger(self, physical: int, camera: int, source: int, at_ns: int) -> Trigger:
+        counter = self.journal(camera).last() + 1
+        return Trigger(self.cameras[camera], source, counter, physical * 100 + camera, at_ns)
 
     def frame_status(
         self, physical: int, camera: int, outcome: FrameOutcome, *, source: int = 1, kill: int | None = None
     ) -> int:
-        return self._notice(FrameStatus(self.cameras[camera], source, physical, outcome), kill)
+        counter = self._counter(physical, camera)
+        key = TriggerKey(camera, source, counter)
+
+        def told() -> None:
+            part = self.parts[self.part_of[key]] if key in self.part_of else None
+            if part and part.decision is None and not part.is_due(self.now_ns) and camera not in part.in_time:
+                if outcome == "GRABBED":
+                    part.grabbed.add(camera)
+                else:
+                    part.failed[camera] = OUTCOME_REASONS[outcome]
+            status = FrameStatus(self.cameras[camera], source, counter, outcome)
+            self._carry_out(self.machine.frame_status(status, self.now_ns))
+
+        return self._do(told, kill)
+
+    def _counter(self, physical: int, camera: int) -> int:
+        trigger = self.read.get((camera, physical))
+        return trigger.trigger_counter if trigger is not None else NEVER_READ + physical
 
     def inspection(self, physical: int, camera: int, verdict: str, *, source: int = 1, kill: int | None = None) -> int:
-        key = TriggerKey(camera, source, physical)
+        counter = self._counter(physical, camera)
+        key = TriggerKey(camera, source, counter)
         view = ViewInspected(
-            self.cameras[camera], source, physical, 0, None, verdict, VIEW_REASONS[verdict], 0.5, (), 0, 0, 0, 0, 0
+            self.cameras[camera], source, counter, 0, None, verdict, VIEW_REASONS[verdict], 0.5, (), 0, 0, 0, 0, 0
         )
         part_id = self.part_of.get(key)
         part = self.parts.get(part_id) if part_id is not None else None
@@ -181,8 +254,14 @@ class World:
         return self._do(lambda: self._carry_out(self.machine.inspection_lost(self.now_ns)), kill)
 
     def camera_lost(self, camera: int, kill: int | None = None) -> int:
-        self._fail([camera])
-        return self._do(lambda: self._carry_out(self.machine.camera_lost(self.cameras[camera], self.now_ns)), kill)
+        """Its acquisition is dead, and what it had sent with it."""
+
+        def told() -> None:
+            self._take_untold(camera)
+            self._fail([camera])
+            self._carry_out(self.machine.camera_lost(self.cameras[camera], self.now_ns))
+
+        return self._do(told, kill)
 
     def close_all(self, kill: int | None = None) -> int:
         def told() -> None:
@@ -194,12 +273,14 @@ class World:
         return self._do(told, kill)
 
     def restart(self, kill: int | None = None) -> int:
-        """A successor takes up the ledger and hears every notice again; it may be killed as well, and so on once."""
+        """A successor takes up the ledger and its journals; it may be killed as well, and so on once."""
         self.restarts += 1
         self.happened["restart"] += 1
         self.machine = self._machine_class(self.cameras, TIMING, MATCHING)
-        entries = list(self._ledger_class(self._memory).entries())
+        ledger = self._ledger_class(self._memory)
+        entries = list(ledger.entries())
         self._compare_with_ledger(entries)
+        left = [(entry.part_id, entry.encoder_count, entry.trigger_ns) for entry in parts_left(ledger)]
 
         def told() -> None:
             self._closing = "recover"
@@ -207,10 +288,12 @@ class World:
             self._closing = ""
             self._expect_nothing_open("recovery")
             running, self.running = self.running, False
-            for camera_id in self.cameras:
-                for notice in [notice for notice in self.notices if notice.camera_id == camera_id]:
-                    self._tell(notice)
+            for camera in range(len(self.cameras)):
+                self._take_untold(camera)
             self.run_line(running)
+            found = [(entry.part_id, entry.encoder_count, entry.trigger_ns) for entry in ledger.entries()]
+            if left[-len(found) :] != found:
+                raise Violation(f"closing the books would make {left} of what has become {found}")
 
         return self._do(told, kill)
 
@@ -229,24 +312,25 @@ class World:
         self._check_open()
         return self._fuse.burned
 
-    def _notice(self, notice: Trigger | FrameStatus, kill: int | None) -> int:
-        if notice not in self.notices:
-            self.notices.append(notice)
-        return self._do(lambda: self._tell(notice), kill)
+    def _take_trigger(self, trigger: Trigger) -> None:
+        camera = self.cameras.index(trigger.camera_id)
+        if trigger.trigger_counter > self.journal(camera).told:
+            self._carry_out(self.machine.trigger(trigger, self.now_ns))
+            self._ledger.mark_told(camera, trigger.trigger_counter)
+        self._expect_part(camera, trigger)
+        self.on_the_way = [other for other in self.on_the_way if other != trigger]
 
-    def _tell(self, notice: Trigger | FrameStatus) -> None:
-        camera = self.cameras.index(notice.camera_id)
-        key = TriggerKey(camera, notice.source, notice.trigger_counter)
-        if isinstance(notice, FrameStatus):
-            part = self.parts[self.part_of[key]] if key in self.part_of else None
-            if part and part.decision is None and not part.is_due(self.now_ns) and camera not in part.in_time:
-                if notice.outcome == "GRABBED":
-                    part.grabbed.add(camera)
-                else:
-                    part.failed[camera] = OUTCOME_REASONS[notice.outcome]
-            self._carry_out(self.machine.frame_status(notice, self.now_ns))
-            return
-        self._carry_out(self.machine.trigger(notice, self.now_ns))
+    def _take_untold(self, camera: int) -> None:
+        journal = self.journal(camera)
+        for trigger in journal.after(journal.told, self.cameras[camera]):
+            self.happened["untold"] += 1
+            self._take_trigger(trigger)
+        for (at_camera, _), trigger in self.read.items():
+            if at_camera == camera:
+                self._expect_part(camera, trigger)
+
+    def _expect_part(self, camera: int, trigger: Trigger) -> None:
+        key = TriggerKey(camera, trigger.source, trigger.trigger_counter)
         if key not in self.part_of:
             raise Violation(f"trigger {key} belongs to no part")
 
@@ -344,8 +428,11 @@ class World:
             raise Violation(f"parts {lost} have no decision after {after}")
 
     def _compare_with_ledger(self, entries: list[LedgerEntry]) -> None:
-        if [entry.part_id for entry in entries] != sorted(self.parts):
-            raise Violation(f"the ledger holds {entries}, expected {sorted(self.parts)}")
+        newest = sorted(self.parts)[-self._part_count :]
+        # Killed while it overwrites the oldest, it leaves neither that one nor the new one.
+        torn = newest[1:] if len(newest) == self._part_count else newest
+        if [entry.part_id for entry in entries] not in (newest, torn):
+            raise Violation(f"the ledger holds {entries}, expected {newest}")
         for entry in entries:
             part = self.parts[entry.part_id]
             decided = part.decision and (part.decision.verdict, part.decision.reason, part.decision.seq)
