@@ -21,15 +21,17 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.bench.chaos.disk import DiskUnavailable, SmallDisk
-from pipeline.bench.chaos.processes import is_running, send_signal
+from pipeline.bench.chaos.processes import has_ended, send_signal
 from pipeline.bench.chaos.wall_clock import SteppedClock
 from pipeline.bench.processes import service_pids
-from pipeline.clock import NS_PER_S, now_ns
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.rehearsal import RehearsalError, RehearsalRun
 from pipeline.simulator.line_faults import FaultKind, FaultOptions
 from pipeline.simulator.picture_code import PictureCode
 
 _POLL_S = 0.002
+_UNREAD_NS = 50 * NS_PER_MS
+"""What was sent so shortly before may lie in the socket yet, on a busy box."""
 _DEATH_TIMEOUT_S = 30.0
 _REMOUNT_TIMEOUT_S = 2.0
 _CORES_HOGGED = 4
@@ -69,9 +71,7 @@ class FaultOfKind:
 
 
 def _kill(role: str, world: World) -> str:
-    pid = _worker(world, role)
-    send_signal(pid, signal.SIGKILL)
-    _wait_gone(pid)
+    _kill_worker(world, role)
     return f"SIGKILL to {role}"
 
 
@@ -79,22 +79,19 @@ def _kill_two(world: World) -> str:
     """One after the other, at most half a second apart: the second while the service still gets over the first."""
     roles = world.chance.sample(_WORKERS, 2)
     apart_s = world.chance.choice([0.0, 0.05, 0.5])
-    _kill(roles[0], world)
+    _kill_worker(world, roles[0])
     time.sleep(apart_s)
-    pid = service_pids(world.run.service_pid).get(roles[1])
-    if pid is not None and send_signal(pid, signal.SIGKILL):
-        _wait_gone(pid)
+    if roles[1] in service_pids(world.run.service_pid):
+        _kill_worker(world, roles[1])
     return f"SIGKILL to {roles[0]}, and {apart_s:g} s later to {roles[1]}"
 
 
 def _freeze_and_kill(world: World) -> str:
     """Signalling stands still, acquisition goes on reading triggers; then both are killed."""
-    signalling, acquisition = _worker(world, "signalling"), _worker(world, "acquisition")
-    with _stopped(signalling):
+    with _stopped(_worker(world, "signalling")):
         time.sleep(1.0)
-        for pid in (acquisition, signalling):
-            send_signal(pid, signal.SIGKILL)
-            _wait_gone(pid)
+        _kill_worker(world, "acquisition")
+        _kill_worker(world, "signalling")
     return "SIGSTOP to signalling for 1 s, then SIGKILL to acquisition and to signalling"
 
 
@@ -105,8 +102,8 @@ def _freeze(role: str, world: World) -> str:
     stopped_ns = now_ns()
     with _stopped(pid):
         time.sleep(held_s)
-        if role == "acquisition" and not is_running(pid):
-            world.deaf_ns.append((stopped_ns, now_ns()))
+        if role == "acquisition" and has_ended(pid):
+            world.deaf_ns.append((stopped_ns - _UNREAD_NS, now_ns()))
     return f"SIGSTOP to {role} for {held_s} s"
 
 
@@ -126,10 +123,11 @@ def _no_free_slot(world: World) -> str:
 
 def _kill_supervisor(world: World) -> str:
     supervisor, *workers = service_pids(world.run.service_pid).values()
-    send_signal(supervisor, signal.SIGKILL)
-    world.lifted_ns = now_ns()
-    for pid in workers:
-        _wait_gone(pid)
+    with _deaf(world):
+        send_signal(supervisor, signal.SIGKILL)
+        world.lifted_ns = now_ns()
+        for pid in workers:
+            _wait_gone(pid)
     world.run.start_service()
     return "SIGKILL to the supervisor; started again when its workers had ended"
 
@@ -138,11 +136,12 @@ def _kill_everything(world: World) -> str:
     _, *workers = pids = list(service_pids(world.run.service_pid).values())
     # In any order, as an out-of-memory killer would.
     world.chance.shuffle(pids)
-    for pid in pids:
-        send_signal(pid, signal.SIGKILL)
-    world.lifted_ns = now_ns()
-    for pid in workers:
-        _wait_gone(pid)
+    with _deaf(world):
+        for pid in pids:
+            send_signal(pid, signal.SIGKILL)
+        world.lifted_ns = now_ns()
+        for pid in workers:
+            _wait_gone(pid)
     world.run.start_service()
     return f"SIGKILL to all {len(pids)} processes at once; started again"
 
@@ -162,7 +161,7 @@ def _limit_memory(world: World) -> str:
     for pid in limited.values():
         _limit_mapping(pid, _mapped_bytes(pid))
     role = world.chance.choice(_WORKERS)
-    send_signal(limited[role], signal.SIGKILL)
+    _kill_worker(world, role)
     time.sleep(held_s)
     _limit_mapping(supervisor, resource.RLIM_INFINITY)
     for pid in service_pids(supervisor).values():
@@ -379,12 +378,25 @@ def _stopped(pid: int) -> Iterator[None]:
         send_signal(pid, signal.SIGCONT)
 
 
+def _kill_worker(world: World, role: str) -> None:
+    """And wait until it is gone."""
+    pid = _worker(world, role)
+    with _deaf(world) if role == "acquisition" else contextlib.nullcontext():
+        send_signal(pid, signal.SIGKILL)
+        _wait_gone(pid)
+
+
+@contextlib.contextmanager
+def _deaf(world: World) -> Iterator[None]:
+    """Acquisition is killed herein. Its socket outlives it by tens of milliseconds, while the kernel takes down its memory."""
+    since_ns = now_ns() - _UNREAD_NS
+    yield
+    world.deaf_ns.append((since_ns, now_ns()))
+
+
 def _wait_gone(pid: int) -> None:
-    give_up_s = time.monotonic() + _DEATH_TIMEOUT_S
-    while is_running(pid):
-        if time.monotonic() > give_up_s:
-            raise RehearsalError(f"process {pid} of the service did not end within {_DEATH_TIMEOUT_S:.0f} s")
-        time.sleep(_POLL_S)
+    if not has_ended(pid, _DEATH_TIMEOUT_S):
+        raise RehearsalError(f"process {pid} of the service did not end within {_DEATH_TIMEOUT_S:.0f} s")
 
 
 CATALOGUE: tuple[FaultOfKind, ...] = (
@@ -392,6 +404,8 @@ CATALOGUE: tuple[FaultOfKind, ...] = (
     FaultOfKind("inspection_killed", partial(_kill, "inspection")),
     FaultOfKind("signalling_killed", partial(_kill, "signalling")),
     FaultOfKind("records_killed", partial(_kill, "records")),
+    FaultOfKind("two_workers_killed", _kill_two),
+    FaultOfKind("frozen_then_killed", _freeze_and_kill),
     FaultOfKind("supervisor_killed", _kill_supervisor),
     FaultOfKind("everything_killed", _kill_everything),
     FaultOfKind("terminated", _terminate),

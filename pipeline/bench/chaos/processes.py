@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-from pathlib import Path
 
 
 def send_signal(pid: int, number: signal.Signals) -> bool:
@@ -16,9 +16,13 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-def is_running(pid: int) -> bool:
-    """Whether the process is there and not a zombie."""
+def has_ended(pid: int, timeout_s: float = 0.0) -> bool:
+    """Whether the process with all its threads is at its end, or comes there in the time given; reaped or not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)
