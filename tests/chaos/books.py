@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.simulator.truth import Truth, stream_book
+from pipeline.simulator.truth import Truth, read_book, stream_book
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,24 @@ def check_marks(record: Path, line_book: Path) -> int:
     wrong = [(count, mark) for count, mark in proven if part_at[count] != mark]
     assert not wrong, f"PASS earned by another part (encoder count, mark): {wrong}"
     return len(proven)
+
+
+def observed(line_book: Path, kills_ns: list[int], reading_ns: int) -> set[int]:
+    """Encoder counts of the triggers that a living driver was handed, but for those of the last ``reading_ns`` before
+    acquisition was killed.
+    """
+    book = read_book(line_book)
+    connected_ns = [entry["at_ns"] for entry in book if entry["event"] == "driver" and entry["connected"]]
+    away = [
+        (killed_ns - reading_ns, next(at_ns for at_ns in connected_ns if at_ns > killed_ns)) for killed_ns in kills_ns
+    ]
+    return {
+        entry["encoder_count"]
+        for entry in book
+        if entry["event"] == "trigger"
+        and entry["sent"]
+        and not any(since_ns <= entry["trigger_ns"] <= until_ns for since_ns, until_ns in away)
+    }
 
 
 def no_decision_outside(rows: list[Row], windows: list[Window], deadline_ns: int) -> tuple[int, int]:

@@ -18,15 +18,22 @@ from pipeline.clock import now_ns
 from pipeline.ledger_file import ledger_files
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.truth import read_book
-from tests.chaos.books import check_marks, check_promise, check_record, check_wire_is_recorded, read_rows
+from tests.chaos.books import (
+    check_marks,
+    check_promise,
+    check_record,
+    check_wire_is_recorded,
+    observed,
+    read_rows,
+)
 from tests.models import write_stub_package
 from tests.service import let_parts_come, workers_of
 
 KILLS = 10
 PARTS_BETWEEN_KILLS = 15
 RECOVERY_TIMEOUT_S = 60.0
-TAKING_DOWN_NS = 10_000_000
-"""From the camera to the ledger, with much to spare."""
+READING_NS = 10_000_000
+"""From the camera to acquisition's journal, with much to spare."""
 TOLD = ("result", "history")
 
 
@@ -53,23 +60,6 @@ def kill_all(run: RehearsalRun, order: random.Random) -> int:
     return killed_ns
 
 
-def observed(line_book: Path, kills_ns: list[int]) -> set[int]:
-    """Encoder counts of the triggers that a living driver was handed, but for those of a kill's last moments."""
-    book = read_book(line_book)
-    connected_ns = [entry["at_ns"] for entry in book if entry["event"] == "driver" and entry["connected"]]
-    away = [
-        (killed_ns - TAKING_DOWN_NS, next(at_ns for at_ns in connected_ns if at_ns > killed_ns))
-        for killed_ns in kills_ns
-    ]
-    return {
-        entry["encoder_count"]
-        for entry in book
-        if entry["event"] == "trigger"
-        and entry["sent"]
-        and not any(since_ns <= entry["trigger_ns"] <= until_ns for since_ns, until_ns in away)
-    }
-
-
 def check_books(run: RehearsalRun, folder: Path, kills_ns: list[int]) -> None:
     truth = run.stop_world()
     rows = read_rows(run.record_file)
@@ -83,7 +73,7 @@ def check_books(run: RehearsalRun, folder: Path, kills_ns: list[int]) -> None:
     sent = {entry["encoder_count"] for entry in read_book(folder / "line.jsonl") if entry["event"] == "trigger"}
     recorded = Counter(row.encoder_count for row in rows)
     assert recorded.keys() <= sent
-    assert observed(folder / "line.jsonl", kills_ns) <= recorded.keys()
+    assert observed(folder / "line.jsonl", kills_ns, READING_NS) <= recorded.keys()
     assert recorded.total() == len(recorded), f"recorded twice: {recorded - Counter(dict.fromkeys(recorded, 1))}"
     results = [entry["payload"] for entry in read_book(folder / "wire.jsonl") if entry.get("topic") in TOLD]
     told = {(result["session_id"], result["part_id"]): result["verdict"] for result in results}
