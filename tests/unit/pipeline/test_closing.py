@@ -14,6 +14,7 @@ from pipeline.clock import now_ns
 from pipeline.closing import Closing, missing_results
 from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files
+from pipeline.messages import Trigger
 from pipeline.payloads import ResultPayload
 from pipeline.record_store import RecordStore
 from pipeline.rules import Matching
@@ -215,6 +216,41 @@ def test_torn_entries_are_closed_like_any(record: Path) -> None:
         (2, 2, "NO_DECISION"),
         (3, 3, "NO_DECISION"),
     ]
+    store.close()
+
+
+def test_triggers_that_were_read_and_never_told_become_parts(record: Path) -> None:
+    """Two cameras saw parts 2 to 4; of part 2 the first trigger was taken down, and the writer killed before it marked it."""
+    path = leave(record, "old", recorded=1, open_=1)
+    file = LedgerFile.take(path)
+    assert file is not None
+    ledger = Ledger(file.descriptor)
+    ledger.journals[0].mark_told(1)
+    for part_id in (2, 3, 4):
+        for camera in (0, 1):
+            count, trigger_ns = 65_000 + part_id * 100 + camera, part_id * 50 * MS + camera
+            if part_id == 2:
+                count = 65_002 + camera
+            assert ledger.journals[camera].write(Trigger("", 1, part_id - camera, count, trigger_ns))
+    assert ledger.unrecorded_count() == 1 + 6
+    file.close()
+    del ledger
+    store = open_store(record)
+    killed = Closing(record, "now")
+    store.commit(killed.batch()[:2], [])
+    assert killed._left is not None
+    killed._left.file.close()
+    closing_ = Closing(record, "later")
+    closed = close_all(closing_, store)
+    assert [(part.part_id, part.seq, part.encoder_count) for part in closed] == [
+        (2, 2, 65_002),
+        (3, 3, 65_300),
+        (4, 4, 65_400),
+    ]
+    assert {(part.verdict, part.reason, part.sent_ns) for part in closed} == {("NO_DECISION", "FAULT", None)}
+    assert list(closing_.done) == ["session old was killed: 3 of its parts were put on record now, 3 of them undecided"]
+    assert [(row.part_id, row.seq) for row in read_rows(record)] == [(2, 2), (3, 3), (4, 4)]
+    assert not path.exists()
     store.close()
 
 
