@@ -117,6 +117,12 @@ class RecordsConfig(Strict):
     path: Path = Field(strict=False, description="the SQLite file, relative to this file")
     commit_interval_ms: int = Field(default=20, ge=1, le=10_000)
     on_record_fault: Literal["halt", "continue"] = "halt"
+    acknowledged_within_s: float = Field(
+        default=5.0,
+        gt=0,
+        strict=False,
+        description="a verdict not on record so long after its commit was due is a fault",
+    )
 
 
 class RuntimeConfig(Strict):
@@ -133,6 +139,9 @@ class SupervisionConfig(Strict):
     back_off_first_s: float = Field(default=0.05, gt=0)
     back_off_max_s: float = Field(default=5.0, gt=0)
     silent_after_s: float = Field(default=2.0, gt=0, description="a warm worker silent for this long is killed")
+    records_silent_after_s: float = Field(
+        default=30.0, gt=0, strict=False, description="the same for records, which a slow disk may hold up"
+    )
     warm_up_timeout_s: float = Field(default=300.0, gt=0, strict=False)
     cpu_wakeup_latency_us: int | None = Field(
         default=0, ge=0, description="PM QoS: how long a sleeping core may take to wake; null leaves it to the kernel"

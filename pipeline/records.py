@@ -52,6 +52,9 @@ _RESULTS_KEPT = 10_000
 _REPLIES_KEPT = 64
 """Answers to commands that wait for the broker; beyond these a command goes unanswered, and is counted."""
 _RETRY_NS = 500 * NS_PER_MS
+_SLOW_NS = NS_PER_S
+"""A commit that takes longer is said to be slow."""
+_SLOW_SAID_S = 60.0
 _STATS_INTERVAL_NS = NS_PER_S
 
 
@@ -232,11 +235,14 @@ class Records:
             return
         results = [self._result(item) for item in self._batch if isinstance(item, PartRecord)]
         late = [item for item in self._batch if isinstance(item, LateInspection)]
+        began_ns = now_ns()
         try:
             written = self._store.commit(results, late)
         except RecordFault as error:
             self._set_record_fault(error)
             return
+        finally:
+            self._say_if_slow(now_ns() - began_ns)
         self._set_fault(None)
         self._counters["rows_written"] += len(written)
         count = len(self._batch) - self._foreign_count
@@ -257,6 +263,11 @@ class Records:
                 self._counters["results_unsent"] += 1
             self._unsent.append(encode(result))
         self._publish_results()
+
+    def _say_if_slow(self, took_ns: int) -> None:
+        if took_ns > _SLOW_NS:
+            text = f"record {self._config.records.path}: a commit took {took_ns / NS_PER_S:.1f} s; the disk is slow"
+            self._supervised.alarm("record-slow", "warning", text, lasts_s=_SLOW_SAID_S)
 
     def _close_killed_sessions(self) -> None:
         """Put on record what sessions before this one left in their ledgers; this session's own parts go first."""
@@ -476,6 +487,7 @@ class Records:
             self._supervised.post(Summary(json.dumps(self._store.tally.summary())))
             self._store.close()
         self._mqtt.close()
+        self._lose_signalling()
 
     def _publish_last_stats(self) -> None:
         self._next_stats_ns = 0

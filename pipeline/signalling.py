@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from pipeline.channel import Link, PeerGone
-from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, seconds_until
+from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns, seconds_until
 from pipeline.config import LineConfig
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
 from pipeline.encoder import wrap
@@ -72,6 +72,9 @@ class Signalling:
         self._records_text = "not connected yet"
         self._unrecorded: deque[PartRecord | LateInspection] = deque()
         self._handed_over = 0
+        self._record_limit_ns = config.records.commit_interval_ms * NS_PER_MS
+        self._record_limit_ns += int(config.records.acknowledged_within_s * NS_PER_S)
+        self._record_is_late = False
         self._model_sha256: str | None = None
         self._permission = Permission("PREOPERATIONAL", "starting")
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
@@ -304,14 +307,29 @@ class Signalling:
                 return "ERROR", text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
-        if self._config.records.on_record_fault == "halt" and (self._records is None or self._records_text):
-            return "HALTED", f"no record of verdicts: {self._records_text}"
+        unrecorded = self._record_fault()
+        if unrecorded and self._config.records.on_record_fault == "halt":
+            return "HALTED", f"no record of verdicts: {unrecorded}"
         if not self._mqtt.usable:
             error = self._mqtt.last_error
             return ("ERROR", f"broker {self._mqtt.broker}: {error}") if error else ("READY", "broker: connecting")
         if self._permission.line_clearance:
             return "READY", self._permission.line_clearance
-        return "RUNNING", ""
+        return "RUNNING", f"verdicts are not recorded: {unrecorded}" if unrecorded else ""
+
+    def _record_fault(self) -> str:
+        """Why verdicts do not get on record; empty where they do."""
+        if self._records_text:
+            return self._records_text
+        waits_ns = 0
+        if self._unrecorded:
+            oldest = self._unrecorded[0]
+            waits_ns = now_ns() - (oldest.decided_ns if isinstance(oldest, PartRecord) else oldest.arrived_ns)
+        # Over only when there is room again, so that a disk just too slow does not stop and start the line with every commit.
+        self._record_is_late = waits_ns > (
+            self._record_limit_ns // 2 if self._record_is_late else self._record_limit_ns
+        )
+        return f"not acknowledged within {self._record_limit_ns / NS_PER_S:g} s" if self._record_is_late else ""
 
     def _beat(self) -> None:
         now = now_ns()

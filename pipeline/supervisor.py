@@ -57,6 +57,7 @@ from pipeline.realtime import hold_cpu_latency
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
+_DEATH_PATIENCE_NS = 2 * NS_PER_S
 _TURN_NS = 100 * NS_PER_MS
 _SOURCE_ROOT = Path(__file__).resolve().parents[1]
 _DOUBLINGS_MAX = 20
@@ -91,6 +92,8 @@ class _Worker:
     status: int | None = None
     """How the last incarnation ended."""
     heard_ns: int = 0
+    killed_ns: int | None = None
+    """When it was killed for its silence; it may take its time to die, stuck in the kernel on a disk or a device."""
     start_at_ns: int = 0
     back_off_s: float = 0.0
     deaths_ns: deque[int] = field(default_factory=deque)
@@ -100,6 +103,10 @@ class _Worker:
     @property
     def name(self) -> str:
         return self.role if self.camera_id is None else f"{self.role} {self.camera_id}"
+
+    @property
+    def silence_code(self) -> str:
+        return f"silent-{self.role}" if self.camera_id is None else f"silent-{self.role}-{self.camera_id}"
 
     def total(self, counter: str) -> int:
         return self.counters.get(counter, 0) + self.counters_of_the_dead.get(counter, 0)
@@ -231,6 +238,7 @@ class Supervisor:
         worker.unsent.clear()
         worker.ready = None
         worker.stopped = False
+        worker.killed_ns = None
         worker.heard_ns = now_ns()
         self._send(
             worker,
@@ -421,6 +429,10 @@ class Supervisor:
         if alarm.raised:
             tell(sys.stderr, f"lineside: {alarm.severity}: {alarm.text}")
 
+    def _raise_once(self, alarm: Alarm) -> None:
+        if self._alarms.get(alarm.code) != (alarm, None):
+            self._raise_alarm(alarm)
+
     def _reap(self) -> None:
         for worker in self._workers:
             if worker.process is not None and worker.process.poll() is not None:
@@ -442,7 +454,8 @@ class Supervisor:
             worker.counters_of_the_dead[counter] = worker.counters_of_the_dead.get(counter, 0) + value
         worker.process, worker.control, worker.pidfd, worker.counters = None, None, -1, {}
         worker.ready = None
-        for code in [code for code, (_, raised_by) in self._alarms.items() if raised_by is worker]:
+        of_it = [code for code, (_, by) in self._alarms.items() if by is worker or code == worker.silence_code]
+        for code in of_it:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
         if worker is self._signalling:
             for reply in self._commands.signalling_died():
@@ -477,12 +490,33 @@ class Supervisor:
         for worker in self._workers:
             if worker.process is None:
                 continue
-            patience_s = supervision.silent_after_s if worker.ready is not None else supervision.warm_up_timeout_s
-            if now - worker.heard_ns > patience_s * NS_PER_S:
+            if worker.killed_ns is not None:
+                if now - worker.killed_ns > _DEATH_PATIENCE_NS:
+                    text = f"{worker.name} was killed and does not die: stuck in the kernel, on a disk or a device"
+                    self._raise_once(Alarm("worker", "error", text, raised=True))
+                continue
+            if worker.ready is None:
+                patience_s = supervision.warm_up_timeout_s
+            elif worker is self._records:
+                patience_s = supervision.records_silent_after_s
+            else:
+                patience_s = supervision.silent_after_s
+            heed_s = patience_s / 2
+            if worker.ready is not None:
+                heed_s = min(heed_s, supervision.silent_after_s)
+            silent_ns = now - worker.heard_ns
+            if silent_ns > patience_s * NS_PER_S:
                 text = f"{worker.name} was silent for {patience_s:g} s and is killed"
                 self._raise_alarm(Alarm("worker", "error", text, raised=True))
                 worker.process.kill()
-                worker.process.wait()
+                worker.killed_ns = now
+                worker.ready = None
+            elif silent_ns > heed_s * NS_PER_S:
+                why = "; its disk may be slow" if worker is self._records else ""
+                text = f"{worker.name} has been silent for {heed_s:g} s{why}; it is killed after {patience_s:g} s"
+                self._raise_once(Alarm(worker.silence_code, "warning", text, raised=True))
+            elif worker.silence_code in self._alarms:
+                self._raise_alarm(Alarm(worker.silence_code, "warning", "", raised=False))
 
     def _permit(self) -> None:
         """Tell signalling what may be: RUNNING only when everybody is warm."""
@@ -559,9 +593,15 @@ class Supervisor:
                     worker.process.wait(seconds_until(give_up_ns))
                 except subprocess.TimeoutExpired:
                     worker.process.kill()
+        give_up_ns = now_ns() + _DEATH_PATIENCE_NS
         for worker in self._workers:
             if worker.process is not None:
-                worker.process.wait()
+                try:
+                    worker.process.wait(seconds_until(give_up_ns))
+                except subprocess.TimeoutExpired:
+                    text = f"{worker.name} (process {worker.process.pid}) does not die and is left behind: stuck in the kernel"
+                    tell(sys.stderr, f"lineside: error: {text}")
+                    continue
                 with contextlib.suppress(ServiceFailed):
                     self._bury(worker)
 

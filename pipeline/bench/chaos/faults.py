@@ -96,7 +96,7 @@ def _freeze_and_kill(world: World) -> str:
 
 
 def _freeze(role: str, world: World) -> str:
-    """Up to 3 s: the supervisor kills a worker that is silent for 2 s."""
+    """Up to 3 s: the supervisor kills a worker that is silent for 2 s; with records it has more patience."""
     held_s = world.chance.choice([0.1, 0.5, 1.0, 3.0])
     pid = _worker(world, role)
     stopped_ns = now_ns()
