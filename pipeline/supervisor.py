@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from pipeline.channel import Link, PeerGone, TooLong, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
@@ -113,13 +112,16 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs one line until told to stop. ``say`` gets each state change as (state, reason)."""
+    """Runs one line until told to stop. ``say`` gets each state change as (state, reason), ``tell`` notes and alarms; neither
+    may block.
+    """
 
-    def __init__(self, line: Line, say: Callable[[ServiceState, str], None]) -> None:
+    def __init__(self, line: Line, say: Callable[[ServiceState, str], None], tell: Callable[[str], None]) -> None:
         self._line = line
         self._line_json = line.to_json()
         self._model_sha256: str | None = None
         self._say = say
+        self._tell = tell
         self.session_id = new_session_id()
         self._acquisitions = [_Worker("acquisition", camera.camera_id) for camera in line.config.cameras]
         self._inspection = _Worker("inspection", None)
@@ -162,7 +164,7 @@ class Supervisor:
             self._made_before = made_last(self._line.config.records.path)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
         if without_file:
-            tell(sys.stderr, f"lineside: note: {without_file}")
+            self._tell(f"lineside: note: {without_file}")
         latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
         try:
@@ -184,7 +186,7 @@ class Supervisor:
             unrecorded_count = self._ledger.end()
             if unrecorded_count and self._ledger.path is not None:
                 text = f"{unrecorded_count} parts are kept in {self._ledger.path} until the next start, or the box's restart"
-                tell(sys.stderr, f"lineside: note: {text}")
+                self._tell(f"lineside: note: {text}")
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
@@ -210,7 +212,7 @@ class Supervisor:
             text = (
                 f"supervision.cpu_wakeup_latency_us {latency_us} not granted ({error}); cores may sleep between parts"
             )
-            tell(sys.stderr, f"lineside: note: {text}")
+            self._tell(f"lineside: note: {text}")
             return None
 
     # --- starting and connecting -------------------------------------------------------------------------------
@@ -320,7 +322,7 @@ class Supervisor:
                 _close_all(worker.unsent.popleft()[1])
         except TooLong as error:
             _close_all(worker.unsent.popleft()[1])
-            tell(sys.stderr, f"lineside: error: not told to {worker.name}: {error}")
+            self._tell(f"lineside: error: not told to {worker.name}: {error}")
         except PeerGone:
             # Its death is seen at its pidfd.
             self._drop_unsent(worker)
@@ -399,7 +401,7 @@ class Supervisor:
         command = self._commands.answered(reply)
         if command is not None:
             said = f"cmd/{command.name} by {command.who}, request {command.request_id}"
-            tell(sys.stderr, f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
+            self._tell(f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
         self._send(self._records, reply)
 
     def _check_model(self, ready: Ready) -> None:
@@ -427,7 +429,7 @@ class Supervisor:
             self._alarms.pop(alarm.code, None)
         self._send(self._records, alarm)
         if alarm.raised:
-            tell(sys.stderr, f"lineside: {alarm.severity}: {alarm.text}")
+            self._tell(f"lineside: {alarm.severity}: {alarm.text}")
 
     def _raise_once(self, alarm: Alarm) -> None:
         if self._alarms.get(alarm.code) != (alarm, None):
@@ -600,19 +602,10 @@ class Supervisor:
                     worker.process.wait(seconds_until(give_up_ns))
                 except subprocess.TimeoutExpired:
                     text = f"{worker.name} (process {worker.process.pid}) does not die and is left behind: stuck in the kernel"
-                    tell(sys.stderr, f"lineside: error: {text}")
+                    self._tell(f"lineside: error: {text}")
                     continue
                 with contextlib.suppress(ServiceFailed):
                     self._bury(worker)
-
-
-def tell(stream: TextIO, text: str) -> None:
-    """Words for whoever watches. A log that is full or gone must not end the service: it is then silent."""
-    try:
-        print(text, file=stream, flush=True)
-    except OSError:
-        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def new_session_id() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -44,5 +45,7 @@ def write_json(json_file: Path | None, result: dict[str, object]) -> None:
 
 def fail(text: str, status: int = 1) -> typer.Exit:
     """Says why on standard error; to be raised."""
-    print(text if status == 2 else f"lineside: {text}", file=sys.stderr)
+    # A log that takes nothing more is no reason to end otherwise.
+    with contextlib.suppress(OSError):
+        print(text if status == 2 else f"lineside: {text}", file=sys.stderr)
     return typer.Exit(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.config import load_line
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
-from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor, tell
+from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor
 from pipeline.systemd import ServiceNotifier
+from pipeline.words import Words
 
 
 def run(
@@ -33,14 +35,15 @@ def run(
         expect_room(line.config.cameras)
     except NoRoom as error:
         raise fail(str(error)) from None
-    out = words(json_file)
+    errors = Words(sys.stderr)
+    out = errors if words(json_file) is sys.stderr else Words(sys.stdout)
     notifier = ServiceNotifier()
 
     def say(state: ServiceState, reason: str) -> None:
-        tell(out, f"{state} {reason}".rstrip())
+        out.tell(f"{state} {reason}".rstrip())
         notifier.state(state, reason)
 
-    supervisor = Supervisor(line, say)
+    supervisor = Supervisor(line, say, errors.tell)
 
     def stop(*_: object) -> None:
         notifier.stopping()

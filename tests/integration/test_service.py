@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -185,6 +187,31 @@ def test_a_full_log_stops_nothing(tmp_path: Path, broker_port: int) -> None:
     with Path("/dev/full").open("wb") as full:
         assert subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False).returncode == 0
     assert json.loads((tmp_path / "s.json").read_text())["passed"] > 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, broker_port: int) -> None:
+    """The pipe is full from the first word on: workers are replaced, and SIGTERM is heard, all the same."""
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(sender, b"x" * 4_096)
+    os.set_blocking(sender, True)
+    line, summary = write_line(tmp_path, broker_port), tmp_path / "s.json"
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(line), "--json", str(summary)]
+    with Tap(broker_port, ROOT) as tap, subprocess.Popen(command, stdout=sender, stderr=sender) as service:
+        try:
+            tap.wait_until(lambda: any(body["verdict"] == "PASS" for body in tap.bodies("verdict")))
+            workers_of(service.pid)["inspection"].send_signal(signal.SIGKILL)
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "ERROR")
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(timeout=60) == 0
+        finally:
+            service.kill()
+    for descriptor in (receiver, sender):
+        os.close(descriptor)
+    assert json.loads(summary.read_text())["passed"] > 0
 
 
 def test_a_deleted_record_is_noticed_and_begun_anew(tmp_path: Path, broker_port: int) -> None:
