@@ -195,6 +195,9 @@ class Records:
                 self._reply(message)
             elif isinstance(message, Stop):
                 self._stopping = True
+        if self._supervised.orphaned:
+            # The next service's records has the same client id.
+            self._mqtt.connect_no_more()
 
     def _take_records(self) -> None:
         if self._signalling is None:

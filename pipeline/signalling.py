@@ -193,6 +193,9 @@ class Signalling:
                 # The cameras have stopped: all that was read is in the journals by now.
                 for camera_id in self._camera_ids:
                     self._take_untold(camera_id)
+        if self._supervised.orphaned:
+            # A new service may be up already, under the same client id: they would throw each other off the broker in turns.
+            self._mqtt.connect_no_more()
         if self._supervised.orphaned and not self._stopping:
             self._stopping = True
             self._permission = Permission("ERROR", "the supervisor died")

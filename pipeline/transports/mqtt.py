@@ -113,6 +113,7 @@ class MqttConnection:
         self._next_attempt_ns = 0
         self._next_misc_ns = 0
         self._clogged_since_ns: int | None = None
+        self._is_last = False
         self.connects = 0
         self.last_error = ""
 
@@ -148,7 +149,7 @@ class MqttConnection:
     def next_turn_ns(self) -> int:
         if self._client is not None:
             return self._next_misc_ns
-        return self._next_attempt_ns if self._attempt is None else now_ns() + NS_PER_S
+        return now_ns() + NS_PER_S if self._is_last or self._attempt is not None else self._next_attempt_ns
 
     def turn(self) -> bool:
         """Do what is due, without blocking. True when a new connection has just come up."""
@@ -205,16 +206,26 @@ class MqttConnection:
             self._kept.append(_Kept(topic, payload, info))
         return qos > 0 or not client.want_write()
 
+    def connect_no_more(self) -> None:
+        """Whatever connection there is now is the last one: once dropped, or not up yet, it is left to a successor."""
+        self._is_last = True
+        self._abandon_attempt()
+
     def close(self) -> None:
         """Leave politely: the broker does not publish the will."""
-        if self._attempt is not None:
-            self._attempt.abandon()
-            self._attempt = None
+        self._abandon_attempt()
         if self._client is not None:
             _leave(self._client)
             self._client = None
 
+    def _abandon_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.abandon()
+            self._attempt = None
+
     def _turn_unconnected(self, now: int) -> bool:
+        if self._is_last:
+            return False
         if self._attempt is None:
             if now >= self._next_attempt_ns:
                 properties = _connect_properties() if self.protocol == "5" else None

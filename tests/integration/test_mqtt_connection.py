@@ -115,6 +115,20 @@ def test_a_broker_replaced_by_an_older_one_is_spoken_to_all_the_same() -> None:
             connection.close()
 
 
+def test_an_orphan_leaves_the_broker_to_its_successor(wired: Wired, broker_port: int) -> None:
+    wired.drive(lambda: wired.connection.connected)
+    successor = Wired(connection_to(broker_port), wired.proxy, wired.tap)
+    wired.connection.connect_no_more()
+    successor.drive(lambda: successor.connection.connected)
+    wired.drive(lambda: not wired.connection.connected)
+    until_ns = now_ns() + 1_000_000_000
+    wired.drive(lambda: now_ns() > until_ns)  # as long as its first attempts would take
+    successor.drive(lambda: successor.publish_one("alone"))
+    successor.drive(lambda: successor.heard() == ["alone"])
+    assert (wired.connection.connects, successor.connection.connects) == (1, 1)
+    successor.connection.close()
+
+
 def test_what_was_not_acknowledged_is_sent_again_in_order(wired: Wired) -> None:
     wired.drive(lambda: wired.connection.connected)
     assert wired.publish_one("before")

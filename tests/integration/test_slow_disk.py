@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,25 @@ def test_a_worker_that_does_not_die_holds_nobody_up(tmp_path: Path, broker_port:
             assert f"records (process {records}) does not die and is left behind" in service.errors
         finally:
             os.waitpid(records, 0x40000000)  # __WALL
+
+
+def test_an_orphan_and_its_successor_do_not_fight_over_the_broker(tmp_path: Path, broker_port: int) -> None:
+    """The supervisor dies while the record is locked: what it leaves waits for the record, and the next service runs meanwhile."""
+    line = write_line(tmp_path, broker_port)
+    with Service(line) as first:
+        first.wait_for("RUNNING")
+        with contextlib.closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None, timeout=10)) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            first.wait_for("HALTED no record of verdicts")
+            signalling = workers_of(first.process.pid)["signalling"]
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait()
+            with Service(line) as second, Tap(broker_port, ROOT) as tap:
+                second.wait_for("HALTED no record of verdicts")
+                tap.wait_count("heartbeat", 20)
+                signalling.wait(timeout=30)
+                locker.execute("ROLLBACK")
+                second.wait_for("RUNNING")
+                second.stop()
+            assert "the connection broke" not in second.errors
+    check_record(read_rows(tmp_path / "records.db"))
