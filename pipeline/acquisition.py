@@ -255,6 +255,8 @@ class Acquisition:
             text = f"camera {self._camera_id}: {self._counters['triggers_lost']} triggers lost, signalling was away too long"
             self._supervised.alarm(f"triggers-lost-{self._camera_id}", "error", text)
             return
+        # There is room again: signalling takes them down.
+        self._supervised.clear_alarm(f"triggers-lost-{self._camera_id}")
         self._trigger_counter = counter
         self._counters["triggers"] += 1
         self._number_of[event.trigger_counter] = counter

@@ -244,6 +244,20 @@ def test_an_alarm_ends_with_the_worker_that_raised_it(tmp_path: Path) -> None:
     assert f"{ROOT}/alarm/broker" not in raised
 
 
+def test_lost_triggers_are_alarmed_until_they_are_taken_down_again(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port, ledger_parts=256, supervision={"silent_after_s": 60})
+    line.write_text(line.read_text().replace("parts_per_min: 1200", "parts_per_min: 6000"))
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        signalling = workers_of(service.process.pid)["signalling"]
+        signalling.send_signal(signal.SIGSTOP)
+        tap.wait_until(lambda: bool(tap.bodies("alarm/triggers-lost-cam0")))
+        assert "triggers lost, signalling was away too long" in tap.bodies("alarm/triggers-lost-cam0")[0]["text"]
+        signalling.send_signal(signal.SIGCONT)
+        tap.wait_until(lambda: tap.bodies("alarm/triggers-lost-cam0")[-1] is None)
+        service.stop()
+
+
 def test_packages_in_the_working_directory_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__init__.py").write_text("raise SystemExit('the wrong package')")
