@@ -180,7 +180,7 @@ class CommandReply(Message, frozen=True):
 
 class Halt(Message, frozen=True):
     """signalling -> supervisor, to be kept for its successor: why the line is halted, empty where it is not, and from which
-    ``seq`` on the line rules count.
+    ``seq`` on the line rules count. supervisor -> records, which keeps the reason for the next start.
     """
 
     reason: str = ""
@@ -199,7 +199,7 @@ class Configure(Message, frozen=True):
 
     ``line_json`` is the line as the supervisor read it (``Line.to_json``): whoever edits the files meanwhile changes the next run,
     not what a restarted worker does in this one. ``halt`` and ``session_started_ns`` are for signalling: what its predecessor
-    held, and where the count of heartbeats goes on.
+    held, and where the count of heartbeats goes on. ``halt`` is for records, too.
     """
 
     role: Role

@@ -13,6 +13,7 @@ from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until, utc_text
 from pipeline.closing import Closing
 from pipeline.commands import Arrived, CommandInbox, reply_payload
+from pipeline.halt_file import HaltFile
 from pipeline.latency import LatencyHistogram
 from pipeline.messages import (
     Alarm,
@@ -20,6 +21,7 @@ from pipeline.messages import (
     CommandReply,
     Connect,
     EndOfParts,
+    Halt,
     LateInspection,
     ModelInUse,
     PartRecord,
@@ -83,6 +85,10 @@ class Records:
         self._stale_alarms: deque[str] = deque()
         self._unsent: deque[bytes] = deque()
         self._closing = Closing(config.records.path, self._session_id)
+        self._halt_file = HaltFile(config.records.path)
+        self._halt = supervised.configure.halt.reason
+        self._halt_kept = self._halt_file.read()
+        self._next_keeping_ns = 0
         self._ended = False
         self._stopping = False
         self._next_stats_ns = 0
@@ -146,6 +152,7 @@ class Records:
             self._take_records()
             self._commit_if_due()
             self._close_killed_sessions()
+            self._keep_halt()
             if self._mqtt.turn():
                 for code in self._alarms:
                     self._publish_alarm(code)
@@ -191,6 +198,10 @@ class Records:
                 self._model = message
             elif isinstance(message, Alarm):
                 self._take_alarm(message)
+            elif isinstance(message, Halt):
+                # Kept before the command that it came of is answered: that comes after it.
+                self._halt, self._next_keeping_ns = message.reason, 0
+                self._keep_halt()
             elif isinstance(message, CommandReply):
                 self._reply(message)
             elif isinstance(message, Stop):
@@ -266,6 +277,21 @@ class Records:
                 self._counters["results_unsent"] += 1
             self._unsent.append(encode(result))
         self._publish_results()
+
+    def _keep_halt(self) -> None:
+        """The halt, or that there is none, for the next start; tried again where the disk fails."""
+        if self._halt == self._halt_kept or now_ns() < self._next_keeping_ns:
+            return
+        try:
+            self._halt_file.write(self._halt)
+        except OSError as error:
+            self._next_keeping_ns = now_ns() + _RETRY_NS
+            then = "come up running" if self._halt else "be halted"
+            text = f"halt file {self._halt_file.path}: {error.strerror}; were the service started now, it would {then}"
+            self._supervised.alarm("halt-not-kept", "error", text)
+        else:
+            self._halt_kept = self._halt
+            self._supervised.clear_alarm("halt-not-kept")
 
     def _say_if_slow(self, took_ns: int) -> None:
         if took_ns > _SLOW_NS:

@@ -26,6 +26,7 @@ from pipeline.channel import Link, PeerGone, TooLong, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
+from pipeline.halt_file import HaltFile
 from pipeline.ledger_file import LedgerFile
 from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
@@ -142,7 +143,7 @@ class Supervisor:
         self._started_ns = now_ns()
         self._commands = CommandRelay()
         self._halt = Halt()
-        """As signalling has it, for its successor."""
+        """As signalling has it, for its successor; and records keeps it for the next session."""
         self._made_before: frozenset[Made | None] = frozenset()
         self._line_clearance = ""
         """What is asked of the operator before anything is judged."""
@@ -160,6 +161,7 @@ class Supervisor:
         its configuration or dies too often, RecordInUse where another service holds the record.
         """
         lock = _lock(self._line.config.records.path)
+        self._halt = Halt(HaltFile(self._line.config.records.path).read())
         if self._line.config.line_clearance == "changeover":
             self._made_before = made_last(self._line.config.records.path)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
@@ -386,6 +388,7 @@ class Supervisor:
             self._answer(message)
         elif isinstance(message, Halt):
             self._halt = message
+            self._send(self._records, message)
         elif isinstance(message, LineClear):
             self._line_clearance = ""
 

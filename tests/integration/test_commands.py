@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -248,10 +249,8 @@ def test_a_halt_outlives_signalling(tmp_path: Path, broker_port: int) -> None:
         assert counts == sorted(set(counts))
         assert operator.ask("resume")["ok"]
         service.wait_for("RUNNING")
-        # The last one heard may be from before the halt: a killed signalling's successor has to connect first.
-        tap.wait_until(
-            lambda: any(body["part_id"] >= first_halted and body["verdict"] == "PASS" for body in tap.bodies("verdict"))
-        )
+        # One from before the halt may be the last that was heard.
+        tap.wait_until(lambda: ("PASS", "OK") in verdicts_from(tap, first_halted))
         service.stop()
     rows = read_rows(tmp_path / "records.db")
     check_record(rows)
@@ -325,4 +324,45 @@ def test_an_endless_name_ends_nothing(tmp_path: Path, broker_port: int) -> None:
         operator.publish("n" * 65_500, b"{}")
         tap.wait_until(lambda: bool(tap.bodies(f"cmd/{'n' * 64}/reply")))
         assert {role: worker.pid for role, worker in workers_of(service.process.pid).items()} == before
+        service.stop()
+
+
+def test_a_halt_outlives_the_service_until_it_is_resumed(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("RUNNING")
+        assert operator.ask("halt", who="Carl")["ok"]
+        # The answer has come, so it is kept: everything dies at once.
+        for pid in [service.process.pid, *(worker.pid for worker in workers_of(service.process.pid).values())]:
+            os.kill(pid, signal.SIGKILL)
+        service.process.wait()
+    for _ in range(2):
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            service.wait_for("HALTED cmd/halt by Carl; send cmd/resume")
+            tap.wait_count("verdict", 3)
+            assert {body["reason"] for body in tap.bodies("verdict")} == {"NOT_RUNNING"}
+            service.stop()
+            assert "RUNNING" not in service.words
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("HALTED cmd/halt by Carl")
+        assert operator.ask("resume")["ok"]
+        service.wait_for("RUNNING")
+        service.stop()
+    with Service(line) as service:
+        service.wait_for("RUNNING")
+        service.stop()
+        assert "HALTED" not in service.words
+
+
+def test_a_halt_that_cannot_be_kept_is_alarmed(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("RUNNING")
+        (tmp_path / "records.db.halt.new").mkdir()
+        assert operator.ask("halt")["ok"]
+        tap.wait_until(lambda: bool(tap.bodies("alarm/halt-not-kept")))
+        assert "it would come up running" in tap.bodies("alarm/halt-not-kept")[0]["text"]
+        (tmp_path / "records.db.halt.new").rmdir()
+        tap.wait_until(lambda: tap.bodies("alarm/halt-not-kept")[-1] is None)
+        assert (tmp_path / "records.db.halt").exists()
         service.stop()
