@@ -271,15 +271,14 @@ def test_a_flood_of_commands_hurts_no_verdict(tmp_path: Path, broker_port: int) 
         flood = operator.command()
         for number in range(1_000):
             operator.publish("resume", {**flood, "request_id": f"f{number}"})
-        tap.wait_until(lambda: len(tap.bodies("cmd/resume/reply")) >= 900)
-        replies = tap.bodies("cmd/resume/reply")
-        assert not any(reply["ok"] for reply in replies)
-        assert any("too many commands" in reply["text"] for reply in replies)
+        # How many get an answer depends on how fast they come: those beyond 64 waiting ones go without.
+        tap.wait_until(lambda: any("too many commands" in reply["text"] for reply in tap.bodies("cmd/resume/reply")))
         tap.wait_count("verdict", 10)
         assert "NOT_RUNNING" not in {reason for _, reason in verdicts_from(tap, first)}
         # Afterwards it listens again.
         tap.wait_count("heartbeat", 40)
         assert operator.ask("halt")["ok"]
+        assert not any(reply["ok"] for reply in tap.bodies("cmd/resume/reply"))
         summary = service.stop()
     assert summary["late_verdicts"] == 0
 
