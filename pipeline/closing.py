@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, utc_text
@@ -31,7 +32,9 @@ class _Left:
 
     file: LedgerFile
     text: str
-    missing: deque[ResultPayload]
+    head: LedgerHead
+    model_sha256: str | None
+    missing: deque[LedgerEntry]
 
 
 class Closing:
@@ -59,7 +62,10 @@ class Closing:
             return []
         if self._left is None:
             self._take_next()
-        return [] if self._left is None else list(self._left.missing)[:_BATCH_MAX]
+        left = self._left
+        if left is None:
+            return []
+        return [_result(left.head, left.model_sha256, entry) for entry in islice(left.missing, _BATCH_MAX)]
 
     def written(self, results: Iterable[ResultPayload]) -> None:
         """The last batch is on disk, as ``results``."""
@@ -106,7 +112,7 @@ class Closing:
             file.close()
             return None
         entries = parts_left(ledger)
-        missing = missing_results(ledger.head, ledger.model_sha256, entries)
+        missing = missing_entries(entries, now_ns())
         if not missing:
             file.remove()
             file.close()
@@ -116,12 +122,12 @@ class Closing:
             f"session {ledger.head.session_id} was killed: {len(missing)} of its parts were put on record now, "
             f"{undecided} of them undecided"
         )
-        return _Left(file, text, deque(missing))
+        return _Left(file, text, ledger.head, ledger.model_sha256, deque(missing))
 
 
 def parts_left(ledger: Ledger) -> list[LedgerEntry]:
     """Its parts, and as open ones those that the untold triggers in its journals make: the same, whenever it is worked out."""
-    head, entries = ledger.head, list(ledger.entries())
+    head, entries = ledger.head, ledger.entries()
     camera_ids = [str(camera) for camera in range(head.camera_count)]
     machine = DeadlineMachine(camera_ids, Timing(head.deadline_ns, guard_ns=0), head.matching)
     machine.recover(entries, 0)
@@ -145,44 +151,39 @@ def parts_left(ledger: Ledger) -> list[LedgerEntry]:
     return entries
 
 
-def missing_results(head: LedgerHead, model_sha256: str | None, entries: Sequence[LedgerEntry]) -> list[ResultPayload]:
-    """What the record must hold of a ledger's parts beyond those that records acknowledged, by part_id.
+def missing_entries(entries: Sequence[LedgerEntry], closed_ns: int) -> list[LedgerEntry]:
+    """What the record must hold of a ledger's parts beyond those that records acknowledged, all decided, by part_id.
 
     Whenever it is worked out, it is the same: an open part's seq follows from its place.
     """
     seq = max((entry.seq for entry in entries), default=0)
-    results = []
+    missing = []
     for entry in entries:
         if entry.verdict is None:
             seq += 1
-            results.append(_result(head, model_sha256, entry, seq, Verdict.NO_DECISION, Reason.FAULT, now_ns()))
+            missing.append(
+                entry._replace(seq=seq, verdict=Verdict.NO_DECISION, reason=Reason.FAULT, decided_ns=closed_ns)
+            )
         elif not entry.recorded:
-            assert entry.reason is not None
-            results.append(_result(head, model_sha256, entry, entry.seq, entry.verdict, entry.reason, entry.decided_ns))
-    return results
+            missing.append(entry)
+    return missing
 
 
-def _result(
-    head: LedgerHead,
-    model_sha256: str | None,
-    entry: LedgerEntry,
-    seq: int,
-    verdict: Verdict,
-    reason: Reason,
-    decided_ns: int,
-) -> ResultPayload:
+def _result(head: LedgerHead, model_sha256: str | None, entry: LedgerEntry) -> ResultPayload:
     """Without its views, which died with the processes."""
     deadline_ns = entry.trigger_ns + head.deadline_ns
     gate_count = None
     if entry.encoder_count is not None and head.encoder_bits is not None:
         gate_count = wrap(entry.encoder_count + head.reject_offset_pulses, head.encoder_bits)
     sent_ns = entry.sent_ns
+    assert entry.verdict is not None
+    assert entry.reason is not None
     return ResultPayload(
         session_id=head.session_id,
-        seq=seq,
+        seq=entry.seq,
         part_id=entry.part_id,
-        verdict=verdict.value,
-        reason=reason.value,
+        verdict=entry.verdict.value,
+        reason=entry.reason.value,
         encoder_count=entry.encoder_count,
         reject_at_encoder_count=gate_count,
         part_key=None,
@@ -190,7 +191,7 @@ def _result(
         valid_us=None if sent_ns is None else (deadline_ns - sent_ns) // NS_PER_US,
         trigger_utc=utc_text(entry.trigger_ns),
         trigger_ns=entry.trigger_ns,
-        decided_ns=decided_ns,
+        decided_ns=entry.decided_ns,
         sent_ns=sent_ns,
         deadline_ns=deadline_ns,
         stages_us={},

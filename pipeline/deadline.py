@@ -129,13 +129,15 @@ class DeadlineMachine:
         outputs: list[Output] = []
         left_open: list[_Part] = []
         for entry in entries:
+            self._next_part_id = max(self._next_part_id, entry.part_id + 1)
+            self._next_seq = max(self._next_seq, entry.seq + 1)
+            if entry.verdict is not None and not entry.keys:
+                continue
             part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
             for key in entry.keys:
                 part.cameras.add(key.camera)
                 self._remember(key, part)
             self._await_other_cameras(part)
-            self._next_part_id = max(self._next_part_id, entry.part_id + 1)
-            self._next_seq = max(self._next_seq, entry.seq + 1)
             if entry.verdict is None:
                 left_open.append(part)
         for part in left_open:

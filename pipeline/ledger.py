@@ -16,11 +16,14 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.journal import LAYOUT, Journal, journal_bytes
 from pipeline.messages import Trigger
@@ -28,6 +31,8 @@ from pipeline.rules import Matching
 from vision.types import Reason, Verdict
 
 CAMERAS_MAX = 8
+KEYS_TOLD = 16_384
+"""So many parts' trigger keys are read: nothing comes any more for the triggers of older ones."""
 _VERDICTS = tuple(Verdict)
 _REASONS = tuple(Reason)
 _EMPTY, _OPEN, _DECIDED, _RECORDED = range(4)
@@ -64,6 +69,7 @@ _MAGIC = b"lineside-ledger"
 _LAYOUT = hashlib.sha256(repr((_ENTRY.descr, _VERDICTS, _REASONS, LAYOUT)).encode()).hexdigest()[:16].encode()
 """Names what an entry's bytes mean, so that no other version of this program reads them wrongly."""
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
+_Value = TypeVar("_Value")
 
 
 class BadLedger(ValueError):
@@ -85,8 +91,7 @@ class LedgerHead(msgspec.Struct, frozen=True):
     matching: Matching
 
 
-@dataclass(frozen=True, slots=True)
-class TriggerKey:
+class TriggerKey(NamedTuple):
     """Names one trigger for ever: the camera's position in the line, acquisition's incarnation, its counter."""
 
     camera: int
@@ -94,8 +99,7 @@ class TriggerKey:
     trigger_counter: int
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One part as a predecessor left it. While it is open ``verdict`` is None, ``seq`` and ``decided_ns`` are 0."""
 
     part_id: int
@@ -206,27 +210,27 @@ class Ledger:
         if entry["part_id"] == part_id and entry["state"] == _DECIDED:
             entry["state"] = _RECORDED
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        """All parts in it, by part_id."""
+    def entries(self) -> list[LedgerEntry]:
+        """All parts in it, by part_id; with keys the newest ``KEYS_TOLD``."""
         present = self._entries[self._entries["state"] != _EMPTY]
-        for entry in present[np.argsort(present["part_id"])]:
-            decided = entry["state"] != _OPEN
-            yield LedgerEntry(
-                part_id=int(entry["part_id"]),
-                # A writer killed in the midst of decide() leaves an open part with a seq that nobody ever saw.
-                seq=int(entry["seq"]) if decided else 0,
-                encoder_count=int(entry["encoder_count"]) if entry["has_encoder"] else None,
-                trigger_ns=int(entry["trigger_ns"]),
-                decided_ns=int(entry["decided_ns"]) if decided else 0,
-                sent_ns=int(entry["sent_ns"]) or None,
-                verdict=_VERDICTS[int(entry["verdict"])] if decided else None,
-                reason=_REASONS[int(entry["reason"])] if decided else None,
-                recorded=bool(entry["state"] == _RECORDED),
-                keys=tuple(
-                    TriggerKey(int(key["camera"]), int(key["source"]), int(key["trigger_counter"]))
-                    for key in entry["keys"][: int(entry["key_count"])]
-                ),
-            )
+        present = present[np.argsort(present["part_id"])]
+        # Column by column, and tuples without a call in Python for each: it takes a tenth of the time.
+        is_decided = present["state"] != _OPEN
+        columns = zip(
+            present["part_id"].tolist(),
+            # A writer killed in the midst of decide() leaves an open part with a seq that nobody ever saw.
+            (present["seq"] * is_decided).tolist(),
+            _where(present["has_encoder"], present["encoder_count"].tolist()),
+            present["trigger_ns"].tolist(),
+            (present["decided_ns"] * is_decided).tolist(),
+            _where(present["sent_ns"], present["sent_ns"].tolist()),
+            _where(is_decided, [_VERDICTS[code] for code in (present["verdict"] * is_decided).tolist()]),
+            _where(is_decided, [_REASONS[code] for code in (present["reason"] * is_decided).tolist()]),
+            (present["state"] == _RECORDED).tolist(),
+            [()] * (len(present) - KEYS_TOLD) + _keys(present[-KEYS_TOLD:]),
+            strict=True,
+        )
+        return list(map(partial(tuple.__new__, LedgerEntry), columns))
 
     def untold(self, camera_ids: Sequence[str]) -> list[Trigger]:
         """What acquisition has read and nobody has marked as taken down, camera by camera. The first may have become a part all
@@ -242,3 +246,17 @@ class Ledger:
         """Parts in it that records never acknowledged, and triggers in its journals that are no parts yet."""
         unacknowledged = np.count_nonzero((self._entries["state"] == _OPEN) | (self._entries["state"] == _DECIDED))
         return int(unacknowledged) + len(self.untold([""] * len(self.journals)))
+
+
+def _where(there: NDArray[np.generic], values: Sequence[_Value]) -> list[_Value | None]:
+    """None where nothing is there."""
+    return [value if is_there else None for is_there, value in zip(there.tolist(), values, strict=True)]
+
+
+def _keys(entries: NDArray[np.void]) -> list[tuple[TriggerKey, ...]]:
+    """The trigger keys of each entry."""
+    counts = entries["key_count"]
+    keys = entries["keys"][np.arange(CAMERAS_MAX) < counts[:, np.newaxis]]
+    names = ("camera", "source", "trigger_counter")
+    flat = map(partial(tuple.__new__, TriggerKey), zip(*(keys[name].tolist() for name in names), strict=True))
+    return [tuple(islice(flat, count)) for count in counts.tolist()]

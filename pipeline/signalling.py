@@ -521,7 +521,7 @@ def main() -> None:
     ledger_file = await_ledger(supervised)
     ledger = Ledger(ledger_file.descriptor)
     signalling = Signalling(supervised, ledger)
-    signalling.recover(list(ledger.entries()))
+    signalling.recover(ledger.entries())
     settle(supervised)
     supervised.post(Ready())
     signalling.run()

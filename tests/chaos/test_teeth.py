@@ -57,7 +57,7 @@ DEFECTS = [
     Defect(
         "ledger not replayed",
         "pipeline/signalling.py",
-        "signalling.recover(list(ledger.entries()))",
+        "signalling.recover(ledger.entries())",
         "signalling.recover([])",
         ("signalling_killed",),
         3,

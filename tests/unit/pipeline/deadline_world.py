@@ -278,7 +278,7 @@ class World:
         self.happened["restart"] += 1
         self.machine = self._machine_class(self.cameras, TIMING, MATCHING)
         ledger = self._ledger_class(self._memory)
-        entries = list(ledger.entries())
+        entries = ledger.entries()
         self._compare_with_ledger(entries)
         left = [(entry.part_id, entry.encoder_count, entry.trigger_ns) for entry in parts_left(ledger)]
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import closing
 from pipeline.clock import now_ns
-from pipeline.closing import Closing, missing_results
-from pipeline.ledger import Ledger, LedgerEntry, LedgerHead, TriggerKey
+from pipeline.closing import Closing
+from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files
 from pipeline.messages import Trigger
 from pipeline.payloads import ResultPayload
@@ -63,6 +63,12 @@ def close_all(closing_: Closing, store: RecordStore) -> list[ResultPayload]:
     return written
 
 
+def die(killed: Closing) -> None:
+    """Close its descriptor, as the kernel does."""
+    if killed._left is not None:
+        killed._left.file.close()
+
+
 def open_store(record: Path, session_id: str = "now") -> RecordStore:
     return RecordStore(record, session_id, budget_us=5_000, deadline_us=40_000)
 
@@ -97,7 +103,9 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
 def test_a_row_whose_acknowledgement_was_lost_stays_as_it_is(record: Path) -> None:
     leave(record, "old", decided=3, open_=1)
     last = open_store(record, "old")
-    (third,) = [result for result in missing_results(head_of("old"), MODEL, _entries(record)) if result.part_id == 3]
+    killed = Closing(record, "now")
+    _, _, third, _ = killed.batch()
+    die(killed)
     (kept,) = last.commit([msgspec.structs.replace(third, reason="OK", verdict="PASS")], [])
     last.close()
     store = open_store(record)
@@ -121,8 +129,7 @@ def test_killed_while_closing_it_is_done_again_with_the_same_result(
         results = store.commit(killed.batch(), [])
         if turn < 2:
             killed.written(results)  # the last time it dies between commit and what follows
-    if killed._left is not None:
-        killed._left.file.close()  # as the kernel does
+    die(killed)
     assert path.exists()
     close_all(Closing(record, "later"), store)
     rows = read_rows(record)
@@ -238,8 +245,7 @@ def test_triggers_that_were_read_and_never_told_become_parts(record: Path) -> No
     store = open_store(record)
     killed = Closing(record, "now")
     store.commit(killed.batch()[:2], [])
-    assert killed._left is not None
-    killed._left.file.close()
+    die(killed)
     closing_ = Closing(record, "later")
     closed = close_all(closing_, store)
     assert [(part.part_id, part.seq, part.encoder_count) for part in closed] == [
@@ -252,15 +258,6 @@ def test_triggers_that_were_read_and_never_told_become_parts(record: Path) -> No
     assert [(row.part_id, row.seq) for row in read_rows(record)] == [(2, 2), (3, 3), (4, 4)]
     assert not path.exists()
     store.close()
-
-
-def _entries(record: Path) -> list[LedgerEntry]:
-    (path,) = ledger_files(record)
-    file = LedgerFile.take(path)
-    assert file is not None
-    entries = list(Ledger(file.descriptor).entries())
-    file.close()
-    return entries
 
 
 def _in_a_second(moment_ns: int) -> Callable[[], int]:

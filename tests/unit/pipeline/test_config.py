@@ -107,6 +107,7 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("cameras.0.kind", "webcam", "line.yaml: cameras.0: got"),
         ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
         ("topic_root", "x" * 300, "line.yaml: topic_root: got"),
+        ("ledger_parts", 131_073, "line.yaml: ledger_parts: got 131073, expected less than or equal to 131072"),
         ("cameras", [], "line.yaml: cameras: got [], expected"),
         ("records", None, "line.yaml: records: got nothing, expected a value"),
         ("timing.guard_us", 40_000, "got 40000, expected less than deadline_us 40000"),

@@ -5,7 +5,7 @@ The same checks find seeded bugs: a suite that passes them all proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -109,6 +109,16 @@ def test_a_trigger_after_the_restart_joins_its_part_from_before() -> None:
     assert machine.trigger(_trigger("cam1", 1, 101, 1), 21) == [Joined(7, TriggerKey(1, 1, 1))]
 
 
+def test_an_old_part_without_keys_still_counts() -> None:
+    machine = _machine()
+    machine.recover([LedgerEntry(7, 9, 100, 0, 0, None, Verdict.PASS, Reason.OK, True, ())], 20)
+    (opened,) = machine.trigger(_trigger("cam1", 1, 101, 30), 30)
+    (decision,) = machine.close_all(31)
+    assert isinstance(opened, Opened)
+    assert isinstance(decision, Decision)
+    assert (opened.part_id, decision.seq) == (8, 10)
+
+
 def test_an_unknown_camera_is_refused() -> None:
     with pytest.raises(KeyError):
         _machine().trigger(_trigger("cam9", 1, 100, 0), 0)
@@ -172,9 +182,9 @@ class PassesHalfSeenParts(DeadlineMachine):
 class TornLedger(Ledger):
     """Reads the seq of a decision that its writer did not live to make."""
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        for entry in super().entries():
-            yield replace(entry, seq=entry.part_id) if entry.verdict is None else entry
+    def entries(self) -> list[LedgerEntry]:
+        entries = super().entries()
+        return [entry._replace(seq=entry.part_id) if entry.verdict is None else entry for entry in entries]
 
 
 MUTANTS = (

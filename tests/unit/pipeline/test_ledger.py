@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
-from pipeline.ledger import CAMERAS_MAX, BadLedger, Ledger, LedgerEntry, LedgerHead, TriggerKey
+from pipeline.ledger import CAMERAS_MAX, KEYS_TOLD, BadLedger, Ledger, LedgerEntry, LedgerHead, TriggerKey
 from pipeline.rules import Matching
 from vision.types import Reason, Verdict
 
@@ -26,7 +27,7 @@ def open_ledger() -> Iterator[Callable[[], Ledger]]:
 
 
 def test_a_new_ledger_is_empty(open_ledger: Callable[[], Ledger]) -> None:
-    assert list(open_ledger().entries()) == []
+    assert open_ledger().entries() == []
 
 
 def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -> None:
@@ -39,7 +40,7 @@ def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -
     writer.sent(1, 160)
     writer.decide(2, 2, Verdict.NO_DECISION, Reason.CHALLENGE, 250)
     writer.recorded(1)
-    assert list(open_ledger().entries()) == [
+    assert open_ledger().entries() == [
         LedgerEntry(1, 1, 0, 100, 150, 160, Verdict.PASS, Reason.OK, True, (KEY,)),
         LedgerEntry(2, 2, None, 200, 250, None, Verdict.NO_DECISION, Reason.CHALLENGE, False, (KEY,)),
         LedgerEntry(3, 0, -(2**63), 2**63 - 1, 0, None, None, None, False, (extremes,)),
@@ -92,6 +93,36 @@ def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Le
     assert not entry.recorded
 
 
+def test_a_full_circle_is_read_as_it_was_written() -> None:
+    """All kinds of parts among many; the oldest without keys, since nobody tells their triggers again."""
+    part_count = KEYS_TOLD + 100
+    descriptor = Ledger.create(msgspec.structs.replace(HEAD, part_count=part_count))
+    writer = Ledger(descriptor)
+    written = []
+    for part_id in range(1_001, 1_001 + part_count):
+        encoder_count = part_id if part_id % 3 else None
+        keys = tuple(TriggerKey(camera, 1, part_id) for camera in range(1 + part_id % CAMERAS_MAX))
+        verdict, reason = (Verdict.REJECT, Reason.DEFECT) if part_id % 4 else (None, None)
+        seq, decided_ns = (part_id - 1_000, part_id + 5) if verdict else (0, 0)
+        sent_ns = part_id + 6 if verdict and part_id % 5 else None
+        writer.open_part(part_id, encoder_count, 2 * part_id, keys[0])
+        for key in keys[1:]:
+            writer.add_key(part_id, key)
+        if verdict and reason:
+            writer.decide(part_id, seq, verdict, reason, decided_ns)
+        if sent_ns:
+            writer.sent(part_id, sent_ns)
+        if part_id % 6 == 0:
+            writer.recorded(part_id)  # of an open part it says nothing
+        recorded = verdict is not None and part_id % 6 == 0
+        keys = keys if part_id > 1_100 else ()
+        written.append(
+            LedgerEntry(part_id, seq, encoder_count, 2 * part_id, decided_ns, sent_ns, verdict, reason, recorded, keys)
+        )
+    assert Ledger(descriptor).entries() == written
+    os.close(descriptor)
+
+
 def test_what_is_open_or_unacknowledged_is_unrecorded(open_ledger: Callable[[], Ledger]) -> None:
     writer = open_ledger()
     for part_id in (1, 2, 3):
@@ -121,7 +152,7 @@ def test_a_long_head_takes_more_room() -> None:
     ledger = Ledger(descriptor)
     ledger.open_part(PARTS - 1, 5, 1, KEY)
     assert Ledger(descriptor).head == head
-    assert len(list(Ledger(descriptor).entries())) == 1
+    assert len(Ledger(descriptor).entries()) == 1
     os.close(descriptor)
 
 
