@@ -14,7 +14,6 @@ from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbe
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.journal import Journal
-from pipeline.ledger import Ledger
 from pipeline.machine import slot_bytes
 from pipeline.messages import (
     CameraState,
@@ -31,7 +30,7 @@ from pipeline.messages import (
 )
 from pipeline.ring import Ring, StaleGeneration
 from pipeline.rules import Timing
-from pipeline.worker import Supervised, attach, await_ledger, refuse, settle
+from pipeline.worker import Supervised, attach, map_ledger, refuse, settle
 
 _TRIGGERS_AWAITED = 4_096
 _RETRY_FIRST_NS = 50 * NS_PER_MS
@@ -330,7 +329,8 @@ def main() -> None:
     camera_id = supervised.configure.camera_id
     cameras = supervised.line.config.cameras
     config = next(camera for camera in cameras if camera.camera_id == camera_id)
-    journal = Ledger(await_ledger(supervised).descriptor).journals[cameras.index(config)]
+    _, ledger = map_ledger(supervised)
+    journal = ledger.journals[cameras.index(config)]
     frame_bytes = slot_bytes(config)
     try:
         ring = Ring(config.camera_id, config.ring_slots, frame_bytes)

@@ -16,8 +16,8 @@ from pathlib import Path
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns, utc_text
 from pipeline.deadline import DeadlineMachine, Opened
 from pipeline.encoder import wrap
-from pipeline.ledger import BadLedger, Ledger, LedgerEntry, LedgerHead
-from pipeline.ledger_file import LedgerFile, ledger_files, session_of
+from pipeline.ledger import BadLedger, Ledger, LedgerEntry, LedgerHead, OtherVersion
+from pipeline.ledger_file import LedgerFile, damaged_ledgers, ledger_files, session_of
 from pipeline.payloads import ResultPayload, encode
 from pipeline.rules import Timing
 from vision.types import Reason, Verdict
@@ -35,6 +35,7 @@ class _Left:
     head: LedgerHead
     model_sha256: str | None
     missing: deque[LedgerEntry]
+    damaged_count: int
 
 
 class Closing:
@@ -44,7 +45,9 @@ class Closing:
         self._waiting = [path for path in ledger_files(record) if session_of(path) != session_id]
         self._left: _Left | None = None
         self._next_try_ns = 0
-        self._unusable: list[str] = []
+        self._unusable = [
+            f"ledger {path} is damaged; look what it holds and remove it" for path in damaged_ledgers(record)
+        ]
         self._failure = ""
         self.history: deque[bytes] = deque()
         """Results that are on record and still to be told."""
@@ -75,8 +78,7 @@ class Closing:
             self._left.missing.popleft()
             self.history.append(encode(result))
         if not self._left.missing:
-            self._left.file.remove()
-            self._left.file.close()
+            self._end(self._left)
             self.done.append(self._left.text)
             self._left = None
 
@@ -107,22 +109,46 @@ class Closing:
     def _opened(self, file: LedgerFile, path: Path) -> _Left | None:
         try:
             ledger = Ledger(file.descriptor)
-        except BadLedger as error:
+        except OtherVersion as error:
             self._unusable.append(f"ledger {path} is left as it is: {error}")
+            file.close()
+            return None
+        except BadLedger as error:
+            self._set_aside(file, str(error))
+            file.close()
+            return None
+        except OSError as error:
+            self._unusable.append(f"ledger {path} cannot be read: {error.strerror}")
             file.close()
             return None
         entries = parts_left(ledger)
         missing = missing_entries(entries, now_ns())
-        if not missing:
-            file.remove()
-            file.close()
-            return None
         undecided = sum(entry.verdict is None for entry in entries)
         text = (
             f"session {ledger.head.session_id} was killed: {len(missing)} of its parts were put on record now, "
             f"{undecided} of them undecided"
         )
-        return _Left(file, text, ledger.head, ledger.model_sha256, deque(missing))
+        left = _Left(file, text, ledger.head, ledger.model_sha256, deque(missing), ledger.damaged_count())
+        if not missing:
+            self._end(left)
+            return None
+        return left
+
+    def _end(self, left: _Left) -> None:
+        """All of it that can be read is on record."""
+        if left.damaged_count:
+            self._set_aside(left.file, f"{left.damaged_count} of its entries cannot be read")
+        else:
+            left.file.remove()
+        left.file.close()
+
+    def _set_aside(self, file: LedgerFile, why: str) -> None:
+        path = file.path
+        try:
+            text = f"is kept as {file.set_aside()}"
+        except OSError as error:
+            text = f"cannot be set aside: {error.strerror}"
+        self._unusable.append(f"ledger {path} is damaged and {text}: {why}")
 
 
 def parts_left(ledger: Ledger) -> list[LedgerEntry]:

@@ -13,11 +13,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from pipeline.messages import Trigger
 
 _CHECK = struct.Struct("<I")
 _ENTRY = struct.Struct("<IQqq?7x")
 _ENTRY_BYTES = _CHECK.size + _ENTRY.size
+_COUNTER_AT = slice(8, 16)
 _MARK_BYTES = 64
 LAYOUT = f"{_MARK_BYTES} {_CHECK.format} {_ENTRY.format}"
 """Names what a journal's bytes mean."""
@@ -69,6 +72,15 @@ class Journal:
             if counter != trigger_counter or check != zlib.crc32(packet[_CHECK.size :]):
                 return
             yield Trigger(camera_id, source, counter, count if has_count else None, trigger_ns)
+
+    def damaged_count(self) -> int:
+        """What says that triggers may be missing: the entry that was told last gone, and whole entries behind one that is not."""
+        counters = np.frombuffer(self._entries, np.uint8).reshape(-1, _ENTRY_BYTES)[:, _COUNTER_AT].copy().view("<u8")
+        # Read after them, as acquisition may be writing.
+        told, last = self.told, self.last()
+        behind = counters[(counters > last + 1) & (counters <= last + self._room)].tolist()
+        is_mark_alone = told > 0 and int(counters[told % self._room, 0]) not in (told, told + self._room)
+        return is_mark_alone + sum(next(self.after(counter - 1, ""), None) is not None for counter in behind)
 
     def last(self) -> int:
         """The newest trigger_counter in it, 0 where there is none."""

@@ -16,6 +16,7 @@ import hashlib
 import mmap
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -62,18 +63,26 @@ _HEADER = np.dtype(
         ("part_count", "<u8"),
         ("entries_at", "<u8"),
         ("head_bytes", "<u8"),
+        ("head_crc32", "<u8"),
         ("model_sha256", "S64"),
     ]
 )
 _MAGIC = b"lineside-ledger"
-_LAYOUT = hashlib.sha256(repr((_ENTRY.descr, _VERDICTS, _REASONS, LAYOUT)).encode()).hexdigest()[:16].encode()
-"""Names what an entry's bytes mean, so that no other version of this program reads them wrongly."""
+_LAYOUT_TEXT = repr((_HEADER.descr, _ENTRY.descr, _VERDICTS, _REASONS, LAYOUT))
+_LAYOUT = hashlib.sha256(_LAYOUT_TEXT.encode()).hexdigest()[:16].encode()
+"""Names what the bytes mean, so that no other version of this program reads them wrongly."""
+_NUMBER_MAX = 2**62
+"""No identifier or moment gets so far from 0, and no sum of them leaves what a database's integer holds."""
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
 _Value = TypeVar("_Value")
 
 
 class BadLedger(ValueError):
     """The memory holds no ledger that this program can read; the text says why."""
+
+
+class OtherVersion(BadLedger):
+    """It may be sound, but another version of this program wrote it."""
 
 
 class LedgerHead(msgspec.Struct, frozen=True):
@@ -115,7 +124,9 @@ class LedgerEntry(NamedTuple):
 
 
 class Ledger:
-    """Maps the ledger's memory; ``descriptor`` stays the caller's. Raises BadLedger where there is none in it."""
+    """Maps the ledger's memory; ``descriptor`` stays the caller's. Raises BadLedger where there is none in it, OSError where it
+    cannot be mapped.
+    """
 
     def __init__(self, descriptor: int) -> None:
         size = os.fstat(descriptor).st_size
@@ -127,9 +138,11 @@ class Ledger:
         if header["magic"] != _MAGIC:
             raise BadLedger("not a ledger")
         if header["layout"] != _LAYOUT:
-            raise BadLedger("written by another version of Lineside")
+            raise OtherVersion("written by another version of Lineside")
         self._part_count, entries_at = int(header["part_count"]), int(header["entries_at"])
         head = memory[_HEADER.itemsize : _HEADER.itemsize + int(header["head_bytes"])]
+        if zlib.crc32(head) != header["head_crc32"]:
+            raise BadLedger("its head is damaged")
         try:
             self.head = msgspec.json.decode(head, type=LedgerHead)
         except msgspec.DecodeError as error:
@@ -137,7 +150,7 @@ class Ledger:
         journals_at = entries_at + self._part_count * _ENTRY.itemsize
         journal_size = journal_bytes(self._part_count)
         needed = journals_at + self.head.camera_count * journal_size
-        if size != needed:
+        if size != needed or self._part_count == 0:
             raise BadLedger(f"{size} bytes, expected {needed} for {self._part_count} parts")
         self._entries = np.frombuffer(memory, _ENTRY, self._part_count, entries_at)
         starts = [journals_at + camera * journal_size for camera in range(self.head.camera_count)]
@@ -159,7 +172,7 @@ class Ledger:
         entries_at = -(-(_HEADER.itemsize + len(text)) // mmap.PAGESIZE) * mmap.PAGESIZE
         journals_at = entries_at + head.part_count * _ENTRY.itemsize
         os.posix_fallocate(descriptor, 0, journals_at + head.camera_count * journal_bytes(head.part_count))
-        header = np.array([(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), b"")], _HEADER)
+        header = np.array([(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), zlib.crc32(text), b"")], _HEADER)
         os.pwrite(descriptor, header.tobytes() + text, 0)
 
     @property
@@ -211,8 +224,8 @@ class Ledger:
             entry["state"] = _RECORDED
 
     def entries(self) -> list[LedgerEntry]:
-        """All parts in it, by part_id; with keys the newest ``KEYS_TOLD``."""
-        present = self._entries[self._entries["state"] != _EMPTY]
+        """All parts in it that can be read, by part_id; with keys the newest ``KEYS_TOLD``."""
+        present = self._entries[self._readable()]
         present = present[np.argsort(present["part_id"])]
         # Column by column, and tuples without a call in Python for each: it takes a tenth of the time.
         is_decided = present["state"] != _OPEN
@@ -244,8 +257,31 @@ class Ledger:
 
     def unrecorded_count(self) -> int:
         """Parts in it that records never acknowledged, and triggers in its journals that are no parts yet."""
-        unacknowledged = np.count_nonzero((self._entries["state"] == _OPEN) | (self._entries["state"] == _DECIDED))
+        unacknowledged = np.count_nonzero((self._entries["state"] != _EMPTY) & (self._entries["state"] != _RECORDED))
         return int(unacknowledged) + len(self.untold([""] * len(self.journals)))
+
+    def damaged_count(self) -> int:
+        """Entries that say what cannot be, or cannot be reached, and are not read."""
+        in_journals = sum(journal.damaged_count() for journal in self.journals)
+        return int(np.count_nonzero((self._entries["state"] != _EMPTY) & ~self._readable())) + in_journals
+
+    def _readable(self) -> NDArray[np.bool_]:
+        """Which entries hold a part."""
+        entries, part_ids, states = self._entries, self._entries["part_id"], self._entries["state"]
+        readable = (states != _EMPTY) & (states <= _RECORDED) & (part_ids >= 1) & (part_ids <= _NUMBER_MAX)
+        readable &= part_ids % self._part_count == np.arange(self._part_count)
+        readable &= (entries["key_count"] >= 1) & (entries["key_count"] <= CAMERAS_MAX)
+        for name in ("trigger_ns", "decided_ns", "sent_ns"):
+            readable &= (entries[name] >= -_NUMBER_MAX) & (entries[name] <= _NUMBER_MAX)
+        if readable.any():
+            # They are parts in a row, and no part was decided before it came: so far from the middle one no number is.
+            present = np.sort(part_ids[readable])
+            middle = int(present[len(present) // 2])
+            readable &= (middle - self._part_count < part_ids.astype(np.int64)) & (part_ids < middle + self._part_count)
+            is_verdict = (entries["verdict"] < len(_VERDICTS)) & (entries["reason"] < len(_REASONS))
+            is_verdict &= (entries["seq"] >= 1) & (entries["seq"] < middle + self._part_count)
+            readable &= (states == _OPEN) | is_verdict
+        return np.asarray(readable)
 
 
 def _where(there: NDArray[np.generic], values: Sequence[_Value]) -> list[_Value | None]:

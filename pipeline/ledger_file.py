@@ -95,11 +95,13 @@ class LedgerFile:
         return cls(descriptor, path)
 
     def end(self) -> int:
-        """Close it; how many of its parts are not on record. Where there are none its file is removed."""
-        unrecorded_count = Ledger(self.descriptor).unrecorded_count()
-        if not unrecorded_count:
-            self.remove()
-        self.close()
+        """Close it; how many of its parts are not on record. Where there are none its file is removed. Raises BadLedger."""
+        try:
+            unrecorded_count = Ledger(self.descriptor).unrecorded_count()
+            if not unrecorded_count:
+                self.remove()
+        finally:
+            self.close()
         return unrecorded_count
 
     def remove(self) -> None:
@@ -108,6 +110,12 @@ class LedgerFile:
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
 
+    def set_aside(self) -> Path:
+        """Give it a name under which no later session takes it up, as it is damaged; returns that. Raises OSError."""
+        assert self.path is not None
+        self.path = self.path.rename(self.path.with_suffix(".damaged"))
+        return self.path
+
     def close(self) -> None:
         os.close(self.descriptor)
 
@@ -115,6 +123,11 @@ class LedgerFile:
 def ledger_files(record: Path) -> list[Path]:
     """The ledgers of all sessions on this record that are there now, oldest first."""
     return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.ledger"))
+
+
+def damaged_ledgers(record: Path) -> list[Path]:
+    """The ledgers that sessions on this record have set aside, oldest first."""
+    return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.damaged"))
 
 
 def session_of(path: Path) -> str:

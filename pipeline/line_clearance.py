@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from pipeline.ledger import BadLedger, Ledger
-from pipeline.ledger_file import ledger_files
+from pipeline.ledger_file import damaged_ledgers, ledger_files
 
 _LOCK_WAIT_S = 0.25
 _ASK = "send cmd/confirm_line_clear when no part is between camera and gate"
@@ -46,6 +46,8 @@ def made_last(record: Path) -> frozenset[Made | None]:
         found |= _on_record(record)
     for path in ledger_files(record):
         found |= _in_ledger(path)
+    if damaged_ledgers(record):
+        found.add(None)
     return frozenset(found)
 
 
@@ -85,10 +87,12 @@ def _in_ledger(path: Path) -> set[Made | None]:
         if os.fstat(descriptor).st_uid != os.geteuid():
             return {None}
         ledger = Ledger(descriptor)
+        if ledger.damaged_count():
+            return {None}
         judged = any(
             entry.verdict is not None and entry.verdict.value in ("PASS", "REJECT") for entry in ledger.entries()
         )
-    except (BadLedger, OSError, ValueError, IndexError):
+    except (BadLedger, OSError):
         return {None}
     finally:
         os.close(descriptor)

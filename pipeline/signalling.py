@@ -41,7 +41,7 @@ from pipeline.payloads import AGE_US_MAX, VALID_US_MIN, HeartbeatPayload, StateP
 from pipeline.rules import Matching, Timing
 from pipeline.systemd import Watchdog
 from pipeline.transports.mqtt import MqttConnection, Will
-from pipeline.worker import Supervised, attach, await_ledger, settle
+from pipeline.worker import Supervised, attach, map_ledger, settle
 from vision.types import Reason, Verdict
 
 _RECORDS_KEPT = 65_536
@@ -518,8 +518,9 @@ class Signalling:
 def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("signalling", dies_with_supervisor=False)
-    ledger_file = await_ledger(supervised)
-    ledger = Ledger(ledger_file.descriptor)
+    ledger_file, ledger = map_ledger(supervised)
+    if damaged_count := ledger.damaged_count():
+        supervised.alarm("ledger", "error", f"ledger {ledger_file.path}: {damaged_count} entries in it cannot be read")
     signalling = Signalling(supervised, ledger)
     signalling.recover(ledger.entries())
     settle(supervised)

@@ -27,6 +27,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.halt_file import HaltFile
+from pipeline.ledger import BadLedger
 from pipeline.ledger_file import LedgerFile
 from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
@@ -185,19 +186,14 @@ class Supervisor:
             self._stop()
         finally:
             self._end_all()
-            unrecorded_count = self._ledger.end()
-            if unrecorded_count and self._ledger.path is not None:
-                text = f"{unrecorded_count} parts are kept in {self._ledger.path} until the next start, or the box's restart"
-                self._tell(f"lineside: note: {text}")
+            failure = self._close_ledger()
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
                 if descriptor is not None:
                     os.close(descriptor)
-        if unrecorded_count:
-            raise ServiceFailed(
-                f"{unrecorded_count} parts are not on record: {self._line.config.records.path} could not be written"
-            )
+        if failure:
+            raise ServiceFailed(failure)
         return self._summary
 
     def counter(self, name: str) -> int:
@@ -609,6 +605,21 @@ class Supervisor:
                     continue
                 with contextlib.suppress(ServiceFailed):
                     self._bury(worker)
+
+    def _close_ledger(self) -> str:
+        """Why not all parts are on record; empty where they are."""
+        try:
+            unrecorded_count = self._ledger.end()
+        except BadLedger as error:
+            return f"ledger {self._ledger.path}: {error}; parts may not be on record"
+        if not unrecorded_count:
+            return ""
+        if self._ledger.path is not None:
+            text = (
+                f"{unrecorded_count} parts are kept in {self._ledger.path} until the next start, or the box's restart"
+            )
+            self._tell(f"lineside: note: {text}")
+        return f"{unrecorded_count} parts are not on record: {self._line.config.records.path} could not be written"
 
 
 def new_session_id() -> str:

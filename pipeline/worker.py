@@ -21,6 +21,7 @@ from typing import NoReturn
 from pipeline.channel import Link, PeerGone, TooLong
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.config import Line
+from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import LedgerFile
 from pipeline.messages import Alarm, Alive, AnyMessage, Configure, Fatal, LedgerOffer, Message, Role, Severity
 from pipeline.realtime import take_cores, take_priority, take_urgency
@@ -146,13 +147,17 @@ def attach(role: Role, *, dies_with_supervisor: bool) -> Supervised:
     return supervised
 
 
-def await_ledger(supervised: Supervised) -> LedgerFile:
-    """The ledger, which comes right after the configuration to those who write to it."""
+def map_ledger(supervised: Supervised) -> tuple[LedgerFile, Ledger]:
+    """The ledger, which comes right after the configuration to those who write to it. One that is damaged ends the service."""
     while not supervised.orphaned:
         select.select([supervised], [], [])
         for message, descriptors in supervised.received():
             if isinstance(message, LedgerOffer):
-                return LedgerFile(descriptors[0], Path(message.path) if message.path is not None else None)
+                file = LedgerFile(descriptors[0], Path(message.path) if message.path is not None else None)
+                try:
+                    return file, Ledger(file.descriptor)
+                except BadLedger as error:
+                    refuse(supervised, f"ledger {file.path}: {error}; start the service again", malformed=False)
     raise SystemExit(1)
 
 

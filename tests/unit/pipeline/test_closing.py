@@ -8,12 +8,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline import closing
 from pipeline.clock import now_ns
 from pipeline.closing import Closing
-from pipeline.ledger import Ledger, LedgerHead, TriggerKey
-from pipeline.ledger_file import LedgerFile, ledger_files
+from pipeline.journal import journal_bytes
+from pipeline.ledger import _ENTRY, Ledger, LedgerHead, TriggerKey
+from pipeline.ledger_file import LedgerFile, damaged_ledgers, ledger_files
 from pipeline.messages import Trigger
 from pipeline.payloads import ResultPayload
 from pipeline.record_store import RecordStore
@@ -33,17 +36,23 @@ def head_of(session_id: str, part_count: int = 4_096) -> LedgerHead:
 def record(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "records.db"
     yield path
-    for left in ledger_files(path):
+    for left in [*ledger_files(path), *damaged_ledgers(path)]:
         left.unlink()
 
 
-def leave(record: Path, session_id: str, *, recorded: int = 0, decided: int = 0, open_: int = 0) -> Path:
-    """A killed session's ledger: so many parts of each kind, in this order."""
+def leave(
+    record: Path, session_id: str, *, recorded: int = 0, decided: int = 0, open_: int = 0, untold: int = 0
+) -> Path:
+    """A killed session's ledger: so many parts of each kind, in this order, and triggers that nobody took down."""
     file = LedgerFile.create(record, head_of(session_id))
     ledger = Ledger(file.descriptor)
     ledger.model_in_use(MODEL)
-    for part_id in range(1, recorded + decided + open_ + 1):
+    for part_id in range(1, recorded + decided + open_ + untold + 1):
+        assert ledger.journals[0].write(Trigger("", 1, part_id, 65_000 + part_id, part_id * 50 * MS))
+        if part_id > recorded + decided + open_:
+            continue
         ledger.open_part(part_id, 65_000 + part_id, part_id * 50 * MS, TriggerKey(0, 1, part_id))
+        ledger.journals[0].mark_told(part_id)
         if part_id <= recorded + decided:
             ledger.decide(part_id, part_id, Verdict.REJECT, Reason.DEFECT, part_id * 50 * MS + 5 * MS)
             ledger.sent(part_id, part_id * 50 * MS + 6 * MS)
@@ -202,6 +211,82 @@ def test_what_cannot_be_read_is_left_and_said(record: Path) -> None:
     assert f"ledger {foreign} cannot be read" in closing_.trouble
     assert ledger_files(record) == [bad, foreign]
     store.close()
+
+
+DAMAGES = {
+    "head not UTF-8": (None, 150, b"\xff\xfe"),
+    "no verdict": ("verdict", 0, b"\xc8"),
+    "no reason": ("reason", 0, b"\xc8"),
+    "no state": ("state", 0, b"\x4d"),
+    "no keys": ("key_count", 0, b"\x00"),
+    "wild part_id": ("part_id", 0, b"\xff" * 8),
+    "a part_id of the same place": ("part_id", 4, b"\x01"),
+    "wild seq": ("seq", 5, b"\x01"),
+    "wild trigger_ns": ("trigger_ns", 0, b"\xff" * 7 + b"\x7f"),
+    "negative sent_ns": ("sent_ns", 7, b"\x80"),
+}
+
+
+def entry_at(path: Path, part_id: int, name: str = "part_id") -> int:
+    """Where in the file this field of the part's entry lies."""
+    fields = _ENTRY.fields
+    assert fields is not None
+    entries_end = path.stat().st_size - 2 * journal_bytes(4_096)
+    return entries_end - (4_096 - part_id) * _ENTRY.itemsize + fields[name][1]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_ledger_is_recorded_as_far_as_it_can_be_read_and_set_aside(record: Path, damage: str) -> None:
+    path = leave(record, "old", decided=3, open_=1)
+    name, offset, written = DAMAGES[damage]
+    with path.open("r+b") as file:
+        file.seek((entry_at(path, 2, name) if name else 0) + offset)
+        file.write(written)
+    damaged = path.read_bytes()
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    parts = [result.part_id for result in close_all(closing_, store)]
+    assert parts == ([1, 3, 4] if name else [])
+    aside = path.with_suffix(".damaged")
+    why = "1 of its entries cannot be read" if name else "its head is damaged"
+    assert closing_.trouble == f"ledger {path} is damaged and is kept as {aside}: {why}"
+    assert not path.exists()
+    assert aside.read_bytes() == damaged
+    # Whoever comes next says so, and does not try again.
+    later = Closing(record, "later")
+    assert later.batch() == []
+    assert str(aside) in later.trouble
+    store.close()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_byte_is_wrong_closing_goes_on(record: Path, data: st.DataObject) -> None:
+    for left in [*ledger_files(record), *damaged_ledgers(record), *record.parent.glob("records.db*")]:
+        left.unlink()
+    path = leave(record, "old", recorded=3, decided=9, open_=4, untold=5)
+    entries_at, journal_at = entry_at(path, 1), entry_at(path, 4_096) + journal_bytes(0)
+    entries = range(entries_at, entry_at(path, 17))
+    triggers = range(journal_at + 40, journal_at + 40 * 21)  # the last one could be torn
+    head, anywhere = range(300), range(path.stat().st_size)
+    where = data.draw(st.sampled_from([head, entries, triggers, anywhere]))
+    flips = data.draw(st.dictionaries(st.sampled_from(where), st.integers(1, 255), min_size=1, max_size=6))
+    whole = bytearray(path.read_bytes())
+    for at, flip in flips.items():
+        whole[at] ^= flip
+    path.write_bytes(whole)
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    written = close_all(closing_, store)
+    store.close()
+    if where == entries:
+        touched = {1 + (at - entries_at) // _ENTRY.itemsize for at in flips}
+        assert set(range(4, 17)) - touched <= {result.part_id for result in written}
+    elif where == triggers:
+        assert [result.part_id for result in written] == list(range(4, 22)) or "cannot be read" in closing_.trouble
+    assert path.exists() == ("is left as it is" in closing_.trouble)
+    for left in [*ledger_files(record), *damaged_ledgers(record)]:
+        assert str(left) in closing_.trouble
 
 
 def test_torn_entries_are_closed_like_any(record: Path) -> None:

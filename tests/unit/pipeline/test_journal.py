@@ -33,6 +33,27 @@ def test_a_new_journal_is_empty(memory: bytearray) -> None:
     assert (counters(journal), journal.told, journal.last()) == ([], 0, 0)
 
 
+def test_whole_triggers_that_damage_has_cut_off_are_counted(memory: bytearray) -> None:
+    journal = Journal(memoryview(memory))
+    assert journal.damaged_count() == 0
+    for counter in range(1, 6):
+        assert journal.write(trigger(counter))
+    journal.mark_told(2)
+    assert Journal(memoryview(memory)).damaged_count() == 0
+    memory[journal_bytes(5) - 1] ^= 1
+    assert (counters(journal, after=2), journal.damaged_count()) == ([3], 1)
+    memory[journal_bytes(4) - 1] ^= 1
+    assert (counters(journal, after=2), journal.damaged_count()) == ([], 1)
+
+
+def test_a_mark_without_its_trigger_is_damage(memory: bytearray) -> None:
+    journal = Journal(memoryview(memory))
+    assert journal.write(trigger(1))
+    for told, damaged_count in [(1, 0), (2, 1), (2**64 - 1, 1)]:
+        journal.mark_told(told)
+        assert (counters(journal, after=told), journal.damaged_count()) == ([], damaged_count)
+
+
 @pytest.mark.parametrize("encoder_count", [None, 0, -(2**63), 2**63 - 1])
 def test_what_is_written_is_read_by_another(memory: bytearray, encoder_count: int | None) -> None:
     written = Trigger("cam0", 2**32 - 1, 1, encoder_count, 2**63 - 1)

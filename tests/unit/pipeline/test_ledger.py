@@ -33,7 +33,7 @@ def test_a_new_ledger_is_empty(open_ledger: Callable[[], Ledger]) -> None:
 def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -> None:
     writer = open_ledger()
     extremes = TriggerKey(2**16 - 1, 2**32 - 1, 2**64 - 1)
-    writer.open_part(3, -(2**63), 2**63 - 1, extremes)
+    writer.open_part(3, -(2**63), 2**62, extremes)
     writer.open_part(1, 0, 100, KEY)
     writer.open_part(2, None, 200, KEY)
     writer.decide(1, 1, Verdict.PASS, Reason.OK, 150)
@@ -43,7 +43,7 @@ def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -
     assert open_ledger().entries() == [
         LedgerEntry(1, 1, 0, 100, 150, 160, Verdict.PASS, Reason.OK, True, (KEY,)),
         LedgerEntry(2, 2, None, 200, 250, None, Verdict.NO_DECISION, Reason.CHALLENGE, False, (KEY,)),
-        LedgerEntry(3, 0, -(2**63), 2**63 - 1, 0, None, None, None, False, (extremes,)),
+        LedgerEntry(3, 0, -(2**63), 2**62, 0, None, None, None, False, (extremes,)),
     ]
 
 
@@ -162,7 +162,7 @@ def test_a_long_head_takes_more_room() -> None:
         (0, b"another thing", "not a ledger"),
         (16, b"0123456789abcdef", "another version"),
         (32, b"\xff", r"expected \d+ for 255 parts"),
-        (120, b"!", "its head"),
+        (128, b"!", "its head is damaged"),
     ],
 )
 def test_what_is_no_ledger_is_refused(at: int, written: bytes, told: str) -> None:
