@@ -128,9 +128,13 @@ class Closing:
             f"session {ledger.head.session_id} was killed: {len(missing)} of its parts were put on record now, "
             f"{undecided} of them undecided"
         )
+        if ledger.lost_count:
+            text += f"; as many as {ledger.lost_count} are lost to the record"
         left = _Left(file, text, ledger.head, ledger.model_sha256, deque(missing), ledger.damaged_count())
         if not missing:
             self._end(left)
+            if ledger.lost_count:
+                self.done.append(text)
             return None
         return left
 

@@ -230,7 +230,9 @@ class LineConfig(Strict):
     mqtt: MqttConfig = MqttConfig()
     heartbeat_ms: int = Field(default=50, ge=10, le=500)
     view_wait_us: int = Field(default=2_000, ge=0, description="how long the first view of a part waits for the others")
-    ledger_parts: int = Field(default=16_384, ge=256, le=131_072)
+    ledger_parts: int = Field(
+        default=65_536, ge=256, le=131_072, description="how many parts the record may lag behind"
+    )
     is_simulated: bool = False
     records: RecordsConfig
     runtime: RuntimeConfig = RuntimeConfig()

@@ -64,6 +64,7 @@ _HEADER = np.dtype(
         ("entries_at", "<u8"),
         ("head_bytes", "<u8"),
         ("head_crc32", "<u8"),
+        ("lost_count", "<u8"),
         ("model_sha256", "S64"),
     ]
 )
@@ -156,7 +157,6 @@ class Ledger:
         starts = [journals_at + camera * journal_size for camera in range(self.head.camera_count)]
         self.journals = tuple(Journal(memoryview(memory)[start : start + journal_size]) for start in starts)
         """In the cameras' order in the line."""
-        self.unrecorded_overwritten = 0
 
     @staticmethod
     def create(head: LedgerHead) -> int:
@@ -172,7 +172,9 @@ class Ledger:
         entries_at = -(-(_HEADER.itemsize + len(text)) // mmap.PAGESIZE) * mmap.PAGESIZE
         journals_at = entries_at + head.part_count * _ENTRY.itemsize
         os.posix_fallocate(descriptor, 0, journals_at + head.camera_count * journal_bytes(head.part_count))
-        header = np.array([(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), zlib.crc32(text), b"")], _HEADER)
+        header = np.array(
+            [(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), zlib.crc32(text), 0, b"")], _HEADER
+        )
         os.pwrite(descriptor, header.tobytes() + text, 0)
 
     @property
@@ -184,10 +186,16 @@ class Ledger:
     def model_in_use(self, sha256: str) -> None:
         self._header["model_sha256"] = sha256.encode()
 
+    @property
+    def lost_count(self) -> int:
+        """Parts that were overwritten before they were on record, for want of room."""
+        return int(self._header[0]["lost_count"])
+
     def open_part(self, part_id: int, encoder_count: int | None, trigger_ns: int, key: TriggerKey) -> None:
         entry = self._entries[part_id % self._part_count]
         if entry["state"] in (_OPEN, _DECIDED):
-            self.unrecorded_overwritten += 1
+            # Before the store that loses it: a writer killed in between counts one too many, never one too few.
+            self._header["lost_count"] += 1
         entry["state"] = _EMPTY
         entry["part_id"] = part_id
         entry["seq"] = 0
@@ -219,8 +227,12 @@ class Ledger:
         self._entries[part_id % self._part_count]["sent_ns"] = sent_ns
 
     def recorded(self, part_id: int) -> None:
+        """To be called once for each part."""
         entry = self._entries[part_id % self._part_count]
-        if entry["part_id"] == part_id and entry["state"] == _DECIDED:
+        if entry["part_id"] != part_id:
+            # It was overwritten, but signalling lived to hand it over all the same.
+            self._header["lost_count"] -= 1
+        elif entry["state"] == _DECIDED:
             entry["state"] = _RECORDED
 
     def entries(self) -> list[LedgerEntry]:

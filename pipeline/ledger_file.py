@@ -94,15 +94,18 @@ class LedgerFile:
             raise
         return cls(descriptor, path)
 
-    def end(self) -> int:
-        """Close it; how many of its parts are not on record. Where there are none its file is removed. Raises BadLedger."""
+    def end(self) -> tuple[int, int]:
+        """Close it; how many of its parts are not on record, and how many it has lost. Where all it holds are on record its file
+        is removed. Raises BadLedger.
+        """
         try:
-            unrecorded_count = Ledger(self.descriptor).unrecorded_count()
+            ledger = Ledger(self.descriptor)
+            unrecorded_count, lost_count = ledger.unrecorded_count(), ledger.lost_count
             if not unrecorded_count:
                 self.remove()
         finally:
             self.close()
-        return unrecorded_count
+        return unrecorded_count, lost_count
 
     def remove(self) -> None:
         """Its parts are all on record."""

@@ -44,8 +44,10 @@ from pipeline.transports.mqtt import MqttConnection, Will
 from pipeline.worker import Supervised, attach, map_ledger, settle
 from vision.types import Reason, Verdict
 
-_RECORDS_KEPT = 65_536
-"""Records that wait for the records process before the oldest is dropped, counted and alarmed."""
+_LATE_KEPT = 4_096
+"""Late inspections wait for the records process only among fewer records than this; further ones are counted."""
+_LOST_TOLD_NS = 10 * NS_PER_S
+"""Between alarms, as the number may grow with each part."""
 
 
 class Signalling:
@@ -79,6 +81,8 @@ class Signalling:
         self._permission = Permission("PREOPERATIONAL", "starting")
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
         self._watchdog = Watchdog()
+        self._lost_told = 0
+        self._tell_lost_ns = 0
         self._stopping = False
         self._ended = False
         self._watch = LineWatch(supervised)
@@ -89,8 +93,7 @@ class Signalling:
             "parts_decided": 0,
             "verdicts_unsent": 0,
             "inspections_unmatched": 0,
-            "records_dropped": 0,
-            "ledger_overwritten": 0,
+            "late_inspections_dropped": 0,
         }
         root = config.topic_root
         self._verdict_topic = f"{root}/verdict"
@@ -362,13 +365,27 @@ class Signalling:
             self._lose_records()
 
     def _report(self) -> None:
-        self._counters["ledger_overwritten"] = self._ledger.unrecorded_overwritten
+        self._tell_lost()
         if self._mqtt.connected:
             self._supervised.clear_alarm("broker")
         elif self._mqtt.last_error:
             text = f"broker {self._mqtt.broker}: {self._mqtt.last_error}; trying again"
             self._supervised.alarm("broker", "error", text)
         self._supervised.alive(self._counters)
+
+    def _tell_lost(self) -> None:
+        """What the ledger says, also of a predecessor's parts."""
+        lost_count, now = self._ledger.lost_count, now_ns()
+        if lost_count == self._lost_told or (lost_count and now < self._tell_lost_ns):
+            return
+        self._lost_told, self._tell_lost_ns = lost_count, now + _LOST_TOLD_NS
+        if lost_count:
+            limit = f"more than ledger_parts {self._config.ledger_parts} came while nothing was recorded"
+            self._supervised.alarm(
+                "records-lost", "error", f"as many as {lost_count} parts are lost to the record: {limit}"
+            )
+        else:
+            self._supervised.clear_alarm("records-lost")
 
     def _end_if_done(self) -> None:
         """After Stop: everything decided, sent and on record (or nobody there to record it)."""
@@ -463,12 +480,13 @@ class Signalling:
         return wrap(encoder_count + encoder.reject_offset_pulses, encoder.bits)
 
     def _to_record(self, record: PartRecord | LateInspection) -> None:
-        if len(self._unrecorded) - self._handed_over >= _RECORDS_KEPT:
-            # The oldest that records does not hold in its hands already.
+        waiting_count = len(self._unrecorded) - self._handed_over
+        if isinstance(record, LateInspection) and waiting_count >= _LATE_KEPT:
+            self._counters["late_inspections_dropped"] += 1
+            return
+        if waiting_count >= self._config.ledger_parts + _LATE_KEPT:
+            # The oldest that records does not hold in its hands already; the ledger has lost it as well.
             del self._unrecorded[self._handed_over]
-            self._counters["records_dropped"] += 1
-            text = f"{self._counters['records_dropped']} records lost: nothing was recorded for too long"
-            self._supervised.alarm("records-lost", "error", text)
         self._unrecorded.append(record)
 
     # --- peers -------------------------------------------------------------------------------------------------
@@ -526,7 +544,7 @@ def main() -> None:
     settle(supervised)
     supervised.post(Ready())
     signalling.run()
-    if supervised.orphaned and signalling.met_all_cameras and not ledger.unrecorded_count():
+    if supervised.orphaned and signalling.met_all_cameras and not ledger.unrecorded_count() and not ledger.lost_count:
         # Nobody else is left to tidy up.
         ledger_file.remove()
 

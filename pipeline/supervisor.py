@@ -609,17 +609,19 @@ class Supervisor:
     def _close_ledger(self) -> str:
         """Why not all parts are on record; empty where they are."""
         try:
-            unrecorded_count = self._ledger.end()
+            unrecorded_count, lost_count = self._ledger.end()
         except BadLedger as error:
             return f"ledger {self._ledger.path}: {error}; parts may not be on record"
-        if not unrecorded_count:
-            return ""
-        if self._ledger.path is not None:
+        if unrecorded_count and self._ledger.path is not None:
             text = (
                 f"{unrecorded_count} parts are kept in {self._ledger.path} until the next start, or the box's restart"
             )
             self._tell(f"lineside: note: {text}")
-        return f"{unrecorded_count} parts are not on record: {self._line.config.records.path} could not be written"
+        texts = [f"{unrecorded_count} parts are not on record"] if unrecorded_count else []
+        if lost_count:
+            limit = f"more than ledger_parts {self._line.config.ledger_parts} came meanwhile"
+            texts.append(f"as many as {lost_count} parts are lost to the record, as {limit}")
+        return f"{'; '.join(texts)}: {self._line.config.records.path} could not be written" if texts else ""
 
 
 def new_session_id() -> str:

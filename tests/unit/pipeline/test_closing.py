@@ -41,10 +41,20 @@ def record(tmp_path: Path) -> Iterator[Path]:
 
 
 def leave(
-    record: Path, session_id: str, *, recorded: int = 0, decided: int = 0, open_: int = 0, untold: int = 0
+    record: Path,
+    session_id: str,
+    *,
+    recorded: int = 0,
+    decided: int = 0,
+    open_: int = 0,
+    untold: int = 0,
+    part_count: int = 4_096,
+    recorded_after: int = 0,
 ) -> Path:
-    """A killed session's ledger: so many parts of each kind, in this order, and triggers that nobody took down."""
-    file = LedgerFile.create(record, head_of(session_id))
+    """A killed session's ledger: so many parts of each kind, in this order, and triggers that nobody took down; then the newest
+    so many of the decided get on record.
+    """
+    file = LedgerFile.create(record, head_of(session_id, part_count))
     ledger = Ledger(file.descriptor)
     ledger.model_in_use(MODEL)
     for part_id in range(1, recorded + decided + open_ + untold + 1):
@@ -58,6 +68,8 @@ def leave(
             ledger.sent(part_id, part_id * 50 * MS + 6 * MS)
         if part_id <= recorded:
             ledger.recorded(part_id)
+    for part_id in range(recorded + decided + 1 - recorded_after, recorded + decided + 1):
+        ledger.recorded(part_id)
     assert file.path is not None
     file.close()
     return file.path
@@ -143,6 +155,18 @@ def test_killed_while_closing_it_is_done_again_with_the_same_result(
     close_all(Closing(record, "later"), store)
     rows = read_rows(record)
     assert sorted((row.part_id, row.seq) for row in rows) == [(number, number) for number in range(6, 15)]
+    assert not path.exists()
+    store.close()
+
+
+@pytest.mark.parametrize("recorded", [0, 256])
+def test_what_a_killed_session_had_lost_is_said(record: Path, recorded: int) -> None:
+    path = leave(record, "old", part_count=256, decided=300, recorded_after=recorded)
+    store = open_store(record)
+    closing_ = Closing(record, "now")
+    assert len(close_all(closing_, store)) == 256 - recorded
+    (text,) = closing_.done
+    assert text.endswith("; as many as 44 are lost to the record")
     assert not path.exists()
     store.close()
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, ledger_files, session_of
 from pipeline.rules import Matching
+from vision.types import Reason, Verdict
 
 PARTS = 256
 
@@ -110,6 +111,23 @@ def test_what_another_may_have_put_there_is_not_opened(record: Path, tmp_path: P
         path.chmod(0o644)
     with pytest.raises(OSError, match="planted"):
         LedgerFile.take(path)
+
+
+@pytest.mark.parametrize("part_count", [1, PARTS + 2])
+def test_the_end_says_what_is_not_on_record(record: Path, part_count: int) -> None:
+    file = LedgerFile.create(record, head_of("s1"))
+    ledger = Ledger(file.descriptor)
+    for part_id in range(1, part_count + 1):
+        ledger.open_part(part_id, 5, 9, TriggerKey(0, 1, part_id))
+        ledger.decide(part_id, part_id, Verdict.PASS, Reason.OK, 9)
+    kept = range(max(1, part_count - PARTS + 1), part_count + 1)
+    for part_id in kept[:-1]:
+        ledger.recorded(part_id)
+    lost_count = part_count - len(kept)
+    if lost_count:
+        ledger.recorded(kept[-1])
+    assert file.end() == (int(not lost_count), lost_count)
+    assert (ledger_files(record) == []) == bool(lost_count)
 
 
 def test_a_ledger_in_memory_has_no_name(record: Path) -> None:
