@@ -48,7 +48,9 @@ def test_what_died_with_signalling_and_had_no_room_in_the_ledger(tmp_path: Path,
         service.wait_for("RUNNING")
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=30) == 1
-        said = re.search(r"as many as (\d+) parts are lost to the record, as more than ledger_parts 256 came", service.errors)
+        said = re.search(
+            r"as many as (\d+) parts are lost to the record, as more than ledger_parts 256 came", service.errors
+        )
     assert said is not None
     part_ids = [row.part_id for row in read_rows(record)]
     assert 0 < max(part_ids) - len(part_ids) <= int(said[1])
