@@ -188,6 +188,7 @@ def test_a_faultless_run(books: Books) -> None:
         "passed_after_stop": 0,
         "passed_on_late_verdict": 0,
         "passed_unproven": 0,
+        "passed_unheard": 0,
         "gate_passes": 8,
         "decisions_missing": 0,
     }
