@@ -167,7 +167,7 @@ class Supervisor:
             self._made_before = made_last(self._line.config.records.path)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
         if without_file:
-            self._tell(f"lineside: note: {without_file}")
+            self._raise_alarm(Alarm("ledger-file", "warning", without_file, raised=True))
         latency_descriptor = self._hold_cpu_latency()
         ends_ns: int | None = None
         try:

@@ -1,4 +1,4 @@
-"""A ledger that is damaged: the service runs, says so, and records all that can be read."""
+"""A ledger that is damaged, or has no file: the service runs, says so, and records all that can be read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import ledger_file
+from pipeline.config import load_line
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, damaged_ledgers, ledger_files
 from pipeline.rules import Matching
+from pipeline.supervisor import Supervisor
 from tests.chaos.books import check_record, read_rows
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
@@ -60,6 +63,20 @@ def test_a_damaged_ledger_of_a_killed_session(tmp_path: Path, broker_port: int) 
         assert [row.part_id for row in read_rows(record) if row.session_id == "old"] == [1, 3]
     finally:
         aside.unlink(missing_ok=True)
+
+
+@pytest.mark.timeout(180)
+def test_no_room_for_a_ledger_file(tmp_path: Path, broker_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_file, "SHARED_MEMORY", tmp_path / "none")
+    line = load_line(write_line(tmp_path, broker_port))
+    told: list[str] = []
+    with Tap(broker_port, ROOT) as tap:
+        Supervisor(line, lambda _state, _reason: None, told.append).run(parts=5, duration_s=None)
+        tap.wait_until(lambda: bool(texts_of(tap, "ledger-file")))
+    (text,) = texts_of(tap, "ledger-file")
+    assert text.startswith(f"no ledger file in {tmp_path / 'none'} (No such file or directory): were every process")
+    assert f"lineside: warning: {text}" in told
+    assert len(read_rows(tmp_path / "records.db")) >= 5
 
 
 @pytest.mark.timeout(180)
