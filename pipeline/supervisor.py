@@ -7,22 +7,13 @@ so that no memory is used again that the dead could still have written to.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import secrets
 import select
-import signal
 import socket
-import string
 import subprocess
-import sys
-import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from pipeline.channel import Link, PeerGone, TooLong, link_pair
+from pipeline.channel import PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
@@ -42,27 +33,25 @@ from pipeline.messages import (
     Halt,
     LedgerOffer,
     LineClear,
-    Message,
     ModelInUse,
     Permission,
     Ready,
     Reaped,
-    Role,
     ServiceState,
     StateChanged,
     Stop,
     Stopped,
     Summary,
 )
+from pipeline.places import DiesTooOften, Place
 from pipeline.realtime import hold_cpu_latency
+from pipeline.record_lock import lock_record
+from pipeline.session import new_session_id
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
 _DEATH_PATIENCE_NS = 2 * NS_PER_S
 _TURN_NS = 100 * NS_PER_MS
-_SOURCE_ROOT = Path(__file__).resolve().parents[1]
-_DOUBLINGS_MAX = 20
-_BASE_36 = string.digits + string.ascii_lowercase
 
 
 class ServiceFailed(RuntimeError):
@@ -71,46 +60,6 @@ class ServiceFailed(RuntimeError):
 
 class Malformed(ServiceFailed):
     """What the engineer wrote is wrong: one line a fault."""
-
-
-class RecordInUse(RuntimeError):
-    """Another service writes to the same record."""
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One place in the line-up, and the incarnation that fills it now."""
-
-    role: Role
-    camera_id: str | None
-    incarnation: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    pidfd: int = -1
-    control: Link | None = None
-    unsent: deque[tuple[Message, tuple[int, ...]]] = field(default_factory=deque)
-    ready: Ready | None = None
-    stopped: bool = False
-    status: int | None = None
-    """How the last incarnation ended."""
-    heard_ns: int = 0
-    killed_ns: int | None = None
-    """When it was killed for its silence; it may take its time to die, stuck in the kernel on a disk or a device."""
-    start_at_ns: int = 0
-    back_off_s: float = 0.0
-    deaths_ns: deque[int] = field(default_factory=deque)
-    counters: dict[str, int] = field(default_factory=dict)
-    counters_of_the_dead: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.role if self.camera_id is None else f"{self.role} {self.camera_id}"
-
-    @property
-    def silence_code(self) -> str:
-        return f"silent-{self.role}" if self.camera_id is None else f"silent-{self.role}-{self.camera_id}"
-
-    def total(self, counter: str) -> int:
-        return self.counters.get(counter, 0) + self.counters_of_the_dead.get(counter, 0)
 
 
 class Supervisor:
@@ -125,12 +74,12 @@ class Supervisor:
         self._say = say
         self._tell = tell
         self.session_id = new_session_id()
-        self._acquisitions = [_Worker("acquisition", camera.camera_id) for camera in line.config.cameras]
-        self._inspection = _Worker("inspection", None)
-        self._signalling = _Worker("signalling", None)
-        self._records = _Worker("records", None)
+        self._acquisitions = [Place("acquisition", camera.camera_id, tell) for camera in line.config.cameras]
+        self._inspection = Place("inspection", None, tell)
+        self._signalling = Place("signalling", None, tell)
+        self._records = Place("records", None, tell)
         self._workers = [self._records, self._signalling, self._inspection, *self._acquisitions]
-        self._alarms: dict[str, tuple[Alarm, _Worker | None]] = {}
+        self._alarms: dict[str, tuple[Alarm, Place | None]] = {}
         """By code, with the worker that raised it, whose death takes it back."""
         self._permitted: Permission | None = None
         self._was_warm = False
@@ -161,7 +110,7 @@ class Supervisor:
         Returns the summary as JSON text, None where records had none to give. Raises ServiceFailed where a worker refuses
         its configuration or dies too often, RecordInUse where another service holds the record.
         """
-        lock = _lock(self._line.config.records.path)
+        lock = lock_record(self._line.config.records.path)
         self._halt = Halt(HaltFile(self._line.config.records.path).read())
         if self._line.config.line_clearance == "changeover":
             self._made_before = made_last(self._line.config.records.path)
@@ -226,22 +175,15 @@ class Supervisor:
     def _others_warm(self) -> bool:
         return all(worker.ready is not None for worker in self._workers if worker.role != "acquisition")
 
-    def _start(self, worker: _Worker) -> None:
-        worker.incarnation += 1
+    def _start(self, worker: Place) -> None:
         try:
-            self._spawn(worker)
+            worker.spawn()
         except OSError as error:
             text = f"{worker.name} could not be started: {error.strerror}; trying again"
             self._raise_alarm(Alarm("worker", "error", text, raised=True))
             worker.start_at_ns = now_ns() + int(self._line.config.supervision.back_off_max_s * NS_PER_S)
             return
-        worker.unsent.clear()
-        worker.ready = None
-        worker.stopped = False
-        worker.killed_ns = None
-        worker.heard_ns = now_ns()
-        self._send(
-            worker,
+        worker.send(
             Configure(
                 worker.role,
                 worker.incarnation,
@@ -254,41 +196,15 @@ class Supervisor:
         )
         if worker.role in ("signalling", "acquisition"):
             path = self._ledger.path
-            self._send(worker, LedgerOffer(None if path is None else str(path)), (self._ledger.descriptor,))
+            worker.send(LedgerOffer(None if path is None else str(path)), (self._ledger.descriptor,))
         self._introduce(worker)
         if worker is self._records:
             for alarm, _ in self._alarms.values():
-                self._send(worker, alarm)
+                worker.send(alarm)
         if worker in (self._records, self._signalling) and self._inspection.ready is not None:
             self._tell_model(worker, self._inspection.ready)
 
-    def _spawn(self, worker: _Worker) -> None:
-        """Raises OSError where the box has no process, memory or descriptor to spare."""
-        ours, theirs = link_pair()
-        try:
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", f"pipeline.{worker.role}", str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    # `-m` looks in the working directory first, which may hold a package of one of our names.
-                    cwd=_SOURCE_ROOT,
-                    # A Ctrl-C at the terminal is the supervisor's to act on.
-                    start_new_session=True,
-                )
-            try:
-                worker.pidfd = os.pidfd_open(process.pid)
-            except OSError:
-                process.kill()
-                process.wait()
-                raise
-        except OSError:
-            ours.close()
-            raise
-        worker.process = process
-        worker.control = Link(ours)
-
-    def _introduce(self, worker: _Worker) -> None:
+    def _introduce(self, worker: Place) -> None:
         """Give the new incarnation a fresh link to every living peer."""
         if worker is self._records:
             peers = [self._signalling]
@@ -302,32 +218,8 @@ class Supervisor:
             if peer.process is not None and worker.process is not None:
                 one, other = link_pair()
                 with one, other:
-                    self._send(worker, Connect(peer.role, peer.incarnation, peer.camera_id), (one.fileno(),))
-                    self._send(peer, Connect(worker.role, worker.incarnation, worker.camera_id), (other.fileno(),))
-
-    def _send(self, worker: _Worker, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """In order; what the worker does not take now waits for it with descriptors of its own."""
-        if worker.control is None:
-            return
-        worker.unsent.append((message, tuple(os.dup(descriptor) for descriptor in descriptors)))
-        self._flush(worker)
-
-    def _flush(self, worker: _Worker) -> None:
-        if worker.control is None:
-            return
-        try:
-            while worker.unsent and worker.control.send(*worker.unsent[0]):
-                _close_all(worker.unsent.popleft()[1])
-        except TooLong as error:
-            _close_all(worker.unsent.popleft()[1])
-            self._tell(f"lineside: error: not told to {worker.name}: {error}")
-        except PeerGone:
-            # Its death is seen at its pidfd.
-            self._drop_unsent(worker)
-
-    def _drop_unsent(self, worker: _Worker) -> None:
-        while worker.unsent:
-            _close_all(worker.unsent.popleft()[1])
+                    worker.send(Connect(peer.role, peer.incarnation, peer.camera_id), (one.fileno(),))
+                    peer.send(Connect(worker.role, worker.incarnation, worker.camera_id), (other.fileno(),))
 
     # --- watching ----------------------------------------------------------------------------------------------
 
@@ -348,7 +240,7 @@ class Supervisor:
 
     def _take_messages(self) -> None:
         for worker in self._workers:
-            self._flush(worker)
+            worker.flush()
             if worker.control is None:
                 continue
             try:
@@ -359,7 +251,7 @@ class Supervisor:
                 # It may hang in its end; its death is seen at its pidfd, its silence by the clock.
                 continue
 
-    def _handle(self, worker: _Worker, message: AnyMessage) -> None:
+    def _handle(self, worker: Place, message: AnyMessage) -> None:
         if isinstance(message, Alive):
             worker.counters = message.counters
         elif isinstance(message, Ready):
@@ -384,7 +276,7 @@ class Supervisor:
             self._answer(message)
         elif isinstance(message, Halt):
             self._halt = message
-            self._send(self._records, message)
+            self._records.send(message)
         elif isinstance(message, LineClear):
             self._line_clearance = ""
 
@@ -392,16 +284,16 @@ class Supervisor:
         """From records to signalling, or an answer at once."""
         onward = self._commands.take(command, signalling_lives=self._signalling.control is not None)
         if isinstance(onward, Command):
-            self._send(self._signalling, onward)
+            self._signalling.send(onward)
         elif onward is not None:
-            self._send(self._records, onward)
+            self._records.send(onward)
 
     def _answer(self, reply: CommandReply) -> None:
         command = self._commands.answered(reply)
         if command is not None:
             said = f"cmd/{command.name} by {command.who}, request {command.request_id}"
             self._tell(f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
-        self._send(self._records, reply)
+        self._records.send(reply)
 
     def _check_model(self, ready: Ready) -> None:
         """One session, one model: a restarted inspection must not judge with what somebody put there meanwhile."""
@@ -416,17 +308,17 @@ class Supervisor:
                 f"expected {self._model_sha256}; the package was replaced while the service ran: start it again"
             )
 
-    def _tell_model(self, worker: _Worker, ready: Ready) -> None:
+    def _tell_model(self, worker: Place, ready: Ready) -> None:
         assert ready.model_sha256 is not None
         assert ready.fingerprint_sha256 is not None
-        self._send(worker, ModelInUse(ready.model_sha256, ready.fingerprint_sha256))
+        worker.send(ModelInUse(ready.model_sha256, ready.fingerprint_sha256))
 
-    def _raise_alarm(self, alarm: Alarm, worker: _Worker | None = None) -> None:
+    def _raise_alarm(self, alarm: Alarm, worker: Place | None = None) -> None:
         if alarm.raised:
             self._alarms[alarm.code] = (alarm, worker)
         else:
             self._alarms.pop(alarm.code, None)
-        self._send(self._records, alarm)
+        self._records.send(alarm)
         if alarm.raised:
             self._tell(f"lineside: {alarm.severity}: {alarm.text}")
 
@@ -439,51 +331,29 @@ class Supervisor:
             if worker.process is not None and worker.process.poll() is not None:
                 self._bury(worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Place) -> None:
         """The worker is dead and waited for: tell its peers, and plan its successor."""
-        assert worker.process is not None
         assert worker.control is not None
-        status = worker.process.returncode
         # Its last words are still in the link.
         with contextlib.suppress(PeerGone):
             for message in worker.control.drain():
                 self._handle(worker, message)
-        worker.control.close()
-        os.close(worker.pidfd)
-        self._drop_unsent(worker)
-        for counter, value in worker.counters.items():
-            worker.counters_of_the_dead[counter] = worker.counters_of_the_dead.get(counter, 0) + value
-        worker.process, worker.control, worker.pidfd, worker.counters = None, None, -1, {}
-        worker.ready = None
+        worker.clear()
         of_it = [code for code, (_, by) in self._alarms.items() if by is worker or code == worker.silence_code]
         for code in of_it:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
         if worker is self._signalling:
             for reply in self._commands.signalling_died():
-                self._send(self._records, reply)
+                self._records.send(reply)
         for peer in self._workers:
             if peer is not worker:
-                self._send(peer, Reaped(worker.role, worker.incarnation, worker.camera_id))
-        worker.status = status
+                peer.send(Reaped(worker.role, worker.incarnation, worker.camera_id))
         if not self._stopping:
-            self._plan_restart(worker, status)
-
-    def _plan_restart(self, worker: _Worker, status: int) -> None:
-        supervision = self._line.config.supervision
-        now = now_ns()
-        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        worker.deaths_ns.append(now)
-        while now - worker.deaths_ns[0] > supervision.restarts_within_s * NS_PER_S:
-            worker.deaths_ns.popleft()
-        if len(worker.deaths_ns) > supervision.restarts_max_count:
-            raise ServiceFailed(
-                f"{worker.name} died {len(worker.deaths_ns)} times within {supervision.restarts_within_s:g} s, "
-                f"the last time {cause}; at most {supervision.restarts_max_count} restarts are allowed"
-            )
-        doublings = min(len(worker.deaths_ns) - 1, _DOUBLINGS_MAX)
-        back_off_s = min(supervision.back_off_first_s * 2**doublings, supervision.back_off_max_s)
-        worker.start_at_ns = now + int(back_off_s * NS_PER_S)
-        self._raise_alarm(Alarm("worker", "error", f"{worker.name} {cause}; restarting", raised=True))
+            try:
+                cause = worker.plan_restart(self._line.config.supervision)
+            except DiesTooOften as error:
+                raise ServiceFailed(str(error)) from None
+            self._raise_alarm(Alarm("worker", "error", cause, raised=True))
 
     def _kill_silent(self) -> None:
         supervision = self._line.config.supervision
@@ -496,15 +366,7 @@ class Supervisor:
                     text = f"{worker.name} was killed and does not die: stuck in the kernel, on a disk or a device"
                     self._raise_once(Alarm("worker", "error", text, raised=True))
                 continue
-            if worker.ready is None:
-                patience_s = supervision.warm_up_timeout_s
-            elif worker is self._records:
-                patience_s = supervision.records_silent_after_s
-            else:
-                patience_s = supervision.silent_after_s
-            heed_s = patience_s / 2
-            if worker.ready is not None:
-                heed_s = min(heed_s, supervision.silent_after_s)
+            heed_s, patience_s = worker.patience_s(supervision)
             silent_ns = now - worker.heard_ns
             if silent_ns > patience_s * NS_PER_S:
                 text = f"{worker.name} was silent for {patience_s:g} s and is killed"
@@ -540,7 +402,7 @@ class Supervisor:
             self._permitted = None
         elif permission != self._permitted:
             self._permitted = permission
-            self._send(self._signalling, permission)
+            self._signalling.send(permission)
 
     # --- stopping ----------------------------------------------------------------------------------------------
 
@@ -549,17 +411,17 @@ class Supervisor:
         self._stopping = True
         give_up_ns = now_ns() + _STOP_PATIENCE_NS + self._line.config.timing.deadline_us * 1_000
         for worker in self._acquisitions:
-            self._send(worker, Stop())
+            worker.send(Stop())
         self._wait_until(lambda: all(w.stopped or w.process is None for w in self._acquisitions), give_up_ns)
-        self._send(self._signalling, Stop())
+        self._signalling.send(Stop())
         self._wait_until(lambda: self._has_closed(self._signalling), give_up_ns, revive=True)
-        self._send(self._records, Stop())
+        self._records.send(Stop())
         self._wait_until(lambda: self._has_closed(self._records), give_up_ns, revive=True)
         for worker in (self._inspection, *self._acquisitions):
-            self._send(worker, Stop())
+            worker.send(Stop())
         self._say("OFFLINE", "stopped")
 
-    def _has_closed(self, worker: _Worker) -> bool:
+    def _has_closed(self, worker: Place) -> bool:
         """Ended by itself, its books in order."""
         return worker.process is None and worker.status == 0
 
@@ -571,7 +433,7 @@ class Supervisor:
                     if worker.process is None and worker.status != 0:
                         self._start(worker)
                         if worker is self._signalling:
-                            self._send(worker, Stop())
+                            worker.send(Stop())
             self._wait()
             self._take_messages()
             self._reap()
@@ -622,34 +484,3 @@ class Supervisor:
             limit = f"more than ledger_parts {self._line.config.ledger_parts} came meanwhile"
             texts.append(f"as many as {lost_count} parts are lost to the record, as {limit}")
         return f"{'; '.join(texts)}: {self._line.config.records.path} could not be written" if texts else ""
-
-
-def new_session_id() -> str:
-    """Eight characters that sort by time: seconds in base 36, and two at random. Short, as every verdict carries it."""
-    seconds, text = int(time.time()), ""
-    while seconds:
-        seconds, digit = divmod(seconds, 36)
-        text = _BASE_36[digit] + text
-    return text + "".join(secrets.choice(_BASE_36) for _ in range(2))
-
-
-def _close_all(descriptors: tuple[int, ...]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _lock(record: Path) -> int | None:
-    """Hold the record against a second service. None where the place cannot be written: records will say so and retry."""
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise RecordInUse(
-            f"record {record}: another service writes to it; stop that one or name another record"
-        ) from None
-    return descriptor

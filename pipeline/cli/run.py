@@ -14,7 +14,8 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.config import load_line
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
-from pipeline.supervisor import Malformed, RecordInUse, ServiceFailed, Supervisor
+from pipeline.record_lock import RecordInUse
+from pipeline.supervisor import Malformed, ServiceFailed, Supervisor
 from pipeline.systemd import ServiceNotifier
 from pipeline.words import Words
 

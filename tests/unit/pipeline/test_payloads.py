@@ -31,7 +31,7 @@ from pipeline.payloads import (
     encode,
     json_schema,
 )
-from pipeline.supervisor import new_session_id
+from pipeline.session import new_session_id
 from vision.types import Reason, Verdict
 
 VERDICT = VerdictPayload(

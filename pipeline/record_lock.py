@@ -1,0 +1,30 @@
+"""One service a record: a lock that dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class RecordInUse(RuntimeError):
+    """Another service writes to the same record."""
+
+
+def lock_record(record: Path) -> int | None:
+    """Hold the record against a second service; returns the descriptor to close at the end. None where the place cannot be
+    written: records will say so and retry. Raises RecordInUse.
+    """
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RecordInUse(
+            f"record {record}: another service writes to it; stop that one or name another record"
+        ) from None
+    return descriptor
