@@ -171,7 +171,7 @@ def test_the_longest_verdict_fits(age_us: int, valid_us: int) -> None:
 def test_session_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = []
     for moment_s in (1_800_000_000, 1_800_000_001, 2_000_000_000):
-        monkeypatch.setattr("pipeline.supervisor.time.time", lambda moment_s=moment_s: float(moment_s))
+        monkeypatch.setattr("pipeline.session.time.time", lambda moment_s=moment_s: float(moment_s))
         ids.append(new_session_id())
     assert ids == sorted(ids)
     assert {len(session_id) for session_id in ids} == {8}
