@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -102,7 +103,7 @@ class MqttConfig(Strict):
     keep_alive_s: int = Field(
         default=2,
         ge=1,
-        le=3600,
+        le=60,
         description="a broker that takes bytes but answers nothing is given up after two of these",
     )
 
@@ -120,6 +121,7 @@ class RecordsConfig(Strict):
     acknowledged_within_s: float = Field(
         default=5.0,
         gt=0,
+        le=3600,
         strict=False,
         description="a verdict not on record so long after its commit was due is a fault",
     )
@@ -135,14 +137,17 @@ class RuntimeConfig(Strict):
 
 class SupervisionConfig(Strict):
     restarts_max_count: int = Field(default=20, ge=0, le=10_000)
-    restarts_within_s: float = Field(default=60.0, gt=0, strict=False)
-    back_off_first_s: float = Field(default=0.05, gt=0)
-    back_off_max_s: float = Field(default=5.0, gt=0)
-    silent_after_s: float = Field(default=2.0, gt=0, description="a warm worker silent for this long is killed")
-    records_silent_after_s: float = Field(
-        default=30.0, gt=0, strict=False, description="the same for records, which a slow disk may hold up"
+    restarts_within_s: float = Field(default=60.0, gt=0, le=86_400)
+    back_off_first_s: float = Field(default=0.05, gt=0, le=3600)
+    back_off_max_s: float = Field(default=5.0, gt=0, le=3600)
+    # Signs of life come every 200 ms, and signalling's with its heartbeats.
+    silent_after_s: float = Field(
+        default=2.0, ge=1, le=3600, description="a warm worker silent for this long is killed"
     )
-    warm_up_timeout_s: float = Field(default=300.0, gt=0, strict=False)
+    records_silent_after_s: float = Field(
+        default=30.0, ge=1, le=3600, description="the same for records, which a slow disk may hold up"
+    )
+    warm_up_timeout_s: float = Field(default=300.0, gt=0, le=86_400)
     cpu_wakeup_latency_us: int | None = Field(
         default=0, ge=0, description="PM QoS: how long a sleeping core may take to wake; null leaves it to the kernel"
     )
@@ -228,7 +233,9 @@ class LineConfig(Strict):
     timing: TimingConfig
     encoder: EncoderConfig | None = None
     mqtt: MqttConfig = MqttConfig()
-    heartbeat_ms: int = Field(default=50, ge=10, le=500)
+    heartbeat_ms: int = Field(
+        default=50, ge=10, le=200, description="the controller rejects everything after 500 ms without one"
+    )
     view_wait_us: int = Field(default=2_000, ge=0, description="how long the first view of a part waits for the others")
     ledger_parts: int = Field(
         default=65_536, ge=256, le=131_072, description="how many parts the record may lag behind"
@@ -453,11 +460,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     faults = []
     authority, record = config.mqtt.tls_ca_file, config.records.path
-    if authority is not None and not authority.is_file():
-        faults.append(Fault(str(file), "mqtt.tls_ca_file", str(authority), "an existing file of certificates"))
+    if authority is not None and (reason := _authority_fault(authority)):
+        faults.append(Fault(str(file), "mqtt.tls_ca_file", f"{authority}: {reason}", "a file of certificates (PEM)"))
     if not record.name or record.is_dir():
         faults.append(Fault(str(file), "records.path", str(record), "a file, not a folder"))
     return faults
+
+
+def _authority_fault(file: Path) -> str:
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError as error:  # ssl.SSLError is one too
+        return _reason(error)
+    return ""
 
 
 def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:

@@ -217,6 +217,9 @@ class Ledger:
     def decide(self, part_id: int, seq: int, verdict: Verdict, reason: Reason, decided_ns: int) -> None:
         """Written before the verdict is sent."""
         entry = self._entries[part_id % self._part_count]
+        if entry["part_id"] != part_id:
+            # More parts are open than there is room for; it was counted as lost when it was overwritten.
+            return
         entry["seq"] = seq
         entry["verdict"] = _VERDICTS.index(verdict)
         entry["reason"] = _REASONS.index(reason)
@@ -224,7 +227,9 @@ class Ledger:
         entry["state"] = _DECIDED
 
     def sent(self, part_id: int, sent_ns: int) -> None:
-        self._entries[part_id % self._part_count]["sent_ns"] = sent_ns
+        entry = self._entries[part_id % self._part_count]
+        if entry["part_id"] == part_id:
+            entry["sent_ns"] = sent_ns
 
     def recorded(self, part_id: int) -> None:
         """To be called once for each part."""

@@ -156,6 +156,9 @@ class StatsPayload(Payload, frozen=True, kw_only=True):
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
+COUNT_MAX = 2**53 - 1
+"""What every JSON reader and writer keeps exact."""
+
 
 class CommandPayload(Payload, frozen=True, kw_only=True):
     """Topic ``cmd/<name>``, to the service. ``session_id`` and ``heartbeat_count`` are those of the last heartbeat that the
@@ -165,7 +168,7 @@ class CommandPayload(Payload, frozen=True, kw_only=True):
     schema: Literal["lineside.command/1"]
     request_id: Word
     session_id: Word
-    heartbeat_count: Annotated[int, msgspec.Meta(ge=0)]
+    heartbeat_count: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
     who: Word
 
 

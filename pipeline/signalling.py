@@ -60,6 +60,8 @@ class Signalling:
         self._supervised = supervised
         self._config: LineConfig = config
         self._recipe_id = line.recipe.recipe_id
+        # Looked up once: it opens files, and the disk may hang when the state next changes.
+        self._version = metadata.version("lineside")
         self._session_id = supervised.configure.session_id
         self._ledger = ledger
         self._timing = timing
@@ -80,6 +82,8 @@ class Signalling:
         self._model_sha256: str | None = None
         self._permission = Permission("PREOPERATIONAL", "starting")
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
+        self._announced = False
+        """Whether the broker was told of the state as it is."""
         self._watchdog = Watchdog()
         self._lost_told = 0
         self._tell_lost_ns = 0
@@ -142,8 +146,10 @@ class Signalling:
             self._take_control()
             self._carry_out(self._machine.tick(now_ns()))
             if self._mqtt.turn():
-                self._announce()
+                self._announced = False
             self._update_state()
+            if not self._announced and self._mqtt.usable:
+                self._announce()
             self._beat()
             self._hand_over()
             self._report()
@@ -425,7 +431,7 @@ class Signalling:
 
     def _obey_halt(self) -> None:
         """From a halt on no part is judged, those under way included."""
-        if self._watch.halted and self._machine.running:
+        if self._watch.halted and (self._machine.running or self._machine.open_count):
             self._update_state()
             self._carry_out(self._machine.close_all(now_ns(), Reason.NOT_RUNNING))
 
@@ -517,7 +523,8 @@ class Signalling:
     # --- state -------------------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        self._mqtt.publish(self._state_topic, self._state_payload(*self._state), qos=1, retain=True)
+        payload = self._state_payload(*self._state)
+        self._announced = self._mqtt.publish(self._state_topic, payload, qos=1, retain=True)
 
     def _state_payload(self, state: ServiceState, reason: str) -> bytes:
         return encode(
@@ -528,7 +535,7 @@ class Signalling:
                 recipe_id=self._recipe_id,
                 model_sha256=self._model_sha256,
                 calibration_id=None,
-                version=metadata.version("lineside"),
+                version=self._version,
             )
         )
 

@@ -13,7 +13,7 @@ from vision.faults import disagreement
 class Strict(BaseModel):
     """Base of everything an engineer writes by hand: unknown keys are refused, values are never coerced silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Region(Strict):

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -310,8 +311,6 @@ class MqttConnection:
         if config.username is not None:
             password = os.environ[config.password_env] if config.password_env is not None else None
             client.username_pw_set(config.username, password)
-        if config.tls_ca_file is not None:
-            client.tls_set(ca_certs=str(config.tls_ca_file))
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         if self._on_message is not None:
@@ -418,9 +417,18 @@ class _Attempt:
         self._accepted = not reason.is_failure
         self.error = "" if self._accepted else f"refused by the broker: {reason}"
 
+    def _load_authority(self, file: Path) -> None:
+        try:
+            self._client.tls_set(ca_certs=str(file))
+        except OSError as error:  # ssl.SSLError is one too
+            raise OSError(f"mqtt.tls_ca_file {file}: {error.strerror or error}") from error
+
     def _run(self) -> None:
         try:
             config = self._config
+            if config.tls_ca_file is not None:
+                # Read here, where a slow disk holds up nobody, and each time, as it may have been renewed.
+                self._load_authority(config.tls_ca_file)
             self._client.connect(config.host, config.port, config.keep_alive_s, properties=self._properties)
             self.reached = True
             give_up_ns = now_ns() + int(_CONNECT_TIMEOUT_S * NS_PER_S)

@@ -88,6 +88,7 @@ def test_what_is_refused(protocol: str, version: MQTTProtocolVersion, tmp_path: 
             operator.answer("halt", operator.command(heartbeat_count=10**9)),
             operator.answer("halt", {"schema": "lineside.command/2", **operator.command(schema="lineside.command/2")}),
             operator.answer("halt", {**operator.command(), "heartbeat_count": "7"}),
+            operator.answer("halt", operator.command(heartbeat_count=2**64)),
             operator.answer("halt", {"request_id": "only"}),
             operator.answer("halt", operator.command(who="Anna\nRUNNING")),
             operator.answer("halt", b"\xff\xfe no JSON"),
@@ -106,6 +107,7 @@ def test_what_is_refused(protocol: str, version: MQTTProtocolVersion, tmp_path: 
                 "has not been sent yet",
                 "schema",
                 "heartbeat_count",
+                "heartbeat_count",
                 "not a lineside.command/1",
                 "printable",
                 "not a lineside.command/1",
@@ -117,8 +119,8 @@ def test_what_is_refused(protocol: str, version: MQTTProtocolVersion, tmp_path: 
             strict=True,
         ):
             assert words in reply["text"], reply
-        assert refusals[4]["request_id"] == "only"
-        assert refusals[6]["request_id"] is None
+        assert refusals[5]["request_id"] == "only"
+        assert refusals[7]["request_id"] is None
         assert tap.bodies("state")[-1]["state"] == "RUNNING"
         service.stop()
     assert "Traceback" not in service.errors

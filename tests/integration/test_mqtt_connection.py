@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import select
+import shutil
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,16 @@ KEEP_ALIVE_S = 1
 KEPT = 200
 
 
+def drive(connection: MqttConnection, until: Callable[[], bool]) -> None:
+    """Turn the connection's loop until the condition holds."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not until():
+        assert time.monotonic() < give_up_s, f"not within {PATIENCE_S} s; last error: {connection.last_error}"
+        reading, writing = connection.read_descriptors(), connection.write_descriptors()
+        select.select(reading, writing, [], min(0.05, seconds_until(connection.next_turn_ns())))
+        connection.turn()
+
+
 @dataclass
 class Wired:
     """A connection through a proxy to a broker, and a tap on the broker itself."""
@@ -32,14 +46,7 @@ class Wired:
     tap: Tap
 
     def drive(self, until: Callable[[], bool]) -> None:
-        """Turn the connection's loop until the condition holds."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not until():
-            assert time.monotonic() < give_up_s, f"not within {PATIENCE_S} s; last error: {self.connection.last_error}"
-            connection = self.connection
-            reading, writing = connection.read_descriptors(), connection.write_descriptors()
-            select.select(reading, writing, [], min(0.05, seconds_until(connection.next_turn_ns())))
-            connection.turn()
+        drive(self.connection, until)
 
     def publish_one(self, payload: str) -> bool:
         return self.connection.publish(f"{ROOT}/result", payload.encode(), qos=1, until_acknowledged=True)
@@ -113,6 +120,45 @@ def test_a_broker_replaced_by_an_older_one_is_spoken_to_all_the_same() -> None:
             wired.drive(lambda: connection.connected)
             assert connection.protocol == "3.1.1"
             connection.close()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """The folder of a certificate for 127.0.0.1 that is its own authority."""
+    if (program := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not installed (apt-get install openssl)")
+    arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=broker"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run([program, *arguments.split(), *names], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_an_authority_that_cannot_be_read_is_said_and_read_again(authority: Path) -> None:
+    if (program := find_mosquitto()) is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (authority / "broker.conf").write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n"
+        f"certfile {authority}/certificate.pem\nkeyfile {authority}/key.pem\n"
+    )
+    renewed = authority / "renewed.pem"
+    config = MqttConfig(port=port, tls_ca_file=renewed)
+    with subprocess.Popen([program, "-c", str(authority / "broker.conf")], stderr=subprocess.DEVNULL) as broker:
+        try:
+            connection = MqttConnection(config, client_id="tested")
+            drive(connection, lambda: "No such file" in connection.last_error)
+            assert connection.last_error == f"mqtt.tls_ca_file {renewed}: No such file or directory"
+            renewed.write_text("not a certificate")
+            drive(connection, lambda: "No such file" not in connection.last_error)
+            assert connection.last_error.startswith(f"mqtt.tls_ca_file {renewed}: ")
+            renewed.write_bytes((authority / "certificate.pem").read_bytes())
+            drive(connection, lambda: connection.connected)
+            assert connection.protocol == "5"
+            connection.close()
+        finally:
+            broker.kill()
 
 
 def test_an_orphan_leaves_the_broker_to_its_successor(wired: Wired, broker_port: int) -> None:

@@ -119,6 +119,12 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
             "none",
             "line.yaml: cameras.0.folder: got none: No such file or directory, expected a folder",
         ),
+        ("records.acknowledged_within_s", float("inf"), "got inf, expected a finite number"),
+        ("supervision", {"back_off_max_s": float("nan")}, "got nan, expected a finite number"),
+        ("supervision", {"silent_after_s": 0.1}, "got 0.1, expected greater than or equal to 1"),
+        ("heartbeat_ms", 500, "got 500, expected less than or equal to 200"),
+        ("mqtt.tls_ca_file", "none.pem", "line.yaml: mqtt.tls_ca_file: got none.pem: No such file"),
+        ("mqtt.tls_ca_file", "recipe.yaml", "line.yaml: mqtt.tls_ca_file: got recipe.yaml: "),
         ("cameras.0.folder", "x" * 300, "File name too long, expected a folder that can be read"),
         ("cameras.0.folder", ".", "which holds no image, expected images (.png"),
         (

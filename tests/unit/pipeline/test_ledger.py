@@ -94,6 +94,16 @@ def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Le
     assert not entry.recorded
 
 
+def test_a_verdict_on_an_overwritten_part_is_not_its_successors(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    writer.open_part(1, 5, 1, KEY)
+    writer.open_part(1 + PARTS, 6, 3, KEY)
+    writer.decide(1, 1, Verdict.PASS, Reason.OK, 4)
+    writer.sent(1, 5)
+    assert open_ledger().entries() == [LedgerEntry(1 + PARTS, 0, 6, 3, 0, None, None, None, False, (KEY,))]
+    assert open_ledger().lost_count == 1
+
+
 def test_a_full_circle_is_read_as_it_was_written() -> None:
     """All kinds of parts among many; the oldest without keys, since nobody tells their triggers again."""
     part_count = KEYS_TOLD + 100
