@@ -64,7 +64,20 @@ _PASSING = ("database is locked", "database or disk is full")
 _DAMAGE = ("file is not a database", "malformed", "could not decode to utf-8")
 """In SQLite's words for SQLITE_NOTADB, SQLITE_CORRUPT and text that is none; its codes are known to Python from 3.11 on."""
 
+
+class _StoredTally(msgspec.Struct):
+    verdicts: dict[str, int]
+    reasons: dict[str, int]
+    late_verdicts: int
+    over_budget: int
+    first_trigger_ns: int | None
+    last_trigger_ns: int | None
+    latency: dict[str, int | list[int]]
+    stages: dict[str, dict[str, int | list[int]]]
+
+
 _result_decoder = msgspec.json.Decoder(ResultPayload)
+_tally_decoder = msgspec.json.Decoder(_StoredTally)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -160,17 +173,20 @@ class Tally:
 
     @classmethod
     def from_json(cls, text: str, budget_us: int, deadline_us: int) -> Tally:
-        stored = json.loads(text)
-        tally = cls(budget_us, deadline_us)
-        tally.verdicts.update(stored["verdicts"])
-        tally.reasons.update(stored["reasons"])
-        tally.late_verdicts = stored["late_verdicts"]
-        tally.over_budget = stored["over_budget"]
-        tally.first_trigger_ns = stored["first_trigger_ns"]
-        tally.last_trigger_ns = stored["last_trigger_ns"]
-        tally.latency = LatencyHistogram.from_json(stored["latency"])
-        for stage, histogram in stored["stages"].items():
-            tally.stages[stage] = LatencyHistogram.from_json(histogram)
+        """Raises ValueError where the text is none of ``to_json``'s."""
+        try:
+            stored = _tally_decoder.decode(text)
+            tally = cls(budget_us, deadline_us)
+            tally.latency = LatencyHistogram.from_json({**stored.latency})
+            tally.stages = {stage: LatencyHistogram.from_json({**stored.stages[stage]}) for stage in STAGES}
+        except (msgspec.DecodeError, TypeError, LookupError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+        tally.verdicts.update(stored.verdicts)
+        tally.reasons.update(stored.reasons)
+        tally.late_verdicts = stored.late_verdicts
+        tally.over_budget = stored.over_budget
+        tally.first_trigger_ns = stored.first_trigger_ns
+        tally.last_trigger_ns = stored.last_trigger_ns
         return tally
 
 
@@ -330,7 +346,10 @@ class RecordStore:
         ).fetchone()
         tally, last_row = Tally(budget_us, deadline_us), 0
         if stored is not None:
-            tally, last_row = Tally.from_json(stored[1], budget_us, deadline_us), stored[0]
+            try:
+                tally, last_row = Tally.from_json(stored[1], budget_us, deadline_us), stored[0]
+            except ValueError as error:
+                raise RecordDamaged(f"record {self._path}: the kept totals are none: {error}") from error
         # The plus keeps SQLite from going through all rows of a session that has run for months, where the newest will do.
         by_session = "+session_id" if stored is not None else "session_id"
         missing = self._database.execute(
@@ -377,9 +396,14 @@ def _fault(path: Path, error: sqlite3.Error) -> RecordFault:
 
 def _decode_result(path: Path, body: object) -> ResultPayload:
     try:
-        return _result_decoder.decode(body)  # type: ignore[arg-type]
+        result = _result_decoder.decode(body)  # type: ignore[arg-type]
     except (msgspec.DecodeError, TypeError) as error:
         raise RecordDamaged(f"record {path}: a row holds no result: {error}") from error
+    stages = result.stages_us.keys()
+    needed = {*STAGES[:-1]} if result.sent_ns is None else {*STAGES}
+    if not stages <= {*STAGES} or ("handover" in stages and not needed <= stages):
+        raise RecordDamaged(f"record {path}: a row holds no result: its stages are {sorted(stages)}")
+    return result
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

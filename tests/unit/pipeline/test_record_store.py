@@ -263,6 +263,46 @@ def test_a_row_that_holds_no_result_is_damage(open_store: Open, tmp_path: Path) 
             open_store("b").commit(results(2, 2), [])
 
 
+def test_a_row_with_stages_of_another_kind_is_damage(open_store: Open, tmp_path: Path) -> None:
+    open_store().commit(results(1, 3), [])
+    database = sqlite3.connect(tmp_path / "records" / "line.db")
+    with database:
+        database.execute("""UPDATE part SET body = replace(body, '"judge":', '"jugde":')""")
+    database.close()
+    with pytest.raises(RecordDamaged, match=r"a row holds no result: its stages are .*'jugde'"):
+        open_store()
+    with pytest.raises(RecordDamaged, match=r"a row holds no result: its stages are .*'jugde'"):
+        open_store("b").commit(results(2, 2), [])
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        ("{", "["),
+        ('"verdicts"', '"verdlcts"'),
+        ('"PASS": 1', '"PASS": "1"'),
+        ('"over_budget": 0', '"over_budget": null'),
+        ('"judge"', '"jugde"'),
+        ('"bins": [', '"bins": [99999999, '),
+        ('"bins": [', '"bins": [1, 2, '),
+        ('"counts": [', '"counts": [99999999999999999999, '),
+        ('"max_us": ', '"max_us": [], "max_them": '),
+        ('"max_us"', '"max_xs"'),
+    ],
+)
+def test_totals_that_are_none_are_damage(open_store: Open, tmp_path: Path, found: str, put: str) -> None:
+    store = open_store()
+    store.commit(results(1, 3), [])
+    store.save_tally()
+    database = sqlite3.connect(tmp_path / "records" / "line.db")
+    with database:
+        assert database.execute("SELECT count(*) FROM tally WHERE instr(body, ?)", (found,)).fetchone() == (1,)
+        database.execute("UPDATE tally SET body = replace(body, ?, ?)", (found, put))
+    database.close()
+    with pytest.raises(RecordDamaged, match=r"line\.db: the kept totals are none: "):
+        open_store()
+
+
 def test_what_is_set_aside_never_takes_anothers_name(open_store: Open, tmp_path: Path) -> None:
     path = tmp_path / "records" / "line.db"
     for number in (1, 2, 3):
