@@ -366,22 +366,40 @@ class RecordStore:
 def set_aside(path: Path, session_id: str) -> Path:
     """Move a damaged record and its log out of the way, under names that SQLite's own tools can open together; nobody may
     have it open. Returns the new name. Raises RecordFault.
+
+    Killed at any moment, it leaves all the database and log hold under names that belong together: the log gets its new name as a
+    second one, then the database moves, then the log's old name goes.
     """
-    number = len(set_aside_by(path, session_id)) + 1
-    aside = path.with_name(f"{path.name}.damaged-{session_id}-{number}")
+    numbers = [int(found[1]) for found in _set_aside_names(path, session_id)]
+    aside = path.with_name(f"{path.name}.damaged-{session_id}-{max(numbers, default=0) + 1}")
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     try:
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        with contextlib.suppress(FileNotFoundError):
+            aside.with_name(aside.name + "-wal").hardlink_to(log)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+        log.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            index.rename(aside.with_name(aside.name + "-shm"))
     except OSError as error:
         raise RecordFault(f"record {path}: is damaged and cannot be set aside as {aside}: {error.strerror}") from error
     return aside
 
 
 def set_aside_by(path: Path, session_id: str) -> list[Path]:
-    """The damaged records that this session has set aside."""
-    pattern = re.compile(re.escape(f"{path.name}.damaged-{session_id}-") + r"\d+")
-    return [found for found in path.parent.iterdir() if pattern.fullmatch(found.name)]
+    """The damaged records that this session has set aside. Raises RecordFault."""
+    return [path.with_name(found[0]) for found in _set_aside_names(path, session_id) if not found[2]]
+
+
+def _set_aside_names(path: Path, session_id: str) -> list[re.Match[str]]:
+    """Each with its number and, of a log or index, the suffix."""
+    pattern = re.compile(re.escape(f"{path.name}.damaged-{session_id}-") + r"(\d+)(-wal|-shm)?")
+    try:
+        return [match for found in path.parent.iterdir() if (match := pattern.fullmatch(found.name)) is not None]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecordFault(f"record {path}: its folder cannot be read: {error.strerror}") from error
 
 
 def _fault(path: Path, error: sqlite3.Error) -> RecordFault:

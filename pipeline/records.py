@@ -115,6 +115,7 @@ class Records:
     def open(self) -> None:
         """Open the record, or say why not; trying goes on in the loop. A damaged one is set aside and another begun."""
         try:
+            self._tell_set_aside("")
             try:
                 self._store = self._opened()
             except RecordDamaged as error:
@@ -125,7 +126,6 @@ class Records:
             return
         if self._tally is not None:
             self._store.tally = self._tally
-        self._tell_set_aside("")
 
     def _opened(self) -> RecordStore:
         timing = self._config.timing

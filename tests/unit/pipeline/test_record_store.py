@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -324,6 +327,69 @@ def test_a_record_that_cannot_be_set_aside_is_a_fault(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(RecordFault, match=r"cannot be set aside as .*line\.db\.damaged-a-1: Read-only file system"):
         set_aside(path, "a")
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "none" / "line.db"
+    assert set_aside_by(path, "a") == []
+
+    def refuse(_self: Path) -> Iterator[Path]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for ask in (set_aside, set_aside_by):
+        with pytest.raises(RecordFault, match=r"line\.db: its folder cannot be read: Input/output error"):
+            ask(path, "a")
+
+
+def test_one_that_was_removed_gives_its_number_to_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "line.db"
+    for number in (1, 2):
+        path.write_text(f"noise {number}")
+        set_aside(path, "a")
+    (tmp_path / "line.db.damaged-a-1").unlink()
+    path.write_text("noise 3")
+    assert set_aside(path, "a").name == "line.db.damaged-a-3"
+    assert (tmp_path / "line.db.damaged-a-2").read_text() == "noise 2"
+
+
+class Killed(BaseException):
+    """Here a kill came."""
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
+def test_a_kill_in_the_midst_of_setting_aside_loses_nothing(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The newest rows are in the log alone, as a killed process leaves them."""
+    open_store().commit(results(1, 10), [])
+    path = tmp_path / "left" / "line.db"
+    shutil.copytree(tmp_path / "records", path.parent)
+    assert (path.parent / "line.db-wal").stat().st_size > 0
+    steps_left = iter(range(steps))
+
+    def until_killed(move: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object, **options: object) -> object:
+            if next(steps_left, None) is None:
+                raise Killed
+            return move(*arguments, **options)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        for name in ("hardlink_to", "rename", "unlink"):
+            patched.setattr(Path, name, until_killed(getattr(Path, name)))
+        with pytest.raises(Killed) if steps < 4 else contextlib.nullcontext():
+            set_aside(path, "a")
+    for first in (11, 12):
+        store = open_store(path=path)
+        store.commit(results(first, first), [])
+        store.close()
+        set_aside(path, "a")
+    files = set_aside_by(path, "a")
+    found = [number for file in files for (number,) in rows(file, "SELECT part_id FROM part")]
+    assert Counter(found) == Counter(range(1, 13))
+    assert not path.exists()
 
 
 def _write_noise(path: Path, kept_bytes: int) -> None:
