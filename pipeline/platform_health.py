@@ -336,6 +336,9 @@ class _Jtop:
 
 def main() -> None:
     """Read and print until nobody listens any more."""
+    # What a library prints goes to the log, not among the readings.
+    told = os.dup(1)
+    os.dup2(2, 1)
     interval_s, temperature_max_c, root = float(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
     os.nice(_NICE)
     platform = Platform(temperature_max_c, root=root)
@@ -344,10 +347,10 @@ def main() -> None:
         return
     listener = select.poll()
     # No events asked for: it wakes early only because nobody listens any more.
-    listener.register(sys.stdout.fileno(), 0)
+    listener.register(told, 0)
     with contextlib.suppress(BrokenPipeError):
         while True:
-            os.write(sys.stdout.fileno(), json.dumps(asdict(reading)).encode() + b"\n")
+            os.write(told, json.dumps(asdict(reading)).encode() + b"\n")
             if listener.poll(interval_s * 1_000):
                 return
             reading = platform.read()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from pipeline.clock import NS_PER_S, now_ns
+from pipeline.platform_health import Reading
 from pipeline.worker import Supervised
 
 _SOURCE_ROOT = Path(__file__).resolve().parents[1]
@@ -21,12 +22,14 @@ _RESTART_NS = 60 * NS_PER_S
 _LAST_WAIT_S = 0.2
 _QUIET_READINGS = 4
 """Before ``throttled`` is taken back: throttling comes and goes."""
+_decode_reading = msgspec.json.Decoder(Reading).decode
 
 
 class PlatformWatch:
     """``temperatures_c`` by sensor and ``throttled`` are the latest reading; empty and None where there is none, or no fresh one.
 
-    Raises the alarms ``temperature`` and ``throttled``, each with the text of its first moment.
+    Raises the alarms ``temperature``, ``throttled`` and, where what it hears is no reading, ``platform``, each with the text of its
+    first moment.
     """
 
     def __init__(self, supervised: Supervised, *, root: Path = Path("/")) -> None:
@@ -69,8 +72,15 @@ class PlatformWatch:
             return
         self._heard_ns = now
         *lines, self._pending = (self._pending + received).split(b"\n")
-        if lines:
-            self._take(json.loads(lines[-1]))
+        if not lines:
+            return
+        try:
+            self._take(_decode_reading(lines[-1]))
+        except msgspec.DecodeError as error:
+            self._give_up(now)
+            self._warn(
+                "platform", f"the process that reads temperatures said what is no reading: {error}; it is started again"
+            )
 
     def close(self) -> None:
         """Kill it; a process that its driver does not let die is left to the kernel."""
@@ -129,15 +139,16 @@ class PlatformWatch:
         self._receiver = -1
         self._start_at_ns = now + _RESTART_NS
         self.temperatures_c, self.throttled = {}, None
-        for code in list(self._texts):
+        for code in ("temperature", "throttled"):
             self._take_back(code)
 
-    def _take(self, reading: dict[str, Any]) -> None:
-        slowed: list[str] | None = reading["throttled"]
-        self.temperatures_c = reading["temperatures_c"]
+    def _take(self, reading: Reading) -> None:
+        self._take_back("platform")
+        slowed = reading.throttled
+        self.temperatures_c = reading.temperatures_c
         self.throttled = None if slowed is None else bool(slowed)
-        if reading["too_hot"]:
-            self._warn("temperature", "; ".join(reading["too_hot"]))
+        if reading.too_hot:
+            self._warn("temperature", "; ".join(reading.too_hot))
         else:
             self._take_back("temperature")
         if slowed:

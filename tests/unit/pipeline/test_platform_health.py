@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,3 +252,35 @@ def test_a_reading_that_hangs_holds_up_nobody(tree: Tree, watch: PlatformWatch) 
         watch.turn()
     assert watch.temperatures_c == {}
     assert len(watch.read_descriptors()) == 1
+
+
+def test_what_a_library_prints_is_no_reading(tree: Tree, watch: PlatformWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.write("library/pynvml.py", "import os\nNVMLError = OSError\nprint('loaded')\nos.write(1, b'loaded')\n")
+    with (tree.root / "library/pynvml.py").open("a") as file:
+        file.write("def nvmlInit():\n    os.write(1, b'init')\n\ndef nvmlDeviceGetCount():\n    return 0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tree.root / "library"))
+    tree.zone(0, "cpu-thermal", 70_000)
+    turn_until(watch, lambda: watch.temperatures_c == {"cpu-thermal-0": 70.0})
+
+
+@pytest.mark.parametrize(
+    "line", ["loaded", "5", "{}", '{"temperatures_c": 1, "too_hot": [], "throttled": null}', "\\0377"]
+)
+def test_what_is_no_reading_is_said_and_ends_the_listening(
+    tmp_path: Path,
+    watch: PlatformWatch,
+    supervised: tuple[Supervised, Link],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\nprintf '%b\\n' '{line}'\nexec tail -f /dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    watch.turn()
+    assert len(watch.read_descriptors()) == 1
+    turn_until(watch, lambda: watch.read_descriptors() == [])
+    (alarm,) = (message for message in supervised[1].drain() if isinstance(message, Alarm))
+    assert (alarm.code, alarm.raised) == ("platform", True)
+    assert "said what is no reading" in alarm.text
+    assert (watch.temperatures_c, watch.throttled) == ({}, None)
