@@ -275,6 +275,8 @@ class Records:
             if len(self._unsent) == _RESULTS_KEPT:
                 self._unsent.popleft()
                 self._counters["results_unsent"] += 1
+                text = f"more than {_RESULTS_KEPT} results wait for the broker; the oldest are on record and will not be sent"
+                self._supervised.alarm("results-dropped", "warning", text)
             self._unsent.append(encode(result))
         self._publish_results()
 
@@ -323,6 +325,8 @@ class Records:
     def _publish_results(self) -> None:
         while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1, until_acknowledged=True):
             self._unsent.popleft()
+        if not self._unsent:
+            self._supervised.clear_alarm("results-dropped")
         history = self._closing.history
         while history and self._mqtt.publish(self._history_topic, history[0], qos=1, until_acknowledged=True):
             history.popleft()

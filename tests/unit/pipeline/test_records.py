@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,37 +16,48 @@ from pipeline.clock import now_ns
 from pipeline.config import load_line
 from pipeline.messages import Alarm, Configure, Connect, EndOfParts, Halt, PartRecord
 from pipeline.records import Records
+from pipeline.simulator.broker import start_broker
 from pipeline.worker import Supervised
 from tests.service import write_line
+from tests.tap import Tap
 
 
 @dataclass
 class Worker:
-    """Records with one part told to it, and both ends of its link to the supervisor."""
+    """Records with parts told to it, and the far ends of its links."""
 
     records: Records
     supervisor: Link
+    signalling: Link
     record: Path
 
     def alarms(self) -> list[Alarm]:
         return [message for message in self.supervisor.drain() if isinstance(message, Alarm)]
 
 
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
+@contextlib.contextmanager
+def worker_at(tmp_path: Path, broker_port: int, part_count: int) -> Iterator[Worker]:
     theirs, ours = (Link(end) for end in link_pair())
     one, other = link_pair()
-    line = load_line(write_line(tmp_path, 1, degraded={"platform_interval_s": None}))
+    line = load_line(write_line(tmp_path, broker_port, degraded={"platform_interval_s": None}))
     records = Records(Supervised(theirs, Configure("records", 1, "s", "", None, 0, Halt()), line))
     with one:
         ours.send(Connect("signalling", 1, None), (one.fileno(),))
     signalling = Link(other)
     now = now_ns()
-    signalling.send(PartRecord(1, 1, "PASS", "OK", None, None, now, now, now, now, 0, 0, ()))
-    signalling.send(EndOfParts())
-    yield Worker(records, ours, line.config.records.path)
+    for number in range(1, part_count + 1):
+        signalling.send(PartRecord(number, number, "PASS", "OK", None, None, now, now, now, now, 0, 0, ()))
+    yield Worker(records, ours, signalling, line.config.records.path)
     for link in (theirs, ours, signalling):
         link.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """One part, then the end, and no broker."""
+    with worker_at(tmp_path, 1, 1) as made:
+        made.signalling.send(EndOfParts())
+        yield made
 
 
 def test_a_slow_commit_is_said(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +82,25 @@ def test_a_folder_that_cannot_be_read_is_waited_for(worker: Worker, monkeypatch:
     assert [(alarm.code, alarm.raised) for alarm in worker.alarms()] == [("records", False)]
     with contextlib.closing(sqlite3.connect(worker.record)) as database:
         assert database.execute("SELECT part_id FROM part").fetchall() == [(1,)]
+
+
+def test_results_that_find_no_room_are_said_until_the_others_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.records._RESULTS_KEPT", 2)
+    with start_broker() as broker, Tap(broker.port, "test/line") as tap, worker_at(tmp_path, broker.port, 5) as worker:
+
+        def end_when_heard() -> None:
+            tap.wait_count("result", 2)
+            worker.signalling.send(EndOfParts())
+
+        ending = threading.Thread(target=end_when_heard)
+        ending.start()
+        worker.records.open()
+        worker.records.run()
+        ending.join()
+        assert [body["part_id"] for body in tap.bodies("result")] == [4, 5]
+        raised, cleared = worker.alarms()
+    assert (raised.code, raised.raised) == ("results-dropped", True)
+    assert (cleared.code, cleared.raised) == ("results-dropped", False)
+    assert raised.text.startswith("more than 2 results wait for the broker")
