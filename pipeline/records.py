@@ -82,7 +82,8 @@ class Records:
         """How many at the head of the batch came from a signalling that is gone, and are not to be acknowledged."""
         self._model: ModelInUse | None = None
         self._alarms: dict[str, AlarmPayload] = {}
-        self._stale_alarms: deque[str] = deque()
+        self._untold_alarms: set[str] = set()
+        """Codes of which the broker has not heard how they stand, as it was away or took no more."""
         self._unsent: deque[bytes] = deque()
         self._closing = Closing(config.records.path, self._session_id)
         self._halt_file = HaltFile(config.records.path)
@@ -154,11 +155,10 @@ class Records:
             self._close_killed_sessions()
             self._keep_halt()
             if self._mqtt.turn():
-                for code in self._alarms:
-                    self._publish_alarm(code)
+                self._untold_alarms |= self._alarms.keys()
+            self._publish_alarms()
             self._publish_results()
             self._publish_replies()
-            self._clear_stale_alarms()
             self._platform.turn()
             self._publish_stats()
             self._supervised.alive(self._counters)
@@ -422,7 +422,7 @@ class Records:
         if not alarm.raised:
             if known is not None:
                 del self._alarms[alarm.code]
-                self._publish_alarm(alarm.code)
+                self._untold_alarms.add(alarm.code)
             return
         self._alarms[alarm.code] = AlarmPayload(
             code=alarm.code,
@@ -431,12 +431,15 @@ class Records:
             since=known.since if known is not None else utc_text(now_ns()),
             session_id=self._session_id,
         )
-        self._publish_alarm(alarm.code)
+        self._untold_alarms.add(alarm.code)
 
-    def _publish_alarm(self, code: str) -> None:
-        alarm = self._alarms.get(code)
-        payload = encode(alarm) if alarm is not None else b""
-        self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True)
+    def _publish_alarms(self) -> None:
+        for code in sorted(self._untold_alarms):
+            alarm = self._alarms.get(code)
+            payload = encode(alarm) if alarm is not None else b""
+            if not self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True):
+                return
+            self._untold_alarms.remove(code)
 
     def _on_message(self, message: Received) -> None:
         if message.topic.startswith(self._command_topic):
@@ -445,7 +448,7 @@ class Records:
         # Retained alarms of an earlier run that nobody took back.
         code = message.topic.removeprefix(self._alarm_topic)
         if message.retain and message.payload and code not in self._alarms:
-            self._stale_alarms.append(code)
+            self._untold_alarms.add(code)
 
     def _take_command(self, message: Received) -> None:
         name = message.topic.removeprefix(self._command_topic)
@@ -469,12 +472,6 @@ class Records:
             if not self._mqtt.publish(reply.reply_topic, payload, qos=1, correlation=reply.correlation):
                 return
             self._replies.popleft()
-
-    def _clear_stale_alarms(self) -> None:
-        while self._stale_alarms:
-            code = self._stale_alarms.popleft()
-            if code not in self._alarms:
-                self._publish_alarm(code)
 
     def _publish_stats(self) -> None:
         now = now_ns()
