@@ -382,8 +382,9 @@ class Supervisor:
                 self._raise_alarm(Alarm(worker.silence_code, "warning", "", raised=False))
 
     def _permit(self) -> None:
-        """Tell signalling what may be: RUNNING only when everybody is warm."""
-        cold = [worker.name for worker in self._workers if worker.ready is None]
+        """Tell signalling what may be: RUNNING only when everybody is warm who is needed."""
+        cold = [worker for worker in self._workers if worker.ready is None]
+        names = ", ".join(worker.name for worker in cold)
         if not cold:
             if not self._was_warm:
                 self._was_warm = True
@@ -391,10 +392,13 @@ class Supervisor:
             permission = Permission("RUNNING", "", self._line_clearance)
             if "worker" in self._alarms:
                 self._raise_alarm(Alarm("worker", "error", "", raised=False))
-        elif self._was_warm:
-            permission = Permission("ERROR", f"restarting {', '.join(cold)}")
+        elif not self._was_warm:
+            permission = Permission("PREOPERATIONAL", f"warming up {names}")
+        elif cold == [self._records] and self._line.config.records.on_record_fault == "continue":
+            # Judging goes on without it; signalling says that nothing is recorded.
+            permission = Permission("RUNNING", "", self._line_clearance)
         else:
-            permission = Permission("PREOPERATIONAL", f"warming up {', '.join(cold)}")
+            permission = Permission("ERROR", f"restarting {names}")
         self._set_permission(permission)
 
     def _set_permission(self, permission: Permission) -> None:

@@ -70,6 +70,25 @@ def test_goes_on_and_says_so_where_told_to(tmp_path: Path, broker_port: int) -> 
         service.stop()
 
 
+def test_goes_on_without_a_records_process_where_told_to(tmp_path: Path, broker_port: int) -> None:
+    records = {"path": "records.db", "on_record_fault": "continue"}
+    line = write_line(tmp_path, broker_port, records=records, supervision={"records_silent_after_s": 1})
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 1)
+        last = tap.bodies("verdict")[-1]["part_id"]
+        workers_of(service.process.pid)["records"].send_signal(signal.SIGSTOP)
+        service.wait_for("RUNNING verdicts are not recorded: the records process died")
+        service.wait_for("RUNNING")
+        summary = service.stop()
+    assert "records was silent for 1 s and is killed" in service.errors
+    assert "ERROR" not in service.words
+    rows = read_rows(tmp_path / "records.db")
+    check_record(rows)
+    assert len(rows) == summary["parts_triggered"]
+    assert "NOT_RUNNING" not in {row.reason for row in rows if row.part_id > last}
+
+
 def test_records_is_replaced_at_the_end_of_its_own_patience(tmp_path: Path, broker_port: int) -> None:
     line = write_line(tmp_path, broker_port, supervision={"silent_after_s": 2, "records_silent_after_s": 3})
     with Service(line) as service:
