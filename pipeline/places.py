@@ -135,7 +135,7 @@ class Place:
         """When it is filled again; the text says how it came to be empty. Raises DiesTooOften."""
         assert self.status is not None
         status, now = self.status, now_ns()
-        cause = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        cause = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
         self.deaths_ns.append(now)
         while now - self.deaths_ns[0] > supervision.restarts_within_s * NS_PER_S:
             self.deaths_ns.popleft()
@@ -156,3 +156,10 @@ class Place:
     def _drop_first(self) -> None:
         for descriptor in self.unsent.popleft()[1]:
             os.close(descriptor)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name
