@@ -73,7 +73,7 @@ class Supervisor:
         self._model_sha256: str | None = None
         self._say = say
         self._tell = tell
-        self.session_id = new_session_id()
+        self.session_id = new_session_id(line.config.records.path)
         self._acquisitions = [Place("acquisition", camera.camera_id, tell) for camera in line.config.cameras]
         self._inspection = Place("inspection", None, tell)
         self._signalling = Place("signalling", None, tell)

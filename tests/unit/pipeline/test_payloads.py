@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
@@ -155,7 +156,7 @@ def test_the_longest_verdict_fits(age_us: int, valid_us: int) -> None:
     widest = 2 ** limit(EncoderConfig, "bits") - 1
     verdict = msgspec.structs.replace(
         VERDICT,
-        session_id=new_session_id(),
+        session_id=new_session_id(Path("no record")),
         seq=10**9 - 1,
         part_id=10**9 - 1,
         verdict=max(get_args(VerdictName), key=len),
@@ -166,12 +167,3 @@ def test_the_longest_verdict_fits(age_us: int, valid_us: int) -> None:
         valid_us=valid_us,
     )
     assert len(encode(verdict)) <= VERDICT_BYTES_MAX
-
-
-def test_session_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = []
-    for moment_s in (1_800_000_000, 1_800_000_001, 2_000_000_000):
-        monkeypatch.setattr("pipeline.session.time.time", lambda moment_s=moment_s: float(moment_s))
-        ids.append(new_session_id())
-    assert ids == sorted(ids)
-    assert {len(session_id) for session_id in ids} == {8}
