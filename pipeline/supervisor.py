@@ -232,7 +232,7 @@ class Supervisor:
                 reading += [worker.control.fileno(), worker.pidfd]
                 if worker.unsent:
                     writing.append(worker.control.fileno())
-            elif worker.incarnation > 0:
+            elif worker.incarnation > 0 and not self._stopping:
                 wake_ns = min(wake_ns, worker.start_at_ns)
         select.select(reading, writing, [], seconds_until(wake_ns))
         with contextlib.suppress(BlockingIOError):
@@ -436,7 +436,8 @@ class Supervisor:
                 for worker in (self._records, self._signalling):
                     if worker.process is None and worker.status != 0:
                         self._start(worker)
-                        if worker is self._signalling:
+                        # Records ends after signalling: while that lives, it has to take what is told.
+                        if worker is self._signalling or self._has_closed(self._signalling):
                             worker.send(Stop())
             self._wait()
             self._take_messages()

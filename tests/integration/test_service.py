@@ -21,6 +21,7 @@ import yaml
 from pipeline.simulator.broker import start_broker
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.chaos.books import check_record, read_rows
+from tests.hand_camera import HandCamera
 from tests.models import write_stub_package
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
@@ -156,6 +157,29 @@ def test_signalling_killed_during_the_stop_still_closes_its_parts(tmp_path: Path
     rows = read_rows(tmp_path / "records.db")
     check_record(rows)
     assert sum(row.reason == "FAULT" for row in rows) >= 10
+
+
+def test_records_killed_at_the_end_of_the_stop_still_closes_the_books(
+    tmp_path: Path, tmp_socket_dir: Path, broker_port: int
+) -> None:
+    """Signalling has ended and is not started again; who takes the place of records has to be told to stop."""
+    with (
+        HandCamera(tmp_socket_dir) as camera,
+        Service(write_line(tmp_path, broker_port, cameras=[camera.config])) as service,
+        Tap(broker_port, ROOT) as tap,
+    ):
+        camera.wait_connected()
+        service.wait_for("RUNNING")
+        camera.part(40)
+        tap.wait_count("result", 1)
+        workers = workers_of(service.process.pid)
+        workers["records"].send_signal(signal.SIGSTOP)
+        service.process.send_signal(signal.SIGTERM)
+        workers["signalling"].wait(timeout=30)
+        workers["records"].send_signal(signal.SIGKILL)
+        assert service.process.wait(timeout=30) == 0, service.errors
+    assert json.loads(service.summary_file.read_text())["passed"] == 1
+    check_record(read_rows(tmp_path / "records.db"))
 
 
 def test_a_fatal_end_leaves_the_record_whole(tmp_path: Path, broker_port: int) -> None:
