@@ -52,6 +52,8 @@ _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
 _DEATH_PATIENCE_NS = 2 * NS_PER_S
 _TURN_NS = 100 * NS_PER_MS
+_AWAY_NS = NS_PER_S
+"""A turn that takes longer: it was the supervisor that stood still, or the whole box."""
 
 
 class ServiceFailed(RuntimeError):
@@ -91,6 +93,7 @@ class Supervisor:
         self._stop_requested = False
         self._ledger: LedgerFile
         self._started_ns = now_ns()
+        self._turned_ns = self._started_ns
         self._commands = CommandRelay()
         self._halt = Halt()
         """As signalling has it, for its successor; and records keeps it for the next session."""
@@ -358,6 +361,11 @@ class Supervisor:
     def _kill_silent(self) -> None:
         supervision = self._line.config.supervision
         now = now_ns()
+        if now - self._turned_ns > _AWAY_NS:
+            # Who was silent meanwhile may have stood still as well: their silence begins anew.
+            for worker in self._workers:
+                worker.heard_ns = now
+        self._turned_ns = now
         for worker in self._workers:
             if worker.process is None:
                 continue

@@ -96,6 +96,23 @@ def test_a_hanging_inspection_is_killed_and_replaced(tmp_path: Path, broker_port
     assert summary["reasons"]["DEADLINE"] > 0
 
 
+def test_a_pause_of_everything_is_nobodys_silence(tmp_path: Path, broker_port: int) -> None:
+    """As when the box's virtual machine is paused: nobody is killed for it, also when the supervisor is the first to go on."""
+    with Service(write_line(tmp_path, broker_port)) as service:
+        service.wait_for("RUNNING")
+        workers = workers_of(service.process.pid)
+        for process in (*workers.values(), service.process):
+            process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)  # the fault itself; silent_after_s is 2
+        for process in (service.process, *workers.values()):
+            process.send_signal(signal.SIGCONT)
+        with Tap(broker_port, ROOT) as tap:
+            tap.wait_until(lambda: any(body["verdict"] == "PASS" for body in tap.bodies("verdict")))
+        assert workers_of(service.process.pid) == workers
+        service.stop()
+    assert "silent" not in service.errors
+
+
 def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path, broker_port: int) -> None:
     """The box has no descriptor to spare: the supervisor says so and lives on."""
     line = write_line(tmp_path, broker_port, supervision={"back_off_max_s": 0.2})
