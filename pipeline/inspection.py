@@ -29,7 +29,7 @@ from pipeline.rules import Matching, Timing
 from pipeline.worker import Supervised, attach, refuse, settle
 from vision.faults import FaultsError
 from vision.inspector import Inspector
-from vision.package import load_package
+from vision.package import PackageUnreadable, load_package
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
 from vision.types import Defect, Inspection, Reason, Verdict
@@ -301,7 +301,7 @@ def main() -> None:
     try:
         inspector, session = open_inspector(supervised.line)
     except FaultsError as error:
-        refuse(supervised, str(error), malformed=True)
+        refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:
         refuse(supervised, str(error), malformed=False)
     worker = InspectionWorker(supervised, inspector)

@@ -264,7 +264,7 @@ class Supervisor:
                 self._tell_model(self._signalling, message)
                 self._tell_model(self._records, message)
         elif isinstance(message, Fatal):
-            raise Malformed(message.text) if message.malformed else ServiceFailed(message.text)
+            self._refused(worker, message)
         elif isinstance(message, StateChanged):
             self._say(message.state, message.reason)
         elif isinstance(message, Alarm):
@@ -282,6 +282,15 @@ class Supervisor:
             self._records.send(message)
         elif isinstance(message, LineClear):
             self._line_clearance = ""
+
+    def _refused(self, worker: Place, fatal: Fatal) -> None:
+        """Nothing runs without it; but what inspection could load once, a disk's fault may keep from it for a while. It ends
+        by itself then, and is started again as often as any other.
+        """
+        if worker is self._inspection and self._model_sha256 is not None:
+            self._tell(f"lineside: error: {worker.name}: {fatal.text}")
+        else:
+            raise Malformed(fatal.text) if fatal.malformed else ServiceFailed(fatal.text)
 
     def _relay(self, command: Command) -> None:
         """From records to signalling, or an answer at once."""

@@ -25,6 +25,10 @@ class PackageError(FaultsError):
     """The model package cannot be used; ``faults`` holds everything found wrong with it."""
 
 
+class PackageUnreadable(PackageError):
+    """A file of the package could not be read now: the disk's fault, which may pass, and says nothing of the package."""
+
+
 class ModelInput(Strict):
     """What the model wants to see: ``x = (pixel * scale - mean) / std`` per channel, pixel 0..255."""
 
@@ -125,12 +129,14 @@ class ModelPackage:
 
 
 def load_package(folder: Path) -> ModelPackage:
-    """Reads a package and checks its card and the hash of its model. Raises PackageError with every fault found."""
+    """Reads a package and checks its card and the hash of its model. Raises PackageError with every fault found,
+    PackageUnreadable where the disk fails.
+    """
     card_path, model_path = folder / CARD_NAME, folder / MODEL_NAME
     missing = [
         Fault(str(path), "", "no such file", f"{what} (a model package is a folder with {CARD_NAME} and {MODEL_NAME})")
         for path, what in ((card_path, "the model's card"), (model_path, "the model"))
-        if not path.is_file()
+        if not _is_file(path)
     ]
     if missing:
         raise PackageError(missing)
@@ -143,8 +149,9 @@ def load_package(folder: Path) -> ModelPackage:
 
 def read_card(card_path: Path) -> ModelCard:
     """Reads and validates a card alone. Raises PackageError with every fault found."""
+    content = read_bytes(card_path)
     try:
-        written = yaml.safe_load(read_bytes(card_path).decode("utf-8"))
+        written = yaml.safe_load(content.decode("utf-8"))
     except (
         yaml.YAMLError,
         ValueError,
@@ -161,17 +168,28 @@ def read_card(card_path: Path) -> ModelCard:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file of the package. Raises PackageError where it cannot be read."""
+    """A file of the package. Raises PackageUnreadable."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PackageError([Fault(str(path), "", str(error.strerror), "a readable file")]) from error
+        raise _unreadable(path, error) from error
 
 
 def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
     """The model file is not the one that the card describes."""
     advice = f"fetch the package again, or write the new hash into {card_path.name} if the change was meant"
     return Fault(str(card_path), "sha256", f"a {MODEL_NAME} with {got}", f"{expected}: {advice}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> PackageUnreadable:
+    return PackageUnreadable([Fault(str(path), "", str(error.strerror), "a readable file")])
 
 
 def _channel_count(colour_order: str) -> int:

@@ -28,6 +28,8 @@ from tests.tap import Tap
 from vision.types import PixelFormat
 
 ROOT = "test/line"
+NO_BYTE = "/proc/self/mem"
+"""A plain file whose first byte cannot be read, as on a failing disk."""
 
 
 def test_no_pass_while_verdicts_cannot_be_recorded(tmp_path: Path, broker_port: int) -> None:
@@ -79,6 +81,42 @@ def test_a_replaced_model_ends_the_session(tmp_path: Path, broker_port: int) -> 
         assert service.process.wait(timeout=60) == 1
         assert "was replaced while the service ran" in service.errors
         assert "Traceback" not in service.errors
+
+
+def test_a_model_that_cannot_be_read_for_a_while_is_waited_for(tmp_path: Path, broker_port: int) -> None:
+    model = tmp_path / "model" / "model.onnx"
+    kept = model.with_name("kept")
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        model.rename(kept)
+        workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
+        tap.wait_until(
+            lambda: any(
+                body is not None and "inspection ended with status 3; restarting" in body["text"]
+                for body in tap.bodies("alarm/worker")
+            )
+        )
+        model.symlink_to(NO_BYTE)
+        service_errors_have(service, "model.onnx: got Input/output error")
+        kept.replace(model)
+        service.wait_for("RUNNING")
+        service.stop()
+    assert "model.onnx: got no such file" in service.errors
+    assert "Traceback" not in service.errors
+
+
+@pytest.mark.parametrize(("fault", "status"), [("missing", 2), ("disk", 1)])
+def test_a_start_without_its_model(fault: str, status: int, tmp_path: Path, broker_port: int) -> None:
+    """Status 2 keeps systemd from trying again: right for what was forgotten, not for a disk."""
+    line = write_line(tmp_path, broker_port)
+    model = tmp_path / "model" / "model.onnx"
+    model.unlink()
+    if fault == "disk":
+        model.symlink_to(NO_BYTE)
+    with Service(line) as service:
+        assert service.process.wait(timeout=60) == status
+    assert "model.onnx: got " in service.errors
+    assert "Traceback" not in service.errors
 
 
 def test_a_hanging_inspection_is_killed_and_replaced(tmp_path: Path, broker_port: int) -> None:
@@ -351,3 +389,10 @@ def test_a_camera_switched_off_and_on_counts_from_one_again(
 
 def _has_five(tap: Tap, verdict: str) -> bool:
     return [body["verdict"] for body in tap.bodies("verdict")].count(verdict) == 5
+
+
+def service_errors_have(service: Service, words: str) -> None:
+    give_up_s = time.monotonic() + 60
+    while words not in service.errors:
+        assert time.monotonic() < give_up_s, service.errors
+        time.sleep(0.01)  # polls a file

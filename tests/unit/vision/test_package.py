@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.models import write_stub_package
-from vision.package import PackageError, load_package
+from vision.package import PackageError, PackageUnreadable, load_package
 
 
 def test_a_package_knows_its_card_and_its_hash(tmp_path: Path) -> None:
@@ -104,3 +104,17 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> No
     (folder / name).mkdir()
     with pytest.raises(PackageError, match=name):
         load_package(folder)
+
+
+@pytest.mark.parametrize("name", ["model.yaml", "model.onnx"])
+def test_a_failing_disk_is_not_the_packages_fault(tmp_path: Path, name: str) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    (folder / name).unlink()
+    (folder / name).symlink_to("/proc/self/mem")  # a plain file; its first byte cannot be read
+    with pytest.raises(PackageUnreadable, match=f"{name}: got Input/output error, expected a readable file"):
+        load_package(folder)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_the_packages_fault(tmp_path: Path) -> None:
+    with pytest.raises(PackageUnreadable, match="got File name too long"):
+        load_package(tmp_path / ("x" * 256))
