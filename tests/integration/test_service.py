@@ -139,11 +139,13 @@ def test_a_pause_of_everything_is_nobodys_silence(tmp_path: Path, broker_port: i
     with Service(write_line(tmp_path, broker_port)) as service:
         service.wait_for("RUNNING")
         workers = workers_of(service.process.pid)
-        for process in (*workers.values(), service.process):
-            process.send_signal(signal.SIGSTOP)
+        for worker in workers.values():
+            worker.send_signal(signal.SIGSTOP)
+        service.process.send_signal(signal.SIGSTOP)
         time.sleep(2.5)  # the fault itself; silent_after_s is 2
-        for process in (service.process, *workers.values()):
-            process.send_signal(signal.SIGCONT)
+        service.process.send_signal(signal.SIGCONT)
+        for worker in workers.values():
+            worker.send_signal(signal.SIGCONT)
         with Tap(broker_port, ROOT) as tap:
             tap.wait_until(lambda: any(body["verdict"] == "PASS" for body in tap.bodies("verdict")))
         assert workers_of(service.process.pid) == workers
