@@ -33,12 +33,18 @@ class LineWatch:
         self._trend = Trend(config.degraded, config.timing)
         self._rules_from_seq = configure.halt.rules_from_seq
         self._last_seq = configure.halt.rules_from_seq - 1
+        self._resumed = configure.halt.resumed
         self._beat_interval_ns = config.heartbeat_ms * NS_PER_MS
         self._beats_ns: deque[int] = deque(maxlen=FRESH_NS // self._beat_interval_ns + 1)
         self._beat_count = 0
         self.halted = ""
         if configure.halt.reason:
             self._set_halt(configure.halt.reason)
+
+    def found_halted(self, reason: str) -> None:
+        """What is kept beside the record, perhaps since before this session: only an operator takes it back."""
+        if reason and not self.halted and not self._resumed:
+            self._halt(reason)
 
     # --- parts -------------------------------------------------------------------------------------------------
 
@@ -82,7 +88,7 @@ class LineWatch:
 
     def _halt(self, reason: str) -> None:
         self._set_halt(reason)
-        self._supervised.post(Halt(reason, self._rules_from_seq))
+        self._supervised.post(Halt(reason, self._rules_from_seq, self._resumed))
 
     def _set_halt(self, reason: str) -> None:
         self.halted = reason
@@ -115,7 +121,7 @@ class LineWatch:
         again = "read `heartbeat` and send it again with a new request_id"
         if command.session_id != self._session_id:
             return False, f"meant for session {command.session_id!r}, this is {self._session_id!r}; {again}"
-        if command.heartbeat_count > self._beat_count:
+        if not 0 < command.heartbeat_count <= self._beat_count:
             text = f"heartbeat_count {command.heartbeat_count} has not been sent yet, the last is {self._beat_count}"
             return False, f"{text}; {again}"
         if now_ns - self._sent_ns(command.heartbeat_count) > FRESH_NS:
@@ -144,7 +150,8 @@ class LineWatch:
         self._supervised.clear_alarm("halted")
         self._heed(self._rules.reset())
         self._rules_from_seq = self._last_seq + 1
-        self._supervised.post(Halt("", self._rules_from_seq))
+        self._resumed = True
+        self._supervised.post(Halt("", self._rules_from_seq, self._resumed))
         still = f"; still to do: {permission.line_clearance}" if permission.line_clearance else ""
         return True, f"resumed by {command.who}, the line rules count from nothing (was {reason}){still}"
 

@@ -140,10 +140,11 @@ class Recorded(Message, frozen=True):
 
 
 class RecordHealth(Message, frozen=True):
-    """records -> signalling: whether verdicts can be committed now."""
+    """records -> signalling: whether verdicts can be committed now, and why the line is halted as far as is kept beside them."""
 
     healthy: bool
     text: str
+    halted: str
 
 
 class EndOfParts(Message, frozen=True):
@@ -179,12 +180,14 @@ class CommandReply(Message, frozen=True):
 
 
 class Halt(Message, frozen=True):
-    """signalling -> supervisor, to be kept for its successor: why the line is halted, empty where it is not, and from which
-    ``seq`` on the line rules count. supervisor -> records, which keeps the reason for the next start.
+    """signalling -> supervisor, to be kept for its successor: why the line is halted, empty where it is not, from which
+    ``seq`` on the line rules count, and whether an operator has resumed in this session, so that what was kept before counts no
+    more. supervisor -> records, which keeps the reason for the next start.
     """
 
     reason: str = ""
     rules_from_seq: int = 1
+    resumed: bool = False
 
 
 class LineClear(Message, frozen=True):
@@ -199,7 +202,8 @@ class Configure(Message, frozen=True):
 
     ``line_json`` is the line as the supervisor read it (``Line.to_json``): whoever edits the files meanwhile changes the next run,
     not what a restarted worker does in this one. ``halt`` and ``session_started_ns`` are for signalling: what its predecessor
-    held, and where the count of heartbeats goes on. ``halt`` is for records, too.
+    held, and where the count of heartbeats goes on. ``halt`` is for records, too, and so is ``has_lock``: whether the supervisor
+    holds the record's lock, or leaves it to records to get it.
     """
 
     role: Role
@@ -209,6 +213,7 @@ class Configure(Message, frozen=True):
     camera_id: str | None
     session_started_ns: int
     halt: Halt
+    has_lock: bool
 
 
 class Connect(Message, frozen=True):

@@ -11,15 +11,12 @@ class RecordInUse(RuntimeError):
     """Another service writes to the same record."""
 
 
-def lock_record(record: Path) -> int | None:
-    """Hold the record against a second service; returns the descriptor to close at the end. None where the place cannot be
-    written: records will say so and retry. Raises RecordInUse.
+def lock_record(record: Path) -> int:
+    """Hold the record against a second service; returns the descriptor to close at the end. Raises RecordInUse, and OSError
+    where the lock's file cannot be opened: no lock, no record.
     """
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        return None
+    record.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(record.with_name(record.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -34,6 +34,7 @@ from pipeline.messages import (
 )
 from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
 from pipeline.platform_watch import PlatformWatch
+from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import (
     RecordDamaged,
     RecordFault,
@@ -72,6 +73,8 @@ class Records:
         self._store: RecordStore | None = None
         self._tally: Tally | None = None
         """The session's totals, while its file is gone and until another one is begun."""
+        self._lock: int | None = None
+        """Held to the end of this process where the supervisor could not get it."""
         self._fault: str | None = None
         self._told_set_aside = ""
         self._next_try_ns = 0
@@ -88,7 +91,8 @@ class Records:
         self._closing = Closing(config.records.path, self._session_id)
         self._halt_file = HaltFile(config.records.path)
         self._halt = supervised.configure.halt.reason
-        self._halt_kept = self._halt_file.read()
+        self._resumed = supervised.configure.halt.resumed
+        self._halt_kept = ""
         self._next_keeping_ns = 0
         self._ended = False
         self._stopping = False
@@ -127,10 +131,20 @@ class Records:
             return
         if self._tally is not None:
             self._store.tally = self._tally
+        self._recall_halt()
 
     def _opened(self) -> RecordStore:
         timing = self._config.timing
         path = self._config.records.path
+        if self._lock is None and not self._supervised.configure.has_lock:
+            try:
+                self._lock = lock_record(path)
+            except RecordInUse as error:
+                raise RecordFault(str(error)) from None
+            except OSError as error:
+                raise RecordFault(
+                    f"record {path}: its lock cannot be had: {error.filename}: {error.strerror}"
+                ) from error
         return RecordStore(path, self._session_id, budget_us=timing.budget_us, deadline_us=timing.deadline_us)
 
     def _set_aside(self, why: str) -> None:
@@ -200,7 +214,7 @@ class Records:
                 self._take_alarm(message)
             elif isinstance(message, Halt):
                 # Kept before the command that it came of is answered: that comes after it.
-                self._halt, self._next_keeping_ns = message.reason, 0
+                self._halt, self._resumed, self._next_keeping_ns = message.reason, message.resumed, 0
                 self._keep_halt()
             elif isinstance(message, CommandReply):
                 self._reply(message)
@@ -279,6 +293,12 @@ class Records:
                 self._supervised.alarm("results-dropped", "warning", text)
             self._unsent.append(encode(result))
         self._publish_results()
+
+    def _recall_halt(self) -> None:
+        """The record's place may have been away, or another one, when the halt was last looked for."""
+        self._halt_kept = self._halt_file.read()
+        if not self._resumed:
+            self._halt = self._halt or self._halt_kept
 
     def _keep_halt(self) -> None:
         """The halt, or that there is none, for the next start; tried again where the disk fails."""
@@ -359,7 +379,7 @@ class Records:
     def _tell_health(self) -> None:
         if self._signalling is not None:
             try:
-                self._signalling.send(RecordHealth(self._fault is None, self._fault or ""))
+                self._signalling.send(RecordHealth(self._fault is None, self._fault or "", self._halt))
             except PeerGone:
                 self._lose_signalling()
 

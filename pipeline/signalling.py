@@ -73,7 +73,8 @@ class Signalling:
         """What is wrong with each camera, "" where nothing is, None while it has not said."""
         self._inspection: Link | None = None
         self._records: Link | None = None
-        self._records_text = "not connected yet"
+        self._records_text: str | None = None
+        """What is wrong with the record, "" where nothing is, None while records has not said."""
         self._unrecorded: deque[PartRecord | LateInspection] = deque()
         self._handed_over = 0
         self._record_limit_ns = config.records.commit_interval_ms * NS_PER_MS
@@ -217,7 +218,7 @@ class Signalling:
         elif message.peer == "records":
             self._lose_records()
             self._records = link
-            self._records_text = ""
+            self._records_text = None
             # Whatever the last one did not acknowledge is told again; records knows what it has.
             self._handed_over = 0
         else:
@@ -290,6 +291,8 @@ class Signalling:
                     self._handed_over -= message.count
                 elif isinstance(message, RecordHealth):
                     self._records_text = "" if message.healthy else message.text
+                    self._watch.found_halted(message.halted)
+                    self._obey_halt()
         except PeerGone:
             self._lose_records()
 
@@ -319,6 +322,8 @@ class Signalling:
                 return "ERROR", text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
+        if self._records_text is None and self._config.records.on_record_fault == "halt":
+            return "READY", "records: connecting"
         unrecorded = self._record_fault()
         if unrecorded and self._config.records.on_record_fault == "halt":
             return "HALTED", f"no record of verdicts: {unrecorded}"
@@ -331,6 +336,8 @@ class Signalling:
 
     def _record_fault(self) -> str:
         """Why verdicts do not get on record; empty where they do."""
+        if self._records_text is None:
+            return "the records process has not said that it can"
         if self._records_text:
             return self._records_text
         waits_ns = 0

@@ -95,6 +95,7 @@ class Supervisor:
         self._started_ns = now_ns()
         self._turned_ns = self._started_ns
         self._commands = CommandRelay()
+        self._has_lock = False
         self._halt = Halt()
         """As signalling has it, for its successor; and records keeps it for the next session."""
         self._made_before: frozenset[Made | None] = frozenset()
@@ -113,7 +114,8 @@ class Supervisor:
         Returns the summary as JSON text, None where records had none to give. Raises ServiceFailed where a worker refuses
         its configuration or dies too often, RecordInUse where another service holds the record.
         """
-        lock = lock_record(self._line.config.records.path)
+        lock = self._lock_record()
+        self._has_lock = lock is not None
         self._halt = Halt(HaltFile(self._line.config.records.path).read())
         if self._line.config.line_clearance == "changeover":
             self._made_before = made_last(self._line.config.records.path)
@@ -151,6 +153,13 @@ class Supervisor:
     def counter(self, name: str) -> int:
         """A counter summed over all workers and their incarnations."""
         return sum(worker.total(name) for worker in self._workers)
+
+    def _lock_record(self) -> int | None:
+        """None where its place cannot be written now: records gets the lock as soon as it can, and has no record until then."""
+        try:
+            return lock_record(self._line.config.records.path)
+        except OSError:
+            return None
 
     def _hold_cpu_latency(self) -> int | None:
         latency_us = self._line.config.supervision.cpu_wakeup_latency_us
@@ -195,6 +204,7 @@ class Supervisor:
                 worker.camera_id,
                 self._started_ns,
                 self._halt,
+                self._has_lock,
             ),
         )
         if worker.role in ("signalling", "acquisition"):
@@ -428,16 +438,15 @@ class Supervisor:
     # --- stopping ----------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """Cameras first, then the parts in flight, then the books; each within its time."""
+        """Cameras first, then the parts in flight, then the books; each within its time. Who hangs is killed."""
         self._stopping = True
-        give_up_ns = now_ns() + _STOP_PATIENCE_NS + self._line.config.timing.deadline_us * 1_000
         for worker in self._acquisitions:
             worker.send(Stop())
-        self._wait_until(lambda: all(w.stopped or w.process is None for w in self._acquisitions), give_up_ns)
+        self._wait_until(lambda: all(w.stopped or w.process is None for w in self._acquisitions))
         self._signalling.send(Stop())
-        self._wait_until(lambda: self._has_closed(self._signalling), give_up_ns, revive=True)
+        self._wait_until(lambda: self._has_closed(self._signalling), revive=True)
         self._records.send(Stop())
-        self._wait_until(lambda: self._has_closed(self._records), give_up_ns, revive=True)
+        self._wait_until(lambda: self._has_closed(self._records), revive=True)
         for worker in (self._inspection, *self._acquisitions):
             worker.send(Stop())
         self._say("OFFLINE", "stopped")
@@ -446,8 +455,9 @@ class Supervisor:
         """Ended by itself, its books in order."""
         return worker.process is None and worker.status == 0
 
-    def _wait_until(self, done: Callable[[], bool], give_up_ns: int, *, revive: bool = False) -> None:
+    def _wait_until(self, done: Callable[[], bool], *, revive: bool = False) -> None:
         """``revive``: signalling and records, should they die now, are started again to close what they left open."""
+        give_up_ns = now_ns() + _STOP_PATIENCE_NS + self._line.config.timing.deadline_us * 1_000
         while not done() and now_ns() < give_up_ns:
             if revive:
                 for worker in (self._records, self._signalling):
@@ -459,6 +469,7 @@ class Supervisor:
             self._wait()
             self._take_messages()
             self._reap()
+            self._kill_silent()
 
     def _end_all(self) -> None:
         """Whatever is left: those with books to close see our end of their link closed, as if we had died, and close them;
@@ -505,4 +516,4 @@ class Supervisor:
         if lost_count:
             limit = f"more than ledger_parts {self._line.config.ledger_parts} came meanwhile"
             texts.append(f"as many as {lost_count} parts are lost to the record, as {limit}")
-        return f"{'; '.join(texts)}: {self._line.config.records.path} could not be written" if texts else ""
+        return f"{'; '.join(texts)}: {self._line.config.records.path} could not be written in time" if texts else ""

@@ -157,8 +157,8 @@ class Service:
         """Workers of any service of this Python that lost their parent."""
         return [
             process
-            for process in psutil.process_iter()
-            if process.ppid() == 1 and any(f"pipeline.{role}" in _command_line(process) for role in ROLES)
+            for process in psutil.process_iter(["ppid"])  # None of one that has ended meanwhile
+            if process.info["ppid"] == 1 and any(f"pipeline.{role}" in _command_line(process) for role in ROLES)
         ]
 
     def stop(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def run(
         # Everything is closed; what is left is to write the summary.
         signal.signal(number, signal.SIG_IGN)
     if summary_text is None:
-        raise fail(f"no summary: the record {line.config.records.path} could not be written")
+        raise fail(f"no summary: records did not close {line.config.records.path} in time")
     summary: dict[str, object] = json.loads(summary_text)
     summary["frames_refused"] = supervisor.counter("frames_refused")
     summary["session_id"] = supervisor.session_id

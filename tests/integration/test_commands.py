@@ -14,6 +14,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from pipeline.record_lock import RecordInUse, lock_record
 from tests.chaos.books import check_record, read_rows
 from tests.operator_terminal import Operator
 from tests.service import Service, workers_of, write_line
@@ -355,6 +356,57 @@ def test_a_halt_outlives_the_service_until_it_is_resumed(tmp_path: Path, broker_
         service.wait_for("RUNNING")
         service.stop()
         assert "HALTED" not in service.words
+
+
+def test_a_halt_holds_when_its_disk_comes_late(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port, records={"path": "disk/records.db"})
+    disk, elsewhere = tmp_path / "disk", tmp_path / "elsewhere"
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("RUNNING")
+        assert operator.ask("halt", who="Carl")["ok"]
+        service.stop()
+    disk.rename(elsewhere)
+    disk.write_text("nothing is mounted here")
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("HALTED no record of verdicts")
+        disk.unlink()
+        elsewhere.rename(disk)
+        service.wait_for("HALTED cmd/halt by Carl")
+        assert "RUNNING" not in service.words
+        with pytest.raises(RecordInUse):
+            lock_record(disk / "records.db")
+        workers_of(service.process.pid)["records"].kill()
+        service.wait_for("ERROR restarting records")
+        service.wait_for("HALTED cmd/halt by Carl")
+        assert (disk / "records.db.halt").exists()
+        told = len(tap.bodies("stats"))
+        tap.wait_until(lambda: len(tap.bodies("stats")) > told)  # records is on the broker again, and takes commands
+        assert operator.ask("resume")["ok"]
+        service.wait_for("RUNNING")
+        assert not (disk / "records.db.halt").exists()
+        service.stop()
+
+
+def test_a_halt_is_kept_again_where_its_file_was_deleted(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        service.wait_for("RUNNING")
+        assert operator.ask("halt", who="Carl")["ok"]
+        for path in tmp_path.glob("records.db*"):
+            path.unlink()
+        tap.wait_until((tmp_path / "records.db.halt").exists)
+        service.stop()
+
+
+def test_no_lock_no_record(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port)
+    (tmp_path / "records.db.lock").mkdir()
+    with Service(line) as service:
+        service.wait_for("HALTED no record of verdicts")
+        assert "its lock cannot be had" in service.words
+        (tmp_path / "records.db.lock").rmdir()
+        service.wait_for("RUNNING")
+        service.stop()
 
 
 def test_a_halt_that_cannot_be_kept_is_alarmed(tmp_path: Path, broker_port: int) -> None:

@@ -187,6 +187,15 @@ def test_stops_in_order(number: signal.Signals, tmp_path: Path, broker_port: int
     assert summary["no_decision"] <= 2
 
 
+@pytest.mark.parametrize("role", ["acquisition", "signalling"])
+def test_who_hangs_in_the_stop_is_killed_and_the_books_are_closed(role: str, tmp_path: Path, broker_port: int) -> None:
+    with Service(write_line(tmp_path, broker_port, supervision={"silent_after_s": 1})) as service:
+        service.wait_for("RUNNING")
+        workers_of(service.process.pid)[role].suspend()
+        summary = service.stop()
+    assert sum(summary[verdict] for verdict in ("passed", "rejected", "no_decision")) == summary["parts_triggered"]
+
+
 def test_dies_too_often_and_says_so(tmp_path: Path, broker_port: int) -> None:
     line = write_line(tmp_path, broker_port, supervision={"restarts_max_count": 1})
     with Service(line) as service:

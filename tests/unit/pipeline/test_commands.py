@@ -233,7 +233,7 @@ class Desks:
         one, other = link_pair()
         control, supervisor = Link(one), Link(other)
         self._links += [control, supervisor]
-        configure = Configure("signalling", self._incarnation, "s", "", None, 0, halt if halt is not None else Halt())
+        configure = Configure("signalling", self._incarnation, "s", "", None, 0, halt or Halt(), True)
         watch = LineWatch(Supervised(control, configure, LINE))
         first_beat = watch.heartbeat_count_before(now_ns) + 1
         watch.beat(first_beat, now_ns)

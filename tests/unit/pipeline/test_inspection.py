@@ -39,7 +39,9 @@ def test_every_slot_comes_back_from_an_inspection_whose_releases_find_no_room(
     one, other = link_pair()
     camera = Link(one)
     line = load_line(write_line(tmp_path, 1))
-    worker = InspectionWorker(Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt()), line), Idle())
+    worker = InspectionWorker(
+        Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt(), True), line), Idle()
+    )
     thread = threading.Thread(target=worker.run)
     thread.start()
     ring = Ring("cam0", SLOTS, 64)

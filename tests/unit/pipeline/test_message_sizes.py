@@ -33,7 +33,7 @@ def test_a_part_with_any_number_of_defects_fits_a_link(name: str) -> None:
 
 def supervised_of(control: Link, tmp_path: Path) -> Supervised:
     line = load_line(write_line(tmp_path, 1))
-    return Supervised(control, Configure("records", 1, "s", "", None, 0, Halt()), line)
+    return Supervised(control, Configure("records", 1, "s", "", None, 0, Halt(), True), line)
 
 
 def test_a_worker_outlives_a_message_that_no_link_carries(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def supervised() -> Iterator[tuple[Supervised, Link]]:
     line = LINE
     degraded = line.config.degraded.model_copy(update={"platform_interval_s": 0.1})
     config = line.config.model_copy(update={"degraded": degraded})
-    configure = Configure("records", 1, "s", "", None, 0, Halt())
+    configure = Configure("records", 1, "s", "", None, 0, Halt(), True)
     yield Supervised(control, configure, type(line)(line.file, config, line.recipe_file, line.recipe)), supervisor
     control.close()
     supervisor.close()

@@ -40,7 +40,7 @@ def worker_at(tmp_path: Path, broker_port: int, part_count: int) -> Iterator[Wor
     theirs, ours = (Link(end) for end in link_pair())
     one, other = link_pair()
     line = load_line(write_line(tmp_path, broker_port, degraded={"platform_interval_s": None}))
-    records = Records(Supervised(theirs, Configure("records", 1, "s", "", None, 0, Halt()), line))
+    records = Records(Supervised(theirs, Configure("records", 1, "s", "", None, 0, Halt(), True), line))
     with one:
         ours.send(Connect("signalling", 1, None), (one.fileno(),))
     signalling = Link(other)
