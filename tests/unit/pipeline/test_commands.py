@@ -273,7 +273,7 @@ def test_halt_resume_and_what_the_supervisor_keeps(desks: Desks) -> None:
         successor.watch.decided(decision(seq, Verdict.PASS), 2)
     assert successor.ask("resume", count=2).startswith("+resumed by Anna")
     assert successor.watch.halted == ""
-    assert successor.said(Halt) == [Halt("", 4)]
+    assert successor.said(Halt) == [Halt("", 4, resumed=True)]
 
 
 def test_a_rule_stops_and_its_count_is_taken_up_by_a_successor(desks: Desks) -> None:
@@ -313,7 +313,8 @@ def test_only_fresh_commands_of_this_session(desks: Desks) -> None:
     fresh = FRESH_NS // INTERVAL_NS
     assert desk.ask("halt", count=499, session="t", at_ns=now_ns).startswith("-meant for session 't', this is 's'")
     assert desk.ask("halt", count=500, at_ns=now_ns).startswith("-heartbeat_count 500 has not been sent yet")
-    assert desk.ask("halt", count=0, at_ns=now_ns).startswith("-stale")
+    assert desk.ask("halt", count=0, at_ns=now_ns).startswith("-heartbeat_count 0 has not been sent yet")
+    assert desk.ask("halt", count=1, at_ns=now_ns).startswith("-stale")
     assert desk.ask("halt", count=499 - fresh - 1, at_ns=now_ns).startswith("-stale")
     # The process was stopped for a while and no heartbeat was sent: the last one has grown old all the same.
     assert desk.ask("halt", count=499, at_ns=now_ns + FRESH_NS + 1).startswith("-stale")
