@@ -108,6 +108,17 @@ class MqttConfig(Strict):
     )
 
     @model_validator(mode="after")
+    def _host_can_be_one(self) -> MqttConfig:
+        try:
+            self.host.encode("idna")
+            is_name = self.host.isprintable() and " " not in self.host
+        except UnicodeError:
+            is_name = False
+        if not is_name:
+            raise disagreement("host", quote(self.host), "a host name or an IP address")
+        return self
+
+    @model_validator(mode="after")
     def _password_has_a_user(self) -> MqttConfig:
         if self.password_env is not None and self.username is None:
             raise disagreement("password_env", "a password without a name", "username as well")
@@ -122,7 +133,6 @@ class RecordsConfig(Strict):
         default=5.0,
         gt=0,
         le=3600,
-        strict=False,
         description="a verdict not on record so long after its commit was due is a fault",
     )
 
@@ -149,7 +159,10 @@ class SupervisionConfig(Strict):
     )
     warm_up_timeout_s: float = Field(default=300.0, gt=0, le=86_400)
     cpu_wakeup_latency_us: int | None = Field(
-        default=0, ge=0, description="PM QoS: how long a sleeping core may take to wake; null leaves it to the kernel"
+        default=0,
+        ge=0,
+        le=2_000_000_000,
+        description="PM QoS: how long a sleeping core may take to wake; null leaves it to the kernel",
     )
 
 
@@ -225,7 +238,8 @@ class LineConfig(Strict):
 
     topic_root: str = Field(
         max_length=256,
-        pattern=r"^[^/#+\x00]+(/[^/#+\x00]+)*$",
+        # A topic that begins with $ is the broker's own.
+        pattern=r"^[^$/#+\x00-\x1f\x7f-\x9f][^/#+\x00-\x1f\x7f-\x9f]*(/[^/#+\x00-\x1f\x7f-\x9f]+)*$",
         description="ISA-95 style, e.g. acme/plant1/line4/aoi1",
     )
     recipe: Path = Field(strict=False, description="relative to this file")

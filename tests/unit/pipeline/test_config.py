@@ -107,6 +107,20 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("cameras.0.kind", "webcam", "line.yaml: cameras.0: got"),
         ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
         ("topic_root", "x" * 300, "line.yaml: topic_root: got"),
+        ("topic_root", "a/b\n", "line.yaml: topic_root: got 'a/b\\n', expected"),
+        ("topic_root", "a\x7f/b", "line.yaml: topic_root: got 'a\\x7f/b', expected"),
+        ("topic_root", "$SYS/x", "line.yaml: topic_root: got '$SYS/x', expected"),
+        ("topic_root", "$share/g/x", "line.yaml: topic_root: got '$share/g/x', expected"),
+        ("mqtt.host", "bad host name..", "line.yaml: mqtt.host: got 'bad host name..', expected a host name or an IP"),
+        ("mqtt.host", "bad host", "line.yaml: mqtt.host: got 'bad host', expected a host name or an IP"),
+        ("mqtt.host", "a..b", "line.yaml: mqtt.host: got 'a..b', expected a host name or an IP"),
+        ("mqtt.host", "broker\n", "line.yaml: mqtt.host: got 'broker\\n', expected a host name or an IP"),
+        ("supervision", {"cpu_wakeup_latency_us": 2**33}, "line.yaml: supervision.cpu_wakeup_latency_us: got 8589934592"),
+        (
+            "records",
+            {"path": "line.db", "acknowledged_within_s": "5"},
+            "line.yaml: records.acknowledged_within_s: got '5', expected a valid number",
+        ),
         ("ledger_parts", 131_073, "line.yaml: ledger_parts: got 131073, expected less than or equal to 131072"),
         ("cameras", [], "line.yaml: cameras: got [], expected"),
         ("records", None, "line.yaml: records: got nothing, expected a value"),
@@ -137,6 +151,17 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
 def test_a_fault_is_named(folder: Path, path: str, value: Any, fault: str) -> None:
     found = faults_of(folder, changed(path, value))
     assert any(fault in line for line in found), found
+
+
+@pytest.mark.parametrize("host", ["localhost", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "br_1.plant.example.", "b\xfccher"])
+def test_what_a_broker_may_be_called(folder: Path, host: str) -> None:
+    (folder / "line.yaml").write_text(changed("mqtt.host", host))
+    assert load_line(folder / "line.yaml").config.mqtt.host == host
+
+
+def test_whole_seconds_need_no_point(folder: Path) -> None:
+    (folder / "line.yaml").write_text(changed("records", {"path": "line.db", "acknowledged_within_s": 5}))
+    assert load_line(folder / "line.yaml").config.records.acknowledged_within_s == 5.0
 
 
 def test_a_line_that_no_worker_can_be_told(folder: Path) -> None:
