@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import ssl
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +25,8 @@ from vision.types import PixelFormat
 
 _LINE_BYTES_MAX = 60_000
 """A worker gets its line in one message (see ``channel``)."""
+_RECORD_NAME_BYTES_MAX = 200
+"""A file's name has 255, and a damaged record's has the session's id added."""
 _Model = TypeVar("_Model", bound=BaseModel)
 _UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 _TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
@@ -320,7 +325,7 @@ def load_line(file: Path) -> Line:
     except FaultsError as error:
         # The recipe's faults are told with the line's, as far as the recipe can be found.
         if isinstance(content.get("recipe"), str):
-            _load_recipe((file.parent / content["recipe"]).resolve(), faults)
+            _load_recipe(resolved(file.parent / content["recipe"]), faults)
         raise FaultsError([*error.faults, *faults]) from error
     faults += _secrets(file, config)
     config = _with_absolute_paths(config, file.parent)
@@ -342,7 +347,7 @@ def load_line(file: Path) -> Line:
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
     if faults or recipe is None:
         raise FaultsError(faults)
-    recipe = recipe.model_copy(update={"model": (config.recipe.parent / recipe.model).resolve()})
+    recipe = recipe.model_copy(update={"model": resolved(config.recipe.parent / recipe.model)})
     line = Line(file, config, config.recipe, recipe)
     if (size := len(line.to_json().encode())) > _LINE_BYTES_MAX:
         got, expected = f"{size} bytes, recipe and all paths included", f"at most {_LINE_BYTES_MAX}"
@@ -434,9 +439,17 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
+def resolved(path: Path) -> Path:
+    """Absolute and free of links; in a loop of links as it is, and whoever opens it is told."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
+        return path.absolute()
+
+
 def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
     def absolute(path: Path | None) -> Path | None:
-        return None if path is None else (folder / path).resolve()
+        return None if path is None else resolved(folder / path)
 
     # Two clients of one name throw each other out.
     client_id = config.mqtt.client_id or f"lineside-{hashlib.sha256(config.topic_root.encode()).hexdigest()[:8]}"
@@ -476,9 +489,24 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     authority, record = config.mqtt.tls_ca_file, config.records.path
     if authority is not None and (reason := _authority_fault(authority)):
         faults.append(Fault(str(file), "mqtt.tls_ca_file", f"{authority}: {reason}", "a file of certificates (PEM)"))
-    if not record.name or record.is_dir():
-        faults.append(Fault(str(file), "records.path", str(record), "a file, not a folder"))
+    faults += [Fault(str(file), "records.path", got, expected) for got, expected in _record_faults(record)]
     return faults
+
+
+def _record_faults(record: Path) -> Iterator[tuple[str, str]]:
+    """What got, what expected."""
+    if (size := len(os.fsencode(record.name))) > _RECORD_NAME_BYTES_MAX:
+        yield f"a name of {size} bytes, {quote(record.name)}", f"at most {_RECORD_NAME_BYTES_MAX}"
+        return
+    try:
+        is_folder = stat.S_ISDIR(record.stat().st_mode)
+    except OSError as error:
+        # What is not there is made, and what cannot be reached now is waited for.
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            yield f"{record}: {error.strerror}", "a file that can be opened"
+        return
+    if is_folder:
+        yield str(record), "a file, not a folder"
 
 
 def _authority_fault(file: Path) -> str:

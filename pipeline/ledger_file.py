@@ -139,5 +139,6 @@ def session_of(path: Path) -> str:
 
 
 def _prefix(record: Path) -> str:
-    place = hashlib.sha256(os.fsencode(record.resolve())).hexdigest()[:12]
+    # Not where a link leads that has taken the record's place since: its ledgers are those of the name.
+    place = hashlib.sha256(os.fsencode(record.absolute())).hexdigest()[:12]
     return f"lineside-{os.geteuid()}-{place}-"

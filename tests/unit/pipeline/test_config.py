@@ -164,6 +164,34 @@ def test_whole_seconds_need_no_point(folder: Path) -> None:
     assert load_line(folder / "line.yaml").config.records.acknowledged_within_s == 5.0
 
 
+def test_a_record_in_a_loop_of_links(folder: Path) -> None:
+    (folder / "loop").symlink_to("loop")
+    for path in ("loop", "loop/line.db"):
+        (fault,) = faults_of(folder, changed("records.path", path))
+        assert fault.startswith(f"line.yaml: records.path: got {path}: Too many levels of symbolic links, expected a file")
+
+
+@pytest.mark.parametrize("size", [201, 300])
+def test_a_record_whose_companions_could_have_no_name(folder: Path, size: int) -> None:
+    (fault,) = faults_of(folder, changed("records.path", "ä" * (size // 2) + "x" * (size % 2)))
+    assert fault.startswith(f"line.yaml: records.path: got a name of {size} bytes, 'ä")
+    assert fault.endswith("expected at most 200")
+    (folder / "line.yaml").write_text(changed("records.path", "ä" * 100))
+    load_line(folder / "line.yaml")
+
+
+def test_a_record_in_a_folder_of_too_long_a_name(folder: Path) -> None:
+    (fault,) = faults_of(folder, changed("records.path", f"{'x' * 300}/line.db"))
+    assert fault.endswith("/line.db: File name too long, expected a file that can be opened")
+
+
+@pytest.mark.parametrize("path", ["recipe", "cameras.0.folder", "mqtt.tls_ca_file"])
+def test_other_files_in_a_loop_of_links(folder: Path, path: str) -> None:
+    (folder / "loop").symlink_to("loop")
+    (fault,) = faults_of(folder, changed(path, "loop"))
+    assert "Too many levels of symbolic links" in fault
+
+
 def test_a_line_that_no_worker_can_be_told(folder: Path) -> None:
     region = RECIPE["views"][0]["regions"][0]
     regions = [{**region, "name": f"region {number}"} for number in range(1_000)]

@@ -44,6 +44,14 @@ def test_it_is_this_users_alone_and_complete(record: Path) -> None:
     assert ledger_files(record) == []
 
 
+@pytest.mark.parametrize("target", ["elsewhere.db", "records.db"])
+def test_a_link_in_the_records_place_hides_no_ledger(record: Path, target: str) -> None:
+    file = LedgerFile.create(record, head_of("s1"))
+    record.symlink_to(target)
+    assert ledger_files(record) == [file.path]
+    file.close()
+
+
 def test_it_is_locked_while_anybody_has_it(record: Path) -> None:
     file = LedgerFile.create(record, head_of("s1"))
     assert file.path is not None
