@@ -341,13 +341,13 @@ def load_line(file: Path) -> Line:
             if camera.camera_id not in {view.camera_id for view in recipe.views}:
                 expected = f"a camera with a view in {config.recipe.name}"
                 faults.append(Fault(str(file), f"cameras.{index}.camera_id", camera.camera_id, expected))
-    faults += [*_memory_faults(file, config), *_core_faults(file, config)]
+    faults += [*_place_faults(file, config, recipe), *_memory_faults(file, config), *_core_faults(file, config)]
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
     if faults or recipe is None:
         raise FaultsError(faults)
-    recipe = recipe.model_copy(update={"model": resolved(config.recipe.parent / recipe.model)})
+    recipe = recipe.model_copy(update={"model": _model_folder(config, recipe)})
     line = Line(file, config, config.recipe, recipe)
     if (size := len(line.to_json().encode())) > _LINE_BYTES_MAX:
         got, expected = f"{size} bytes, recipe and all paths included", f"at most {_LINE_BYTES_MAX}"
@@ -507,6 +507,25 @@ def _record_faults(record: Path) -> Iterator[tuple[str, str]]:
         return
     if is_folder:
         yield str(record), "a file, not a folder"
+
+
+def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list[Fault]:
+    """A record in the place of something else would be taken for a damaged one, or read as a model or an image."""
+    record = config.records.path
+    others = [(file, "this file"), (config.recipe, "the recipe"), (config.mqtt.tls_ca_file, "mqtt.tls_ca_file")]
+    folders = [] if recipe is None else [(_model_folder(config, recipe), "the model package's")]
+    for index, camera in enumerate(config.cameras):
+        if isinstance(camera, FolderCamera):
+            folders.append((camera.folder, f"cameras.{index}.folder"))
+        else:
+            others.append((camera.address, f"cameras.{index}.address"))
+    wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
+    wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]
+    return [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
+
+
+def _model_folder(config: LineConfig, recipe: Recipe) -> Path:
+    return resolved(config.recipe.parent / recipe.model)
 
 
 def _authority_fault(file: Path) -> str:

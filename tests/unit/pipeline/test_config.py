@@ -115,7 +115,11 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("mqtt.host", "bad host", "line.yaml: mqtt.host: got 'bad host', expected a host name or an IP"),
         ("mqtt.host", "a..b", "line.yaml: mqtt.host: got 'a..b', expected a host name or an IP"),
         ("mqtt.host", "broker\n", "line.yaml: mqtt.host: got 'broker\\n', expected a host name or an IP"),
-        ("supervision", {"cpu_wakeup_latency_us": 2**33}, "line.yaml: supervision.cpu_wakeup_latency_us: got 8589934592"),
+        (
+            "supervision",
+            {"cpu_wakeup_latency_us": 2**33},
+            "line.yaml: supervision.cpu_wakeup_latency_us: got 8589934592",
+        ),
         (
             "records",
             {"path": "line.db", "acknowledged_within_s": "5"},
@@ -153,7 +157,9 @@ def test_a_fault_is_named(folder: Path, path: str, value: Any, fault: str) -> No
     assert any(fault in line for line in found), found
 
 
-@pytest.mark.parametrize("host", ["localhost", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "br_1.plant.example.", "b\xfccher"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "br_1.plant.example.", "b\xfccher"]
+)
 def test_what_a_broker_may_be_called(folder: Path, host: str) -> None:
     (folder / "line.yaml").write_text(changed("mqtt.host", host))
     assert load_line(folder / "line.yaml").config.mqtt.host == host
@@ -164,11 +170,38 @@ def test_whole_seconds_need_no_point(folder: Path) -> None:
     assert load_line(folder / "line.yaml").config.records.acknowledged_within_s == 5.0
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("line.yaml", "a file of its own, not this file"),
+        ("records/../line.yaml", "a file of its own, not this file"),
+        ("link.yaml", "a file of its own, not this file"),
+        ("recipe.yaml", "a file of its own, not the recipe"),
+        ("camera.sock", "a file of its own, not cameras.1.address"),
+        ("model/model.onnx", "a file in another folder than the model package's"),
+        ("images/a.PNG", "a file in another folder than cameras.0.folder"),
+        ("images/new.db", "a file in another folder than cameras.0.folder"),
+    ],
+)
+def test_a_record_takes_the_place_of_nothing_else(folder: Path, path: str, expected: str) -> None:
+    (folder / "link.yaml").symlink_to("line.yaml")
+    simulated = {key: LINE["cameras"][0][key] for key in ("width_px", "height_px", "pixel_format")}
+    simulated |= {"camera_id": "cam1", "kind": "simulated", "address": "camera.sock"}
+    view = {**RECIPE["views"][0], "camera_id": "cam1"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "views": [*RECIPE["views"], view]}))
+    line = {**LINE, "cameras": [*LINE["cameras"], simulated], "records": {"path": path}}
+    (fault,) = faults_of(folder, yaml.safe_dump(line))
+    assert fault.startswith("line.yaml: records.path: got ")
+    assert fault.endswith(f", expected {expected}")
+
+
 def test_a_record_in_a_loop_of_links(folder: Path) -> None:
     (folder / "loop").symlink_to("loop")
     for path in ("loop", "loop/line.db"):
         (fault,) = faults_of(folder, changed("records.path", path))
-        assert fault.startswith(f"line.yaml: records.path: got {path}: Too many levels of symbolic links, expected a file")
+        assert fault.startswith(
+            f"line.yaml: records.path: got {path}: Too many levels of symbolic links, expected a file"
+        )
 
 
 @pytest.mark.parametrize("size", [201, 300])
