@@ -56,6 +56,10 @@ CREATE TABLE IF NOT EXISTS tally (
 );
 """
 _SCHEMA_VERSION = 2
+_COLUMNS = {"session_id", "part_id", "body", "row_hash"}
+_MARK = re.compile(rb'row_hash TEXT NOT NULL,|"row_hash":""\}[0-9a-f]{64}')
+"""What a record's pages hold and no other file: the table's words, and a row's end with its hash."""
+_MARK_WITHIN_BYTES = 8 << 20
 _NO_HASH = "0" * 64
 _LOCK_WAIT_S = 0.25
 _TALLY_EVERY_ROWS = 1_000
@@ -206,21 +210,28 @@ class RecordStore:
         self._session_id = session_id
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Asked before SQLite makes them itself.
+            was_left_open = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
             self._database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
         except OSError as error:
             raise RecordFault(f"record {path}: {error}") from error
         except sqlite3.Error as error:
             raise _fault(path, error) from error
         try:
+            is_new = self._check_kind()
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
-            self._check_version()
+            if is_new:
+                self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             self._database.executescript(_SCHEMA)
             self.tally = self._load_tally(budget_us, deadline_us)
             self._identity = _identity(path)
         except sqlite3.Error as error:
             self.close()
-            raise _fault(path, error) from error
+            fault = _fault(path, error)
+            if isinstance(fault, RecordDamaged) and not was_left_open and not _bears_a_mark(path):
+                raise _no_record(path) from error
+            raise fault from error
         except RecordFault:
             self.close()
             raise
@@ -330,15 +341,19 @@ class RecordStore:
         row = self._database.execute("SELECT row_hash FROM part ORDER BY id DESC LIMIT 1").fetchone()
         return _NO_HASH if row is None else str(row[0])
 
-    def _check_version(self) -> None:
+    def _check_kind(self) -> bool:
+        """Whether the record is new. Changes nothing, as the database may be another's. Raises RecordFault where it is."""
         found = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        elif found != _SCHEMA_VERSION:
+        if found not in (0, _SCHEMA_VERSION):
             raise RecordFault(
                 f"record {self._path}: is of version {found}, this service writes version {_SCHEMA_VERSION}; "
                 "move the file away or name another under records.path"
             )
+        is_empty = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        columns = {name for (name,) in self._database.execute("SELECT name FROM pragma_table_info('part')")}
+        if not is_empty and (found == 0 or not columns >= _COLUMNS):
+            raise _no_record(self._path)
+        return bool(found == 0)
 
     def _load_tally(self, budget_us: int, deadline_us: int) -> Tally:
         stored = self._database.execute(
@@ -410,6 +425,21 @@ def _fault(path: Path, error: sqlite3.Error) -> RecordFault:
     elif any(words in text for words in _DAMAGE):
         kind = RecordDamaged
     return kind(f"record {path}: {error}")
+
+
+def _no_record(path: Path) -> RecordFault:
+    return RecordFault(
+        f"record {path}: the file is no record of Lineside; move it away or name another under records.path"
+    )
+
+
+def _bears_a_mark(path: Path) -> bool:
+    """Whether a file that SQLite cannot read was a record once."""
+    try:
+        with path.open("rb") as file:
+            return _MARK.search(file.read(_MARK_WITHIN_BYTES)) is not None
+    except OSError as error:
+        raise RecordFault(f"record {path}: {error}") from error
 
 
 def _decode_result(path: Path, body: object) -> ResultPayload:

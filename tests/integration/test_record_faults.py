@@ -166,15 +166,37 @@ def test_a_database_overwritten_under_the_service(tmp_path: Path, broker_port: i
 
 
 def test_a_database_that_is_damaged_from_the_start(tmp_path: Path, broker_port: int) -> None:
-    (tmp_path / "records.db").write_bytes(os.urandom(65_536))
-    before = (tmp_path / "records.db").read_bytes()
-    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+    record, line = tmp_path / "records.db", write_line(tmp_path, broker_port)
+    with Service(line, "--parts", "20") as service:
+        assert service.process.wait(timeout=60) == 0
+    with record.open("r+b") as file:
+        file.write(os.urandom(4096))
+    before = record.read_bytes()
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
         service.wait_for("RUNNING")
         run_part(tap)
         tap.wait_count("verdict", 10)
         session_id = service.stop()["session_id"]
     assert (tmp_path / f"records.db.damaged-{session_id}-1").read_bytes() == before
-    check_all_recorded(tap, tmp_path / "records.db")
+    check_all_recorded(tap, record)
+
+
+def test_a_file_that_is_no_record_is_left_where_it_is(tmp_path: Path, broker_port: int) -> None:
+    record = tmp_path / "records.db"
+    before = os.urandom(65_536)
+    record.write_bytes(before)
+    with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("HALTED no record of verdicts")
+        tap.wait_until(lambda: bool(texts_of(tap, "records")))
+        tap.wait_count("verdict", 10)
+        assert record.read_bytes() == before
+        record.rename(tmp_path / "mine")
+        service.wait_for("RUNNING")
+        run_part(tap)
+        service.stop()
+    assert all(f"record {record}: the file is no record of Lineside" in text for text in texts_of(tap, "records"))
+    assert (tmp_path / "mine").read_bytes() == before
+    check_all_recorded(tap, record)
 
 
 def _copy_and_damage(record: Path, copy: Path) -> None:

@@ -214,9 +214,60 @@ def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Pat
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
 
 
-def test_a_file_that_is_no_database_is_damaged(open_store: Open, tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+@pytest.mark.parametrize("content", [b"xy", b"not a database, but long enough to be looked at" * 100, bytes(8192)])
+def test_a_file_that_never_was_a_record_is_left_alone(open_store: Open, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(RecordFault, match=r"model\.onnx: the file is no record of Lineside; move it away") as caught:
+        open_store(path=path)
+    assert not isinstance(caught.value, RecordDamaged)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (content, [path])
+
+
+@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("table", ["part", "bookmark"])
+def test_anothers_database_is_left_alone(open_store: Open, tmp_path: Path, version: int, table: str) -> None:
+    path = tmp_path / "stock.db"
+    database = sqlite3.connect(path)
+    database.executescript(f"PRAGMA user_version = {version}; CREATE TABLE {table} (number TEXT, price REAL)")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(RecordFault, match=r"stock\.db: the file is no record of Lineside; move it away") as caught:
+        open_store(path=path)
+    assert not isinstance(caught.value, RecordDamaged)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
+
+
+def test_an_empty_file_becomes_a_record(open_store: Open, tmp_path: Path) -> None:
+    path = tmp_path / "line.db"
+    path.touch()
+    assert len(open_store(path=path).commit(results(1, 3), [])) == 3
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 16), (0, 4096), (0, 65_536), (100, 4096)])
+def test_a_record_that_lost_its_beginning_is_damaged(open_store: Open, tmp_path: Path, first: int, last: int) -> None:
+    """Closed in good order: neither log nor index lies beside it."""
+    path = tmp_path / "records" / "line.db"
+    store = open_store()
+    store.commit(results(1, 200), [])
+    store.close()
+    assert os.listdir(path.parent) == ["line.db"]  # noqa: PTH208 - names, not paths
+    assert path.stat().st_size > last
+    with path.open("r+b") as file:
+        file.seek(first)
+        file.write(b"?" * (last - first))
+    with pytest.raises(RecordDamaged):
+        open_store()
+
+
+def test_a_record_overwritten_whole_is_damaged_where_a_killed_process_had_it_open(
+    open_store: Open, tmp_path: Path
+) -> None:
+    open_store().commit(results(1, 10), [])
+    path = tmp_path / "left" / "line.db"
+    shutil.copytree(tmp_path / "records", path.parent)
+    path.write_bytes(b"noise" * 4_000)
+    (path.parent / "line.db-wal").unlink()
     with pytest.raises(RecordDamaged, match="file is not a database"):
         open_store(path=path)
 
