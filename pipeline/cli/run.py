@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.config import load_line
+from pipeline.config import Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
 from pipeline.record_lock import RecordInUse
@@ -32,6 +32,7 @@ def run(
     """
     check_json_target(json_file)
     line = load_line(config)
+    _spare_own_files(json_file, line)
     try:
         expect_room(line.config.cameras)
     except NoRoom as error:
@@ -70,3 +71,11 @@ def run(
         write_json(json_file, summary)
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
+
+
+def _spare_own_files(json_file: Path | None, line: Line) -> None:
+    """The result takes the place of whatever file has its name: not of one that the line lives on."""
+    record = line.config.records.path
+    beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".halt", ".lock")]
+    if json_file is not None and resolved(json_file) in [record, *beside, line.file, line.recipe_file]:
+        raise fail(f"--json: got {json_file}, expected a file that is none of the line's own", 2)
