@@ -30,6 +30,7 @@ from pipeline.simulator.images import ImageSource, SyntheticImages, frame_geomet
 from pipeline.simulator.line import CameraOptions, FaultOptions, LineOptions, LineProcess, SpeedChange
 from pipeline.simulator.namespace import NetworkNamespace
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
+from pipeline.simulator.process import stop_with_parent
 from pipeline.simulator.proxy import ProxyOptions, ProxyProcess
 from pipeline.simulator.truth import Truth, find_truth, stream_book
 
@@ -155,6 +156,7 @@ class RehearsalRun:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=stop_with_parent,  # safe beside threads: one system call, no lock
                 cwd=Path(__file__).resolve().parents[1],
                 env={**os.environ, **self.plan.service_environment},
             )

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.bench.chaos.faults import CATALOGUE
 from pipeline.bench.chaos.suite import Chaos, Progress, run_chaos
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
@@ -18,6 +19,7 @@ from pipeline.simulator.images import ImageError, SolarCellImages
 from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.solar_cells import test_indices
 
+_KINDS = tuple(entry.kind for entry in CATALOGUE)
 _VIOLATIONS_SHOWN = 20
 _TABLE_WIDTH = 220
 _COLUMNS = (
@@ -43,7 +45,9 @@ def chaos(
     faults: Annotated[int, typer.Option(min=1, help="So many faults, all kinds in turn.")] = 60,
     seed: Annotated[int, typer.Option(help="Of the order, the moments and the lengths.")] = 0,
     rate: Annotated[float, typer.Option(min=60.0, max=60_000.0, help="Parts a minute.")] = 1_200.0,
-    deadline_us: Annotated[int, typer.Option(min=5_000, help="From trigger to the latest useful verdict.")] = 40_000,
+    deadline_us: Annotated[
+        int, typer.Option(min=5_000, max=9_999_999, help="From trigger to the latest useful verdict.")
+    ] = 40_000,
     gate_pulses: Annotated[int, typer.Option(min=100, help="From camera to gate; 10 pulses a ms of travel.")] = 800,
     calm: Annotated[float, typer.Option(min=1.0, help="Seconds without faults at the start, to compare with.")] = 20.0,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind; may be given several times.")] = None,
@@ -54,6 +58,9 @@ def chaos(
     json_file: JsonOption = None,
 ) -> None:
     """Kill, freeze, cut, fill, damage and starve a running service; compare the books that line and controller kept."""
+    unknown = sorted(set(kind or ()) - set(_KINDS))
+    if unknown:
+        raise fail(f"--kind: got {', '.join(unknown)}, expected some of {', '.join(sorted(_KINDS))}", 2)
     check_json_target(json_file)
     # A file or a pipe has no width of its own to keep to.
     console = Console(file=words(json_file), markup=False)
@@ -75,8 +82,6 @@ def chaos(
     console.print(f"{faults} faults at {rate:g} parts a minute, seed {seed} ...")
     try:
         result = run_chaos(plan, lambda progress: console.print(_line(progress), soft_wrap=True))
-    except ValueError as error:
-        raise fail(f"--kind: {error}", 2) from None
     except (RehearsalError, SimulatorError, ImageError) as error:
         raise fail(str(error)) from None
     console.print(_table(result))
@@ -86,8 +91,17 @@ def chaos(
         write_json(json_file, result)
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
+    failures = []
     if result["violations"]:
-        raise fail(f"the promise did not hold: {len(result['violations'])} violations")
+        failures.append(f"the promise did not hold: {len(result['violations'])} violations")
+    if result["faults"] < faults:
+        failures.append(f"{result['faults']} of {faults} faults dealt: {result['cut_short']}")
+    # Of the whole deck some may be missing, and are said to be; what was asked for by name may not.
+    missing = [name for name in kind or () if name in result["not_run"]]
+    if missing:
+        failures.append(f"asked for and not run: {', '.join(missing)}")
+    if failures:
+        raise fail("; ".join(failures))
 
 
 def _line(progress: Progress) -> str:
@@ -114,6 +128,8 @@ def _words(result: dict[str, Any]) -> list[str]:
     calm, outside = result["no_decision_without_faults"], result["no_decision_outside_faults"]
     said = [
         f"NO_DECISION without faults: {_share(calm)}; outside [fault, recovery]: {_share(outside)}",
+        f"{result['faults']} of {result['faults_asked']} faults dealt"
+        + (f": {result['cut_short']}" if result["cut_short"] is not None else ""),
         *(f"not run: {kind}: {why}" for kind, why in result["not_run"].items()),
         *(f"VIOLATION {text}" for text in result["violations"][:_VIOLATIONS_SHOWN]),
     ]

@@ -12,6 +12,7 @@ from pipeline.cli.bench import bench
 from pipeline.cli.check import check
 from pipeline.cli.demo import demo
 from pipeline.cli.run import run
+from pipeline.cli.signals import end_orderly_when_told
 from vision.faults import FaultsError
 
 app = typer.Typer(
@@ -43,7 +44,8 @@ def _root(
 
 
 def main() -> None:
-    """Run the command. Exit status: 0 done, 1 failed, 2 bad usage or malformed configuration."""
+    """Run the command. Exit status: 0 done, 1 failed, 2 bad usage or malformed configuration, 128 + N ended by signal N."""
+    end_orderly_when_told()
     try:
         app()
     except FaultsError as error:

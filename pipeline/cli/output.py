@@ -25,12 +25,24 @@ def check_json_target(json_file: Path | None) -> None:
     """Refuse a place that cannot be written before the work is done, not after it."""
     if json_file is None or str(json_file) == "-":
         return
-    if not json_file.name or json_file.is_dir() or not json_file.parent.is_dir():
-        raise fail(f"--json: got {json_file}, expected a file in an existing folder, or -", 2)
+    try:
+        if not json_file.name or json_file.is_dir() or not json_file.parent.is_dir():
+            raise fail(f"--json: got {json_file}, expected a file in an existing folder, or -", 2)
+        if _is_written_in_place(json_file):
+            writable = os.access(json_file, os.W_OK)
+        else:
+            writable = True
+            scratch = _scratch(json_file)
+            scratch.touch()
+            scratch.unlink()
+    except OSError as error:
+        raise fail(f"--json: got {json_file}, expected a place that can be written: {error.strerror}", 2) from None
+    if not writable:
+        raise fail(f"--json: got {json_file}, expected a place that can be written", 2)
 
 
 def write_json(json_file: Path | None, result: dict[str, object]) -> None:
-    """Write the result where it was asked for; a file appears whole or not at all. Raises OSError."""
+    """Write the result where it was asked for; a plain file appears whole or not at all. Raises OSError."""
     if json_file is None:
         return
     text = json.dumps(result, indent=2) + "\n"
@@ -38,9 +50,21 @@ def write_json(json_file: Path | None, result: dict[str, object]) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    scratch = json_file.with_name(f".{json_file.name}.{os.getpid()}")
+    if _is_written_in_place(json_file):
+        json_file.write_text(text, encoding="utf-8")
+        return
+    scratch = _scratch(json_file)
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(json_file)
+
+
+def _is_written_in_place(json_file: Path) -> bool:
+    """A device or a pipe, /dev/null among them, is not to be replaced by a file."""
+    return json_file.exists() and not json_file.is_file()
+
+
+def _scratch(json_file: Path) -> Path:
+    return json_file.with_name(f".{json_file.name}.{os.getpid()}")
 
 
 def fail(text: str, status: int = 1) -> typer.Exit:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.signals import END_SIGNALS
 from pipeline.config import Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
@@ -26,7 +27,7 @@ def run(
     duration: Annotated[float | None, typer.Option(min=0.0, max=1e9, help="Stop so many seconds after READY.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Run the inspection service until SIGTERM or SIGINT; parts in flight are finished first.
+    """Run the inspection service until SIGTERM, SIGINT or SIGHUP; parts in flight are finished first.
 
     Prints READY when warm and RUNNING when it judges production.
     """
@@ -51,7 +52,8 @@ def run(
         notifier.stopping()
         supervisor.request_stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ending = [each for each in (signal.SIGINT, *END_SIGNALS) if signal.getsignal(each) is not signal.SIG_IGN]
+    for number in ending:
         signal.signal(number, stop)
     try:
         summary_text = supervisor.run(parts=parts, duration_s=duration)
@@ -59,7 +61,7 @@ def run(
         raise fail(str(error), 2) from None
     except (ServiceFailed, RecordInUse) as error:
         raise fail(str(error)) from None
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending:
         # Everything is closed; what is left is to write the summary.
         signal.signal(number, signal.SIG_IGN)
     if summary_text is None:

@@ -17,9 +17,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import Field
 
@@ -130,6 +131,7 @@ class _Keeper:
     def __init__(self, options: BrokerOptions) -> None:
         self._kind = _choose(options.prefer)
         self._child: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._port = self._start_somewhere() if options.port is None else options.port
         if options.port is not None:
             self._start(options.port)
@@ -178,20 +180,28 @@ class _Keeper:
         raise AssertionError("unreachable")
 
     def _start(self, port: int) -> None:
-        self._child = _spawn_mosquitto(port) if self._kind == "mosquitto" else _spawn_amqtt(port)
+        self._errors.truncate(0)
+        spawn = _spawn_mosquitto if self._kind == "mosquitto" else _spawn_amqtt
+        self._child = spawn(port, self._errors)
         until_s = time.monotonic() + _ANSWER_TIMEOUT_S
         # A stranger on the port would answer too: it must be the child that listens.
         while not (_listens(self._child.pid, port) and _answers(port)):
             if self._child.poll() is not None:
                 status, self._child = self._child.returncode, None
-                raise SimulatorError(f"{self._kind} on port {port} ended with status {status}; is the port taken?")
+                raise SimulatorError(f"{self._kind} on port {port} ended with status {status}: {self._last_line()}")
             if time.monotonic() > until_s:
                 self.halt()
                 raise SimulatorError(f"{self._kind} on port {port} gave no answer within {_ANSWER_TIMEOUT_S:.0f} s")
             select.select([], [], [], _PROBE_EVERY_S)
 
+    def _last_line(self) -> str:
+        """Of what the broker said before it ended."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it did not say why"
 
-def _spawn_mosquitto(port: int) -> subprocess.Popen[bytes]:
+
+def _spawn_mosquitto(port: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     program = find_mosquitto()
     assert program is not None
     lines = [
@@ -202,26 +212,29 @@ def _spawn_mosquitto(port: int) -> subprocess.Popen[bytes]:
         "max_queued_messages 0",
         "log_dest stderr",
         "log_type error",
+        # Started by root it would become another user, and end where that is not permitted.
+        "user root",
     ]
     # The configuration lives in memory: nothing is left behind, whoever is killed.
     configuration = os.memfd_create("mosquitto.conf", 0)
     try:
         os.write(configuration, "\n".join([*lines, ""]).encode())
         path = f"/proc/self/fd/{configuration}"
-        return _spawn([program, "-c", path], pass_fds=(configuration,))
+        return _spawn([program, "-c", path], errors, pass_fds=(configuration,))
     finally:
         os.close(configuration)
 
 
-def _spawn_amqtt(port: int) -> subprocess.Popen[bytes]:
-    return _spawn([sys.executable, "-m", BrokerProcess.module, _AMQTT_ARGUMENT, str(port)])
+def _spawn_amqtt(port: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return _spawn([sys.executable, "-m", BrokerProcess.module, _AMQTT_ARGUMENT, str(port)], errors)
 
 
-def _spawn(arguments: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+def _spawn(arguments: list[str], errors: IO[bytes], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=errors,
         pass_fds=pass_fds,
         preexec_fn=die_with_parent,  # safe: this process has one thread
     )
