@@ -38,6 +38,8 @@ class Place:
     unsent: deque[tuple[Message, tuple[int, ...]]] = field(default_factory=deque)
     ready: Ready | None = None
     stopped: bool = False
+    hung_up: bool = False
+    """Whether it has closed its link. It may take its time to end."""
     status: int | None = None
     """How the last incarnation ended."""
     heard_ns: int = 0
@@ -94,6 +96,7 @@ class Place:
         self.control = Link(ours)
         self.ready = None
         self.stopped = False
+        self.hung_up = False
         self.killed_ns = None
         self.heard_ns = now_ns()
 

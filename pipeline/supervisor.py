@@ -242,7 +242,8 @@ class Supervisor:
         wake_ns = now_ns() + _TURN_NS
         for worker in self._workers:
             if worker.control is not None:
-                reading += [worker.control.fileno(), worker.pidfd]
+                # A link that was closed is readable for ever.
+                reading += [worker.pidfd] if worker.hung_up else [worker.control.fileno(), worker.pidfd]
                 if worker.unsent:
                     writing.append(worker.control.fileno())
             elif worker.incarnation > 0 and not self._stopping:
@@ -254,15 +255,15 @@ class Supervisor:
     def _take_messages(self) -> None:
         for worker in self._workers:
             worker.flush()
-            if worker.control is None:
+            if worker.control is None or worker.hung_up:
                 continue
             try:
                 for message in worker.control.drain():
                     worker.heard_ns = now_ns()
                     self._handle(worker, message)
             except PeerGone:
-                # It may hang in its end; its death is seen at its pidfd, its silence by the clock.
-                continue
+                # Its death is seen at its pidfd, its silence by the clock.
+                worker.hung_up = True
 
     def _handle(self, worker: Place, message: AnyMessage) -> None:
         if isinstance(message, Alive):
