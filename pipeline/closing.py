@@ -125,7 +125,7 @@ class Closing:
         missing = missing_entries(entries, now_ns())
         undecided = sum(entry.verdict is None for entry in entries)
         text = (
-            f"session {ledger.head.session_id} was killed: {len(missing)} of its parts were put on record now, "
+            f"session {ledger.head.session_id} left parts open: {len(missing)} of its parts were put on record now, "
             f"{undecided} of them undecided"
         )
         if ledger.lost_count:

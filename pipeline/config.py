@@ -499,14 +499,14 @@ def _record_faults(record: Path) -> Iterator[tuple[str, str]]:
         yield f"a name of {size} bytes, {quote(record.name)}", f"at most {_RECORD_NAME_BYTES_MAX}"
         return
     try:
-        is_folder = stat.S_ISDIR(record.stat().st_mode)
+        is_file = stat.S_ISREG(record.stat().st_mode)
     except OSError as error:
         # What is not there is made, and what cannot be reached now is waited for.
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             yield f"{record}: {error.strerror}", "a file that can be opened"
         return
-    if is_folder:
-        yield str(record), "a file, not a folder"
+    if not is_file:
+        yield str(record), "a file, not a folder, a pipe or a device"
 
 
 def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list[Fault]:

@@ -66,8 +66,11 @@ _HEADER = np.dtype(
         ("head_crc32", "<u8"),
         ("lost_count", "<u8"),
         ("model_sha256", "S64"),
+        ("is_halted", "<u8"),
+        ("halted", "S1024"),
     ]
 )
+_HALTED_BYTES_MAX = _HEADER["halted"].itemsize
 _MAGIC = b"lineside-ledger"
 _LAYOUT_TEXT = repr((_HEADER.descr, _ENTRY.descr, _VERDICTS, _REASONS, LAYOUT))
 _LAYOUT = hashlib.sha256(_LAYOUT_TEXT.encode()).hexdigest()[:16].encode()
@@ -173,7 +176,7 @@ class Ledger:
         journals_at = entries_at + head.part_count * _ENTRY.itemsize
         os.posix_fallocate(descriptor, 0, journals_at + head.camera_count * journal_bytes(head.part_count))
         header = np.array(
-            [(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), zlib.crc32(text), 0, b"")], _HEADER
+            [(_MAGIC, _LAYOUT, head.part_count, entries_at, len(text), zlib.crc32(text), 0, b"", 0, b"")], _HEADER
         )
         os.pwrite(descriptor, header.tobytes() + text, 0)
 
@@ -185,6 +188,18 @@ class Ledger:
 
     def model_in_use(self, sha256: str) -> None:
         self._header["model_sha256"] = sha256.encode()
+
+    @property
+    def halted(self) -> str:
+        """Why the line is halted, empty where it is not."""
+        header = self._header[0]
+        return bytes(header["halted"]).decode(errors="replace") if header["is_halted"] else ""
+
+    def keep_halt(self, reason: str) -> None:
+        """Empty: the line is not halted any more."""
+        if reason:
+            self._header["halted"] = reason.encode()[:_HALTED_BYTES_MAX]
+        self._header["is_halted"] = bool(reason)
 
     @property
     def lost_count(self) -> int:

@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 
 from pipeline.config import Line
-from pipeline.ledger import Ledger, LedgerHead
+from pipeline.ledger import BadLedger, Ledger, LedgerHead
 from pipeline.rules import Matching, Timing
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -76,15 +76,11 @@ class LedgerFile:
         """A ledger that another session left. None where there is none any more; BlockingIOError while somebody still writes
         to it; OSError where it cannot be opened, or is not a file of ours and ours alone.
         """
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags)
+            descriptor = _open(path)
         except FileNotFoundError:
             return None
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-                raise PermissionError(errno.EACCES, "not a file of this user with mode 600", str(path))
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink == 0:
                 os.close(descriptor)
@@ -128,6 +124,20 @@ def ledger_files(record: Path) -> list[Path]:
     return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.ledger"))
 
 
+def halt_left(record: Path) -> str:
+    """Why the newest session on this record was halted when it was killed; empty where it was not, or nothing can be read."""
+    try:
+        descriptor = _open(ledger_files(record)[-1])
+    except (IndexError, OSError):
+        return ""
+    try:
+        return Ledger(descriptor).halted
+    except (BadLedger, OSError):
+        return ""
+    finally:
+        os.close(descriptor)
+
+
 def damaged_ledgers(record: Path) -> list[Path]:
     """The ledgers that sessions on this record have set aside, oldest first."""
     return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.damaged"))
@@ -136,6 +146,16 @@ def damaged_ledgers(record: Path) -> list[Path]:
 def session_of(path: Path) -> str:
     """The session whose ledger a file of ``ledger_files`` is."""
     return path.stem.rpartition("-")[2]
+
+
+def _open(path: Path) -> int:
+    """Raises OSError where it cannot be opened, or is not a file of ours and ours alone."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        os.close(descriptor)
+        raise PermissionError(errno.EACCES, "not a file of this user with mode 600", str(path))
+    return descriptor
 
 
 def _prefix(record: Path) -> str:

@@ -6,7 +6,7 @@ All of it is constant time a part, and after the part's verdict is out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.deadline import Decision
@@ -22,11 +22,15 @@ FRESH_NS = 10 * NS_PER_S
 
 
 class LineWatch:
-    """``halted`` is why the line is halted, empty where it is not: until an operator's resume, over restarts of this process."""
+    """``halted`` is why the line is halted, empty where it is not: until an operator's resume, over restarts of this process.
 
-    def __init__(self, supervised: Supervised) -> None:
+    ``keep_halt`` is told of each change first, and keeps it where it outlives a kill of all processes.
+    """
+
+    def __init__(self, supervised: Supervised, keep_halt: Callable[[str], None]) -> None:
         config, configure = supervised.line.config, supervised.configure
         self._supervised = supervised
+        self._keep_halt = keep_halt
         self._session_id = configure.session_id
         self._camera_count = len(config.cameras)
         self._rules = LineRules(config.line_rules)
@@ -91,6 +95,7 @@ class LineWatch:
         self._supervised.post(Halt(reason, self._rules_from_seq, self._resumed))
 
     def _set_halt(self, reason: str) -> None:
+        self._keep_halt(reason)
         self.halted = reason
         self._supervised.alarm("halted", "error", f"halted: {reason}")
 
@@ -147,6 +152,7 @@ class LineWatch:
         if not self.halted:
             return False, "not halted by a line rule or cmd/halt; `state` tells what else there is"
         reason, self.halted = self.halted, ""
+        self._keep_halt("")
         self._supervised.clear_alarm("halted")
         self._heed(self._rules.reset())
         self._rules_from_seq = self._last_seq + 1

@@ -8,8 +8,8 @@ Sources, each optional:
 
 * sysfs thermal zones: temperature, and the lowest of their passive, hot and critical trip points;
 * sysfs cooling devices of processors (not fans): slowed down while ``cur_state`` is above 0;
-* cpufreq: ``scaling_max_freq`` below the highest seen since the start, or, under the performance governor, ``scaling_cur_freq``
-  below 80 % of it;
+* cpufreq: ``scaling_max_freq`` below the highest seen since the start (``scaling_cur_freq`` tells nothing: a healthy core that
+  idles may report any);
 * ``thermal_throttle`` counters of x86 cores that went on counting;
 * NVML, where ``pynvml`` can be imported: temperature, slow-down threshold, clocks event reasons;
 * jtop, where it can be imported: temperatures.
@@ -35,7 +35,6 @@ _MARGIN_C = 5.0
 """Below a sensor's own limit, at which its platform begins to slow down or worse."""
 _WAY_BACK_C = 3.0
 _PLAUSIBLE_C = (-50.0, 200.0)
-_SLOW_SHARE = 0.8
 _TRIP_KINDS = ("passive", "hot", "critical")
 _NVML_SLOW_REASONS = {
     0x04: "power cap",
@@ -190,15 +189,8 @@ class _Frequencies:
             told = True
             highest_khz = max(allowed_khz, self._highest_khz.get(folder, 0))
             self._highest_khz[folder] = highest_khz
-            current_khz = _number(folder / "scaling_cur_freq")
             if allowed_khz < highest_khz:
                 slow.append(f"{folder.parent.name} limited to {allowed_khz // 1000} of {highest_khz // 1000} MHz")
-            elif (
-                _text(folder / "scaling_governor") == "performance"
-                and current_khz is not None
-                and current_khz < _SLOW_SHARE * allowed_khz
-            ):
-                slow.append(f"{folder.parent.name} at {current_khz // 1000} of {allowed_khz // 1000} MHz")
         return slow if told else None
 
 

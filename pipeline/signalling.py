@@ -46,6 +46,7 @@ from vision.types import Reason, Verdict
 
 _LATE_KEPT = 4_096
 """Late inspections wait for the records process only among fewer records than this; further ones are counted."""
+_SUPERVISOR_AWAY_NS = 5 * NS_PER_S
 _LOST_TOLD_NS = 10 * NS_PER_S
 """Between alarms, as the number may grow with each part."""
 
@@ -82,6 +83,7 @@ class Signalling:
         self._record_is_late = False
         self._model_sha256: str | None = None
         self._permission = Permission("PREOPERATIONAL", "starting")
+        self._permitted_ns = now_ns()
         self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "starting")
         self._announced = False
         """Whether the broker was told of the state as it is."""
@@ -90,7 +92,7 @@ class Signalling:
         self._tell_lost_ns = 0
         self._stopping = False
         self._ended = False
-        self._watch = LineWatch(supervised)
+        self._watch = LineWatch(supervised, ledger.keep_halt)
         self._next_heartbeat_ns = now_ns()
         self._heartbeat_count = self._watch.heartbeat_count_before(self._next_heartbeat_ns)
         self._counters = {
@@ -154,7 +156,7 @@ class Signalling:
             self._beat()
             self._hand_over()
             self._report()
-            self._watchdog.turned()
+            self._feed_watchdog()
             self._end_if_done()
         self._state = ("OFFLINE", "stopped")
         self._announce()
@@ -190,7 +192,7 @@ class Signalling:
             if isinstance(message, Connect):
                 self._connect(message, Link.from_descriptor(descriptors[0]))
             elif isinstance(message, Permission):
-                self._permission = message
+                self._permission, self._permitted_ns = message, now_ns()
             elif isinstance(message, ModelInUse):
                 self._model_sha256 = message.model_sha256
                 self._ledger.model_in_use(message.model_sha256)
@@ -243,7 +245,10 @@ class Signalling:
         for camera_id in list(self._cameras):
             self._take_notices(camera_id)
         for view in inspections:
-            self._carry_out(self._machine.inspection(view, now_ns()))
+            now = now_ns()
+            # On its own: a part that is overdue may halt the line, and this view's part is not passed then.
+            self._carry_out(self._machine.tick(now))
+            self._carry_out(self._machine.inspection(view, now))
         if inspection_died:
             self._lose_inspection()
         self._take_acknowledgements()
@@ -333,6 +338,12 @@ class Signalling:
         if self._permission.line_clearance:
             return "READY", self._permission.line_clearance
         return "RUNNING", f"verdicts are not recorded: {unrecorded}" if unrecorded else ""
+
+    def _feed_watchdog(self) -> None:
+        """Not while something is to be mended and the supervisor, who would, stands still: systemd starts the service again."""
+        supervisor_is_away = now_ns() - self._permitted_ns > _SUPERVISOR_AWAY_NS
+        if self._state[0] == "RUNNING" or self._stopping or not supervisor_is_away:
+            self._watchdog.turned()
 
     def _record_fault(self) -> str:
         """Why verdicts do not get on record; empty where they do."""

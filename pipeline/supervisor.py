@@ -19,7 +19,7 @@ from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.halt_file import HaltFile
 from pipeline.ledger import BadLedger
-from pipeline.ledger_file import LedgerFile
+from pipeline.ledger_file import LedgerFile, halt_left
 from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
     Alarm,
@@ -84,6 +84,7 @@ class Supervisor:
         self._alarms: dict[str, tuple[Alarm, Place | None]] = {}
         """By code, with the worker that raised it, whose death takes it back."""
         self._permitted: Permission | None = None
+        self._permitted_ns = 0
         self._was_warm = False
         self._stopping = False
         self._summary: str | None = None
@@ -116,9 +117,10 @@ class Supervisor:
         """
         lock = self._lock_record()
         self._has_lock = lock is not None
-        self._halt = Halt(HaltFile(self._line.config.records.path).read())
+        record = self._line.config.records.path
+        self._halt = Halt(HaltFile(record).read() or halt_left(record))
         if self._line.config.line_clearance == "changeover":
-            self._made_before = made_last(self._line.config.records.path)
+            self._made_before = made_last(record)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
         if without_file:
             self._raise_alarm(Alarm("ledger-file", "warning", without_file, raised=True))
@@ -426,14 +428,15 @@ class Supervisor:
             # Judging goes on without it; signalling says that nothing is recorded.
             permission = Permission("RUNNING", "", self._line_clearance)
         else:
-            permission = Permission("ERROR", f"restarting {names}")
+            permission = Permission("ERROR", f"restarting {names}", self._line_clearance)
         self._set_permission(permission)
 
     def _set_permission(self, permission: Permission) -> None:
         if self._signalling.control is None:
             self._permitted = None
-        elif permission != self._permitted:
-            self._permitted = permission
+        elif permission != self._permitted or now_ns() - self._permitted_ns >= NS_PER_S:
+            # Once a second in any case: it is the supervisor's sign of life.
+            self._permitted, self._permitted_ns = permission, now_ns()
             self._signalling.send(permission)
 
     # --- stopping ----------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ class HandCamera:
 
     def wait_connected(self) -> None:
         """Until acquisition has opened the camera."""
+        if self._device is not None:
+            self._device.close()
         self._listener.settimeout(60)
         self._device, _ = self._listener.accept()
 

@@ -20,6 +20,7 @@ from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.solar_cells import test_indices
 
 _KINDS = tuple(entry.kind for entry in CATALOGUE)
+_FAULTS = 60
 _VIOLATIONS_SHOWN = 20
 _TABLE_WIDTH = 220
 _COLUMNS = (
@@ -41,15 +42,22 @@ _COLUMNS = (
 
 
 def chaos(
-    seconds: Annotated[float, typer.Option(min=1.0, help="No new fault after so many seconds.")] = 900.0,
-    faults: Annotated[int, typer.Option(min=1, help="So many faults, all kinds in turn.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1.0, max=1e7, help="No new fault after so many seconds.")] = 900.0,
+    faults: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"So many faults, all kinds in turn. [default: {_FAULTS}, or what --seconds has time for]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order, the moments and the lengths.")] = 0,
     rate: Annotated[float, typer.Option(min=60.0, max=60_000.0, help="Parts a minute.")] = 1_200.0,
     deadline_us: Annotated[
         int, typer.Option(min=5_000, max=9_999_999, help="From trigger to the latest useful verdict.")
     ] = 40_000,
     gate_pulses: Annotated[int, typer.Option(min=100, help="From camera to gate; 10 pulses a ms of travel.")] = 800,
-    calm: Annotated[float, typer.Option(min=1.0, help="Seconds without faults at the start, to compare with.")] = 20.0,
+    calm: Annotated[
+        float, typer.Option(min=1.0, max=1e6, help="Seconds without faults at the start, to compare with.")
+    ] = 20.0,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind; may be given several times.")] = None,
     controller: Annotated[
         Mutant | None, typer.Option(help="A controller that misbehaves: the suite must catch it.")
@@ -69,7 +77,7 @@ def chaos(
     plan = Chaos(
         model=model if model is not None else configs_folder() / "models" / "solar-cell",
         images=SolarCellImages(indices=test_indices()),
-        faults=faults,
+        faults=faults if faults is not None else _FAULTS,
         seconds=seconds,
         seed=seed,
         parts_per_min=rate,
@@ -79,7 +87,7 @@ def chaos(
         mutant=controller,
         calm_s=calm,
     )
-    console.print(f"{faults} faults at {rate:g} parts a minute, seed {seed} ...")
+    console.print(f"{plan.faults} faults at {rate:g} parts a minute, seed {seed} ...")
     try:
         result = run_chaos(plan, lambda progress: console.print(_line(progress), soft_wrap=True))
     except (RehearsalError, SimulatorError, ImageError) as error:
@@ -94,8 +102,8 @@ def chaos(
     failures = []
     if result["violations"]:
         failures.append(f"the promise did not hold: {len(result['violations'])} violations")
-    if result["faults"] < faults:
-        failures.append(f"{result['faults']} of {faults} faults dealt: {result['cut_short']}")
+    if result["faults"] < (faults if faults is not None else 1):
+        failures.append(f"{result['faults']} of {plan.faults} faults dealt: {result['cut_short']}")
     # Of the whole deck some may be missing, and are said to be; what was asked for by name may not.
     missing = [name for name in kind or () if name in result["not_run"]]
     if missing:

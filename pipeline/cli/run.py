@@ -12,7 +12,7 @@ import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.cli.signals import END_SIGNALS
-from pipeline.config import Line, load_line, resolved
+from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
 from pipeline.record_lock import RecordInUse
@@ -79,5 +79,9 @@ def _spare_own_files(json_file: Path | None, line: Line) -> None:
     """The result takes the place of whatever file has its name: not of one that the line lives on."""
     record = line.config.records.path
     beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".halt", ".lock")]
-    if json_file is not None and resolved(json_file) in [record, *beside, line.file, line.recipe_file]:
+    files = [record, *beside, line.file, line.recipe_file, line.config.mqtt.tls_ca_file]
+    folders = [line.recipe.model, *(each.folder for each in line.config.cameras if isinstance(each, FolderCamera))]
+    if json_file is None or str(json_file) == "-":
+        return
+    if resolved(json_file) in files or resolved(json_file).parent in map(resolved, folders):
         raise fail(f"--json: got {json_file}, expected a file that is none of the line's own", 2)

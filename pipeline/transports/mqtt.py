@@ -29,6 +29,9 @@ from pipeline.config import MqttConfig
 _CONNECT_TIMEOUT_S = 3.0
 _RETRY_FIRST_NS = 50 * NS_PER_MS
 _RETRY_MAX_NS = 2 * NS_PER_S
+_LASTING_NS = NS_PER_S
+"""A connection that breaks sooner does not count as one that was up."""
+_RETRY_UNLASTING_MAX_NS = 400 * NS_PER_MS
 _MISC_INTERVAL_NS = 200 * NS_PER_MS
 _CLOGGED_MAX_NS = 300 * NS_PER_MS
 # Small, so that what a frozen broker has not taken is soon noticed and little is left in the kernel to arrive late.
@@ -111,6 +114,7 @@ class MqttConnection:
         self._live_properties: Properties | None = None
         self._attempt: _Attempt | None = None
         self._retry_ns = _RETRY_FIRST_NS
+        self._connected_ns = 0
         self._next_attempt_ns = 0
         self._next_misc_ns = 0
         self._clogged_since_ns: int | None = None
@@ -259,7 +263,7 @@ class MqttConnection:
         self._live_properties = None
         if self.protocol == "5":
             self._live_properties = _live_properties()
-        self._retry_ns = _RETRY_FIRST_NS
+        self._connected_ns = now
         self._next_misc_ns = now + _MISC_INTERVAL_NS
         self._clogged_since_ns = None
         self.connects += 1
@@ -294,8 +298,15 @@ class MqttConnection:
         if self._client is not None:
             _discard(self._client)
         self._client = None
+        now = now_ns()
+        if now - self._connected_ns > _LASTING_NS:
+            self._retry_ns = _RETRY_FIRST_NS
+        else:
+            # Mosquitto 2.0.11 does not say so, not even to a client of MQTT 5.
+            why += f"; it did not last: does another station use the client id {self._client_id}?"
+            self._retry_ns = max(self._retry_ns, min(2 * self._retry_ns, _RETRY_UNLASTING_MAX_NS))
         self.last_error = why
-        self._next_attempt_ns = now_ns() + self._retry_ns
+        self._next_attempt_ns = now + self._retry_ns
 
     def _new_client(self) -> paho.Client:
         config = self._config

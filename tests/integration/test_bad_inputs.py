@@ -172,14 +172,18 @@ def test_stub_is_what_the_tests_think(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["records.db", "link.db", "records.db-wal", "records.db.halt", "line.yaml", "recipe.yaml"]
+    "name",
+    [
+        *("records.db", "link.db", "records.db-wal", "records.db.halt", "line.yaml", "recipe.yaml"),
+        *("model/model.onnx", "images/000.png"),
+    ],
 )
 def test_a_result_does_not_take_the_place_of_the_lines_own_files(tmp_path: Path, name: str) -> None:
     line = write_line(tmp_path, UNUSED_PORT)
     (tmp_path / "records.db").touch()
     (tmp_path / "link.db").symlink_to("records.db")
-    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     done = lineside("run", line, "--parts", "1", "--json", tmp_path / name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"--json: got {tmp_path / name}, expected a file that is none of the line's own\n"
-    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -243,3 +244,29 @@ def test_rates_by_the_folder_too(tmp_path: Path, broker_port: int) -> None:
         assert tap.bodies("verdict")[-1]["reason"] == "NOT_RUNNING"
         summary = service.stop()
     assert summary["rejected"] == 7
+
+
+def test_a_halt_outlives_a_kill_of_everything_with_the_supervisor_standing_still(
+    tmp_path: Path, tmp_socket_dir: Path, broker_port: int
+) -> None:
+    """The supervisor hands a halt on to records, who keeps it on disk: neither has to live for it."""
+    with HandCamera(tmp_socket_dir) as camera:
+        rules = {"consecutive_rejects": {"count": 2, "action": "stop"}}
+        line = write_line(tmp_path, broker_port, cameras=[camera.config], line_rules=rules)
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            camera.wait_connected()
+            service.wait_for("RUNNING")
+            workers = workers_of(service.process.pid)
+            psutil.Process(service.process.pid).suspend()
+            assert judge(camera, tap, BAD, BAD) == [REJECT, REJECT]
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "HALTED")
+            service.process.kill()
+            for worker in workers.values():
+                worker.kill()
+            service.process.wait()
+            assert not (tmp_path / "records.db.halt").exists()
+            with Service(line) as successor:
+                camera.wait_connected()
+                successor.wait_for("HALTED line rule line-consecutive-rejects")
+                successor.stop()
+        assert (tmp_path / "records.db.halt").exists()

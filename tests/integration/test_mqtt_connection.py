@@ -161,6 +161,26 @@ def test_an_authority_that_cannot_be_read_is_said_and_read_again(authority: Path
             broker.kill()
 
 
+def test_two_of_one_client_id_do_not_thrash(broker_port: int) -> None:
+    """Each throws the other off; both say what it may be, and wait longer each time."""
+    first, second = connection_to(broker_port), connection_to(broker_port)
+    try:
+        for _ in range(4):
+            drive(first, lambda: first.connected)
+            drive(second, lambda: not second.connected)
+            drive(second, lambda: second.connected)
+            drive(first, lambda: not first.connected)
+        assert first.last_error == (
+            "the connection broke; it did not last: does another station use the client id tested?"
+        )
+        before_s = time.monotonic()
+        drive(first, lambda: first.connected)
+        assert time.monotonic() - before_s > 0.3
+    finally:
+        first.close()
+        second.close()
+
+
 def test_an_orphan_leaves_the_broker_to_its_successor(wired: Wired, broker_port: int) -> None:
     wired.drive(lambda: wired.connection.connected)
     successor = Wired(connection_to(broker_port), wired.proxy, wired.tap)

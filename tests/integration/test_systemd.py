@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.service import Service, workers_of, write_line
 
 WATCHDOG_S = 0.6
 INTERVAL_S = WATCHDOG_S / 3
+SUPERVISOR_AWAY_S = 5.0
 
 
 class Manager:
@@ -72,6 +74,26 @@ def test_ready_when_warm_and_the_watchdog_is_the_deciding_loops(
         manager.wait_for("STOPPING=1")
         assert service.process.wait(timeout=30) == 0
     assert "STATUS=OFFLINE stopped" in manager.drain()
+
+
+def test_not_fed_while_a_supervisor_that_stands_still_leaves_something_unmended(
+    tmp_path: Path, broker_port: int, manager: Manager
+) -> None:
+    with Service(write_line(tmp_path, broker_port)) as service:
+        service.wait_for("RUNNING")
+        inspection = workers_of(service.process.pid)["inspection"]
+        supervisor = psutil.Process(service.process.pid)
+        supervisor.suspend()
+        manager.hear_for(SUPERVISOR_AWAY_S + WATCHDOG_S)
+        # It judges: a restart would only cost parts.
+        assert "WATCHDOG=1" in manager.hear_for(2 * WATCHDOG_S)
+        inspection.kill()
+        manager.hear_for(WATCHDOG_S)
+        assert "WATCHDOG=1" not in manager.hear_for(2 * WATCHDOG_S)
+        supervisor.resume()
+        manager.wait_for("WATCHDOG=1")
+        service.wait_for("RUNNING")
+        service.stop()
 
 
 def test_a_replaced_signalling_feeds_it_again(tmp_path: Path, broker_port: int, manager: Manager) -> None:

@@ -115,7 +115,9 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
     ]
     assert {part.session_id for part in (third, fourth, fifth, sixth)} == {"old"}
     assert [msgspec.json.decode(text)["part_id"] for text in closing_.history] == [3, 4, 5, 6]
-    assert list(closing_.done) == ["session old was killed: 4 of its parts were put on record now, 2 of them undecided"]
+    assert list(closing_.done) == [
+        "session old left parts open: 4 of its parts were put on record now, 2 of them undecided"
+    ]
     assert not path.exists()
     assert store.tally.summary()["parts_triggered"] == 0  # they are no parts of the session that runs now
     store.close()
@@ -238,7 +240,7 @@ def test_what_cannot_be_read_is_left_and_said(record: Path) -> None:
 
 
 DAMAGES = {
-    "head not UTF-8": (None, 150, b"\xff\xfe"),
+    "head not UTF-8": (None, 1_200, b"\xff\xfe"),
     "no verdict": ("verdict", 0, b"\xc8"),
     "no reason": ("reason", 0, b"\xc8"),
     "no state": ("state", 0, b"\x4d"),
@@ -363,7 +365,9 @@ def test_triggers_that_were_read_and_never_told_become_parts(record: Path) -> No
         (4, 4, 65_400),
     ]
     assert {(part.verdict, part.reason, part.sent_ns) for part in closed} == {("NO_DECISION", "FAULT", None)}
-    assert list(closing_.done) == ["session old was killed: 3 of its parts were put on record now, 3 of them undecided"]
+    assert list(closing_.done) == [
+        "session old left parts open: 3 of its parts were put on record now, 3 of them undecided"
+    ]
     assert [(row.part_id, row.seq) for row in read_rows(record)] == [(2, 2), (3, 3), (4, 4)]
     assert not path.exists()
     store.close()

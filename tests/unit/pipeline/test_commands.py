@@ -207,6 +207,7 @@ class Desk:
     watch: LineWatch
     supervisor: Link
     first_beat: int
+    kept: list[str]
 
     def said(self, kind: type[Halt] | type[Alarm] | type[LineClear]) -> list[object]:
         return [message for message in self.supervisor.drain() if isinstance(message, kind)]
@@ -234,10 +235,11 @@ class Desks:
         control, supervisor = Link(one), Link(other)
         self._links += [control, supervisor]
         configure = Configure("signalling", self._incarnation, "s", "", None, 0, halt or Halt(), True)
-        watch = LineWatch(Supervised(control, configure, LINE))
+        kept: list[str] = []
+        watch = LineWatch(Supervised(control, configure, LINE), kept.append)
         first_beat = watch.heartbeat_count_before(now_ns) + 1
         watch.beat(first_beat, now_ns)
-        return Desk(watch, supervisor, first_beat)
+        return Desk(watch, supervisor, first_beat, kept)
 
     def close(self) -> None:
         for link in self._links:

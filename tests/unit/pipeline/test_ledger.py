@@ -173,7 +173,7 @@ def test_a_long_head_takes_more_room() -> None:
         (0, b"another thing", "not a ledger"),
         (16, b"0123456789abcdef", "another version"),
         (32, b"\xff", r"expected \d+ for 255 parts"),
-        (136, b"!", "its head is damaged"),
+        (1_168, b"!", "its head is damaged"),
     ],
 )
 def test_what_is_no_ledger_is_refused(at: int, written: bytes, told: str) -> None:

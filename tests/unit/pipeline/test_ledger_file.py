@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
-from pipeline.ledger_file import LedgerFile, ledger_files, session_of
+from pipeline.ledger_file import LedgerFile, halt_left, ledger_files, session_of
 from pipeline.rules import Matching
 from vision.types import Reason, Verdict
 
@@ -67,7 +67,7 @@ def test_a_killed_writers_ledger_is_taken(record: Path) -> None:
 import os, signal
 from pathlib import Path
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
-from pipeline.ledger_file import LedgerFile
+from pipeline.ledger_file import LedgerFile, halt_left
 from pipeline.rules import Matching
 file = LedgerFile.create(Path({str(record)!r}), LedgerHead("s1", {PARTS}, 1, None, 0, "r", "1", False, 1, Matching(16, 5, 0)))
 Ledger(file.descriptor).open_part(7, 5, 9, TriggerKey(0, 1, 1))
@@ -100,6 +100,23 @@ def test_oldest_first(record: Path) -> None:
     for session_id in ("t3", "t1", "t2"):
         LedgerFile.create(record, head_of(session_id)).close()
     assert [session_of(path) for path in ledger_files(record)] == ["t1", "t2", "t3"]
+
+
+def test_the_halt_of_the_newest_session_is_left(record: Path) -> None:
+    assert halt_left(record) == ""
+    for session_id, reasons in (("t1", ["older"]), ("t2", ["€" * 1_000, "", "cmd/halt by Anna"])):
+        file = LedgerFile.create(record, head_of(session_id))
+        ledger = Ledger(file.descriptor)
+        assert halt_left(record) == ""
+        for reason in reasons:
+            ledger.keep_halt(reason)
+            assert halt_left(record).startswith(reason[:300])
+            assert bool(halt_left(record)) == bool(reason)
+        file.close()
+    assert halt_left(record) == "cmd/halt by Anna"
+    newest = ledger_files(record)[-1]
+    newest.write_bytes(b"damaged")
+    assert halt_left(record) == ""
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "open to all"])

@@ -101,13 +101,13 @@ def test_cooling_devices_but_not_fans(tree: Tree) -> None:
 
 
 def test_frequencies(tree: Tree) -> None:
-    tree.frequency(0, current=800_000, allowed=3_000_000)  # idle, not slowed down
-    tree.frequency(1, current=2_900_000, allowed=3_000_000, governor="performance")
+    # Idle, not slowed down.
+    tree.frequency(0, current=800_000, allowed=3_000_000)
+    tree.frequency(1, current=1_500_000, allowed=3_000_000, governor="performance")
     health = platform(tree)
     assert health.read().throttled == []
     tree.frequency(0, current=800_000, allowed=2_000_000)
-    tree.frequency(1, current=1_500_000, allowed=3_000_000, governor="performance")
-    assert health.read().throttled == ["cpu0 limited to 2000 of 3000 MHz", "cpu1 at 1500 of 3000 MHz"]
+    assert health.read().throttled == ["cpu0 limited to 2000 of 3000 MHz"]
 
 
 def test_throttle_counters_count_from_the_start(tree: Tree) -> None:
