@@ -18,7 +18,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.halt_file import HaltFile
-from pipeline.ledger import BadLedger
+from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import LedgerFile, halt_left
 from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
@@ -122,6 +122,9 @@ class Supervisor:
         if self._line.config.line_clearance == "changeover":
             self._made_before = made_last(record)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
+        if self._halt.reason:
+            # Before signalling does, should this session be killed while it starts.
+            Ledger(self._ledger.descriptor).keep_halt(self._halt.reason)
         if without_file:
             self._raise_alarm(Alarm("ledger-file", "warning", without_file, raised=True))
         latency_descriptor = self._hold_cpu_latency()
