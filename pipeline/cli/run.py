@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.cli.signals import END_SIGNALS
 from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
@@ -52,7 +51,9 @@ def run(
         notifier.stopping()
         supervisor.request_stop()
 
-    ending = [each for each in (signal.SIGINT, *END_SIGNALS) if signal.getsignal(each) is not signal.SIG_IGN]
+    ending = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)  # not under nohup
     for number in ending:
         signal.signal(number, stop)
     try:

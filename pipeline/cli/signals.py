@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import NoReturn
 
-END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def end_orderly_when_told() -> None:
@@ -13,13 +13,13 @@ def end_orderly_when_told() -> None:
 
     A signal that is ignored, as under ``nohup``, stays ignored.
     """
-    for number in END_SIGNALS:
+    for number in _END_SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    for each in END_SIGNALS:
+    for each in _END_SIGNALS:
         # A second one would break off the stopping.
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
