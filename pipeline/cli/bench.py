@@ -31,6 +31,8 @@ bench = typer.Typer(
     name="bench",
     help="Measure: each against a named alternative, or against time, in one run on this box.",
     no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 bench.command()(chaos)
 bench.command()(soak)
