@@ -195,7 +195,9 @@ def _explain(processes: dict[str, dict[str, Any]], *, is_full: bool) -> None:
             for measure in _MEMORY:
                 _explain_signalling(measures[measure], is_full=is_full)
             if pss["told"] != "flat" and pss["explanation"] is None and measures["anonymous_bytes"]["explanation"]:
-                pss["explanation"] = "moves with the process's own memory, and with the other programs that map the same files"
+                pss["explanation"] = (
+                    "moves with the process's own memory, and with the other programs that map the same files"
+                )
 
 
 def _explain_signalling(told: dict[str, Any], *, is_full: bool) -> None:
