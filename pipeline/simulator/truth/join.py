@@ -285,7 +285,18 @@ class _Gates:
         for kind in found:
             self.tally[kind] += 1
             where = f"part {part.part_number} at count {part.encoder_count}"
-            self.violations.append(Violation(kind, part.part_number, part.sensed_ns, f"{where}: {kind}: {decision}"))
+            text = f"{where}: {kind}: {decision}"
+            if kind == "passed_on_late_verdict":
+                text += f"; at the gate at {gate_ns}, {self._told_of(decision)}"
+            self.violations.append(Violation(kind, part.part_number, part.sensed_ns, text))
+
+    def _told_of(self, decision: Decision) -> str:
+        """What tells a late verdict from a tap that stood still."""
+        if decision.session_id is None or decision.seq is None:
+            return "on a verdict that the controller does not name"
+        heard = self._wire.by_number.get((decision.session_id, decision.seq))
+        trigger = self._triggers.of_verdict(heard) if heard is not None else None
+        return f"triggered at {trigger.trigger_ns if trigger is not None else None}, on {heard}"
 
     def _is_unheard(self, decision: Decision) -> bool:
         """Whether the controller names a verdict, and the tap has not heard it."""
