@@ -196,7 +196,8 @@ class Line:
         # Cameras first: what the books cost must not delay the trigger.
         if not is_missing:
             self._cameras.trigger(part_number, count, image_index, faults)
-        self._tell_controller(LineEventKind.SENSOR, count)
+        # The moment is latched, as a controller's input would: a box that stands still just here must not give the part more time.
+        self._tell_controller(LineEventKind.SENSOR, count, now_ns)
         self._counts["parts_sent"] += 1
         label = self._images.labels[image_index]
         self._counts[f"parts_{label or 'unlabelled'}"] += 1
@@ -265,9 +266,10 @@ class Line:
     def _count_at(self, position_pulses: int) -> int:
         return wrap_count(self._options.encoder_start_count + position_pulses, self._options.encoder_bits)
 
-    def _tell_controller(self, kind: LineEventKind, count: int) -> int:
-        """Tells the controller; returns the event's moment."""
-        event_ns = time.monotonic_ns()
+    def _tell_controller(self, kind: LineEventKind, count: int, event_ns: int | None = None) -> int:
+        """Tells the controller; returns the event's moment, now unless given."""
+        if event_ns is None:
+            event_ns = time.monotonic_ns()
         if self._controller is not None:
             try:
                 self._controller.send(encode_line_event(LineEvent(kind, count, event_ns)))
