@@ -180,7 +180,9 @@ class _Keeper:
         raise AssertionError("unreachable")
 
     def _start(self, port: int) -> None:
-        self._errors.truncate(0)
+        # The child writes from here on: without going back, a retry would begin with a hole of zeros.
+        self._errors.seek(0)
+        self._errors.truncate()
         spawn = _spawn_mosquitto if self._kind == "mosquitto" else _spawn_amqtt
         self._child = spawn(port, self._errors)
         until_s = time.monotonic() + _ANSWER_TIMEOUT_S
