@@ -78,11 +78,11 @@ def run(
 
 def _spare_own_files(json_file: Path | None, line: Line) -> None:
     """The result takes the place of whatever file has its name: not of one that the line lives on."""
+    if json_file is None or str(json_file) == "-":
+        return
     record = line.config.records.path
     beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".halt", ".lock")]
     files = [record, *beside, line.file, line.recipe_file, line.config.mqtt.tls_ca_file]
     folders = [line.recipe.model, *(each.folder for each in line.config.cameras if isinstance(each, FolderCamera))]
-    if json_file is None or str(json_file) == "-":
-        return
     if resolved(json_file) in files or resolved(json_file).parent in map(resolved, folders):
         raise fail(f"--json: got {json_file}, expected a file that is none of the line's own", 2)
