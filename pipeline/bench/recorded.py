@@ -19,8 +19,8 @@ _INSPECTION_STAGES = ("handover", "preprocess", "inference", "judge")
 
 @dataclass(frozen=True, slots=True)
 class RecordedPart:
-    """One part. ``latency_us``: frame in memory -> socket; ``inspection_us``: frame in memory -> judged. None where there was no
-    such thing in time.
+    """One part. ``is_sent``: the verdict was handed to the broker's socket. ``latency_us``: frame in memory -> socket;
+    ``inspection_us``: frame in memory -> judged. None where there was no such thing in time.
     """
 
     session_id: str
@@ -28,6 +28,7 @@ class RecordedPart:
     trigger_ns: int
     verdict: str
     reason: str
+    is_sent: bool
     latency_us: int | None
     inspection_us: int | None
 
@@ -64,6 +65,7 @@ def read_parts(record: Path) -> Iterator[RecordedPart]:
                 trigger_ns=trigger_ns,
                 verdict=verdict,
                 reason=reason,
+                is_sent=result.sent_ns is not None,
                 latency_us=latency_of(result),
                 inspection_us=sum(stages_us[stage] for stage in _INSPECTION_STAGES) if stages_us else None,
             )

@@ -152,5 +152,6 @@ def _words(result: dict[str, Any]) -> list[str]:
         f"its write-ahead log, MiB an hour: {_slope(disk['wal_bytes'], _MIB)}",
         *(f"latency {name}, us an hour: {_slope(told)}" for name, told in result["latency_trend"].items()),
         f"{summary['parts_triggered']} parts, {summary['rate_per_min']} a minute, {summary['reasons']}",
+        f"verdicts on record as not sent: {result['verdicts_unsent']}",
         f"frame in memory -> socket, us: {summary['latency_us']}",
     ]

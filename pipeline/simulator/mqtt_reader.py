@@ -35,10 +35,12 @@ class BrokerAddress(Options):
 class Message:
     """One message as it came over the wire.
 
-    ``arrival_ns``: CLOCK_MONOTONIC when it was read, never before it was there. ``is_retained``: the flag as the broker
-    sent it.
+    ``arrival_ns``: CLOCK_MONOTONIC when it was read, never before it was there. ``not_before_ns``: the last moment before
+    that at which nothing was there to be read; the message came between the two, and they are far apart where the reader
+    stood still or was behind. ``is_retained``: the flag as the broker sent it.
     """
 
+    not_before_ns: int
     arrival_ns: int
     topic: str
     payload: bytes
@@ -62,6 +64,7 @@ class MqttReader:
         self._qos = qos
         self._arrived: list[Message] = []
         self._retry_at_ns = 0
+        self._empty_ns = time.monotonic_ns()
         self._is_version_5 = broker.protocol == "5"
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -90,7 +93,11 @@ class MqttReader:
         """The messages that have arrived; connects where there is no connection. Does not wait."""
         if self._client.socket() is None:
             self._connect(now_ns)
-        while self.readable and select.select(self.readable, [], [], 0)[0]:
+        while self.readable:
+            asked_ns = time.monotonic_ns()
+            if not select.select(self.readable, [], [], 0)[0]:
+                self._empty_ns = asked_ns
+                break
             if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
         if self._client.want_write():
@@ -141,7 +148,8 @@ class MqttReader:
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         arrival_ns = time.monotonic_ns()
         payload = bytes(message.payload)
-        self._arrived.append(Message(arrival_ns, message.topic, payload, message.qos, bool(message.retain)))
+        is_retained = bool(message.retain)
+        self._arrived.append(Message(self._empty_ns, arrival_ns, message.topic, payload, message.qos, is_retained))
 
 
 def _set_no_delay(client: mqtt.Client, userdata: Any, connection: Any) -> None:

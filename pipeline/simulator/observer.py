@@ -1,9 +1,10 @@
 """The wire tap: subscribes to everything under the root and writes down what it hears, as a process of its own.
 
 ``python -m pipeline.simulator.observer OPTIONS_JSON``. It is ready when the broker has acknowledged the subscription.
-Its log is a JSON-lines file: ``message`` with ``arrival_ns`` (CLOCK_MONOTONIC), ``topic`` (below the root), ``qos``,
-``retained`` (the flag on the wire; in MQTT 5 as it was published) and ``payload`` (parsed JSON, or text where it is
-none), and ``connected`` and ``disconnected``: between them nothing can be heard.
+Its log is a JSON-lines file: ``message`` with ``not_before_ns`` and ``arrival_ns`` (CLOCK_MONOTONIC; the message came
+between them, and where the tap stood still they are far apart), ``topic`` (below the root), ``qos``, ``retained`` (the flag
+on the wire; in MQTT 5 as it was published) and ``payload`` (parsed JSON, or text where it is none), and ``connected`` and
+``disconnected``: between them nothing can be heard.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pydantic import Field
 from pipeline.simulator.mqtt_reader import BrokerAddress, Message, MqttReader
 from pipeline.simulator.process import Book, Control, Options, SimulatorProcess, options_from_argv
 
-_IDLE_S = 0.2
+_IDLE_S = 0.02
+"""Also how much too early ``not_before_ns`` may be while the tap runs."""
 _TOPICS_KEPT = ("state", "stats", "heartbeat")
 
 
@@ -95,6 +97,7 @@ class _Tap:
         payload = _parsed(message.payload)
         self._log.write(
             "message",
+            not_before_ns=message.not_before_ns,
             arrival_ns=message.arrival_ns,
             topic=topic,
             qos=message.qos,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +118,35 @@ def test_a_paused_broker_answers_when_it_goes_on(broker: BrokerProcess, tmp_path
         wait_until(lambda: tap.latest()["topics"] == {"verdict": 1})
         close(client)
     broker.pause()  # and a paused one can be stopped
+
+
+def test_a_tap_that_stood_still_says_since_when_it_had_heard_nothing(tmp_path: Path) -> None:
+    with start_broker("amqtt") as broker, tap_on(broker, tmp_path / "log") as tap:
+        client = publisher(broker)
+        heard_by_others: list[str] = []
+        client.on_message = lambda _client, _data, message: heard_by_others.append(message.topic)
+        client.subscribe("r/#")
+
+        def is_heard(topic: str) -> bool:
+            client.publish(topic, "{}")
+            return topic.removeprefix("r/") in tap.latest()["topics"]
+
+        wait_until(lambda: is_heard("r/first"))
+        os.kill(tap.pid, signal.SIGSTOP)
+        client.publish("r/second", "{}")
+        wait_until(lambda: "r/second" in heard_by_others)
+        there_ns = time.monotonic_ns()
+        select.select([], [], [], 0.2)  # nothing comes of it, however long one waits
+        os.kill(tap.pid, signal.SIGCONT)
+        wait_until(lambda: "second" in tap.latest()["topics"])
+        wait_until(lambda: is_heard("r/third"))
+        close(client)
+    log = [record for record in read_book(tmp_path / "log") if record["event"] == "message"]
+    first, second, third = (
+        next(record for record in log if record["topic"] == name) for name in ("first", "second", "third")
+    )
+    assert first["arrival_ns"] <= second["not_before_ns"] <= there_ns < second["arrival_ns"]
+    assert second["arrival_ns"] <= third["not_before_ns"] <= third["arrival_ns"]
 
 
 def test_version_5_where_the_broker_speaks_it(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ class _Gates:
             self.tally["passed_unheard"] += 1
             return
         found = self._verdict_violations(part, gate_ns, decision)
-        if not _was_alive(self._wire.heartbeats_ns.get(decision.session_id, []), gate_ns):
+        if not _was_alive(self._wire, decision.session_id, gate_ns):
             found.append("passed_without_heartbeat")
         stops_ns = self._line.stops_ns
         if bisect.bisect_right(stops_ns, gate_ns) > bisect.bisect_left(stops_ns, part.sensed_ns):
@@ -347,9 +347,12 @@ class _Gates:
         if heard.valid_us <= 0 or trigger is None:
             return heard.valid_us <= 0
         deadline_ns = trigger.trigger_ns + (heard.age_us + heard.valid_us) * 1_000
-        return heard.arrival_ns > deadline_ns + TAP_LAG_NS
+        return heard.not_before_ns > deadline_ns + TAP_LAG_NS
 
 
-def _was_alive(heartbeats_ns: Sequence[int], gate_ns: int) -> bool:
-    index = bisect.bisect_right(heartbeats_ns, gate_ns + TAP_LAG_NS) - 1
-    return index >= 0 and heartbeats_ns[index] >= gate_ns - WATCHDOG_NS - TAP_LAG_NS
+def _was_alive(wire: WireAccount, session_id: str | None, gate_ns: int) -> bool:
+    """Whether a heartbeat may have come in the watchdog's time before."""
+    if session_id not in wire.heartbeats_ns:
+        return False
+    index = bisect.bisect_right(wire.heartbeats_not_before_ns[session_id], gate_ns + TAP_LAG_NS) - 1
+    return index >= 0 and wire.heartbeats_ns[session_id][index] >= gate_ns - WATCHDOG_NS - TAP_LAG_NS

@@ -24,7 +24,8 @@ ViolationKind = Literal[
 WATCHDOG_NS = 500_000_000
 """Silence of the heartbeat after which a controller must let nothing pass."""
 TAP_LAG_NS = 100_000_000
-"""The tap, a process like others, may hear a message this much later than the controller did, or than it was sent."""
+"""The broker may hand a message to the tap this much later than to the controller. How late the tap itself was in reading
+it, the tap knows and says."""
 SCAN_NS = 5_000_000
 """A contradicting verdict counts against the controller only if it was on the wire this long before the gate."""
 DOUBT_NS = 50_000_000
@@ -84,7 +85,7 @@ class ControllerTruth:
         passed_after_stop: parts that passed although the belt was stopped while they were between trigger station and
             gate.
         passed_on_late_verdict: parts that passed on a ``PASS`` that says itself that it was sent after its deadline, or that
-            the tap heard more than ``TAP_LAG_NS`` after it: ``age_us`` and ``valid_us`` behind the line's own trigger.
+            the tap had not been sent ``TAP_LAG_NS`` after it: ``age_us`` and ``valid_us`` behind the line's own trigger.
         passed_unproven: parts that passed on a ``PASS`` whose ``result`` shows no part mark.
         passed_unheard: parts that passed on a verdict that the controller names and the tap, cut off from the broker just then, has
             not heard: whether it was a ``PASS`` only the service's record can tell.
@@ -171,8 +172,9 @@ class WireTruth:
 
 @dataclass(frozen=True, slots=True)
 class WireVerdict:
-    """A ``verdict`` message as the tap heard it; null where the message said nothing of it."""
+    """A ``verdict`` message as the tap heard it, between ``not_before_ns`` and ``arrival_ns``; null where it said nothing."""
 
+    not_before_ns: int
     arrival_ns: int
     session_id: str
     seq: int

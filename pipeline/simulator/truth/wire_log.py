@@ -47,7 +47,11 @@ class WireAccount:
     repeated: list[WireVerdict] = field(default_factory=list)
     results: dict[PartKey, WireResult] = field(default_factory=dict)
     heartbeats_ns: defaultdict[str | None, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
-    """Arrivals of ``RUNNING`` heartbeats by session; those of every session under None."""
+    """When the tap read the ``RUNNING`` heartbeats, by session; those of every session under None."""
+    heartbeats_not_before_ns: defaultdict[str | None, array[int]] = field(
+        default_factory=lambda: defaultdict(lambda: array("q"))
+    )
+    """The same heartbeats: when they had not come yet."""
     deaf_ns: list[tuple[int, int]] = field(default_factory=list)
     """From when to when the tap had no connection."""
     largest_verdict_bytes: int = 0
@@ -78,8 +82,9 @@ def read_wire(log: Iterable[Record]) -> WireAccount:
             _take_verdict(wire, record, payload)
         elif topic == "heartbeat":
             if payload["state"] == "RUNNING":
-                wire.heartbeats_ns[payload["session_id"]].append(arrival_ns)
-                wire.heartbeats_ns[None].append(arrival_ns)
+                for session_id in (payload["session_id"], None):
+                    wire.heartbeats_ns[session_id].append(arrival_ns)
+                    wire.heartbeats_not_before_ns[session_id].append(record["not_before_ns"])
         else:
             _take_result(wire, payload, arrival_ns)
     if deaf_since_ns is not None:
@@ -89,6 +94,7 @@ def read_wire(log: Iterable[Record]) -> WireAccount:
 
 def _take_verdict(wire: WireAccount, record: Record, payload: dict[str, Any]) -> None:
     heard = WireVerdict(
+        record["not_before_ns"],
         record["arrival_ns"],
         # One string a session, not one a part: there are many parts.
         sys.intern(payload["session_id"]),

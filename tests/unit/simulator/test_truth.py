@@ -77,6 +77,7 @@ class Books:
 def message(topic: str, arrival_ns: int, payload: dict[str, Any]) -> dict[str, Any]:
     return {
         "event": "message",
+        "not_before_ns": arrival_ns - 1,
         "arrival_ns": arrival_ns,
         "topic": topic,
         "qos": 0,
@@ -325,6 +326,13 @@ def test_passed_with_a_dead_heartbeat(books: Books, silent_ms: int) -> None:
     assert truth.controller.passed_without_pass == 0
 
 
+def test_a_tap_that_read_the_heartbeats_late_proves_nothing_against_the_controller(books: Books) -> None:
+    for record in books.wire:
+        if record["topic"] == "heartbeat":
+            record["not_before_ns"], record["arrival_ns"] = record["arrival_ns"], record["arrival_ns"] + 5_000 * MS
+    assert books.truth().controller.passed_without_heartbeat == 0
+
+
 def test_passed_while_the_service_was_not_running(books: Books) -> None:
     for record in books.wire:
         if record["topic"] == "heartbeat":
@@ -562,9 +570,9 @@ def test_a_pass_that_was_on_the_wire_long_after_its_deadline_is_late_whatever_it
     books.decision(4)["gate_ns"] += 310 * MS
     (heard,) = books.messages("verdict", 4)
     heard["payload"] |= {"age_us": 5_000, "valid_us": 35_000}
-    heard["arrival_ns"] = sensed_ns(4) + 141 * MS
+    heard["not_before_ns"], heard["arrival_ns"] = sensed_ns(4) + 141 * MS, sensed_ns(4) + 142 * MS
     assert books.truth().controller.passed_on_late_verdict == 1
-    heard["arrival_ns"] = sensed_ns(4) + 139 * MS
+    heard["not_before_ns"] = sensed_ns(4) + 139 * MS  # the tap stood still meanwhile: it may have been there in time
     assert books.truth().controller.passed_on_late_verdict == 0
 
 

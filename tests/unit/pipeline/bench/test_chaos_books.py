@@ -38,7 +38,9 @@ def row(part: int, **changes: Any) -> Row:
 
 
 def trigger(part: int, **changes: Any) -> TriggerTruth:
-    heard = WireVerdict(trigger_ns(part) + 6 * MS, "s", part, part, "PASS", "OK", part * 500, 5_000, 35_000)
+    heard = WireVerdict(
+        trigger_ns(part) + 5 * MS, trigger_ns(part) + 6 * MS, "s", part, part, "PASS", "OK", part * 500, 5_000, 35_000
+    )
     return replace(TriggerTruth(part, part * 500, trigger_ns(part), "observable", (heard,), True), **changes)
 
 

@@ -30,7 +30,7 @@ def test_times_of_parts_judged_in_time_and_late(tmp_path: Path) -> None:
         stages_us=stages_us(trigger_ns, moments, decided_ns, sent_ns),
     )
     unjudged = msgspec.structs.replace(
-        in_time, part_id=2, seq=2, trigger_ns=7, verdict="NO_DECISION", reason="NOT_RUNNING", stages_us={}
+        in_time, part_id=2, seq=2, trigger_ns=7, sent_ns=None, verdict="NO_DECISION", reason="NOT_RUNNING", stages_us={}
     )
     view = ViewInspected(
         "cam0", 1, 2, 1, None, "PASS", "OK", 0.1, (), 10 * US, 11 * US, 12 * US, 2_900 * US, 3_010 * US
@@ -44,5 +44,6 @@ def test_times_of_parts_judged_in_time_and_late(tmp_path: Path) -> None:
     store.close()
     assert (first.latency_us, first.inspection_us) == (latency_of(in_time), 2_400)
     assert (second.verdict, second.reason) == ("NO_DECISION", "NOT_RUNNING")
+    assert (first.is_sent, second.is_sent) == (True, False)
     assert (second.latency_us, second.inspection_us) == (None, None)
     assert [(view.part_id, view.trigger_ns, view.inspection_us) for view in late] == [(2, 7, 3_000)]
