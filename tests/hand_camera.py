@@ -51,11 +51,18 @@ class HandCamera:
         self._listener.settimeout(60)
         self._device, _ = self._listener.accept()
 
-    def part(self, grey: int) -> int:
-        """A part passes the camera now; returns its encoder count."""
+    def trigger(self) -> DeviceMessage:
+        """A part is at the camera now, and no frame comes of it."""
         assert self._device is not None
         self._count += 1
         trigger = DeviceMessage(MessageKind.TRIGGER, PixelFormat.MONO8, self._count, self._count, now_ns())
+        self._device.sendall(encode_header(trigger))
+        return trigger
+
+    def part(self, grey: int) -> int:
+        """A part passes the camera now; returns its encoder count."""
+        trigger = self.trigger()
+        assert self._device is not None
         frame = replace(
             trigger,
             kind=MessageKind.FRAME,
@@ -66,5 +73,5 @@ class HandCamera:
             payload_bytes=SIZE_PX * SIZE_PX,
         )
         pixels = bytes([grey]) * (SIZE_PX * SIZE_PX)
-        self._device.sendall(encode_header(trigger) + encode_header(frame) + pixels + encode_frame_end(self._count))
+        self._device.sendall(encode_header(frame) + pixels + encode_frame_end(self._count))
         return self._count

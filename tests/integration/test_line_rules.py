@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.clock import NS_PER_MS, now_ns
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from tests.chaos.books import check_record, read_rows
 from tests.hand_camera import HandCamera
 from tests.operator_terminal import Operator
@@ -32,6 +32,11 @@ def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
         body = tap.bodies("verdict")[before]
         said.append((body["verdict"], body["reason"]))
     return said
+
+
+def wait_for_moment(moment_ns: int) -> None:
+    """For what happens when a time is up."""
+    time.sleep(max(0, moment_ns - now_ns()) / NS_PER_S)
 
 
 PASS, REJECT, IDLE = ("PASS", "OK"), ("REJECT", "DEFECT"), ("NO_DECISION", "NOT_RUNNING")
@@ -95,6 +100,40 @@ def test_a_stop_leaves_no_part_under_way(tmp_path: Path, tmp_socket_dir: Path, b
             tap.wait_until(lambda: len(tap.bodies("verdict")) == 5)
             inspection.send_signal(signal.SIGCONT)
             assert {(body["verdict"], body["reason"]) for body in tap.bodies("verdict")} == {IDLE}
+            service.stop()
+
+
+def test_a_part_that_halts_the_line_halts_the_one_behind_it(
+    tmp_path: Path, tmp_socket_dir: Path, broker_port: int
+) -> None:
+    """Also where the inspection of the second is read in the same turn in which the first has run out of time."""
+    deadline_ms = 1_500
+    with HandCamera(tmp_socket_dir) as camera:
+        line = write_line(
+            tmp_path,
+            broker_port,
+            cameras=[camera.config],
+            timing={"deadline_us": deadline_ms * 1_000},
+            line_rules={"consecutive_no_decisions": {"count": 1, "action": "stop"}},
+        )
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            camera.wait_connected()
+            service.wait_for("RUNNING")
+            signalling, inspection = (workers_of(service.process.pid)[role] for role in ("signalling", "inspection"))
+            inspection.send_signal(signal.SIGSTOP)
+            first = camera.trigger()
+            wait_for_moment(first.trigger_ns + deadline_ms * NS_PER_MS // 2)
+            camera.part(GOOD)
+            tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["open_parts"] == 2)
+            signalling.send_signal(signal.SIGSTOP)
+            inspection.send_signal(signal.SIGCONT)
+            wait_for_moment(first.trigger_ns + deadline_ms * NS_PER_MS)
+            signalling.send_signal(signal.SIGCONT)
+            tap.wait_until(lambda: len(tap.bodies("verdict")) == 2)
+            said = [(body["part_id"], body["verdict"], body["reason"]) for body in tap.bodies("verdict")]
+            assert said[0][:2] == (1, "NO_DECISION")
+            assert said[1] == (2, *IDLE)
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "HALTED")
             service.stop()
 
 
