@@ -54,6 +54,7 @@ class MqttReader:
     Attributes:
         is_subscribed: the broker has acknowledged the subscriptions of the present connection.
         connects: how often a connection was made.
+        empty_ns: the last moment at which nothing was there to be read, and the connection had not ended.
     """
 
     def __init__(self, broker: BrokerAddress, client_id: str, filters: Sequence[str], qos: int) -> None:
@@ -64,7 +65,7 @@ class MqttReader:
         self._qos = qos
         self._arrived: list[Message] = []
         self._retry_at_ns = 0
-        self._empty_ns = time.monotonic_ns()
+        self.empty_ns = time.monotonic_ns()
         self._is_version_5 = broker.protocol == "5"
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -96,7 +97,7 @@ class MqttReader:
         while self.readable:
             asked_ns = time.monotonic_ns()
             if not select.select(self.readable, [], [], 0)[0]:
-                self._empty_ns = asked_ns
+                self.empty_ns = asked_ns
                 break
             if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
@@ -149,7 +150,7 @@ class MqttReader:
         arrival_ns = time.monotonic_ns()
         payload = bytes(message.payload)
         is_retained = bool(message.retain)
-        self._arrived.append(Message(self._empty_ns, arrival_ns, message.topic, payload, message.qos, is_retained))
+        self._arrived.append(Message(self.empty_ns, arrival_ns, message.topic, payload, message.qos, is_retained))
 
 
 def _set_no_delay(client: mqtt.Client, userdata: Any, connection: Any) -> None:

@@ -4,7 +4,7 @@
 Its log is a JSON-lines file: ``message`` with ``not_before_ns`` and ``arrival_ns`` (CLOCK_MONOTONIC; the message came
 between them, and where the tap stood still they are far apart), ``topic`` (below the root), ``qos``, ``retained`` (the flag
 on the wire; in MQTT 5 as it was published) and ``payload`` (parsed JSON, or text where it is none), and ``connected`` and
-``disconnected``: between them nothing can be heard.
+``disconnected`` with ``at_ns``: between them something may not have been heard.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Tap:
                 self._log.write("connected", at_ns=now_ns)
                 self._is_deaf = False
             elif is_ready and not self._is_deaf and not self._reader.is_subscribed:
-                self._log.write("disconnected", at_ns=now_ns)
+                self._log.write("disconnected", at_ns=self._reader.empty_ns)
                 self._is_deaf = True
             self._log.flush()
             if not is_ready and self._reader.is_subscribed:

@@ -29,7 +29,7 @@ from tests.chaos.books import (
 from tests.models import write_stub_package
 from tests.service import let_parts_come, workers_of
 
-KILLS = 10
+KILLS = 6
 PARTS_BETWEEN_KILLS = 15
 RECOVERY_TIMEOUT_S = 60.0
 READING_NS = 10_000_000

@@ -23,7 +23,7 @@ from tests.chaos.books import (
 from tests.models import write_stub_package
 from tests.service import let_parts_come, workers_of
 
-KILLS = 10
+KILLS = 6
 RECOVERY_TIMEOUT_S = 60.0
 PARTS_BETWEEN_KILLS = 15
 # A deadline that a box busy with the tests themselves keeps; the gate is as far behind it as on the demo's line.
