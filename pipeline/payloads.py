@@ -154,6 +154,16 @@ class StatsPayload(Payload, frozen=True, kw_only=True):
     throttled: bool | None
 
 
+class AnchorPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``anchor``, retained, every second: the record's rows so far, over all sessions, and the last one's ``row_hash``."""
+
+    schema: Literal["lineside.anchor/1"] = "lineside.anchor/1"
+    session_id: str
+    row_count: int
+    head: str
+    utc: str
+
+
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 COUNT_MAX = 2**53 - 1
@@ -190,6 +200,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     "result": ResultPayload,
     "alarm": AlarmPayload,
     "stats": StatsPayload,
+    "anchor": AnchorPayload,
     "command": CommandPayload,
     "command_reply": CommandReplyPayload,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import sqlite3
@@ -17,6 +16,7 @@ from pipeline.clock import NS_PER_US
 from pipeline.latency import LatencyHistogram
 from pipeline.messages import LateInspection
 from pipeline.payloads import ResultPayload
+from pipeline.record_chain import NO_HASH, link
 
 STAGES = ("grab", "handover", "preprocess", "inference", "judge", "decide", "send")
 """In order: trigger -> frame in memory -> ticket received -> batch row filled -> model run -> judged -> decided -> at the
@@ -55,12 +55,11 @@ CREATE TABLE IF NOT EXISTS tally (
     body TEXT NOT NULL
 );
 """
-_SCHEMA_VERSION = 2
+SCHEMA_VERSION = 2
 _COLUMNS = {"session_id", "part_id", "body", "row_hash"}
 _MARK = re.compile(rb'row_hash TEXT NOT NULL,|"row_hash":""\}[0-9a-f]{64}')
 """What a record's pages hold and no other file: the table's words, and a row's end with its hash."""
 _MARK_WITHIN_BYTES = 8 << 20
-_NO_HASH = "0" * 64
 _LOCK_WAIT_S = 0.25
 _TALLY_EVERY_ROWS = 1_000
 
@@ -222,7 +221,7 @@ class RecordStore:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             if is_new:
-                self._database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._database.executescript(_SCHEMA)
             self.tally = self._load_tally(budget_us, deadline_us)
             self._identity = _identity(path)
@@ -250,7 +249,7 @@ class RecordStore:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                row_hash = self._last_hash()
+                _, row_hash = self.head()
                 for result in results:
                     present = self._database.execute(
                         "SELECT body, row_hash FROM part WHERE session_id = ? AND part_id = ?",
@@ -261,7 +260,7 @@ class RecordStore:
                         written.append(msgspec.structs.replace(kept, row_hash=present[1]))
                         continue
                     body = _encode(result)
-                    row_hash = hashlib.sha256(row_hash.encode() + body).hexdigest()
+                    row_hash = link(row_hash, body)
                     self._insert(result, body.decode(), row_hash)
                     hashed = msgspec.structs.replace(result, row_hash=row_hash)
                     written.append(hashed)
@@ -311,6 +310,14 @@ class RecordStore:
             raise _fault(self._path, error) from error
         self._rows_since_tally = 0
 
+    def head(self) -> tuple[int, str]:
+        """The number of the last row and its hash. Raises RecordFault."""
+        try:
+            row = self._database.execute("SELECT id, row_hash FROM part ORDER BY id DESC LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise _fault(self._path, error) from error
+        return (0, NO_HASH) if row is None else (row[0], row[1])
+
     def close(self) -> None:
         # What it still moves from its log into the file may fail; the log then stays.
         with contextlib.suppress(sqlite3.Error):
@@ -337,16 +344,12 @@ class RecordStore:
             ),
         )
 
-    def _last_hash(self) -> str:
-        row = self._database.execute("SELECT row_hash FROM part ORDER BY id DESC LIMIT 1").fetchone()
-        return _NO_HASH if row is None else str(row[0])
-
     def _check_kind(self) -> bool:
         """Whether the record is new. Changes nothing, as the database may be another's. Raises RecordFault where it is."""
         found = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, _SCHEMA_VERSION):
+        if found not in (0, SCHEMA_VERSION):
             raise RecordFault(
-                f"record {self._path}: is of version {found}, this service writes version {_SCHEMA_VERSION}; "
+                f"record {self._path}: is of version {found}, this service writes version {SCHEMA_VERSION}; "
                 "move the file away or name another under records.path"
             )
         is_empty = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0

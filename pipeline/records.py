@@ -32,7 +32,7 @@ from pipeline.messages import (
     Summary,
     ViewInspected,
 )
-from pipeline.payloads import AlarmPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
+from pipeline.payloads import AlarmPayload, AnchorPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
 from pipeline.platform_watch import PlatformWatch
 from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import (
@@ -108,6 +108,7 @@ class Records:
         self._result_topic = f"{root}/result"
         self._history_topic = f"{root}/history"
         self._stats_topic = f"{root}/stats"
+        self._anchor_topic = f"{root}/anchor"
         self._alarm_topic = f"{root}/alarm/"
         self._command_topic = f"{root}/cmd/"
         self._mqtt = MqttConnection(
@@ -525,6 +526,16 @@ class Records:
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now
+        self._publish_anchor(self._store)
+
+    def _publish_anchor(self, store: RecordStore) -> None:
+        """What an auditor keeps elsewhere. Nothing where the record cannot be read: the last one stands."""
+        try:
+            row_count, head = store.head()
+        except RecordFault:
+            return
+        anchor = AnchorPayload(session_id=self._session_id, row_count=row_count, head=head, utc=utc_text(now_ns()))
+        self._mqtt.publish(self._anchor_topic, encode(anchor), qos=1, retain=True)
 
     def _finish(self) -> None:
         self._platform.close()

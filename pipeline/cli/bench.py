@@ -17,6 +17,7 @@ from pipeline.cli.chaos import chaos
 from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.cli.soak import soak
+from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
 from pipeline.rehearsal import RehearsalError
 from pipeline.simulator.images import ImageError, SolarCellImages
@@ -37,6 +38,7 @@ bench = typer.Typer(
 bench.command()(chaos)
 bench.command()(soak)
 bench.command()(outage)
+bench.command()(tampering)
 
 
 @bench.command()

@@ -20,6 +20,7 @@ from tests.tap import Tap
 
 ROOT = "test/line"
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+AWAITED = ("stats", "result", "anchor")
 VERDICTS = 30
 
 
@@ -45,7 +46,7 @@ def test_mosquitto_sub_sees_valid_messages(protocol: str, flag: str, tmp_path: P
         service.wait_for("RUNNING")
         heard: dict[str, list[tuple[bool, int, str]]] = defaultdict(list)
         assert client.stdout is not None
-        while len(heard["verdict"]) < VERDICTS or not heard["stats"] or not heard["result"]:
+        while len(heard["verdict"]) < VERDICTS or not all(heard[topic] for topic in AWAITED):
             topic, retained, qos, payload = client.stdout.readline().rstrip("\n").split(" ", 3)
             heard[topic.removeprefix(f"{ROOT}/")].append((retained == "1", int(qos), payload))
         service.stop()
@@ -54,10 +55,10 @@ def test_mosquitto_sub_sees_valid_messages(protocol: str, flag: str, tmp_path: P
         for _, _, payload in messages:
             if payload:
                 validator(topic).validate(json.loads(payload))
-    assert {"verdict", "heartbeat", "state", "result", "stats", "alarm/bad-frame-cam0"} <= heard.keys()
+    assert {"verdict", "heartbeat", "state", "result", "stats", "anchor", "alarm/bad-frame-cam0"} <= heard.keys()
     assert all(len(payload) <= 256 for _, _, payload in heard["verdict"])
     assert {qos for _, qos, _ in heard["verdict"] + heard["heartbeat"]} == {0}
-    assert {qos for _, qos, _ in heard["result"] + heard["stats"] + heard["state"]} == {1}
+    assert {qos for _, qos, _ in heard["result"] + heard["stats"] + heard["state"] + heard["anchor"]} == {1}
     assert not any(retained for retained, _, _ in heard["verdict"] + heard["heartbeat"] + heard["result"])
     bodies = [json.loads(payload) for _, _, payload in heard["verdict"]]
     assert {body["verdict"] for body in bodies} == {"PASS", "REJECT", "NO_DECISION"}

@@ -17,6 +17,7 @@ from pipeline.payloads import (
     VALID_US_MIN,
     VERDICT_BYTES_MAX,
     AlarmPayload,
+    AnchorPayload,
     CommandPayload,
     CommandReplyPayload,
     DefectResult,
@@ -103,6 +104,7 @@ SAMPLES: dict[str, Payload] = {
         temperatures_c={"x86_pkg_temp-0": 51.0},
         throttled=None,
     ),
+    "anchor": AnchorPayload(session_id="s", row_count=3, head="f" * 64, utc="2026-01-01T00:00:00Z"),
     "command": CommandPayload(
         schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"
     ),
