@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.record_chain import NO_HASH, link
-from pipeline.record_store import SCHEMA_VERSION
+from pipeline.record_segment import SCHEMA_VERSION
 
 FindingKind = Literal["missing", "broken_link", "column", "unreadable", "truncated", "anchor"]
 

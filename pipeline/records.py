@@ -34,18 +34,11 @@ from pipeline.messages import (
 )
 from pipeline.payloads import AlarmPayload, AnchorPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
 from pipeline.platform_watch import PlatformWatch
+from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
+from pipeline.record_files import set_aside, set_aside_by
 from pipeline.record_lock import RecordInUse, lock_record
-from pipeline.record_store import (
-    RecordDamaged,
-    RecordFault,
-    RecordGone,
-    RecordStore,
-    Tally,
-    latency_of,
-    set_aside,
-    set_aside_by,
-    stages_us,
-)
+from pipeline.record_store import RecordStore
+from pipeline.tally import Tally, latency_of, stages_us
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
 

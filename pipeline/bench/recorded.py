@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.clock import NS_PER_US
 from pipeline.payloads import ResultPayload
-from pipeline.record_store import latency_of
+from pipeline.tally import latency_of
 
 _INSPECTION_STAGES = ("handover", "preprocess", "inference", "judge")
 

@@ -19,17 +19,10 @@ from hypothesis import strategies as st
 
 from pipeline.messages import LateInspection, ViewInspected
 from pipeline.payloads import ResultPayload, encode
-from pipeline.record_store import (
-    STAGES,
-    RecordDamaged,
-    RecordFault,
-    RecordStore,
-    Tally,
-    latency_of,
-    set_aside,
-    set_aside_by,
-    stages_us,
-)
+from pipeline.record_faults import RecordDamaged, RecordFault
+from pipeline.record_files import set_aside, set_aside_by
+from pipeline.record_store import RecordStore
+from pipeline.tally import STAGES, Tally, latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
 
 Open = Callable[..., RecordStore]
@@ -209,7 +202,7 @@ def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Pat
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 7")
     database.close()
-    with pytest.raises(RecordFault, match="is of version 7, this service writes version 2; move the file away"):
+    with pytest.raises(RecordFault, match="is of version 7, this service writes version 3; move the file away"):
         open_store(path=path)
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
 
@@ -224,7 +217,7 @@ def test_a_file_that_never_was_a_record_is_left_alone(open_store: Open, tmp_path
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (content, [path])
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 3])
 @pytest.mark.parametrize("table", ["part", "bookmark"])
 def test_anothers_database_is_left_alone(open_store: Open, tmp_path: Path, version: int, table: str) -> None:
     path = tmp_path / "stock.db"
