@@ -134,6 +134,10 @@ class RecordsConfig(Strict):
     path: Path = Field(strict=False, description="the SQLite file, relative to this file")
     commit_interval_ms: int = Field(default=20, ge=1, le=10_000)
     on_record_fault: Literal["halt", "continue"] = "halt"
+    segment_max_mib: int = Field(
+        default=256, ge=1, le=65_536, description="a larger file is sealed and another one begun, beside it"
+    )
+    segment_max_hours: float = Field(default=24.0, gt=0, le=8_784, description="the same for an older one")
     acknowledged_within_s: float = Field(
         default=5.0,
         gt=0,

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import damaged_ledgers, ledger_files
+from pipeline.record_files import record_files
 from vision.types import Reason
 
 _LOCK_WAIT_S = 0.25
@@ -74,20 +76,20 @@ _Found: TypeAlias = tuple[set[Made | None], set[Made | None]]
 
 
 def _on_record(record: Path) -> _Found:
+    made: set[Made | None] = set()
+    perhaps: set[Made | None] = set()
     try:
-        record.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return set(), set()
-    except OSError:
+        # Of each the last one there is, in whichever segment that may be.
+        for file in reversed(record_files(record)):
+            address = f"file:{quote(str(file))}?mode=ro"
+            with closing(sqlite3.connect(address, uri=True, timeout=_LOCK_WAIT_S)) as database:
+                made = made or _last(database, _MADE)
+                perhaps = perhaps or _last(database, _PERHAPS_MADE)
+            if made and perhaps:
+                break
+    except (OSError, sqlite3.Error, ValueError, KeyError, TypeError):
         return {None}, set()
-    try:
-        database = sqlite3.connect(f"file:{quote(str(record))}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
-        try:
-            return _last(database, _MADE), _last(database, _PERHAPS_MADE)
-        finally:
-            database.close()
-    except (sqlite3.Error, ValueError, KeyError, TypeError):
-        return {None}, set()
+    return made, perhaps
 
 
 def _last(database: sqlite3.Connection, condition: str) -> set[Made | None]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -55,6 +57,8 @@ class RecordStore:
         path = self._path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                self._begin()
             # Asked before SQLite makes them itself.
             was_left_open = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
             self._database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
@@ -63,18 +67,19 @@ class RecordStore:
         except sqlite3.Error as error:
             raise fault_of(path, error) from error
         try:
-            is_new = check_kind(path, self._database)
-            if not is_new and read_segments(self._database)[-1].sealed_utc is not None:
+            if check_kind(path, self._database):
+                self._database.close()
+                self._begin()
+                self._database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
+            own = read_segments(self._database)[-1]
+            if own.sealed_utc is not None:
                 # Killed between sealing and giving the file its name.
-                number = read_segments(self._database)[-1].number
                 self.close()
-                self._name_sealed(number)
+                self._name_sealed(own.number)
                 self._open()
                 return
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
-            if is_new:
-                self._begin()
             self._segments = read_segments(self._database)
             self.tally = self._load_tally()
             self._identity = _identity(path)
@@ -90,16 +95,24 @@ class RecordStore:
         self._rows_since_tally = 0
 
     def _begin(self) -> None:
-        """An empty file becomes the segment after the last one that was sealed."""
+        """The segment after the last one that was sealed; its file is there whole or not at all."""
         before, begun_utc = _roots(self._path), utc_text(now_ns())
         own = before[-1].next(begun_utc) if before else first_segment(begun_utc)
         self._segments = [*before, own]
         inherited = self._inherited_tally()
-        self._database.execute("BEGIN IMMEDIATE")
-        create_tables(self._database, self._segments)
-        if inherited is not None:
-            self._keep_tally(inherited, own.first_row - 1)
-        self._database.execute("COMMIT")
+        scratch = self._path.with_name(f"{self._path.name}.new")
+        scratch.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            create_tables(database, self._segments)
+            if inherited is not None:
+                _keep_tally(database, self._session_id, inherited, own.first_row - 1)
+            database.execute("COMMIT")
+        for suffix in ("-wal", "-shm"):
+            # Of a file that is gone: SQLite would take it for the new one's, and drops it itself only beside an empty file.
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        scratch.rename(self._path)
+        _sync_folder(self._path.parent)
 
     def commit(self, results: Sequence[ResultPayload], late: Sequence[LateInspection]) -> list[ResultPayload]:
         """Write a batch in one transaction; what is there already is left as it is.
@@ -163,7 +176,7 @@ class RecordStore:
     def save_tally(self) -> None:
         """Keep the totals, so that a successor need not read the whole session. Raises RecordFault."""
         try:
-            self._keep_tally(self.tally, self._end_of_chain()[0])
+            _keep_tally(self._database, self._session_id, self.tally, self._end_of_chain()[0])
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
         self._rows_since_tally = 0
@@ -196,7 +209,7 @@ class RecordStore:
                 return False
             if mode != "delete":
                 return False
-            self._keep_tally(self.tally, last[0])
+            _keep_tally(self._database, self._session_id, self.tally, last[0])
             sealed = replace(self._segments[-1], last_row=last[0], head=last[1], sealed_utc=utc_text(now_ns()))
             self._database.execute(
                 "UPDATE segment SET last_row = ?, head = ?, sealed_utc = ? WHERE number = ?",
@@ -218,9 +231,10 @@ class RecordStore:
         return 0
 
     @property
-    def begun_utc(self) -> str:
-        """When this segment was begun, by the wall clock."""
-        return self._segments[-1].begun_utc
+    def age_s(self) -> float:
+        """How long ago this segment was begun, by the wall clock; negative where that was set back."""
+        begun = datetime.fromisoformat(self._segments[-1].begun_utc.replace("Z", "+00:00"))
+        return time.time() - begun.timestamp()
 
     def close(self) -> None:
         # What it still moves from its log into the file may fail; the log then stays.
@@ -302,12 +316,6 @@ class RecordStore:
             ),
         )
 
-    def _keep_tally(self, tally: Tally, last_row: int) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO tally (session_id, last_part_row, body) VALUES (?, ?, ?)",
-            (self._session_id, last_row, tally.to_json()),
-        )
-
     def _inherited_tally(self) -> Tally | None:
         """The session's totals at the end of the segment before; None where it had no part of this session."""
         ask = (
@@ -345,6 +353,13 @@ class RecordStore:
         ).fetchone()[0]
         tally.late_inspections = tally.late_inspections_before + here
         return tally
+
+
+def _keep_tally(database: sqlite3.Connection, session_id: str, tally: Tally, last_row: int) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO tally (session_id, last_part_row, body) VALUES (?, ?, ?)",
+        (session_id, last_row, tally.to_json()),
+    )
 
 
 def _roots(record: Path) -> list[Segment]:

@@ -7,10 +7,10 @@ kept where the record's owner cannot reach it (the broker's topic ``anchor``, lo
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,10 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.record_chain import NO_HASH, link
-from pipeline.record_segment import SCHEMA_VERSION
+from pipeline.record_files import sealed_files
+from pipeline.record_segment import SCHEMA_VERSION, Segment, first_segment, read_segments
 
-FindingKind = Literal["missing", "broken_link", "column", "unreadable", "truncated", "anchor"]
+FindingKind = Literal["missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor"]
 
 CANNOT_PROVE = (
     "rows cut off from the end",
@@ -65,8 +66,9 @@ class Finding:
     Attributes:
         kind: ``missing``: rows are not there; ``broken_link``: the row does not follow from the one before, as one of
             the two was edited, exchanged or put there, or something between them was taken out; ``column``: a column
-            says other than the row's body; ``unreadable``: not a result's JSON, or the file is damaged; ``truncated``:
-            the record ends before an anchor; ``anchor``: the row that an anchor names has another hash.
+            says other than the row's body; ``unreadable``: not a result's JSON, or the file is damaged; ``root``: a
+            segment is not what a later one says of it; ``truncated``: the record ends before an anchor; ``anchor``: the
+            row that an anchor names has another hash.
         row: its number, from 1; of missing rows the first.
         session_id, part_id: what the row says of itself; None where it says nothing.
     """
@@ -83,6 +85,8 @@ class Verified:
     """What was found.
 
     Attributes:
+        segments: files read.
+        dropped_rows: rows of segments that are not there, up to here; only their roots are known.
         rows: rows read.
         last_row: number of the last one, 0 for an empty record.
         head: its hash as it stands there.
@@ -90,6 +94,8 @@ class Verified:
         covered_rows: up to here the anchors that hold prove that nothing was cut off or worked out anew.
     """
 
+    segments: int = 0
+    dropped_rows: int = 0
     rows: int = 0
     last_row: int = 0
     head: str = NO_HASH
@@ -151,80 +157,167 @@ def verify(
 
     Raises NotVerifiable where there is no record.
     """
-    verified = Verified()
-    anchored = {anchor.row_count for anchor in anchors}
-    # What stands there of the rows that anchors name.
-    found_heads = {0: NO_HASH}
+    reading = _Reading(anchors, findings_max, progress)
+    # Opened first of all and closed last: meanwhile the service cannot seal it, and no file changes its name.
+    newest = _open_newest(record)
+    try:
+        for file in _sealed_before(record, newest):
+            with closing(_open(file)) as database:
+                reading.read(file, database)
+        if newest is not None:
+            reading.read(record, newest)
+    finally:
+        if newest is not None:
+            newest.close()
+    reading.check_anchors(anchors)
+    return reading.verified
 
-    def find(kind: FindingKind, row: int, session_id: str | None, part_id: int | None, text: str) -> None:
-        verified.finding_count += 1
-        if len(verified.findings) < findings_max:
-            verified.findings.append(Finding(kind, row, session_id, part_id, text))
 
-    with contextlib.closing(_open(record)) as database:
-        _check_kind(record, database)
+class _Reading:
+    """How far the record was read."""
+
+    def __init__(
+        self, anchors: Sequence[Anchor], findings_max: int, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self.verified = Verified()
+        self._findings_max = findings_max
+        self._progress = progress
+        self._anchored = {anchor.row_count for anchor in anchors}
+        self._heads = {0: NO_HASH}
+        """What stands there of the rows that anchors name."""
+        self._roots: list[Segment] = []
+        self._follows = NO_HASH
+        """What the next row has to commit to."""
+
+    def read(self, file: Path, database: sqlite3.Connection) -> None:
+        """The next file, rows and all."""
+        _check_kind(file, database)
+        self.verified.segments += 1
         try:
+            self._enter(file, read_segments(database))
             last_row = database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0]
         except sqlite3.Error:
             last_row = 0
         try:
             for number, stored, body, row_hash in _rows(database):
-                if number < 1:
-                    find("broken_link", number, None, None, "is numbered below 1, where the service begins")
-                    continue
-                if number > verified.last_row + 1:
-                    count = number - verified.last_row - 1
-                    find("missing", verified.last_row + 1, None, None, f"{count} rows are missing")
-                row = _check_row(find, number, stored, body)
-                if link(verified.head, body) != row_hash:
-                    session_id, part_id = (row.session_id, row.part_id) if row is not None else (None, None)
-                    text = "does not follow from the row before it"
-                    find("broken_link", number, session_id, part_id, text)
-                verified.rows += 1
-                verified.last_row, verified.head = number, row_hash
-                if number in anchored:
-                    found_heads[number] = row_hash
-                if row is not None:
-                    verified.sessions[row.session_id] = verified.sessions.get(row.session_id, 0) + 1
-                    verified.first_utc = verified.first_utc or row.trigger_utc
-                    verified.last_utc = row.trigger_utc
-                if progress is not None and verified.rows % _PROGRESS_ROWS == 0:
-                    progress(verified.rows, last_row)
+                self._read_row(number, stored, body, row_hash)
+                if self._progress is not None and self.verified.rows % _PROGRESS_ROWS == 0:
+                    self._progress(self.verified.rows, last_row)
         except sqlite3.Error as error:
-            find("unreadable", verified.last_row + 1, None, None, f"from here on the file cannot be read: {error}")
-    _check_anchors(find, verified, anchors, found_heads)
-    return verified
+            self._find(
+                "unreadable", self.verified.last_row + 1, f"{file.name}: from here on it cannot be read: {error}"
+            )
+        self._leave(file)
+
+    def _enter(self, file: Path, segments: list[Segment]) -> None:
+        """Whether this file stands where it says, and its predecessors are what it says of them."""
+        verified, own = self.verified, segments[-1]
+        for known, told in zip(self._roots, segments, strict=False):
+            if _root(known) != _root(told):
+                self._find(
+                    "root",
+                    told.first_row,
+                    f"{file.name} says of segment {told.number} {_root(told)}, it is {_root(known)}",
+                )
+        expected = first_segment("")
+        for told in segments:
+            if (told.number, told.first_row, told.follows) != (expected.number, expected.first_row, expected.follows):
+                self._find(
+                    "root", told.first_row, f"{file.name}: segment {told.number} does not follow from the one before it"
+                )
+            if told is not own:
+                if told.last_row is None:
+                    self._find("root", told.first_row, f"{file.name} does not say where segment {told.number} ends")
+                    break
+                expected = told.next("")
+        if own.first_row != verified.last_row + 1:
+            if own.first_row > verified.last_row + 1 and verified.rows == 0:
+                verified.dropped_rows = own.first_row - 1
+            elif own.first_row > verified.last_row + 1:
+                count = own.first_row - verified.last_row - 1
+                self._find("missing", verified.last_row + 1, f"{count} rows are missing before {file.name}")
+            else:
+                self._find("root", own.first_row, f"{file.name} begins with a row that was there already")
+            before = segments[-2] if len(segments) > 1 else None
+            verified.last_row = own.first_row - 1
+            verified.head = before.head or NO_HASH if before is not None else NO_HASH
+            self._see(verified.last_row, verified.head)
+        self._roots = segments
+        self._follows = own.follows
+
+    def _leave(self, file: Path) -> None:
+        """Whether a sealed file ends where its seal says."""
+        own = self._roots[-1] if self._roots else None
+        if own is None or own.sealed_utc is None:
+            return
+        if (own.last_row, own.head) != (self.verified.last_row, self.verified.head):
+            told = f"row {own.last_row}, {own.head}"
+            is_short = own.last_row is not None and self.verified.last_row < own.last_row
+            kind: FindingKind = "truncated" if is_short else "root"
+            self._find(kind, self.verified.last_row, f"{file.name} ends here, its seal says with {told}")
+
+    def _read_row(self, number: int, stored: Sequence[Any], body: bytes, row_hash: str) -> None:
+        verified = self.verified
+        if number < 1:
+            self._find("broken_link", number, "is numbered below 1, where the service begins")
+            return
+        if number > verified.last_row + 1:
+            self._find("missing", verified.last_row + 1, f"{number - verified.last_row - 1} rows are missing")
+        row = self._check_row(number, stored, body)
+        if link(self._follows, body) != row_hash:
+            self._find("broken_link", number, "does not follow from the row before it", row)
+        verified.rows += 1
+        verified.last_row, verified.head, self._follows = number, row_hash, row_hash
+        self._see(number, row_hash)
+        if row is not None:
+            verified.sessions[row.session_id] = verified.sessions.get(row.session_id, 0) + 1
+            verified.first_utc = verified.first_utc or row.trigger_utc
+            verified.last_utc = row.trigger_utc
+
+    def _see(self, number: int, row_hash: str) -> None:
+        if number in self._anchored:
+            self._heads[number] = row_hash
+
+    def _check_row(self, number: int, stored: Sequence[Any], body: bytes) -> _Row | None:
+        try:
+            row = _decode_row(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._find("unreadable", number, f"holds no result: {error}")
+            return None
+        for name, column in zip(_COLUMNS, stored, strict=True):
+            told = getattr(row, name)
+            if isinstance(column, bytes):
+                column = column.decode(errors="replace")
+            if column != told:
+                self._find("column", number, f"column {name} is {column!r}, the body says {told!r}", row)
+        return row
+
+    def check_anchors(self, anchors: Iterable[Anchor]) -> None:
+        """When all is read."""
+        verified = self.verified
+        for anchor in sorted(set(anchors), key=lambda anchor: anchor.row_count):
+            found = self._heads.get(anchor.row_count)
+            if anchor.row_count > verified.last_row:
+                count = anchor.row_count - verified.last_row
+                self._find("truncated", verified.last_row + 1, f"the record ends here; {count} more rows were anchored")
+            elif found is None and anchor.row_count <= verified.dropped_rows:
+                continue  # in the midst of a segment that is not there: nothing to compare it with
+            elif found != anchor.head:
+                text = f"was anchored as {anchor.head}, " + (f"is {found}" if found is not None else "is not there")
+                self._find("anchor", anchor.row_count, text)
+            else:
+                verified.covered_rows = anchor.row_count
+
+    def _find(self, kind: FindingKind, row: int, text: str, said: _Row | None = None) -> None:
+        verified = self.verified
+        verified.finding_count += 1
+        if len(verified.findings) < self._findings_max:
+            session_id, part_id = (said.session_id, said.part_id) if said is not None else (None, None)
+            verified.findings.append(Finding(kind, row, session_id, part_id, text))
 
 
-def _check_row(find: Callable[..., None], number: int, stored: Sequence[Any], body: bytes) -> _Row | None:
-    try:
-        row = _decode_row(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        find("unreadable", number, None, None, f"holds no result: {error}")
-        return None
-    for name, column in zip(_COLUMNS, stored, strict=True):
-        told = getattr(row, name)
-        if isinstance(column, bytes):
-            column = column.decode(errors="replace")
-        if column != told:
-            find("column", number, row.session_id, row.part_id, f"column {name} is {column!r}, the body says {told!r}")
-    return row
-
-
-def _check_anchors(
-    find: Callable[..., None], verified: Verified, anchors: Iterable[Anchor], found_heads: dict[int, str]
-) -> None:
-    for anchor in sorted(set(anchors), key=lambda anchor: anchor.row_count):
-        found = found_heads.get(anchor.row_count)
-        if anchor.row_count > verified.last_row:
-            count = anchor.row_count - verified.last_row
-            text = f"the record ends here; {count} more rows were anchored"
-            find("truncated", verified.last_row + 1, None, None, text)
-        elif found != anchor.head:
-            text = f"was anchored as {anchor.head}, " + (f"is {found}" if found is not None else "is not there")
-            find("anchor", anchor.row_count, None, None, text)
-        else:
-            verified.covered_rows = anchor.row_count
+def _root(segment: Segment) -> tuple[object, ...]:
+    return (segment.number, segment.first_row, segment.follows, segment.last_row, segment.head)
 
 
 def _rows(database: sqlite3.Connection) -> Iterator[tuple[int, Sequence[Any], bytes, str]]:
@@ -258,9 +351,37 @@ def _check_kind(record: Path, database: sqlite3.Connection) -> None:
         raise NotVerifiable(f"record {record}: cannot be read: {error}") from error
 
 
+def _open_newest(record: Path) -> sqlite3.Connection | None:
+    """The file that is written to; None where there is none just now."""
+    if record.is_dir():
+        raise NotVerifiable(f"record {record}: got a folder, expected a file")
+    if not record.exists():
+        return None
+    database = _open(record)
+    try:
+        _check_kind(record, database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _sealed_before(record: Path, newest: sqlite3.Connection | None) -> list[Path]:
+    try:
+        files = sealed_files(record)
+    except OSError as error:
+        raise NotVerifiable(f"record {record}: its folder cannot be read: {error.strerror}") from error
+    if newest is None and not files:
+        raise NotVerifiable(f"record {record}: got nothing, expected a file")
+    if newest is not None:
+        with suppress(sqlite3.Error):
+            # Sealed in this moment, it may have its other name already.
+            own = read_segments(newest)[-1].number
+            return [file for number, file in files.items() if number < own]
+    return list(files.values())
+
+
 def _open(record: Path) -> sqlite3.Connection:
-    if not record.is_file():
-        raise NotVerifiable(f"record {record}: got {'a folder' if record.is_dir() else 'nothing'}, expected a file")
     uri = f"{record.resolve().as_uri()}?mode=ro"
     log = record.with_name(f"{record.name}-wal")
     if not os.access(record.parent, os.W_OK) and not log.exists():

@@ -52,6 +52,9 @@ _SLOW_NS = NS_PER_S
 """A commit that takes longer is said to be slow."""
 _SLOW_SAID_S = 60.0
 _STATS_INTERVAL_NS = NS_PER_S
+_SEALING_LOOKED_AT_NS = NS_PER_S
+_SEALING_RETRY_NS = 10 * NS_PER_S
+"""Where a reader was in the way: each attempt waits a quarter of a second for it."""
 
 
 class Records:
@@ -87,6 +90,7 @@ class Records:
         self._resumed = supervised.configure.halt.resumed
         self._halt_kept = ""
         self._next_keeping_ns = 0
+        self._next_sealing_ns = 0
         self._ended = False
         self._stopping = False
         self._next_stats_ns = 0
@@ -160,6 +164,7 @@ class Records:
             self._take_control()
             self._take_records()
             self._commit_if_due()
+            self._seal_if_due()
             self._close_killed_sessions()
             self._keep_halt()
             if self._mqtt.turn():
@@ -251,6 +256,22 @@ class Records:
             self._commit()
         elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
             self._commit()
+
+    def _seal_if_due(self) -> None:
+        """A reader that has the record open keeps it from being sealed: it is tried again."""
+        now = now_ns()
+        if self._store is None or self._fault is not None or now < self._next_sealing_ns:
+            return
+        self._next_sealing_ns = now + _SEALING_LOOKED_AT_NS
+        limits = self._config.records
+        is_large = self._store.size_bytes >= limits.segment_max_mib << 20
+        if not is_large and self._store.age_s < limits.segment_max_hours * 3_600:
+            return
+        try:
+            if not self._store.seal():
+                self._next_sealing_ns = now + _SEALING_RETRY_NS
+        except RecordFault as error:
+            self._set_record_fault(error)
 
     def _commit(self) -> None:
         if self._store is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.ledger_file import ledger_files, session_of
+from pipeline.record_files import record_files
 
 _BASE_36 = string.digits + string.ascii_lowercase
 _LOCK_WAIT_S = 0.25
@@ -42,8 +43,16 @@ def _base_36(number: int) -> str:
 
 
 def _is_on_record(record: Path, session_id: str) -> bool:
+    try:
+        files = record_files(record)
+    except OSError:
+        return False
+    return any(_is_in(file, session_id) for file in files)
+
+
+def _is_in(file: Path, session_id: str) -> bool:
     with contextlib.suppress(sqlite3.Error):
-        address = f"file:{quote(str(record))}?mode=ro"
+        address = f"file:{quote(str(file))}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_LOCK_WAIT_S)) as database:
             return any(
                 database.execute(f"SELECT 1 FROM {table} WHERE session_id = ? LIMIT 1", (session_id,)).fetchone()

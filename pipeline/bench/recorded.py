@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pipeline.clock import NS_PER_US
 from pipeline.payloads import ResultPayload
+from pipeline.record_files import record_files
 from pipeline.tally import latency_of
 
 _INSPECTION_STAGES = ("handover", "preprocess", "inference", "judge")
@@ -48,15 +50,19 @@ class _Judged(msgspec.Struct):
     judged_ns: int
 
 
+_PARTS = "SELECT session_id, part_id, trigger_ns, verdict, reason, body FROM part ORDER BY id"
+_LATE_VIEWS = (
+    "SELECT late.session_id, late.part_id, part.trigger_ns, late.body FROM late_inspection AS late"
+    " JOIN part ON part.session_id = late.session_id AND part.part_id = late.part_id ORDER BY late.id"
+)
 _decode_result = msgspec.json.Decoder(ResultPayload).decode
 _decode_judged = msgspec.json.Decoder(_Judged).decode
 
 
 def read_parts(record: Path) -> Iterator[RecordedPart]:
     """Every part, in the order of the record."""
-    with contextlib.closing(_open(record)) as database:
-        rows = database.execute("SELECT session_id, part_id, trigger_ns, verdict, reason, body FROM part ORDER BY id")
-        for session_id, part_id, trigger_ns, verdict, reason, body in rows:
+    for file in record_files(record):
+        for session_id, part_id, trigger_ns, verdict, reason, body in _rows(file, _PARTS):
             result = _decode_result(body)
             stages_us = result.stages_us
             yield RecordedPart(
@@ -72,13 +78,9 @@ def read_parts(record: Path) -> Iterator[RecordedPart]:
 
 
 def read_late_views(record: Path) -> Iterator[LateView]:
-    """Every late inspection, with the moment of its part's trigger."""
-    with contextlib.closing(_open(record)) as database:
-        rows = database.execute(
-            "SELECT late.session_id, late.part_id, part.trigger_ns, late.body FROM late_inspection AS late"
-            " JOIN part ON part.session_id = late.session_id AND part.part_id = late.part_id ORDER BY late.id"
-        )
-        for session_id, part_id, trigger_ns, body in rows:
+    """Every late inspection of a part in the same segment, with the moment of its trigger."""
+    for file in record_files(record):
+        for session_id, part_id, trigger_ns, body in _rows(file, _LATE_VIEWS):
             judged = _decode_judged(body)
             # As the stages are: a difference of rounded moments.
             inspection_us = judged.judged_ns // NS_PER_US - judged.grabbed_ns // NS_PER_US
@@ -86,9 +88,15 @@ def read_late_views(record: Path) -> Iterator[LateView]:
 
 
 def count_rows(record: Path) -> int:
-    """How many parts are on record, at once however many: rows are numbered from 1 and none is ever deleted."""
-    with contextlib.closing(_open(record)) as database:
-        return int(database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0])
+    """How many parts were ever put on record, at once however many: rows are numbered from 1 over all segments."""
+    with contextlib.closing(_open(record_files(record)[-1])) as database:
+        ask = "SELECT coalesce(max(id), (SELECT max(first_row) - 1 FROM segment)) FROM part"
+        return int(database.execute(ask).fetchone()[0])
+
+
+def _rows(file: Path, ask: str) -> Iterator[tuple[Any, ...]]:
+    with contextlib.closing(_open(file)) as database:
+        yield from database.execute(ask)
 
 
 def _open(record: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -14,6 +15,7 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import ServiceState
+from pipeline.record_files import sealed_files
 from pipeline.record_lock import RecordInUse
 from pipeline.supervisor import Malformed, ServiceFailed, Supervisor
 from pipeline.systemd import ServiceNotifier
@@ -81,7 +83,9 @@ def _spare_own_files(json_file: Path | None, line: Line) -> None:
     if json_file is None or str(json_file) == "-":
         return
     record = line.config.records.path
-    beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".halt", ".lock")]
+    beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".new", ".halt", ".lock")]
+    with contextlib.suppress(OSError):
+        beside += sealed_files(record).values()
     files = [record, *beside, line.file, line.recipe_file, line.config.mqtt.tls_ca_file]
     folders = [line.recipe.model, *(each.folder for each in line.config.cameras if isinstance(each, FolderCamera))]
     if resolved(json_file) in files or resolved(json_file).parent in map(resolved, folders):

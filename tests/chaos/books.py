@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.record_files import record_files
 from pipeline.simulator.truth import Truth, read_book, stream_book
 
 
@@ -33,16 +35,13 @@ class Window:
 
 
 def read_rows(record: Path) -> list[Row]:
-    database = sqlite3.connect(record)
-    try:
-        return [
-            Row(*row)
-            for row in database.execute(
-                "SELECT session_id, part_id, seq, verdict, reason, encoder_count, trigger_ns FROM part ORDER BY id"
-            )
-        ]
-    finally:
-        database.close()
+    """Of all segments, in order."""
+    ask = "SELECT session_id, part_id, seq, verdict, reason, encoder_count, trigger_ns FROM part ORDER BY id"
+    rows = []
+    for file in record_files(record):
+        with closing(sqlite3.connect(file)) as database:
+            rows += [Row(*row) for row in database.execute(ask)]
+    return rows
 
 
 def check_record(rows: list[Row]) -> None:
@@ -101,11 +100,10 @@ def check_marks(record: Path, line_book: Path) -> int:
     part_at = {
         entry["encoder_count"]: entry["part_number"] for entry in stream_book(line_book) if entry["event"] == "trigger"
     }
-    database = sqlite3.connect(record)
-    try:
-        passes = [json.loads(body) for (body,) in database.execute("SELECT body FROM part WHERE verdict = 'PASS'")]
-    finally:
-        database.close()
+    passes = []
+    for file in record_files(record):
+        with closing(sqlite3.connect(file)) as database:
+            passes += [json.loads(body) for (body,) in database.execute("SELECT body FROM part WHERE verdict = 'PASS'")]
     proven = [(result["encoder_count"], view["part_mark"]) for result in passes for view in result["views"]]
     wrong = [(count, mark) for count, mark in proven if part_at[count] != mark]
     assert not wrong, f"PASS earned by another part (encoder count, mark): {wrong}"

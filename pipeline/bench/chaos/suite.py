@@ -19,6 +19,7 @@ from pipeline.bench.chaos.watch import WireWatch
 from pipeline.bench.statistics import share_interval
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import load_line
+from pipeline.record_files import record_files
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.rules import Timing
 from pipeline.simulator.faulty_model import write_faulty_package
@@ -95,7 +96,7 @@ class _Run:
                 run.wait_finished(_RECOVERY_TIMEOUT_S)
                 end_violations = self._stop(run)
                 truth = run.stop_world()
-            rows = read_rows([*sorted(damaged.glob("*.db")), run.record_file])
+            rows = read_rows([*sorted(damaged.glob("*.db")), *record_files(run.record_file)])
         finally:
             if disk is not None:
                 disk.close()

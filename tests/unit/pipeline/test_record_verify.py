@@ -130,7 +130,7 @@ def test_a_file_that_is_damaged_half_way(sound: tuple[Path, list[Anchor]], tmp_p
         (lambda path: None, "got nothing, expected a file"),
         (lambda path: path.mkdir(), "got a folder, expected a file"),
         (lambda path: path.write_text("no database " * 100), "cannot be read: file is not a database"),
-        (lambda path: path.write_bytes(b""), "is of version 0, expected version 2"),
+        (lambda path: path.write_bytes(b""), "is of version 0, expected version 3"),
     ],
 )
 def test_no_record(make: Callable[[Path], object], text: str, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_another_programs_database(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE part (id INTEGER PRIMARY KEY)")
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     with pytest.raises(NotVerifiable, match="is no record of Lineside"):
         verify(path)
 
