@@ -18,7 +18,7 @@ from pipeline.deadline import DeadlineMachine, Opened
 from pipeline.encoder import wrap
 from pipeline.ledger import BadLedger, Ledger, LedgerEntry, LedgerHead, OtherVersion
 from pipeline.ledger_file import LedgerFile, damaged_ledgers, ledger_files, session_of
-from pipeline.payloads import ResultPayload, encode
+from pipeline.payloads import ResultPayload
 from pipeline.rules import Timing
 from vision.types import Reason, Verdict
 
@@ -49,8 +49,6 @@ class Closing:
             f"ledger {path} is damaged; look what it holds and remove it" for path in damaged_ledgers(record)
         ]
         self._failure = ""
-        self.history: deque[bytes] = deque()
-        """Results that are on record and still to be told."""
         self.done: deque[str] = deque()
         """In words, each session that was closed."""
 
@@ -74,9 +72,8 @@ class Closing:
         """The last batch is on disk, as ``results``."""
         assert self._left is not None
         self._failure = ""
-        for result in results:
+        for _ in results:
             self._left.missing.popleft()
-            self.history.append(encode(result))
         if not self._left.missing:
             self._end(self._left)
             self.done.append(self._left.text)

@@ -134,6 +134,12 @@ class RecordsConfig(Strict):
     path: Path = Field(strict=False, description="the SQLite file, relative to this file")
     commit_interval_ms: int = Field(default=20, ge=1, le=10_000)
     on_record_fault: Literal["halt", "continue"] = "halt"
+    history_per_s: float = Field(
+        default=200.0,
+        gt=0,
+        le=100_000,
+        description="so many results of an outage are told a second when it is over, beside the live ones",
+    )
     segment_max_mib: int = Field(
         default=256, ge=1, le=65_536, description="a larger file is sealed and another one begun, beside it"
     )

@@ -59,6 +59,11 @@ CREATE TABLE tally (
     last_part_row INTEGER NOT NULL,
     body TEXT NOT NULL
 );
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    live_row INTEGER NOT NULL,
+    held TEXT NOT NULL
+);
 """
 _COLUMNS = {"session_id", "part_id", "body", "row_hash"}
 _MARK = re.compile(rb'row_hash TEXT NOT NULL,|"row_hash":""\}[0-9a-f]{64}')

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 
 from pipeline.clock import now_ns, utc_text
 from pipeline.messages import LateInspection
+from pipeline.outbox import Delivered
 from pipeline.payloads import ResultPayload
 from pipeline.record_chain import NO_HASH, link
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone, fault_of
@@ -38,6 +39,7 @@ _REACH_ROWS = 1 << 18
 """So far back in sealed segments a part is looked for that is told again: farther than a ledger holds parts."""
 
 _result_decoder = msgspec.json.Decoder(ResultPayload)
+_decode_held = msgspec.json.Decoder(tuple[tuple[int, int], ...]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,6 +84,7 @@ class RecordStore:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._segments = read_segments(self._database)
             self.tally = self._load_tally()
+            self.delivered = _read_delivered(self._database)
             self._identity = _identity(path)
         except sqlite3.Error as error:
             self.close()
@@ -107,6 +110,7 @@ class RecordStore:
             create_tables(database, self._segments)
             if inherited is not None:
                 _keep_tally(database, self._session_id, inherited, own.first_row - 1)
+            _keep_delivered(database, self._inherited_delivered())
             database.execute("COMMIT")
         for suffix in ("-wal", "-shm"):
             # Of a file that is gone: SQLite would take it for the new one's, and drops it itself only beside an empty file.
@@ -114,8 +118,10 @@ class RecordStore:
         scratch.rename(self._path)
         _sync_folder(self._path.parent)
 
-    def commit(self, results: Sequence[ResultPayload], late: Sequence[LateInspection]) -> list[ResultPayload]:
-        """Write a batch in one transaction; what is there already is left as it is.
+    def commit(
+        self, results: Sequence[ResultPayload], late: Sequence[LateInspection], delivered: Delivered | None = None
+    ) -> list[ResultPayload]:
+        """Write a batch in one transaction; what is there already is left as it is. ``delivered`` is kept along with it.
 
         Returns the results as they stand in the record, hashed, in the order given. Raises RecordFault, and then nothing
         of the batch is written.
@@ -154,6 +160,7 @@ class RecordStore:
                         for item in late
                     ],
                 ).rowcount
+                self._keep_delivered(delivered)
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
@@ -161,6 +168,7 @@ class RecordStore:
                 raise
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
+        self.delivered = delivered or self.delivered
         for result in new:
             # What another session left is no part of this one's totals.
             if result.session_id == self._session_id:
@@ -180,6 +188,40 @@ class RecordStore:
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
         self._rows_since_tally = 0
+
+    def save_delivered(self, delivered: Delivered) -> None:
+        """Keep what the broker has. Raises RecordFault."""
+        try:
+            self._keep_delivered(delivered)
+        except sqlite3.Error as error:
+            raise fault_of(self._path, error) from error
+        self.delivered = delivered
+
+    def read_payloads(self, first: int, last: int) -> list[tuple[int, bytes]]:
+        """Numbers and ``result`` payloads of the rows that are there of this interval, in order, over all segments.
+
+        Rows of a sealed segment that is not there or cannot be read are left out. Raises RecordFault where it is the one that
+        is written to.
+        """
+        ask = "SELECT id, body, row_hash FROM part WHERE id BETWEEN ? AND ? ORDER BY id"
+        payloads: list[tuple[int, bytes]] = []
+        for segment in self._segments:
+            if segment.first_row > last or (segment.last_row is not None and segment.last_row < first):
+                continue
+            try:
+                if segment.sealed_utc is None:
+                    payloads += _payloads(self._path, self._database.execute(ask, (first, last)))
+                else:
+                    file = sealed_name(self._path, segment.number)
+                    with contextlib.closing(_open_to_read(file)) as database:
+                        payloads += _payloads(file, database.execute(ask, (first, last)))
+            except sqlite3.Error as error:
+                if segment.sealed_utc is None:
+                    raise fault_of(self._path, error) from error
+            except RecordDamaged:
+                if segment.sealed_utc is None:
+                    raise
+        return payloads
 
     def head(self) -> tuple[int, str]:
         """The number of the last row, over all segments, and its hash. Raises RecordFault."""
@@ -328,6 +370,17 @@ class RecordStore:
                 return tally
         return None
 
+    def _inherited_delivered(self) -> Delivered:
+        """As it was when the segment before was sealed."""
+        for found in self._sealed("SELECT live_row, held FROM delivery", ()):
+            if found is not None:
+                return _delivered(*found)
+        return Delivered()
+
+    def _keep_delivered(self, delivered: Delivered | None) -> None:
+        if delivered is not None and delivered != self.delivered:
+            _keep_delivered(self._database, delivered)
+
     def _read_tally(self, body: str) -> Tally:
         try:
             return Tally.from_json(body, self._budget_us, self._deadline_us)
@@ -360,6 +413,33 @@ def _keep_tally(database: sqlite3.Connection, session_id: str, tally: Tally, las
         "INSERT OR REPLACE INTO tally (session_id, last_part_row, body) VALUES (?, ?, ?)",
         (session_id, last_row, tally.to_json()),
     )
+
+
+def _keep_delivered(database: sqlite3.Connection, delivered: Delivered) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO delivery (id, live_row, held) VALUES (1, ?, ?)",
+        (delivered.live_row, _encode(delivered.held).decode()),
+    )
+
+
+def _read_delivered(database: sqlite3.Connection) -> Delivered:
+    found = database.execute("SELECT live_row, held FROM delivery").fetchone()
+    return Delivered() if found is None else _delivered(*found)
+
+
+def _delivered(live_row: int, held: str) -> Delivered:
+    try:
+        return Delivered(live_row, _decode_held(held))
+    except (msgspec.DecodeError, TypeError):
+        # At worst a consumer sees rows again.
+        return Delivered()
+
+
+def _payloads(file: Path, rows: Iterable[tuple[int, object, str]]) -> list[tuple[int, bytes]]:
+    return [
+        (number, _encode(msgspec.structs.replace(_decode_result(file, body), row_hash=row_hash)))
+        for number, body, row_hash in rows
+    ]
 
 
 def _roots(record: Path) -> list[Segment]:

@@ -32,6 +32,7 @@ from pipeline.messages import (
     Summary,
     ViewInspected,
 )
+from pipeline.outbox import Fate, Outbox, Topic
 from pipeline.payloads import AlarmPayload, AnchorPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
 from pipeline.platform_watch import PlatformWatch
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
@@ -43,8 +44,9 @@ from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
 
 _BATCH_MAX = 2_000
-_RESULTS_KEPT = 10_000
-"""Results that wait for the broker before the oldest is left to the record alone, and counted."""
+_DELIVERY_KEPT_NS = 100 * NS_PER_MS
+_LAST_ACKNOWLEDGEMENTS_NS = 500 * NS_PER_MS
+"""At the end so long is waited for what the broker has still to acknowledge; what it has not is told again on ``history``."""
 _REPLIES_KEPT = 64
 """Answers to commands that wait for the broker; beyond these a command goes unanswered, and is counted."""
 _RETRY_NS = 500 * NS_PER_MS
@@ -83,7 +85,8 @@ class Records:
         self._alarms: dict[str, AlarmPayload] = {}
         self._untold_alarms: set[str] = set()
         """Codes of which the broker has not heard how they stand, as it was away or took no more."""
-        self._unsent: deque[bytes] = deque()
+        self._outbox: Outbox | None = None
+        """Of the record that is open."""
         self._closing = Closing(config.records.path, self._session_id)
         self._halt_file = HaltFile(config.records.path)
         self._halt = supervised.configure.halt.reason
@@ -91,19 +94,19 @@ class Records:
         self._halt_kept = ""
         self._next_keeping_ns = 0
         self._next_sealing_ns = 0
+        self._next_delivery_kept_ns = 0
         self._ended = False
         self._stopping = False
         self._next_stats_ns = 0
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now_ns()
-        self._counters = {"rows_written": 0, "rows_recovered": 0, "results_unsent": 0, "commands_unanswered": 0}
+        self._counters = {"rows_written": 0, "rows_recovered": 0, "commands_unanswered": 0}
         self._inbox = CommandInbox(config.topic_root)
         self._replies: deque[CommandReply] = deque()
         self._platform = PlatformWatch(supervised)
         root = config.topic_root
-        self._result_topic = f"{root}/result"
-        self._history_topic = f"{root}/history"
+        self._result_topics: dict[Topic, str] = {"result": f"{root}/result", "history": f"{root}/history"}
         self._stats_topic = f"{root}/stats"
         self._anchor_topic = f"{root}/anchor"
         self._alarm_topic = f"{root}/alarm/"
@@ -120,16 +123,29 @@ class Records:
         try:
             self._tell_set_aside("")
             try:
-                self._store = self._opened()
+                store = self._opened()
             except RecordDamaged as error:
                 self._set_aside(str(error))
-                self._store = self._opened()
+                store = self._opened()
+            try:
+                self._outbox = self._outbox_of(store)
+            except RecordFault:
+                store.close()
+                raise
         except RecordFault as error:
             self._set_fault(str(error))
             return
+        self._store = store
         if self._tally is not None:
             self._store.tally = self._tally
         self._recall_halt()
+
+    def _outbox_of(self, store: RecordStore) -> Outbox:
+        def send(topic: Topic, payload: bytes) -> Fate | None:
+            return self._mqtt.publish_acknowledged(self._result_topics[topic], payload)
+
+        rate = self._config.records.history_per_s
+        return Outbox(store.delivered, store.head()[0], history_per_s=rate, send=send, read=store.read_payloads)
 
     def _opened(self) -> RecordStore:
         timing = self._config.timing
@@ -170,7 +186,7 @@ class Records:
             if self._mqtt.turn():
                 self._untold_alarms |= self._alarms.keys()
             self._publish_alarms()
-            self._publish_results()
+            self._deliver()
             self._publish_replies()
             self._platform.turn()
             self._publish_stats()
@@ -185,6 +201,9 @@ class Records:
         if not self._supervised.orphaned:
             reading.append(self._supervised.fileno())
         wake_ns = min(self._next_stats_ns, self._mqtt.next_turn_ns())
+        history_ns = self._outbox.next_turn_ns() if self._outbox is not None and self._store is not None else None
+        if history_ns is not None:
+            wake_ns = min(wake_ns, history_ns)
         if not self._supervised.orphaned:
             wake_ns = min(wake_ns, self._supervised.next_alive_ns)
         if self._fault is not None:
@@ -268,6 +287,7 @@ class Records:
         if not is_large and self._store.age_s < limits.segment_max_hours * 3_600:
             return
         try:
+            self._keep_delivered()
             if not self._store.seal():
                 self._next_sealing_ns = now + _SEALING_RETRY_NS
         except RecordFault as error:
@@ -279,8 +299,10 @@ class Records:
         results = [self._result(item) for item in self._batch if isinstance(item, PartRecord)]
         late = [item for item in self._batch if isinstance(item, LateInspection)]
         began_ns = now_ns()
+        assert self._outbox is not None
         try:
-            written = self._store.commit(results, late)
+            written = self._store.commit(results, late, self._outbox.delivered())
+            self._outbox.committed(self._store.head()[0], now_ns())
         except RecordFault as error:
             self._set_record_fault(error)
             return
@@ -301,13 +323,7 @@ class Records:
             latency_us = latency_of(result)
             if latency_us is not None:
                 self._second_latency.add(latency_us)
-            if len(self._unsent) == _RESULTS_KEPT:
-                self._unsent.popleft()
-                self._counters["results_unsent"] += 1
-                text = f"more than {_RESULTS_KEPT} results wait for the broker; the oldest are on record and will not be sent"
-                self._supervised.alarm("results-dropped", "warning", text)
-            self._unsent.append(encode(result))
-        self._publish_results()
+        self._deliver()
 
     def _recall_halt(self) -> None:
         """The record's place may have been away, or another one, when the halt was last looked for."""
@@ -343,6 +359,8 @@ class Records:
         if batch:
             try:
                 written = self._store.commit(batch, [])
+                if self._outbox is not None:
+                    self._outbox.committed(self._store.head()[0], now_ns(), is_live=False)
             except RecordFault as error:
                 self._closing.failed(str(error))
                 if isinstance(error, RecordGone):
@@ -357,21 +375,30 @@ class Records:
         while self._closing.done:
             self._supervised.alarm("recovered", "warning", self._closing.done.popleft(), lasts_s=10.0)
 
-    def _publish_results(self) -> None:
-        while self._unsent and self._mqtt.publish(self._result_topic, self._unsent[0], qos=1, until_acknowledged=True):
-            self._unsent.popleft()
-        if not self._unsent:
-            self._supervised.clear_alarm("results-dropped")
-        history = self._closing.history
-        while history and self._mqtt.publish(self._history_topic, history[0], qos=1, until_acknowledged=True):
-            history.popleft()
+    def _deliver(self) -> None:
+        if self._store is None or self._outbox is None:
+            return
+        try:
+            self._outbox.turn(self._mqtt.connects if self._mqtt.connected else None, now_ns())
+            if now_ns() >= self._next_delivery_kept_ns:
+                self._next_delivery_kept_ns = now_ns() + _DELIVERY_KEPT_NS
+                self._keep_delivered()
+        except RecordFault as error:
+            self._set_record_fault(error)
+
+    def _keep_delivered(self) -> None:
+        """Where no commit takes it along."""
+        if self._store is not None and self._outbox is not None:
+            delivered = self._outbox.delivered()
+            if delivered != self._store.delivered:
+                self._store.save_delivered(delivered)
 
     def _set_record_fault(self, error: RecordFault) -> None:
         self._set_fault(str(error))
         if isinstance(error, RecordGone) and self._store is not None:
             self._tally = self._store.tally
             self._store.close()
-            self._store = None
+            self._store = self._outbox = None
         if isinstance(error, RecordDamaged):
             try:
                 self._set_aside(str(error))
@@ -556,6 +583,8 @@ class Records:
         if self._store is not None:
             self._publish_last_stats()
             try:
+                self._await_acknowledgements()
+                self._keep_delivered()
                 self._store.save_tally()
             except RecordFault as error:
                 self._supervised.alarm("records", "error", str(error))
@@ -563,6 +592,16 @@ class Records:
             self._store.close()
         self._mqtt.close()
         self._lose_signalling()
+
+    def _await_acknowledgements(self) -> None:
+        give_up_ns = now_ns() + _LAST_ACKNOWLEDGEMENTS_NS
+        while self._outbox is not None and self._mqtt.connected and now_ns() < give_up_ns:
+            self._deliver()
+            if not self._outbox.in_flight_count:
+                return
+            descriptors = self._mqtt.read_descriptors(), self._mqtt.write_descriptors()
+            select.select(*descriptors, [], seconds_until(give_up_ns))
+            self._mqtt.turn()
 
     def _publish_last_stats(self) -> None:
         self._next_stats_ns = 0

@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,6 @@ _CLOGGED_MAX_NS = 300 * NS_PER_MS
 # Small, so that what a frozen broker has not taken is soon noticed and little is left in the kernel to arrive late.
 _SEND_BUFFER_BYTES = 32_768
 _LIVE_EXPIRY_S = 1
-_UNACKNOWLEDGED_MAX = 200
 _PACKET_BYTES_MAX = 16_384
 """What the broker may send us, where it can be told so (MQTT 5): it throws away what is longer."""
 _LINGER_NOT = struct.pack("ii", 1, 0)
@@ -50,15 +48,6 @@ _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTT
 class Will:
     topic: str
     payload: bytes
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A message that the broker may not have, and its fate on the present connection."""
-
-    topic: str
-    payload: bytes
-    fate: paho.MQTTMessageInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +98,6 @@ class MqttConnection:
         self._spoken_index: int | None = None
         """Of the version spoken last."""
         self._asks_newer_again = False
-        self._kept: deque[_Kept] = deque()
         self._client: paho.Client | None = None
         self._live_properties: Properties | None = None
         self._attempt: _Attempt | None = None
@@ -177,7 +165,6 @@ class MqttConnection:
             self._drop(f"took nothing for {_CLOGGED_MAX_NS / NS_PER_S:g} s")
         elif client.socket() is None:
             self._drop("the connection broke")
-        self._forget_acknowledged()
         return False
 
     def publish(
@@ -188,16 +175,14 @@ class MqttConnection:
         qos: int = 0,
         retain: bool = False,
         live: bool = False,
-        until_acknowledged: bool = False,
         correlation: bytes | None = None,
     ) -> bool:
         """Hand one message to the socket. False: not connected, or the socket took no more, and it will not be sent late.
 
-        ``live``: of no use after a second; brokers that speak 5 drop it then. ``until_acknowledged`` (QoS 1): sent again, in
-        order, on each new connection until the broker has acknowledged it; False too while too many wait for that.
+        ``live``: of no use after a second; brokers that speak 5 drop it then.
         """
         client = self._client
-        if client is None or client.want_write() or (until_acknowledged and len(self._kept) >= _UNACKNOWLEDGED_MAX):
+        if client is None or client.want_write():
             return False
         properties = self._live_properties if live else None
         if correlation is not None and self.protocol == "5":
@@ -207,9 +192,22 @@ class MqttConnection:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._drop(paho.error_string(info.rc))
             return False
-        if until_acknowledged:
-            self._kept.append(_Kept(topic, payload, info))
         return qos > 0 or not client.want_write()
+
+    def publish_acknowledged(self, topic: str, payload: bytes) -> paho.MQTTMessageInfo | None:
+        """Hand one message to the socket at QoS 1; its ``is_published`` tells when the broker has acknowledged it.
+
+        It is never sent again: a connection that breaks before that takes the answer with it. None where it could not be
+        handed over.
+        """
+        client = self._client
+        if client is None or client.want_write():
+            return None
+        info = client.publish(topic, payload, 1)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._drop(paho.error_string(info.rc))
+            return None
+        return info
 
     def connect_no_more(self) -> None:
         """Whatever connection there is now is the last one: once dropped, or not up yet, it is left to a successor."""
@@ -267,11 +265,6 @@ class MqttConnection:
         self._next_misc_ns = now + _MISC_INTERVAL_NS
         self._clogged_since_ns = None
         self.connects += 1
-        for kept in self._kept:
-            kept.fate = client.publish(kept.topic, kept.payload, qos=1)
-            if kept.fate.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._drop(paho.error_string(kept.fate.rc))
-                return False
         for subscription in self._subscriptions:
             if self.protocol == "5":
                 options = SubscribeOptions(qos=1, retainAsPublished=subscription.keeps_retain)
@@ -279,10 +272,6 @@ class MqttConnection:
             else:
                 client.subscribe(subscription.topic, qos=1)
         return True
-
-    def _forget_acknowledged(self) -> None:
-        while self._kept and self._kept[0].fate.is_published():
-            self._kept.popleft()
 
     def _clogged_too_long(self, now: int) -> bool:
         assert self._client is not None

@@ -24,7 +24,6 @@ from tests.tap import Tap
 ROOT = "t"
 PATIENCE_S = 60.0
 KEEP_ALIVE_S = 1
-KEPT = 200
 
 
 def drive(connection: MqttConnection, until: Callable[[], bool]) -> None:
@@ -49,7 +48,7 @@ class Wired:
         drive(self.connection, until)
 
     def publish_one(self, payload: str) -> bool:
-        return self.connection.publish(f"{ROOT}/result", payload.encode(), qos=1, until_acknowledged=True)
+        return self.connection.publish(f"{ROOT}/result", payload.encode(), qos=1)
 
     def heard(self) -> list[str]:
         return [message.payload.decode() for message in list(self.tap.heard)]
@@ -195,35 +194,21 @@ def test_an_orphan_leaves_the_broker_to_its_successor(wired: Wired, broker_port:
     successor.connection.close()
 
 
-def test_what_was_not_acknowledged_is_sent_again_in_order(wired: Wired) -> None:
-    wired.drive(lambda: wired.connection.connected)
-    assert wired.publish_one("before")
-    wired.tap.wait_until(lambda: wired.heard() == ["before"])
+def test_what_the_broker_has_is_known_and_nothing_is_sent_again(wired: Wired) -> None:
+    connection, topic = wired.connection, f"{ROOT}/result"
+    wired.drive(lambda: connection.connected)
+    before = connection.publish_acknowledged(topic, b"before")
+    assert before is not None
+    wired.drive(before.is_published)
     wired.proxy.stall()
-    during = [f"during {number}" for number in range(50)]
-    assert all(wired.publish_one(text) for text in during)
+    during = [connection.publish_acknowledged(topic, f"during {number}".encode()) for number in range(50)]
     wired.proxy.reset()  # what lay in the cable is lost
-    wired.drive(lambda: wired.connection.connects == 2)
-    wired.drive(lambda: wired.heard()[-1:] == during[-1:])
-    # The one before was acknowledged at once, or the acknowledgement was on its way when the cable stalled.
-    assert wired.heard() in (["before", *during], ["before", "before", *during])
-    wired.drive(lambda: wired.publish_one("after"))
-    wired.drive(lambda: wired.heard()[-1:] == ["after"])
-    assert wired.heard().count(during[0]) == 1
-
-
-def test_what_waits_for_acknowledgement_is_bounded(wired: Wired) -> None:
-    wired.drive(lambda: wired.connection.connected)
-    wired.proxy.stall()
-    accepted = 0
-    while wired.publish_one(str(accepted)):
-        accepted += 1
-    assert accepted == KEPT
-    wired.proxy.pass_through()
-    wired.drive(lambda: wired.heard()[-1:] == [str(KEPT - 1)])
-    wired.drive(lambda: wired.publish_one("more"))
-    wired.drive(lambda: wired.heard()[-1:] == ["more"])
-    assert wired.heard() == [*map(str, range(KEPT)), "more"]
+    wired.drive(lambda: connection.connects == 2)
+    after = connection.publish_acknowledged(topic, b"after")
+    assert after is not None
+    wired.drive(after.is_published)
+    assert wired.heard() == ["before", "after"]
+    assert not any(each is not None and each.is_published() for each in during)
 
 
 def test_what_a_given_up_connection_held_does_not_come_late(broker_port: int) -> None:

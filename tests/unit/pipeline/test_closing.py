@@ -114,7 +114,6 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
         (6, 6, "NO_DECISION", "FAULT", None),
     ]
     assert {part.session_id for part in (third, fourth, fifth, sixth)} == {"old"}
-    assert [msgspec.json.decode(text)["part_id"] for text in closing_.history] == [3, 4, 5, 6]
     assert list(closing_.done) == [
         "session old left parts open: 4 of its parts were put on record now, 2 of them undecided"
     ]

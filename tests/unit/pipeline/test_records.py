@@ -21,6 +21,8 @@ from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.tap import Tap
 
+RECORDS = {"path": "records.db", "history_per_s": 1_000.0}
+
 
 @dataclass
 class Worker:
@@ -36,16 +38,16 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker_at(tmp_path: Path, broker_port: int, part_count: int) -> Iterator[Worker]:
+def worker_at(tmp_path: Path, broker_port: int, part_count: int, first: int = 1) -> Iterator[Worker]:
     theirs, ours = (Link(end) for end in link_pair())
     one, other = link_pair()
-    line = load_line(write_line(tmp_path, broker_port, degraded={"platform_interval_s": None}))
+    line = load_line(write_line(tmp_path, broker_port, degraded={"platform_interval_s": None}, records=RECORDS))
     records = Records(Supervised(theirs, Configure("records", 1, "s", "", None, 0, Halt(), True), line))
     with one:
         ours.send(Connect("signalling", 1, None), (one.fileno(),))
     signalling = Link(other)
     now = now_ns()
-    for number in range(1, part_count + 1):
+    for number in range(first, first + part_count):
         signalling.send(PartRecord(number, number, "PASS", "OK", None, None, now, now, now, now, 0, 0, ()))
     yield Worker(records, ours, signalling, line.config.records.path)
     for link in (theirs, ours, signalling):
@@ -84,23 +86,24 @@ def test_a_folder_that_cannot_be_read_is_waited_for(worker: Worker, monkeypatch:
         assert database.execute("SELECT part_id FROM part").fetchall() == [(1,)]
 
 
-def test_results_that_find_no_room_are_said_until_the_others_are_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.records._RESULTS_KEPT", 2)
-    with start_broker() as broker, Tap(broker.port, "test/line") as tap, worker_at(tmp_path, broker.port, 5) as worker:
-
-        def end_when_heard() -> None:
-            tap.wait_count("result", 2)
-            worker.signalling.send(EndOfParts())
-
-        ending = threading.Thread(target=end_when_heard)
-        ending.start()
+def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_path: Path) -> None:
+    """And what was heard is not told again."""
+    with worker_at(tmp_path, 1, 100) as worker:
+        worker.signalling.send(EndOfParts())
         worker.records.open()
         worker.records.run()
-        ending.join()
-        assert [body["part_id"] for body in tap.bodies("result")] == [4, 5]
-        raised, cleared = worker.alarms()
-    assert (raised.code, raised.raised) == ("results-dropped", True)
-    assert (cleared.code, cleared.raised) == ("results-dropped", False)
-    assert raised.text.startswith("more than 2 results wait for the broker")
+    with start_broker() as broker, Tap(broker.port, "test/line") as tap:
+        for _ in range(2):
+            with worker_at(tmp_path, broker.port, 0, first=101) as worker:
+
+                def end_when_heard(worker: Worker = worker) -> None:
+                    tap.wait_count("history", 100)
+                    worker.signalling.send(EndOfParts())
+
+                ending = threading.Thread(target=end_when_heard)
+                ending.start()
+                worker.records.open()
+                worker.records.run()
+                ending.join()
+        assert [body["part_id"] for body in tap.bodies("history")] == list(range(1, 101))
+        assert tap.bodies("result") == []
