@@ -7,10 +7,9 @@ kept where the record's owner cannot reach it (the broker's topic ``anchor``, lo
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.record_chain import NO_HASH, link
-from pipeline.record_files import sealed_files
-from pipeline.record_segment import SCHEMA_VERSION, Segment, first_segment, read_segments
+from pipeline.record_reader import NotReadable, check_kind, held_still, open_to_read
+from pipeline.record_segment import Segment, first_segment, read_segments
 
 FindingKind = Literal["missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor"]
 
@@ -46,10 +45,6 @@ _COLUMNS = (
 _ROWS_AT_ONCE = 5_000
 """Read in one transaction: a longer one would keep a service that writes meanwhile from emptying its log."""
 _PROGRESS_ROWS = 50_000
-
-
-class NotVerifiable(RuntimeError):
-    """There is no record to verify, or an anchor is none; the text names the file and what was expected."""
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -128,7 +123,7 @@ _decode_anchor = msgspec.json.Decoder(Anchor).decode
 
 
 def read_anchors(lines: Iterable[str], name: str) -> list[Anchor]:
-    """Anchors, one JSON object a line, as the topic ``anchor`` carries them. Raises NotVerifiable; ``name`` is for its text."""
+    """Anchors, one JSON object a line, as the topic ``anchor`` carries them. Raises NotReadable; ``name`` is for its text."""
     anchors = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -136,13 +131,13 @@ def read_anchors(lines: Iterable[str], name: str) -> list[Anchor]:
         try:
             anchor = _decode_anchor(line)
         except msgspec.DecodeError as error:
-            raise NotVerifiable(f"{name}, line {number}: expected an anchor: {error}") from None
+            raise NotReadable(f"{name}, line {number}: expected an anchor: {error}") from None
         if anchor.row_count < 0 or len(anchor.head) != len(NO_HASH):
             expected = "a row_count of 0 or more and a head of 64 hexadecimal digits"
-            raise NotVerifiable(f"{name}, line {number}: got {anchor}, expected {expected}")
+            raise NotReadable(f"{name}, line {number}: got {anchor}, expected {expected}")
         anchors.append(anchor)
     if not anchors:
-        raise NotVerifiable(f"{name}: got no anchor, expected one a line")
+        raise NotReadable(f"{name}: got no anchor, expected one a line")
     return anchors
 
 
@@ -155,20 +150,13 @@ def verify(
 ) -> Verified:
     """Reads the whole record; the service may go on writing. ``progress`` gets rows read and rows in all now and then.
 
-    Raises NotVerifiable where there is no record.
+    Raises NotReadable where there is no record.
     """
     reading = _Reading(anchors, findings_max, progress)
-    # Opened first of all and closed last: meanwhile the service cannot seal it, and no file changes its name.
-    newest = _open_newest(record)
-    try:
-        for file in _sealed_before(record, newest):
-            with closing(_open(file)) as database:
+    with held_still(record) as files:
+        for file in files:
+            with closing(open_to_read(file)) as database:
                 reading.read(file, database)
-        if newest is not None:
-            reading.read(record, newest)
-    finally:
-        if newest is not None:
-            newest.close()
     reading.check_anchors(anchors)
     return reading.verified
 
@@ -191,7 +179,7 @@ class _Reading:
 
     def read(self, file: Path, database: sqlite3.Connection) -> None:
         """The next file, rows and all."""
-        _check_kind(file, database)
+        check_kind(file, database)
         self.verified.segments += 1
         try:
             self._enter(file, read_segments(database))
@@ -337,57 +325,3 @@ def _rows(database: sqlite3.Connection) -> Iterator[tuple[int, Sequence[Any], by
             yield last, stored, body or b"", (row_hash or b"").decode(errors="replace")
         if last == before:
             return
-
-
-def _check_kind(record: Path, database: sqlite3.Connection) -> None:
-    try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise NotVerifiable(f"record {record}: is of version {version}, expected version {SCHEMA_VERSION}")
-        names = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('part')")}
-        if not {"id", "body", "row_hash", *_COLUMNS} <= names:
-            raise NotVerifiable(f"record {record}: the file is no record of Lineside")
-    except sqlite3.Error as error:
-        raise NotVerifiable(f"record {record}: cannot be read: {error}") from error
-
-
-def _open_newest(record: Path) -> sqlite3.Connection | None:
-    """The file that is written to; None where there is none just now."""
-    if record.is_dir():
-        raise NotVerifiable(f"record {record}: got a folder, expected a file")
-    if not record.exists():
-        return None
-    database = _open(record)
-    try:
-        _check_kind(record, database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _sealed_before(record: Path, newest: sqlite3.Connection | None) -> list[Path]:
-    try:
-        files = sealed_files(record)
-    except OSError as error:
-        raise NotVerifiable(f"record {record}: its folder cannot be read: {error.strerror}") from error
-    if newest is None and not files:
-        raise NotVerifiable(f"record {record}: got nothing, expected a file")
-    if newest is not None:
-        with suppress(sqlite3.Error):
-            # Sealed in this moment, it may have its other name already.
-            own = read_segments(newest)[-1].number
-            return [file for number, file in files.items() if number < own]
-    return list(files.values())
-
-
-def _open(record: Path) -> sqlite3.Connection:
-    uri = f"{record.resolve().as_uri()}?mode=ro"
-    log = record.with_name(f"{record.name}-wal")
-    if not os.access(record.parent, os.W_OK) and not log.exists():
-        # On a medium that cannot be written SQLite has no place for its index, and needs none.
-        uri += "&immutable=1"
-    try:
-        return sqlite3.connect(uri, uri=True)
-    except sqlite3.Error as error:
-        raise NotVerifiable(f"record {record}: cannot be opened: {error}") from error

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from msgspec import structs
+from msgspec import structs, to_builtins
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.clock import NS_PER_US
 from pipeline.config import load_line
-from pipeline.record_verify import CANNOT_PROVE, Anchor, NotVerifiable, Verified, read_anchors
+from pipeline.record_export import CannotExport
+from pipeline.record_export import export as export_rows
+from pipeline.record_reader import LateWord, NotReadable, RecordedRow, Wanted, files_of, read_late_words, read_rows
+from pipeline.record_stats import HOUR, MINUTE, count_all
+from pipeline.record_verify import CANNOT_PROVE, Anchor, Verified, read_anchors
 from pipeline.record_verify import verify as verify_record
 
 _FINDINGS_TOLD = 20
+_SPANS_TOLD = 48
+_TABLE_WIDTH = 100
+_PROGRESS_ROWS = 5_000
+_UTC = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?")
+
+
+class Span(str, Enum):
+    """Of time, for rates."""
+
+    HOUR = "hour"
+    MINUTE = "minute"
+
 
 RecordArgument = Annotated[
     Path, typer.Argument(metavar="RECORD", help="The record's file, or the YAML file of the line whose record it is.")
 ]
+
+SessionOption = Annotated[str | None, typer.Option("--session", metavar="ID", help="Only this session.")]
+SinceOption = Annotated[
+    str | None, typer.Option(metavar="UTC", help="Only parts from then on: 2026-01-31, or 2026-01-31T06:00.")
+]
+UntilOption = Annotated[str | None, typer.Option(metavar="UTC", help="Only parts before then.")]
+
 
 records = typer.Typer(
     name="records",
@@ -36,6 +64,94 @@ records = typer.Typer(
 @records.callback()
 def _root() -> None:
     """The record of every verdict."""
+
+
+@records.command()
+def stats(
+    record: RecordArgument,
+    session: SessionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    by: Annotated[Span, typer.Option(help="How finely the rates over time are told.")] = Span.HOUR,
+    json_file: JsonOption = None,
+) -> None:
+    """Yield, defects, reject rate over time, latency: of all parts, or of those wanted."""
+    check_json_target(json_file)
+    wanted = _wanted(session, since, until)
+    try:
+        rows = _with_progress(read_rows(_record_file(record), wanted))
+        figures = count_all((row.result for row in rows), MINUTE if by is Span.MINUTE else HOUR)
+    except NotReadable as error:
+        raise fail(str(error)) from None
+    console = Console(file=words(json_file), markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _TABLE_WIDTH
+    for each in _stats_tables(figures):
+        console.print(each, soft_wrap=isinstance(each, str))
+    try:
+        write_json(json_file, figures)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+
+
+@records.command()
+def show(
+    record: RecordArgument,
+    part: Annotated[int, typer.Argument(metavar="PART", help="The part_id.")],
+    session: SessionOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """All that is on record of one part: verdict, why, by what, and where the time went."""
+    check_json_target(json_file)
+    file = _record_file(record)
+    try:
+        found = list(read_rows(file, Wanted(session_id=session, part_id=part)))
+        if not found:
+            within = f" of session {session}" if session is not None else ""
+            raise fail(f"record {file}: no part {part}{within}")
+        shown = found[-1]
+        late = read_late_words(file, shown.result.session_id, part)
+    except NotReadable as error:
+        raise fail(str(error)) from None
+    console = Console(file=words(json_file), markup=False, highlight=False)
+    for line in _part_lines(shown, late, [each.result.session_id for each in found[:-1]]):
+        console.print(line, soft_wrap=True)
+    result = {
+        "row": shown.row,
+        "file": str(shown.file),
+        "result": to_builtins(shown.result),
+        "late_inspections": [asdict(each) for each in late],
+    }
+    try:
+        write_json(json_file, result)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+
+
+@records.command()
+def export(
+    record: RecordArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Ends in .csv or .parquet; replaced where it is there.")
+    ],
+    session: SessionOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+) -> None:
+    """One flat table, a row a part."""
+    wanted = _wanted(session, since, until)
+    file = _record_file(record)
+    try:
+        if target.resolve() in [each.resolve() for each in files_of(file)]:
+            raise fail(f"got {target}, expected a file that is not the record's own", 2)
+        count = export_rows(_with_progress(read_rows(file, wanted)), target)
+    except CannotExport as error:
+        raise fail(str(error), 2) from None
+    except NotReadable as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"{target}: {error.strerror}") from None
+    print(f"{count} parts in {target}")
 
 
 @records.command()
@@ -58,7 +174,7 @@ def verify(
         anchors = _anchors(anchor)
         began_s = time.monotonic()
         verified = _verify(file, anchors, Console(stderr=True, markup=False))
-    except NotVerifiable as error:
+    except NotReadable as error:
         raise fail(str(error)) from None
     took_s = time.monotonic() - began_s
     for line in _words(file, verified, anchors, took_s):
@@ -78,6 +194,81 @@ def verify(
         raise typer.Exit(1)
 
 
+def _wanted(session: str | None, since: str | None, until: str | None) -> Wanted:
+    for name, value in (("--since", since), ("--until", until)):
+        if value is not None and not _UTC.fullmatch(value):
+            raise fail(f"{name}: got {value!r}, expected a moment as 2026-01-31 or 2026-01-31T06:00:00, in UTC", 2)
+    return Wanted(session_id=session, since_utc=since, until_utc=until)
+
+
+def _with_progress(rows: Iterator[RecordedRow]) -> Iterator[RecordedRow]:
+    """Says on a terminal how far it is."""
+    console = Console(stderr=True, markup=False)
+    if not console.is_terminal:
+        yield from rows
+        return
+    with Progress(TextColumn("{task.completed} parts"), console=console, transient=True) as progress:
+        task = progress.add_task("parts", total=None)
+        for count, row in enumerate(rows, 1):
+            if count % _PROGRESS_ROWS == 0:
+                progress.update(task, completed=count)
+            yield row
+
+
+def _stats_tables(figures: dict[str, Any]) -> Iterator[Table | str]:
+    yield f"{figures['parts']} parts of {len(figures['sessions'])} sessions, {figures['first_utc']} to {figures['last_utc']}"
+    ratio = _percent(figures["yield_ratio"])
+    yield f"passed {figures['passed']}, rejected {figures['rejected']}, not judged {figures['no_decision']}; yield {ratio}"
+    yield f"reasons {figures['reasons']}"
+    yield f"verdicts on record as not sent: {figures['verdicts_unsent']}"
+    yield f"frame in memory -> socket, us: {figures['latency_us']}"
+    if figures["defects"]:
+        defects = Table(title="Defects of rejected parts")
+        for title in ("class", "parts", "of the rejected"):
+            defects.add_column(title, justify="left" if title == "class" else "right")
+        for each in figures["defects"]:
+            defects.add_row(each["class"], str(each["parts"]), _percent(each["share_of_rejected"]))
+        yield defects
+    over_time = Table(title="Over time")
+    for title in ("from, UTC", "parts", "passed", "rejected", "not judged", "yield"):
+        over_time.add_column(title, justify="left" if title.startswith("from") else "right")
+    for each in figures["over_time"][-_SPANS_TOLD:]:
+        counts = (str(each[key]) for key in ("parts", "passed", "rejected", "no_decision"))
+        over_time.add_row(each["from_utc"], *counts, _percent(each["yield_ratio"]))
+    yield over_time
+    if len(figures["over_time"]) > _SPANS_TOLD:
+        yield f"and {len(figures['over_time']) - _SPANS_TOLD} before; --json has all"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def _part_lines(shown: RecordedRow, late: list[LateWord], others: list[str]) -> Iterator[str]:
+    result = shown.result
+    yield f"part      {result.part_id} of session {result.session_id}, seq {result.seq}, encoder count {result.encoder_count}"
+    yield f"verdict   {result.verdict} ({result.reason})"
+    yield f"trigger   {result.trigger_utc}"
+    yield f"recipe    {result.recipe_id} {result.recipe_version}, model {result.model_sha256}, calibration {result.calibration_id}"
+    for view in result.views:
+        yield f"view      {view.camera_id}: frame {view.frame_id}, score {view.score}"
+    for defect in result.defects:
+        yield f"defect    {defect.class_name} on {defect.camera_id}: score {defect.score}, box {defect.box_px} px"
+    if result.stages_us:
+        yield f"time, us  {', '.join(f'{stage} {stage_us}' for stage, stage_us in result.stages_us.items())}"
+    decided_us = (result.decided_ns - result.trigger_ns) // NS_PER_US
+    sent = (
+        "not sent" if result.sent_ns is None else f"sent {result.age_us} us, {result.valid_us} us before the deadline"
+    )
+    yield f"          decided {decided_us} us after the trigger, {sent}"
+    for word in late:
+        after_us = (word.arrived_ns - result.trigger_ns) // NS_PER_US
+        yield f"late      {word.camera_id} said {word.verdict} ({word.reason}), score {word.score}, {after_us} us after the trigger"
+    yield f"record    row {shown.row} of {shown.file}, hash {result.row_hash}"
+    if others:
+        yield f"also      part {result.part_id} of earlier sessions: {', '.join(others)} (--session)"
+
+
 def _record_file(record: Path) -> Path:
     if record.suffix in (".yaml", ".yml"):
         return load_line(record).config.records.path
@@ -93,9 +284,9 @@ def _anchors(anchor: Path | None) -> list[Anchor]:
         with anchor.open(encoding="utf-8") as lines:
             return read_anchors(lines, str(anchor))
     except OSError as error:
-        raise NotVerifiable(f"{anchor}: {error.strerror}") from None
+        raise NotReadable(f"{anchor}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise NotVerifiable(f"{anchor}: expected anchors, one JSON object a line, got no text") from None
+        raise NotReadable(f"{anchor}: expected anchors, one JSON object a line, got no text") from None
 
 
 def _verify(record: Path, anchors: list[Anchor], console: Console) -> Verified:

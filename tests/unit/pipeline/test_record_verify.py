@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pipeline.bench.tampering import TAMPERINGS, write_record
 from pipeline.record_chain import NO_HASH
-from pipeline.record_verify import Anchor, NotVerifiable, Verified, read_anchors, verify
+from pipeline.record_reader import NotReadable
+from pipeline.record_verify import Anchor, Verified, read_anchors, verify
 
 ROWS = 250
 BEHIND_THE_CHAIN = ("truncation", "recomputed_tail")
@@ -136,7 +137,7 @@ def test_a_file_that_is_damaged_half_way(sound: tuple[Path, list[Anchor]], tmp_p
 def test_no_record(make: Callable[[Path], object], text: str, tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     make(path)
-    with pytest.raises(NotVerifiable, match=text):
+    with pytest.raises(NotReadable, match=text):
         verify(path)
 
 
@@ -145,7 +146,7 @@ def test_another_programs_database(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE part (id INTEGER PRIMARY KEY)")
         database.execute("PRAGMA user_version = 3")
-    with pytest.raises(NotVerifiable, match="is no record of Lineside"):
+    with pytest.raises(NotReadable, match="is no record of Lineside"):
         verify(path)
 
 
@@ -166,5 +167,5 @@ def test_anchors_as_the_wire_carries_them() -> None:
     ],
 )
 def test_no_anchors(text: str, words: str) -> None:
-    with pytest.raises(NotVerifiable, match=words):
+    with pytest.raises(NotReadable, match=words):
         read_anchors(io.StringIO(text), "f")

@@ -1,0 +1,202 @@
+"""Reads the record for people: part by part, over all segments, also while the service writes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pipeline.payloads import ResultPayload
+from pipeline.record_files import sealed_files
+from pipeline.record_segment import SCHEMA_VERSION, read_segments
+
+_LOCK_WAIT_S = 5.0
+_ROWS_AT_ONCE = 5_000
+"""Read in one transaction: a longer one would keep a service that writes meanwhile from emptying its log."""
+
+_NAMING_TRIES = 3
+_NAMING_S = 0.1
+_BEYOND_ALL = 1 << 62
+
+_decode_result = msgspec.json.Decoder(ResultPayload).decode
+
+
+class NotReadable(RuntimeError):
+    """There is no record, or it cannot be read; the text names the file, what was got and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which parts: all conditions hold. ``since`` and ``until`` compare with ``trigger_utc``, as text, the end not included."""
+
+    session_id: str | None = None
+    part_id: int | None = None
+    since_utc: str | None = None
+    until_utc: str | None = None
+
+    def condition(self) -> tuple[str, list[object]]:
+        """In SQL, with its arguments."""
+        asked = (
+            ("session_id = ?", self.session_id),
+            ("part_id = ?", self.part_id),
+            ("trigger_utc >= ?", self.since_utc),
+            ("trigger_utc < ?", self.until_utc),
+        )
+        return " AND ".join(["1", *(words for words, value in asked if value is not None)]), [
+            value for _, value in asked if value is not None
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRow:
+    """A part as it stands in the record: its row's number, the file, and the result with its ``row_hash``."""
+
+    row: int
+    file: Path
+    result: ResultPayload
+
+
+class _LateView(msgspec.Struct):
+    """As ``ViewInspected`` is kept."""
+
+    camera_id: str
+    verdict: str
+    reason: str
+    score: float | None
+    grabbed_ns: int
+    judged_ns: int
+
+
+_decode_late = msgspec.json.Decoder(_LateView).decode
+
+
+@dataclass(frozen=True, slots=True)
+class LateWord:
+    """What an inspection said after its part was decided."""
+
+    camera_id: str
+    arrived_ns: int
+    verdict: str
+    reason: str
+    score: float | None
+
+
+def read_rows(record: Path, wanted: Wanted | None = None) -> Iterator[RecordedRow]:
+    """The parts wanted, in the record's order. Raises NotReadable."""
+    condition, arguments = (wanted or Wanted()).condition()
+    ask = f"SELECT id, body, row_hash FROM part WHERE id > ? AND {condition} ORDER BY id LIMIT {_ROWS_AT_ONCE}"
+    with held_still(record) as files:
+        for file in files:
+            with _reading(file) as database:
+                last = -1
+                while rows := database.execute(ask, (last, *arguments)).fetchall():
+                    for last, body, row_hash in rows:
+                        yield RecordedRow(last, file, _result(file, last, body, row_hash))
+
+
+def read_late_words(record: Path, session_id: str, part_id: int) -> list[LateWord]:
+    """What was said of a part after its decision, in the order in which it came. Raises NotReadable."""
+    ask = "SELECT arrived_ns, body FROM late_inspection WHERE session_id = ? AND part_id = ? ORDER BY arrived_ns"
+    found = []
+    with held_still(record) as files:
+        for file in files:
+            with _reading(file) as database:
+                for arrived_ns, body in database.execute(ask, (session_id, part_id)):
+                    view = _decode_late(body)
+                    found.append(LateWord(view.camera_id, arrived_ns, view.verdict, view.reason, view.score))
+    return found
+
+
+@contextmanager
+def held_still(record: Path) -> Iterator[list[Path]]:
+    """The record's files, the oldest first. Meanwhile none changes its name: the service cannot seal what somebody has open.
+
+    Raises NotReadable where there is none.
+    """
+    if record.is_dir():
+        raise NotReadable(f"record {record}: got a folder, expected a file")
+    with ExitStack() as stack:
+        newest = _open_newest(record, stack)
+        try:
+            sealed = sealed_files(record)
+        except OSError as error:
+            raise NotReadable(f"record {record}: its folder cannot be read: {error.strerror}") from error
+        files = [file for number, file in sealed.items() if newest is None or number < newest]
+        if newest is not None:
+            files.append(record)
+        if not files:
+            raise NotReadable(f"record {record}: got nothing, expected a file")
+        yield files
+
+
+def _open_newest(record: Path, stack: ExitStack) -> int | None:
+    """The number of the segment that is written to; None where there is no such file just now."""
+    for _ in range(_NAMING_TRIES):
+        if not record.exists():
+            return None
+        database = stack.enter_context(closing(open_to_read(record)))
+        check_kind(record, database)
+        try:
+            own = read_segments(database)[-1]
+        except (sqlite3.Error, IndexError):
+            return _BEYOND_ALL  # to be read as far as it goes
+        if own.sealed_utc is None:
+            break
+        # Just sealed: it has its other name in a moment, but where the service was killed just then.
+        time.sleep(_NAMING_S)
+    return own.number
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(open_to_read(file)) as database:
+            check_kind(file, database)
+            yield database
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        raise NotReadable(f"record {file}: cannot be read: {error}") from error
+
+
+def files_of(record: Path) -> list[Path]:
+    """The record's files as they are called now, the oldest first. Raises NotReadable where there is none."""
+    with held_still(record) as files:
+        return files
+
+
+def open_to_read(file: Path) -> sqlite3.Connection:
+    """Raises NotReadable."""
+    uri = f"{file.resolve().as_uri()}?mode=ro"
+    log = file.with_name(f"{file.name}-wal")
+    if not os.access(file.parent, os.W_OK) and not log.exists():
+        # On a medium that cannot be written SQLite has no place for its index, and needs none.
+        uri += "&immutable=1"
+    try:
+        return sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S)
+    except sqlite3.Error as error:
+        raise NotReadable(f"record {file}: cannot be opened: {error}") from error
+
+
+def check_kind(file: Path, database: sqlite3.Connection) -> None:
+    """Whether it is a record of this version. Raises NotReadable."""
+    try:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        names = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('part')")}
+    except sqlite3.Error as error:
+        raise NotReadable(f"record {file}: cannot be read: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise NotReadable(f"record {file}: is of version {version}, expected version {SCHEMA_VERSION}")
+    if not {"id", "session_id", "part_id", "body", "row_hash"} <= names:
+        raise NotReadable(f"record {file}: the file is no record of Lineside")
+
+
+def _result(file: Path, row: int, body: str, row_hash: str) -> ResultPayload:
+    try:
+        return msgspec.structs.replace(_decode_result(body), row_hash=row_hash)
+    except (msgspec.DecodeError, TypeError) as error:
+        raise NotReadable(f"record {file}: row {row} holds no result: {error}; see lineside records verify") from error
