@@ -144,6 +144,12 @@ class RecordsConfig(Strict):
         default=256, ge=1, le=65_536, description="a larger file is sealed and another one begun, beside it"
     )
     segment_max_hours: float = Field(default=24.0, gt=0, le=8_784, description="the same for an older one")
+    keep_days: float | None = Field(
+        default=None, gt=0, le=36_600, description="older sealed files are deleted; null keeps all"
+    )
+    keep_max_gib: float | None = Field(
+        default=None, gt=0, le=1_000_000, description="where all files take more, the oldest sealed ones are deleted"
+    )
     acknowledged_within_s: float = Field(
         default=5.0,
         gt=0,

@@ -85,6 +85,12 @@ class Outbox:
         """Rows that the broker may have, and has not acknowledged."""
         return len(self._live) + len(self._history)
 
+    @property
+    def first_wanted_row(self) -> int:
+        """Of the rows that the broker may not have the first; the one after the last where it has all."""
+        delivered = self.delivered()
+        return delivered.held[0][0] if delivered.held else delivered.live_row + 1
+
     def delivered(self) -> Delivered:
         """As it stands now."""
         live_row = self._live[0][0] - 1 if self._live else self._next_live_row - 1

@@ -31,6 +31,7 @@ from pipeline.record_segment import (
     no_record,
     read_segments,
 )
+from pipeline.retention import SealedSegment
 from pipeline.tally import STAGES, Tally
 
 _LOCK_WAIT_S = 0.25
@@ -272,11 +273,21 @@ class RecordStore:
             return self._path.stat().st_size
         return 0
 
+    def sealed_segments(self) -> list[SealedSegment]:
+        """Those that are there, the oldest first, by the roots in this file."""
+        found = []
+        for segment in self._segments[:-1]:
+            file = sealed_name(self._path, segment.number)
+            assert segment.last_row is not None
+            assert segment.sealed_utc is not None
+            with contextlib.suppress(FileNotFoundError):
+                found.append(SealedSegment(file, segment.last_row, file.stat().st_size, _age_s(segment.sealed_utc)))
+        return found
+
     @property
     def age_s(self) -> float:
         """How long ago this segment was begun, by the wall clock; negative where that was set back."""
-        begun = datetime.fromisoformat(self._segments[-1].begun_utc.replace("Z", "+00:00"))
-        return time.time() - begun.timestamp()
+        return _age_s(self._segments[-1].begun_utc)
 
     def close(self) -> None:
         # What it still moves from its log into the file may fail; the log then stays.
@@ -456,6 +467,10 @@ def _roots(record: Path) -> list[Segment]:
 
 def _open_to_read(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
+
+
+def _age_s(utc: str) -> float:
+    return time.time() - datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
 
 
 def _sync_folder(folder: Path) -> None:

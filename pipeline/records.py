@@ -39,6 +39,7 @@ from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record_files import set_aside, set_aside_by
 from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import RecordStore
+from pipeline.retention import to_drop
 from pipeline.tally import Tally, latency_of, stages_us
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
@@ -55,6 +56,7 @@ _SLOW_NS = NS_PER_S
 _SLOW_SAID_S = 60.0
 _STATS_INTERVAL_NS = NS_PER_S
 _SEALING_LOOKED_AT_NS = NS_PER_S
+_DROPPING_LOOKED_AT_NS = 10 * NS_PER_S
 _SEALING_RETRY_NS = 10 * NS_PER_S
 """Where a reader was in the way: each attempt waits a quarter of a second for it."""
 
@@ -94,6 +96,7 @@ class Records:
         self._halt_kept = ""
         self._next_keeping_ns = 0
         self._next_sealing_ns = 0
+        self._next_drop_ns = 0
         self._next_delivery_kept_ns = 0
         self._ended = False
         self._stopping = False
@@ -101,7 +104,7 @@ class Records:
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now_ns()
-        self._counters = {"rows_written": 0, "rows_recovered": 0, "commands_unanswered": 0}
+        self._counters = {"rows_written": 0, "rows_recovered": 0, "segments_dropped": 0, "commands_unanswered": 0}
         self._inbox = CommandInbox(config.topic_root)
         self._replies: deque[CommandReply] = deque()
         self._platform = PlatformWatch(supervised)
@@ -181,6 +184,7 @@ class Records:
             self._take_records()
             self._commit_if_due()
             self._seal_if_due()
+            self._drop_old()
             self._close_killed_sessions()
             self._keep_halt()
             if self._mqtt.turn():
@@ -275,6 +279,31 @@ class Records:
             self._commit()
         elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
             self._commit()
+
+    def _drop_old(self) -> None:
+        """What retention lets go."""
+        now = now_ns()
+        limits = self._config.records
+        is_asked = limits.keep_days is not None or limits.keep_max_gib is not None
+        if not is_asked or self._store is None or self._outbox is None or now < self._next_drop_ns:
+            return
+        self._next_drop_ns = now + _DROPPING_LOOKED_AT_NS
+        try:
+            dropped = to_drop(
+                self._store.sealed_segments(),
+                self._store.size_bytes,
+                keep_s=None if limits.keep_days is None else limits.keep_days * 86_400,
+                keep_bytes=None if limits.keep_max_gib is None else int(limits.keep_max_gib * (1 << 30)),
+                delivered_row=self._outbox.first_wanted_row - 1,
+            )
+            for segment in dropped:
+                segment.file.unlink(missing_ok=True)
+                self._counters["segments_dropped"] += 1
+        except OSError as error:
+            text = f"record {limits.path}: an old segment cannot be deleted: {error.filename}: {error.strerror}"
+            self._supervised.alarm("record-not-pruned", "warning", text)
+        else:
+            self._supervised.clear_alarm("record-not-pruned")
 
     def _seal_if_due(self) -> None:
         """A reader that has the record open keeps it from being sealed: it is tried again."""
