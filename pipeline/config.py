@@ -134,6 +134,9 @@ class RecordsConfig(Strict):
     path: Path = Field(strict=False, description="the SQLite file, relative to this file")
     commit_interval_ms: int = Field(default=20, ge=1, le=10_000)
     on_record_fault: Literal["halt", "continue"] = "halt"
+    sync_interval_ms: int = Field(
+        default=1_000, ge=10, le=60_000, description="a power cut costs no more of the record than this"
+    )
     history_per_s: float = Field(
         default=200.0,
         gt=0,

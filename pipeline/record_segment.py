@@ -59,6 +59,12 @@ CREATE TABLE tally (
     last_part_row INTEGER NOT NULL,
     body TEXT NOT NULL
 );
+CREATE TABLE run (
+    session_id TEXT PRIMARY KEY,
+    boot_id TEXT NOT NULL,
+    begun_utc TEXT NOT NULL,
+    ended_utc TEXT
+);
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     live_row INTEGER NOT NULL,

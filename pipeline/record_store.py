@@ -35,6 +35,7 @@ from pipeline.retention import SealedSegment
 from pipeline.tally import STAGES, Tally
 
 _LOCK_WAIT_S = 0.25
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TALLY_EVERY_ROWS = 1_000
 _REACH_ROWS = 1 << 18
 """So far back in sealed segments a part is looked for that is told again: farther than a ledger holds parts."""
@@ -86,7 +87,9 @@ class RecordStore:
             self._segments = read_segments(self._database)
             self.tally = self._load_tally()
             self.delivered = _read_delivered(self._database)
+            self.cut_off = self._begin_run()
             self._identity = _identity(path)
+            self._is_name_synced = False
         except sqlite3.Error as error:
             self.close()
             fault = fault_of(path, error)
@@ -112,6 +115,7 @@ class RecordStore:
             if inherited is not None:
                 _keep_tally(database, self._session_id, inherited, own.first_row - 1)
             _keep_delivered(database, self._inherited_delivered())
+            database.executemany("INSERT INTO run VALUES (?, ?, ?, NULL)", self._inherited_runs())
             database.execute("COMMIT")
         for suffix in ("-wal", "-shm"):
             # Of a file that is gone: SQLite would take it for the new one's, and drops it itself only beside an empty file.
@@ -224,6 +228,33 @@ class RecordStore:
                     raise
         return payloads
 
+    def sync(self) -> None:
+        """So that a power cut does not cost what is committed by now. Waits for the disk. Raises RecordFault."""
+        try:
+            descriptor = os.open(self._path.with_name(f"{self._path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # nothing was written since it was opened
+        except OSError as error:
+            raise RecordFault(f"record {self._path}: its log cannot be opened: {error.strerror}") from error
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise RecordFault(f"record {self._path}: its log cannot be put on the disk: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        if not self._is_name_synced:
+            _sync_folder(self._path.parent)
+            self._is_name_synced = True
+
+    def end_run(self) -> None:
+        """The session ends in good order. Raises RecordFault."""
+        try:
+            self._database.execute(
+                "UPDATE run SET ended_utc = ? WHERE session_id = ?", (utc_text(now_ns()), self._session_id)
+            )
+        except sqlite3.Error as error:
+            raise fault_of(self._path, error) from error
+
     def head(self) -> tuple[int, str]:
         """The number of the last row, over all segments, and its hash. Raises RecordFault."""
         try:
@@ -259,6 +290,9 @@ class RecordStore:
                 (sealed.last_row, sealed.head, sealed.sealed_utc, sealed.number),
             )
         except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                # Without its log each commit would wait for the disk.
+                self._database.execute("PRAGMA journal_mode = WAL")
             raise fault_of(self._path, error) from error
         self.close()
         self._name_sealed(sealed.number)
@@ -380,6 +414,29 @@ class RecordStore:
                 tally.late_inspections_before += found[1]
                 return tally
         return None
+
+    def _begin_run(self) -> tuple[str, ...]:
+        """The sessions that ended neither in order nor by a kill that left the box running; each is told once."""
+        boot_id, utc = _BOOT_ID.read_text().strip(), utc_text(now_ns())
+        self._database.execute(
+            "INSERT OR IGNORE INTO run (session_id, boot_id, begun_utc) VALUES (?, ?, ?)",
+            (self._session_id, boot_id, utc),
+        )
+        over = "ended_utc IS NULL AND session_id != ?"
+        ask = f"SELECT session_id FROM run WHERE {over} AND boot_id != ? ORDER BY begun_utc"
+        found = tuple(session_id for (session_id,) in self._database.execute(ask, (self._session_id, boot_id)))
+        # Who writes has the record alone: whatever session has not ended is over.
+        self._database.execute(f"UPDATE run SET ended_utc = ? WHERE {over}", (utc, self._session_id))
+        return found
+
+    def _inherited_runs(self) -> list[tuple[str, str, str]]:
+        """Those that had not ended when the segment before was sealed."""
+        if len(self._segments) < 2:
+            return []
+        file = sealed_name(self._path, self._segments[-2].number)
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_to_read(file)) as database:
+            return database.execute("SELECT session_id, boot_id, begun_utc FROM run WHERE ended_utc IS NULL").fetchall()
+        return []
 
     def _inherited_delivered(self) -> Delivered:
         """As it was when the segment before was sealed."""

@@ -96,6 +96,8 @@ class Records:
         self._halt_kept = ""
         self._next_keeping_ns = 0
         self._next_sealing_ns = 0
+        self._next_sync_ns = 0
+        self._is_unsynced = False
         self._next_drop_ns = 0
         self._next_delivery_kept_ns = 0
         self._ended = False
@@ -139,6 +141,12 @@ class Records:
             self._set_fault(str(error))
             return
         self._store = store
+        for session_id in store.cut_off:
+            text = (
+                f"session {session_id} ended with the box: the parts of its last "
+                f"{self._config.records.sync_interval_ms} ms, and what waited for the disk, may not be on record"
+            )
+            self._supervised.alarm("power-lost", "warning", text)
         if self._tally is not None:
             self._store.tally = self._tally
         self._recall_halt()
@@ -183,6 +191,7 @@ class Records:
             self._take_control()
             self._take_records()
             self._commit_if_due()
+            self._sync_if_due()
             self._seal_if_due()
             self._drop_old()
             self._close_killed_sessions()
@@ -214,6 +223,8 @@ class Records:
             wake_ns = min(wake_ns, self._next_try_ns)
         elif self._batch:
             wake_ns = min(wake_ns, self._commit_due_ns)
+        if self._is_unsynced and self._fault is None:
+            wake_ns = min(wake_ns, self._next_sync_ns)
         if self._signalling is not None and self._wants_more():
             reading.append(self._signalling.fileno())
         select.select(reading, self._mqtt.write_descriptors(), [], seconds_until(wake_ns))
@@ -280,6 +291,19 @@ class Records:
         elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
             self._commit()
 
+    def _sync_if_due(self) -> None:
+        """What is committed is safe from a kill at once, and from a power cut from here on."""
+        now = now_ns()
+        if self._store is None or self._fault is not None or now < self._next_sync_ns or not self._is_unsynced:
+            return
+        self._next_sync_ns = now + self._config.records.sync_interval_ms * NS_PER_MS
+        try:
+            self._store.sync()
+            self._is_unsynced = False
+        except (RecordFault, OSError) as error:
+            self._set_record_fault(error if isinstance(error, RecordFault) else RecordFault(str(error)))
+        self._say_if_slow(now_ns() - now)
+
     def _drop_old(self) -> None:
         """What retention lets go."""
         now = now_ns()
@@ -337,6 +361,7 @@ class Records:
             return
         finally:
             self._say_if_slow(now_ns() - began_ns)
+        self._is_unsynced = True
         self._set_fault(None)
         self._counters["rows_written"] += len(written)
         count = len(self._batch) - self._foreign_count
@@ -615,6 +640,8 @@ class Records:
                 self._await_acknowledgements()
                 self._keep_delivered()
                 self._store.save_tally()
+                self._store.end_run()
+                self._store.sync()
             except RecordFault as error:
                 self._supervised.alarm("records", "error", str(error))
             self._supervised.post(Summary(json.dumps(self._store.tally.summary())))

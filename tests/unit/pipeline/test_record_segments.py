@@ -257,3 +257,31 @@ def test_every_tampering_within_a_sealed_segment_is_found_without_an_anchor(
             database.execute("UPDATE part SET id = id + 1000")
             database.execute("UPDATE part SET id = id - 970")
     assert verify(record).finding_count > 0
+
+
+# --- power cuts ----------------------------------------------------------------------------------------------------
+
+
+def boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, boot_id: str) -> None:
+    (tmp_path / "boot_id").write_text(f"{boot_id}\n")
+    monkeypatch.setattr("pipeline.record_store._BOOT_ID", tmp_path / "boot_id")
+
+
+def test_a_session_that_ended_with_the_box_is_told_once(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot(monkeypatch, tmp_path, "first")
+    assert open_store("killed").cut_off == ()
+    assert open_store("orderly").cut_off == ()
+    orderly = open_store("orderly")
+    orderly.commit(results(1, 3, "orderly"), [])
+    orderly.sync()
+    orderly.end_run()
+    cut = open_store("cut")
+    cut.commit(results(1, 3, "cut"), [])
+    cut.seal()
+    assert open_store("cut").cut_off == ()  # its own records process, started again
+    boot(monkeypatch, tmp_path, "second")
+    assert open_store("next").cut_off == ("cut",)
+    assert open_store("next").cut_off == ()
+    assert open_store("last").cut_off == ()
