@@ -410,14 +410,18 @@ class RecordStore:
         )
         for found in self._sealed(ask, (self._session_id,)):
             if found is not None:
-                tally = self._read_tally(found[0])
-                tally.late_inspections_before += found[1]
-                return tally
+                # A sealed file whose totals are none is no damage to the one that is begun.
+                with contextlib.suppress(ValueError):
+                    tally = Tally.from_json(found[0], self._budget_us, self._deadline_us)
+                    tally.late_inspections_before += found[1]
+                    return tally
         return None
 
     def _begin_run(self) -> tuple[str, ...]:
         """The sessions that ended neither in order nor by a kill that left the box running; each is told once."""
-        boot_id, utc = _BOOT_ID.read_text().strip(), utc_text(now_ns())
+        boot_id, utc = "", utc_text(now_ns())
+        with contextlib.suppress(OSError):
+            boot_id = _BOOT_ID.read_text().strip()
         self._database.execute(
             "INSERT OR IGNORE INTO run (session_id, boot_id, begun_utc) VALUES (?, ?, ?)",
             (self._session_id, boot_id, utc),
