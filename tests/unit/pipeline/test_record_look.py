@@ -117,7 +117,7 @@ def test_a_table_for_spreadsheets(record: Path, results: list[ResultPayload], tm
     for row, result in zip(table, results, strict=True):
         assert (row["session_id"], row["verdict"], row["reason"]) == (result.session_id, result.verdict, result.reason)
         assert row["latency_us"] == ("" if latency_of(result) is None else str(latency_of(result)))
-        assert json.loads(row["defects"]) == msgspec.to_builtins(result.defects)
+        assert row["defects"] == msgspec.json.encode(result.defects).decode()
     assert list(tmp_path.iterdir()) == [target]
 
 

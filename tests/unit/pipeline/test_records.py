@@ -97,7 +97,7 @@ def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_pat
             with worker_at(tmp_path, broker.port, 0, first=101) as worker:
 
                 def end_when_heard(worker: Worker = worker) -> None:
-                    tap.wait_count("history", 100)
+                    tap.wait_until(lambda: len(tap.bodies("history")) >= 100)
                     worker.signalling.send(EndOfParts())
 
                 ending = threading.Thread(target=end_when_heard)
