@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pipeline.bench.recorded import RecordedPart
-from pipeline.bench.soak import broken_promises
+from pipeline.bench.soak import Host, broken_promises
 from pipeline.simulator.truth import Violation
 
 
@@ -25,3 +27,12 @@ def test_only_what_the_record_says_was_not_sent_may_be_missing_on_the_wire() -> 
         line=SimpleNamespace(triggers_observable=4),
     )
     assert broken_promises(truth, parts) == {"no_verdict": 1, "passed_without_pass": 1, "triggers_not_on_record": 1}
+
+
+def test_what_the_host_took_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    host = Host()
+    for at_s, stolen_s in ((0.0, 100.0), (25.0, 101.0), (50.0, 103.0), (60.0, 103.0), (119.0, 103.0), (125.0, 103.0)):
+        host.at_s.append(at_s)
+        host.stolen_s.append(stolen_s)
+    assert [host.stolen_share(minute) for minute in range(4)] == [0.03, 0.0, None, None]
