@@ -169,14 +169,14 @@ def soak(
 def broken_promises(truth: Truth, parts: Sequence[RecordedPart]) -> dict[str, int]:
     """How often each was broken, in the words of ``Violation.kind``, and ``triggers_not_on_record``.
 
-    A verdict that the record says was not sent (a ``PASS`` late before it could be, no room in the socket) is not missing
-    on the wire.
+    A ``PASS`` that the record says was withheld, as one is that is late before it can be sent, is not missing on the wire.
+    Any other verdict is: with a healthy broker there is no reason not to send it.
     """
-    unsent_ns = {part.trigger_ns for part in parts if not part.is_sent}
+    withheld_ns = {part.trigger_ns for part in parts if part.verdict == "PASS" and not part.is_sent}
     found = Counter[str](
         violation.kind
         for violation in truth.violations
-        if not (violation.kind == "no_verdict" and violation.at_ns in unsent_ns)
+        if not (violation.kind == "no_verdict" and violation.at_ns in withheld_ns)
     )
     return {**found, "triggers_not_on_record": truth.line.triggers_observable - len(parts)}
 
