@@ -20,6 +20,8 @@ _BYTES_PER_KIB = 1_024
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PPID, _USER_TICKS, _SYSTEM_TICKS, _THREADS = 1, 11, 12, 17
 """Places in /proc/PID/stat, counted behind the name."""
+_STEAL_TICKS = 8
+"""Place in the first line of /proc/stat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ def service_pids(supervisor_pid: int) -> dict[str, int]:
                 name, number = f"{role} {number}", number + 1
             pids[name] = pid
     return pids
+
+
+def stolen_cpu_s() -> float:
+    """What the host of a virtual machine has kept from its cores since it started, summed over them; 0 on bare metal."""
+    with (_PROC / "stat").open() as lines:
+        return int(lines.readline().split()[_STEAL_TICKS]) / _TICKS_PER_S
 
 
 def _children(parent: int) -> list[int]:

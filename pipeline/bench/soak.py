@@ -7,6 +7,7 @@ the end. A slope has an interval, and what is not flat is explained or said to b
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.processes import ProcessSample, sample_service
+from pipeline.bench.processes import ProcessSample, sample_service, stolen_cpu_s
 from pipeline.bench.recorded import RecordedPart, count_rows, read_parts
 from pipeline.bench.trend import Trend, trend_per_hour
 from pipeline.clock import NS_PER_S, now_ns
@@ -66,6 +67,26 @@ class _Watch:
 
 
 @dataclass(slots=True)
+class Host:
+    """What a virtual machine's host kept from it, in seconds of one core since the machine's start."""
+
+    at_s: list[float] = field(default_factory=list)
+    stolen_s: list[float] = field(default_factory=list)
+
+    def stolen_share(self, minute: int) -> float | None:
+        """Of all cores, within this minute; None where it was not looked at twice."""
+        seen = [
+            (at_s, stolen_s)
+            for at_s, stolen_s in zip(self.at_s, self.stolen_s, strict=True)
+            if minute * _S_PER_MIN <= at_s < (minute + 1) * _S_PER_MIN
+        ]
+        if len(seen) < 2:
+            return None
+        (first_at_s, first_s), (last_at_s, last_s) = seen[0], seen[-1]
+        return round((last_s - first_s) / (last_at_s - first_at_s) / (os.cpu_count() or 1), 4)
+
+
+@dataclass(slots=True)
 class _Disk:
     at_s: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -89,7 +110,7 @@ def soak(
     package = load_package(model)
     plan = Rehearsal(model=model, images=images, rules=package.card.thresholds, parts_per_min=parts_per_min)
     watches: dict[str, _Watch] = {}
-    disk = _Disk()
+    disk, host = _Disk(), Host()
     with tempfile.TemporaryDirectory(prefix="lineside-") as name, RehearsalRun(plan, Path(name)) as run:
         run.line.start_parts()
         cpu_before_s, start_ns = time.process_time(), now_ns()
@@ -98,6 +119,8 @@ def soak(
             if now >= sample_ns:
                 sample_ns += int(_SAMPLE_EVERY_S * NS_PER_S)
                 _look(run, (now - start_ns) / NS_PER_S, watches, disk)
+                host.at_s.append((now - start_ns) / NS_PER_S)
+                host.stolen_s.append(stolen_cpu_s())
             if progress is not None and now >= progress_ns:
                 progress_ns += int(_PROGRESS_EVERY_S * NS_PER_S)
                 progress(_figures(run, (now - start_ns) / NS_PER_S, watches))
@@ -109,7 +132,7 @@ def soak(
         summary = run.stop_service()
         truth = run.stop_world()
         parts = list(read_parts(run.record_file))
-    per_minute = _per_minute(parts, start_ns)
+    per_minute = _per_minute(parts, start_ns, host)
     fill_s = REMEMBERED_TRIGGERS * _S_PER_MIN / parts_per_min
     warm_up_s = _warm_up_s(minutes * _S_PER_MIN, fill_s)
     processes = {role: _of_process(watch, warm_up_s) for role, watch in sorted(watches.items())}
@@ -146,14 +169,14 @@ def soak(
 def broken_promises(truth: Truth, parts: Sequence[RecordedPart]) -> dict[str, int]:
     """How often each was broken, in the words of ``Violation.kind``, and ``triggers_not_on_record``.
 
-    A verdict that the record says was not sent (a ``PASS`` late before it could be, no room in the socket) is not missing
-    on the wire.
+    A ``PASS`` that the record says was withheld, as one is that is late before it can be sent, is not missing on the wire.
+    Any other verdict is: with a healthy broker there is no reason not to send it.
     """
-    unsent_ns = {part.trigger_ns for part in parts if not part.is_sent}
+    withheld_ns = {part.trigger_ns for part in parts if part.verdict == "PASS" and not part.is_sent}
     found = Counter[str](
         violation.kind
         for violation in truth.violations
-        if not (violation.kind == "no_verdict" and violation.at_ns in unsent_ns)
+        if not (violation.kind == "no_verdict" and violation.at_ns in withheld_ns)
     )
     return {**found, "triggers_not_on_record": truth.line.triggers_observable - len(parts)}
 
@@ -292,8 +315,8 @@ def _of_disk(disk: _Disk, warm_up_s: float) -> dict[str, object]:
     }
 
 
-def _per_minute(parts: Iterable[RecordedPart], start_ns: int) -> list[dict[str, object]]:
-    """Rate, NO_DECISION and latency of each minute of the run, by the moment of the trigger."""
+def _per_minute(parts: Iterable[RecordedPart], start_ns: int, host: Host) -> list[dict[str, object]]:
+    """Rate, NO_DECISION and latency of each minute of the run, by the moment of the trigger, and what the host took of it."""
     latencies: dict[int, list[int]] = {}
     verdicts: dict[int, Counter[str]] = {}
     for part in parts:
@@ -307,6 +330,7 @@ def _per_minute(parts: Iterable[RecordedPart], start_ns: int) -> list[dict[str, 
             "parts": sum(verdicts[minute].values()),
             "no_decision": verdicts[minute]["NO_DECISION"],
             "latency_us": _percentiles(latencies.get(minute, [])),
+            "stolen_share": host.stolen_share(minute),
         }
         for minute in sorted(verdicts)
     ]

@@ -151,7 +151,16 @@ def _words(result: dict[str, Any]) -> list[str]:
         f"record: {disk['rows']} rows, {disk['database_bytes']['last'] / _MIB:.1f} MiB: {disk['database_bytes']['explanation']}",
         f"its write-ahead log, MiB an hour: {_slope(disk['wal_bytes'], _MIB)}",
         *(f"latency {name}, us an hour: {_slope(told)}" for name, told in result["latency_trend"].items()),
+        _host_words(result),
         f"{summary['parts_triggered']} parts, {summary['rate_per_min']} a minute, {summary['reasons']}",
         f"verdicts on record as not sent: {result['verdicts_unsent']}",
         f"frame in memory -> socket, us: {summary['latency_us']}",
     ]
+
+
+def _host_words(result: dict[str, Any]) -> str:
+    shares = sorted(each["stolen_share"] for each in result["per_minute"] if each["stolen_share"] is not None)
+    if not shares:
+        return "the host's share of the cores: not known"
+    median, most = 100 * shares[len(shares) // 2], 100 * shares[-1]
+    return f"the host took {median:.2f} % of the cores in the median minute, {most:.2f} % in the worst"

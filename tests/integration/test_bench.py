@@ -57,6 +57,7 @@ def test_soak(tmp_path: Path) -> None:
     triggered = result["summary"]["parts_triggered"]
     assert triggered == result["truth"]["line"]["triggers_sent"] == sum(each["parts"] for each in result["per_minute"])
     assert result["disk"]["database_bytes"]["last"] > 0
+    assert 0.0 <= result["per_minute"][0]["stolen_share"] <= 1.0
 
 
 @pytest.mark.slow
