@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,8 +39,8 @@ def results() -> list[ResultPayload]:
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory, results: list[ResultPayload]) -> Iterator[Path]:
-    """In three segments, the last one still open for writing."""
+def record(tmp_path_factory: pytest.TempPathFactory, results: list[ResultPayload]) -> Path:
+    """In three segments, the last one not sealed."""
     path = tmp_path_factory.mktemp("look") / "records.db"
     first = RecordStore(path, "s0", budget_us=5_000, deadline_us=40_000)
     first.commit(results[:100], [LATE])
@@ -52,8 +50,8 @@ def record(tmp_path_factory: pytest.TempPathFactory, results: list[ResultPayload
     second = RecordStore(path, "s1", budget_us=5_000, deadline_us=40_000)
     second.seal()
     second.commit(results[200:], [])
-    yield path
     second.close()
+    return path
 
 
 def test_every_part_in_order_with_its_row(record: Path, results: list[ResultPayload]) -> None:
@@ -122,8 +120,6 @@ def test_a_table_for_spreadsheets(record: Path, results: list[ResultPayload], tm
 
 
 def test_a_table_in_parquet(record: Path, results: list[ResultPayload], tmp_path: Path) -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        pytest.skip("pyarrow is not installed (extra parquet)")
     import pyarrow.parquet
 
     target = tmp_path / "parts.parquet"
