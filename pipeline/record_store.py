@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -53,6 +54,9 @@ class RecordStore:
         self._path = path
         self._session_id = session_id
         self._budget_us, self._deadline_us = budget_us, deadline_us
+        self._is_run_begun = False
+        self.cut_off: deque[str] = deque()
+        """Sessions that ended with the box, to be told; found when the file is opened, or with the first commit."""
         self._last_sealed_part: dict[str, int] = {}
         """By session, as far as it was asked for: its highest part in the sealed segments within reach."""
         self._open()
@@ -87,7 +91,7 @@ class RecordStore:
             self._segments = read_segments(self._database)
             self.tally = self._load_tally()
             self.delivered = _read_delivered(self._database)
-            self.cut_off = self._begin_run()
+            self._begin_run_if_it_goes()
             self._identity = _identity(path)
             self._is_name_synced = False
         except sqlite3.Error as error:
@@ -138,6 +142,7 @@ class RecordStore:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
+                cut_off = () if self._is_run_begun else self._begin_run()
                 number, row_hash = self._end_of_chain()
                 for result in results:
                     present = self._present(result)
@@ -173,6 +178,8 @@ class RecordStore:
                 raise
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
+        self._is_run_begun = True
+        self.cut_off.extend(cut_off)
         self.delivered = delivered or self.delivered
         for result in new:
             # What another session left is no part of this one's totals.
@@ -417,8 +424,18 @@ class RecordStore:
                     return tally
         return None
 
+    def _begin_run_if_it_goes(self) -> None:
+        """Else with the first commit: while the disk is full or somebody has the file locked, it can be read all the same."""
+        self._is_run_begun = False
+        try:
+            self.cut_off.extend(self._begin_run())
+            self._is_run_begun = True
+        except sqlite3.Error as error:
+            if isinstance(fault_of(self._path, error), RecordGone):
+                raise
+
     def _begin_run(self) -> tuple[str, ...]:
-        """The sessions that ended neither in order nor by a kill that left the box running; each is told once."""
+        """The sessions that ended neither in order nor by a kill that left the box running."""
         boot_id, utc = "", utc_text(now_ns())
         with contextlib.suppress(OSError):
             boot_id = _BOOT_ID.read_text().strip()

@@ -141,15 +141,17 @@ class Records:
             self._set_fault(str(error))
             return
         self._store = store
-        for session_id in store.cut_off:
-            text = (
-                f"session {session_id} ended with the box: the parts of its last "
-                f"{self._config.records.sync_interval_ms} ms, and what waited for the disk, may not be on record"
-            )
-            self._supervised.alarm("power-lost", "warning", text)
         if self._tally is not None:
             self._store.tally = self._tally
         self._recall_halt()
+
+    def _tell_cut_off(self) -> None:
+        while self._store is not None and self._store.cut_off:
+            text = (
+                f"session {self._store.cut_off.popleft()} ended with the box: the parts of its last "
+                f"{self._config.records.sync_interval_ms} ms, and what waited for the disk, may not be on record"
+            )
+            self._supervised.alarm("power-lost", "warning", text)
 
     def _outbox_of(self, store: RecordStore) -> Outbox:
         def send(topic: Topic, payload: bytes) -> Fate | None:
@@ -191,6 +193,7 @@ class Records:
             self._take_control()
             self._take_records()
             self._commit_if_due()
+            self._tell_cut_off()
             self._sync_if_due()
             self._seal_if_due()
             self._drop_old()

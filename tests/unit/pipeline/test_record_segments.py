@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from itertools import pairwise
@@ -271,8 +272,8 @@ def test_a_session_that_ended_with_the_box_is_told_once(
     open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot(monkeypatch, tmp_path, "first")
-    assert open_store("killed").cut_off == ()
-    assert open_store("orderly").cut_off == ()
+    assert open_store("killed").cut_off == deque()
+    assert open_store("orderly").cut_off == deque()
     orderly = open_store("orderly")
     orderly.commit(results(1, 3, "orderly"), [])
     orderly.sync()
@@ -280,8 +281,25 @@ def test_a_session_that_ended_with_the_box_is_told_once(
     cut = open_store("cut")
     cut.commit(results(1, 3, "cut"), [])
     cut.seal()
-    assert open_store("cut").cut_off == ()  # its own records process, started again
+    assert open_store("cut").cut_off == deque()  # its own records process, started again
     boot(monkeypatch, tmp_path, "second")
-    assert open_store("next").cut_off == ("cut",)
-    assert open_store("next").cut_off == ()
-    assert open_store("last").cut_off == ()
+    assert open_store("next").cut_off == deque(["cut"])
+    assert open_store("next").cut_off == deque()
+    assert open_store("last").cut_off == deque()
+
+
+def test_opened_while_somebody_has_it_locked_it_is_told_with_the_first_commit(
+    open_store: Open, record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot(monkeypatch, tmp_path, "first")
+    open_store("cut").commit(results(1, 3, "cut"), [])
+    boot(monkeypatch, tmp_path, "second")
+    with closing(sqlite3.connect(record, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store = open_store("next")
+        assert store.head()[0] == 3
+        with pytest.raises(RecordFault, match="locked"):
+            store.commit(results(1, 1, "next"), [])
+        assert not store.cut_off
+    store.commit(results(1, 1, "next"), [])
+    assert store.cut_off == deque(["cut"])
