@@ -1,6 +1,7 @@
 """The acquisition worker: one camera, its ring of slots, its triggers.
 
-Owns the ring and lends slots to inspection; tells signalling of every trigger and of what became of its frame. A trigger is in the
+Owns the ring and lends slots to inspection, and those that inspection finds worth keeping to images, as far as its credit
+goes; tells signalling of every trigger and of what became of its frame. A trigger is in the
 camera's journal before anything else, so that it becomes a part even if this process and signalling die now.
 """
 
@@ -20,6 +21,8 @@ from pipeline.messages import (
     Connect,
     FrameStatus,
     FrameTicket,
+    HandOn,
+    ImageTicket,
     Ready,
     Reaped,
     Release,
@@ -48,7 +51,13 @@ class Acquisition:
         self._camera_id = camera_id
         self._source = supervised.configure.incarnation
         self._inspection: Link | None = None
-        self._reader = 0
+        self._reader = ("inspection", 0)
+        self._lent: dict[int, FrameTicket] = {}
+        """By slot, what inspection was told of the frames that it holds."""
+        self._images: Link | None = None
+        self._keeper = ("images", 0)
+        self._credit = supervised.line.config.image_slots
+        """So many slots images may hold; the ring has them beside the camera's own."""
         self._signalling: Link | None = None
         self._trigger_counter = journal.last()
         """Goes on where the predecessor was killed."""
@@ -71,6 +80,7 @@ class Acquisition:
             "frames_missed": 0,
             "frames_without_trigger": 0,
             "triggers_lost": 0,
+            "images_dropped": 0,
         }
         self._last_text: str | None = None
         self._told_stopped = False
@@ -82,8 +92,8 @@ class Acquisition:
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
-                elif isinstance(message, Reaped) and message.role == "inspection":
-                    self._reclaim(message.incarnation)
+                elif isinstance(message, Reaped):
+                    self._reclaim(message)
                 elif isinstance(message, Stop):
                     self._stop()
             self._take_releases()
@@ -100,6 +110,8 @@ class Acquisition:
         writing: list[int] = []
         if self._inspection is not None:
             reading.append(self._inspection.fileno())
+        if self._images is not None:
+            reading.append(self._images.fileno())
         if self._signalling is not None:
             reading.append(self._signalling.fileno())
             if self._unsent:
@@ -120,12 +132,17 @@ class Acquisition:
 
     def _connect(self, message: Connect, descriptors: list[int]) -> None:
         link = Link.from_descriptor(descriptors[0])
+        offer = RingOffer(self._camera_id, self._source, self._ring.slot_count, self._ring.slot_bytes)
         if message.peer == "inspection":
             self._leave_inspection()
             self._inspection = link
-            self._reader = message.incarnation
-            offer = RingOffer(self._camera_id, self._source, self._ring.slot_count, self._ring.slot_bytes)
+            self._reader = ("inspection", message.incarnation)
             self._to_inspection(offer, (self._ring.descriptor,))
+        elif message.peer == "images":
+            self._leave_images()
+            self._images = link
+            self._keeper = ("images", message.incarnation)
+            self._to_images(offer, (self._ring.descriptor,))
         else:
             self._lose_signalling()
             self._signalling = link
@@ -139,10 +156,22 @@ class Acquisition:
             self._inspection.close()
             self._inspection = None
 
-    def _reclaim(self, incarnation: int) -> None:
-        if self._reader == incarnation:
+    def _leave_images(self) -> None:
+        """As with inspection."""
+        if self._images is not None:
+            self._images.close()
+            self._images = None
+
+    def _reclaim(self, reaped: Reaped) -> None:
+        reader = (reaped.role, reaped.incarnation)
+        if reader == self._reader:
             self._leave_inspection()
-        self._ring.reclaim(incarnation)
+            # What it died over is worth a look.
+            for slot in self._ring.held(reader):
+                self._hand_on(slot, self._lent[slot].generation)
+        elif reader == self._keeper:
+            self._leave_images()
+        self._ring.reclaim(reader)
 
     def _to_inspection(self, message: RingOffer | FrameTicket, descriptors: tuple[int, ...] = ()) -> bool:
         if self._inspection is None:
@@ -153,18 +182,49 @@ class Acquisition:
             self._leave_inspection()
             return False
 
+    def _to_images(self, message: RingOffer | ImageTicket, descriptors: tuple[int, ...] = ()) -> bool:
+        if self._images is None:
+            return False
+        try:
+            return self._images.send(message, descriptors)
+        except PeerGone:
+            self._leave_images()
+            return False
+
+    def _hand_on(self, slot: int, generation: int, *, unless_passed: bool = True) -> None:
+        """From inspection to images, or the slot is free. Raises StaleGeneration where inspection does not hold it."""
+        self._ring.hand_on(slot, generation, reader=self._reader, to=self._keeper)
+        lent = self._lent[slot]
+        ticket = ImageTicket(self._camera_id, self._source, slot, generation, lent.trigger_counter, unless_passed)
+        if len(self._ring.held(self._keeper)) > self._credit or not self._to_images(ticket):
+            self._ring.release(slot, generation, reader=self._keeper)
+            self._counters["images_dropped"] += self._credit > 0
+
     def _take_releases(self) -> None:
         if self._inspection is not None:
             try:
                 for message in self._inspection.drain():
-                    assert isinstance(message, Release)
+                    assert isinstance(message, Release | HandOn)
                     try:
-                        self._ring.release(message.slot, message.generation, reader=self._reader)
+                        if isinstance(message, HandOn):
+                            self._hand_on(message.slot, message.generation, unless_passed=message.unless_passed)
+                        else:
+                            self._ring.release(message.slot, message.generation, reader=self._reader)
                         self._overdue.pop(message.slot, None)
                     except StaleGeneration as error:
                         self._supervised.alarm("ring", "error", f"camera {self._camera_id}: {error}")
             except PeerGone:
                 self._leave_inspection()
+        if self._images is not None:
+            try:
+                for message in self._images.drain():
+                    assert isinstance(message, Release)
+                    try:
+                        self._ring.release(message.slot, message.generation, reader=self._keeper)
+                    except StaleGeneration as error:
+                        self._supervised.alarm("ring", "error", f"camera {self._camera_id}: {error}")
+            except PeerGone:
+                self._leave_images()
         if self._signalling is not None:
             try:
                 for _ in self._signalling.drain():
@@ -275,7 +335,7 @@ class Acquisition:
             self._notice(FrameStatus(self._camera_id, self._source, counter, "GRABBED"))
 
     def _lend(self, event: Grabbed, counter: int) -> bool:
-        """Pass the frame on. False without an inspection to take it: the slot is free again and the part's time runs out."""
+        """Pass the frame on. False without an inspection to take it: the part's time runs out."""
         slot, header = event.slot, event.header
         self._ring.publish(slot, header, reader=self._reader)
         ticket = FrameTicket(
@@ -288,9 +348,10 @@ class Acquisition:
             event.trigger_ns,
             header.grabbed_ns,
         )
+        self._lent[slot.index] = ticket
         if self._to_inspection(ticket):
             return True
-        self._ring.release(slot.index, slot.generation, reader=self._reader)
+        self._hand_on(slot.index, slot.generation)
         return False
 
     def _notice(self, notice: Trigger | FrameStatus) -> None:
@@ -332,10 +393,11 @@ def main() -> None:
     _, ledger = map_ledger(supervised)
     journal = ledger.journals[cameras.index(config)]
     frame_bytes = slot_bytes(config)
+    slot_count = config.ring_slots + supervised.line.config.image_slots
     try:
-        ring = Ring(config.camera_id, config.ring_slots, frame_bytes)
+        ring = Ring(config.camera_id, slot_count, frame_bytes)
     except OSError as error:
-        text = f"camera {camera_id}: no memory for {config.ring_slots} slots of {frame_bytes} bytes: {error.strerror}"
+        text = f"camera {camera_id}: no memory for {slot_count} slots of {frame_bytes} bytes: {error.strerror}"
         refuse(supervised, text, malformed=False)
     acquisition = Acquisition(supervised, make_camera(config), ring, journal, config.camera_id)
     settle(supervised)

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes
-from pipeline.messages import Role
+from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
+from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
@@ -161,6 +161,34 @@ class RecordsConfig(Strict):
     )
 
 
+class ImagesConfig(Strict):
+    """Which frames are kept as files, how, and how much room they may take. See docs/operations.md."""
+
+    path: Path = Field(strict=False, description="the folder, relative to this file")
+    format: Literal["png", "jpeg"] = Field(default="png", description="png keeps every pixel as it was")
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    thumbnail_px: int | None = Field(
+        default=320, ge=32, le=4_096, description="longer side of the small picture with the defects drawn; null: none"
+    )
+    borderline_margin: float | None = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="a pass with a score this little below its reject_at_score is kept; null: none",
+    )
+    every_nth_pass: int | None = Field(default=1_000, ge=1, description="of the other passes; null: none")
+    max_gib: float = Field(
+        default=20.0, gt=0, le=1_000_000, description="the files take no more; the oldest passes go first"
+    )
+    free_min_gib: float = Field(default=2.0, ge=0, le=1_000_000, description="so much of the disk stays free")
+    memory_mib: int = Field(
+        default=256, ge=1, le=65_536, description="frames that wait for their part's name or the disk"
+    )
+    ring_slots: int = Field(
+        default=8, ge=1, le=256, description="in each camera's ring beside its own, for images alone"
+    )
+
+
 class RuntimeConfig(Strict):
     provider: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
     allow_fallback: bool = False
@@ -179,7 +207,7 @@ class SupervisionConfig(Strict):
         default=2.0, ge=1, le=3600, description="a warm worker silent for this long is killed"
     )
     records_silent_after_s: float = Field(
-        default=30.0, ge=1, le=3600, description="the same for records, which a slow disk may hold up"
+        default=30.0, ge=1, le=3600, description="the same for records, which a slow disk may hold up, and for images"
     )
     warm_up_timeout_s: float = Field(default=300.0, gt=0, le=86_400)
     cpu_wakeup_latency_us: int | None = Field(
@@ -244,11 +272,11 @@ class RealtimeConfig(Strict):
     cores: dict[Role, Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]] = Field(
         default={}, description="the cores that each role's processes stay on"
     )
-    fifo_priority: dict[Role, Annotated[int, Field(ge=1, le=49)]] = Field(
+    fifo_priority: dict[UrgentRole, Annotated[int, Field(ge=1, le=49)]] = Field(
         default={}, description="SCHED_FIFO for each role; the kernel's interrupt threads run at 50"
     )
     lock_memory: bool = Field(
-        default=False, description="no page of a worker (but records) leaves memory once it is warm"
+        default=False, description="no page of a worker (but records and images) leaves memory once it is warm"
     )
 
 
@@ -280,6 +308,7 @@ class LineConfig(Strict):
     )
     is_simulated: bool = False
     records: RecordsConfig
+    images: ImagesConfig | None = Field(default=None, description="which frames are kept as files; null: none")
     runtime: RuntimeConfig = RuntimeConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     line_rules: LineRulesConfig = LineRulesConfig()
@@ -298,6 +327,11 @@ class LineConfig(Strict):
                 "cameras", f"camera_id {', '.join(doubled)} more than once", "another one for each camera"
             )
         return self
+
+    @property
+    def image_slots(self) -> int:
+        """In each ring, beside the camera's own."""
+        return 0 if self.images is None else self.images.ring_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +512,9 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
         else camera.model_copy(update={"address": absolute(camera.address)})
         for camera in config.cameras
     ]
+    images = config.images
+    if images is not None:
+        images = images.model_copy(update={"path": absolute(images.path)})
     return config.model_copy(
         update={
             "recipe": absolute(config.recipe),
@@ -485,6 +522,7 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
             "mqtt": config.mqtt.model_copy(
                 update={"tls_ca_file": absolute(config.mqtt.tls_ca_file), "client_id": client_id}
             ),
+            "images": images,
             "records": config.records.model_copy(update={"path": absolute(config.records.path)}),
             "runtime": config.runtime.model_copy(update={"engine_cache": absolute(config.runtime.engine_cache)}),
         }
@@ -509,6 +547,8 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     if authority is not None and (reason := _authority_fault(authority)):
         faults.append(Fault(str(file), "mqtt.tls_ca_file", f"{authority}: {reason}", "a file of certificates (PEM)"))
     faults += [Fault(str(file), "records.path", got, expected) for got, expected in _record_faults(record)]
+    if config.images is not None and config.images.path.exists() and not config.images.path.is_dir():
+        faults.append(Fault(str(file), "images.path", str(config.images.path), "a folder"))
     return faults
 
 
@@ -540,7 +580,18 @@ def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list
             others.append((camera.address, f"cameras.{index}.address"))
     wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
     wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]
-    return [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
+    faults = [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
+    if config.images is not None:
+        kept = config.images.path
+        wrong = [
+            f"a folder of its own, not {words}" for other, words in [*others, (record, "the record")] if kept == other
+        ]
+        # Kept pictures would be played as parts, or taken for a part of the package.
+        wrong += [
+            f"a folder outside of {words}" for folder, words in folders if kept == folder or folder in kept.parents
+        ]
+        faults += [Fault(str(file), "images.path", str(kept), expected) for expected in wrong]
+    return faults
 
 
 def _model_folder(config: LineConfig, recipe: Recipe) -> Path:
@@ -557,14 +608,25 @@ def _authority_fault(file: Path) -> str:
 
 def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:
     """The largest ring is named where all of them together are larger than memory."""
-    taken, present = rings_bytes(config.cameras), memory_bytes()
-    if taken <= present:
-        return []
+    present, more = memory_bytes(), config.image_slots
+    taken = rings_bytes(config.cameras, more)
     largest = max(range(len(config.cameras)), key=lambda index: rings_bytes([config.cameras[index]]))
     camera = config.cameras[largest]
-    got = f"{camera.ring_slots} slots, {in_mib(rings_bytes([camera]))} at this frame size, all cameras {in_mib(taken)}"
-    expected = f"slots of all cameras within this machine's {in_mib(present)} of memory"
-    return [Fault(str(file), f"cameras.{largest}.ring_slots", got, expected)]
+    if taken > present:
+        ring = rings_bytes([camera], more)
+        got = f"{camera.ring_slots + more} slots, {in_mib(ring)} at this frame size, all cameras {in_mib(taken)}"
+        expected = f"slots of all cameras within this machine's {in_mib(present)} of memory"
+        return [Fault(str(file), f"cameras.{largest}.ring_slots", got, expected)]
+    if config.images is None:
+        return []
+    waiting = config.images.memory_mib << 20
+    if waiting < slot_bytes(camera):
+        expected = f"room for a frame of camera {camera.camera_id}, {in_mib(slot_bytes(camera))}"
+        return [Fault(str(file), "images.memory_mib", str(config.images.memory_mib), expected)]
+    if taken + waiting > present:
+        expected = f"no more than this machine's {in_mib(present)} leave beside the rings' {in_mib(taken)}"
+        return [Fault(str(file), "images.memory_mib", str(config.images.memory_mib), expected)]
+    return []
 
 
 def _core_faults(file: Path, config: LineConfig) -> list[Fault]:

@@ -61,6 +61,8 @@ class Decision:
     trigger_ns: int
     decided_ns: int
     views: tuple[ViewInspected, ...]
+    keys: tuple[TriggerKey, ...]
+    """Its triggers, as far as they had come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class _Part:
     grabbed: set[int] = field(default_factory=set)
     failed: dict[int, Reason] = field(default_factory=dict)
     views: dict[int, ViewInspected] = field(default_factory=dict)
-    cameras: set[int] = field(default_factory=set)
+    keys: list[TriggerKey] = field(default_factory=list)
 
 
 class DeadlineMachine:
@@ -135,7 +137,7 @@ class DeadlineMachine:
                 continue
             part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
             for key in entry.keys:
-                part.cameras.add(key.camera)
+                part.keys.append(key)
                 self._remember(key, part)
             self._await_other_cameras(part)
             if entry.verdict is None:
@@ -154,11 +156,11 @@ class DeadlineMachine:
             return outputs
         part = self._part_waiting_for(camera, trigger)
         if part is not None:
-            part.cameras.add(camera)
+            part.keys.append(key)
             self._remember(key, part)
             outputs.append(Joined(part.part_id, key))
             return outputs
-        part = _Part(self._next_part_id, trigger.encoder_count, trigger.trigger_ns, cameras={camera})
+        part = _Part(self._next_part_id, trigger.encoder_count, trigger.trigger_ns, keys=[key])
         self._next_part_id += 1
         self._remember(key, part)
         self._open[part.part_id] = part
@@ -241,7 +243,7 @@ class DeadlineMachine:
             if part.trigger_ns < trigger.trigger_ns - window_ns:
                 return None
             if (
-                camera not in part.cameras
+                all(key.camera != camera for key in part.keys)
                 and part.trigger_ns <= trigger.trigger_ns + window_ns
                 and self._matching.same_part(
                     part.encoder_count, part.trigger_ns, trigger.encoder_count, trigger.trigger_ns
@@ -292,6 +294,7 @@ class DeadlineMachine:
             trigger_ns=part.trigger_ns,
             decided_ns=now_ns,
             views=tuple(part.views[camera] for camera in sorted(part.views)),
+            keys=tuple(part.keys),
         )
         self._next_seq += 1
         # A decided part is kept only to recognise what still comes for it; its views went out with the decision.

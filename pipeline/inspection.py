@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
 from pipeline.config import Line
+from pipeline.keeping import Keeping, Worth
 from pipeline.messages import (
     Connect,
     DefectFound,
     FrameTicket,
+    HandOn,
     Ready,
     Release,
     RingOffer,
@@ -47,7 +49,7 @@ class _Camera:
 
     link: Link
     reader: RingReader | None = None
-    unreleased: deque[Release] = field(default_factory=deque)
+    unreleased: deque[Release | HandOn] = field(default_factory=deque)
     """Slots that its acquisition has not taken back yet: stopped, it reads nothing."""
 
 
@@ -69,6 +71,7 @@ class InspectionWorker:
         self._camera_count = len(config.cameras)
         self._timing = Timing.of(config)
         self._matching = Matching.of(config)
+        self._keeping = Keeping(config.images)
         self._view_wait_ns = config.view_wait_us * NS_PER_US
         self._cameras: dict[str, _Camera] = {}
         self._signalling: Link | None = None
@@ -161,18 +164,18 @@ class InspectionWorker:
             group = self._groups.popleft()
             full = len(group.tickets) == self._camera_count
             if full or now_ns() >= group.since_ns + self._view_wait_ns:
-                self._inspect(group)
+                worth = self._inspect(group)
                 # What was seen goes first; that a slot is free again can wait for it.
                 self._send()
                 for camera_id, (ticket, _) in group.tickets.items():
-                    self._cameras[camera_id].unreleased.append(Release(ticket.slot, ticket.generation))
+                    self._cameras[camera_id].unreleased.append(_done_with(ticket, worth))
                 self._send_releases()
             else:
                 waiting.append(group)
         self._groups = waiting
 
-    def _inspect(self, group: _Group) -> None:
-        """One part: every view that is there, in one batch."""
+    def _inspect(self, group: _Group) -> Worth:
+        """One part: every view that is there, in one batch. What its frames are worth."""
         self._inspector.begin()
         loaded: list[tuple[FrameTicket, int, int, int | None, int]] = []
         for camera_id, (ticket, received_ns) in group.tickets.items():
@@ -194,16 +197,18 @@ class InspectionWorker:
             else:
                 loaded.append((ticket, received_ns, frame.frame_id, mark, now_ns()))
         if not loaded:
-            return
+            return self._worth(group, [])
         try:
             self._inspector.infer()
         except InferenceError as error:
             for ticket, received_ns, *_ in loaded:
                 self._refuse(ticket, received_ns, Reason.FAULT, str(error))
-            return
+            return self._worth(group, [])
         inferred_ns = now_ns()
-        for ticket, received_ns, frame_id, mark, preprocessed_ns in loaded:
-            inspection = self._inspector.judge(ticket.camera_id)
+        inspections = [self._inspector.judge(ticket.camera_id) for ticket, *_ in loaded]
+        worth = self._worth(group, inspections)
+        handed_on = worth is Worth.ALWAYS
+        for (ticket, received_ns, frame_id, mark, preprocessed_ns), inspection in zip(loaded, inspections, strict=True):
             if inspection.verdict is Verdict.NO_DECISION:
                 self._counters["faults"] += 1
                 self._supervised.alarm(
@@ -211,7 +216,13 @@ class InspectionWorker:
                 )
             self._counters["inspected"] += 1
             times = (received_ns, preprocessed_ns, inferred_ns)
-            self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times))
+            self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times, handed_on=handed_on))
+        return worth
+
+    def _worth(self, group: _Group, inspections: Sequence[Inspection]) -> Worth:
+        is_whole = len(inspections) == self._camera_count
+        choice_ns = min(self._timing.choice_ns(ticket.trigger_ns) for ticket, _ in group.tickets.values())
+        return self._keeping.of_part(inspections, is_whole=is_whole, left_ns=choice_ns - now_ns())
 
     def _send_releases(self) -> None:
         for camera in self._cameras.values():
@@ -227,7 +238,8 @@ class InspectionWorker:
         self._supervised.alarm("inference" if reason is Reason.FAULT else "bad-frame", "error", text, lasts_s=10.0)
         inspection = Inspection(Verdict.NO_DECISION, reason, float("nan"), ())
         now = now_ns()
-        self._unsent.append(_view_inspected(ticket, 0, None, inspection, (received_ns, now, now)))
+        handed_on = self._supervised.line.config.images is not None
+        self._unsent.append(_view_inspected(ticket, 0, None, inspection, (received_ns, now, now), handed_on=handed_on))
 
     def _send(self) -> None:
         if self._signalling is None:
@@ -241,8 +253,20 @@ class InspectionWorker:
             self._signalling = None
 
 
+def _done_with(ticket: FrameTicket, worth: Worth) -> Release | HandOn:
+    if worth is Worth.NOTHING:
+        return Release(ticket.slot, ticket.generation)
+    return HandOn(ticket.slot, ticket.generation, unless_passed=worth is Worth.UNLESS_PASSED)
+
+
 def _view_inspected(
-    ticket: FrameTicket, frame_id: int, mark: int | None, inspection: Inspection, times: tuple[int, int, int]
+    ticket: FrameTicket,
+    frame_id: int,
+    mark: int | None,
+    inspection: Inspection,
+    times: tuple[int, int, int],
+    *,
+    handed_on: bool,
 ) -> ViewInspected:
     received_ns, preprocessed_ns, inferred_ns = times
     return ViewInspected(
@@ -260,6 +284,7 @@ def _view_inspected(
         preprocessed_ns=preprocessed_ns,
         inferred_ns=inferred_ns,
         judged_ns=now_ns(),
+        handed_on=handed_on,
     )
 
 

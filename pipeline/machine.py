@@ -38,9 +38,11 @@ class NoRoom(RuntimeError):
     """The rings do not fit into what memory is free now."""
 
 
-def expect_room(cameras: Sequence[HasRing]) -> None:
-    """Before anything is allocated, since what is not there would cost some process its life. Raises NoRoom."""
-    taken, free = rings_bytes(cameras), free_bytes()
+def expect_room(cameras: Sequence[HasRing], more_slots: int = 0) -> None:
+    """Before anything is allocated, since what is not there would cost some process its life. ``more_slots``: see
+    ``rings_bytes``. Raises NoRoom.
+    """
+    taken, free = rings_bytes(cameras, more_slots), free_bytes()
     if taken > free:
         raise NoRoom(
             f"the cameras' ring_slots take {in_mib(taken)} of memory, {in_mib(free)} are free; "
@@ -48,9 +50,9 @@ def expect_room(cameras: Sequence[HasRing]) -> None:
         )
 
 
-def rings_bytes(cameras: Sequence[HasRing]) -> int:
-    """All frame slots of these cameras."""
-    return sum(ring_bytes(camera.ring_slots, slot_bytes(camera)) for camera in cameras)
+def rings_bytes(cameras: Sequence[HasRing], more_slots: int = 0) -> int:
+    """All frame slots of these cameras, and ``more_slots`` in each ring."""
+    return sum(ring_bytes(camera.ring_slots + more_slots, slot_bytes(camera)) for camera in cameras)
 
 
 def memory_bytes() -> int:

@@ -11,8 +11,11 @@ import msgspec
 
 SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE")
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
-Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
+Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", "images"]
+UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
 CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear"]
+IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned")
+"""Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room."""
 Severity: TypeAlias = Literal["warning", "error"]
 FrameOutcome: TypeAlias = Literal["GRABBED", "REFUSED", "BAD", "MISSED"]
 
@@ -79,7 +82,31 @@ class Release(Message, frozen=True):
     generation: int
 
 
-# --- inspection -> signalling -> records -----------------------------------------------------------------------
+class HandOn(Message, frozen=True):
+    """In the place of a ``Release``: the frame is worth keeping, so that acquisition may lend the slot to images.
+    ``unless_passed``: only where its part does not pass.
+    """
+
+    slot: int
+    generation: int
+    unless_passed: bool
+
+
+# --- acquisition <-> images ------------------------------------------------------------------------------------
+
+
+class ImageTicket(Message, frozen=True):
+    """Lends a slot whose frame is worth keeping; images answers with ``Release``, as soon as it has a copy."""
+
+    camera_id: str
+    source: int
+    slot: int
+    generation: int
+    trigger_counter: int
+    unless_passed: bool
+
+
+# --- inspection -> signalling -> records -> images -------------------------------------------------------------
 
 
 class DefectFound(Message, frozen=True):
@@ -89,7 +116,7 @@ class DefectFound(Message, frozen=True):
 
 
 class ViewInspected(Message, frozen=True):
-    """The judgement on one view, with the moment at which each stage ended."""
+    """The judgement on one view, with the moment at which each stage ended. ``handed_on``: its frame is for images to keep."""
 
     camera_id: str
     source: int
@@ -105,10 +132,21 @@ class ViewInspected(Message, frozen=True):
     preprocessed_ns: int
     inferred_ns: int
     judged_ns: int
+    handed_on: bool
+
+
+class FrameKey(Message, frozen=True):
+    """Names one trigger, and so its frame, for the length of a session. ``source`` numbers the acquisition incarnation."""
+
+    camera_id: str
+    source: int
+    trigger_counter: int
 
 
 class PartRecord(Message, frozen=True):
-    """One part's final verdict. ``sent_ns`` is None where it was not handed to the socket."""
+    """One part's final verdict. ``sent_ns`` is None where it was not handed to the socket; ``frames`` are those of the triggers
+    that were known to be the part's when it was decided.
+    """
 
     part_id: int
     seq: int
@@ -123,6 +161,7 @@ class PartRecord(Message, frozen=True):
     age_us: int | None
     valid_us: int | None
     views: tuple[ViewInspected, ...]
+    frames: tuple[FrameKey, ...]
 
 
 class LateInspection(Message, frozen=True):
@@ -149,6 +188,15 @@ class RecordHealth(Message, frozen=True):
 
 class EndOfParts(Message, frozen=True):
     """signalling -> records: nothing more will come; commit and report."""
+
+
+class PartMade(Message, frozen=True):
+    """records -> images: which part these frames are. ``result_json`` is a ``lineside.result/1`` with an empty ``row_hash``, and
+    without its defects where it were too long with them.
+    """
+
+    frames: tuple[FrameKey, ...]
+    result_json: bytes
 
 
 # --- commands: records -> supervisor -> signalling, and back ---------------------------------------------------
@@ -315,12 +363,16 @@ AnyMessage: TypeAlias = (
     | RingOffer
     | FrameTicket
     | Release
+    | HandOn
+    | ImageTicket
     | ViewInspected
+    | FrameKey
     | PartRecord
     | LateInspection
     | Recorded
     | RecordHealth
     | EndOfParts
+    | PartMade
     | Command
     | CommandReply
     | Halt

@@ -55,6 +55,16 @@ class Place:
         return self.role if self.camera_id is None else f"{self.role} {self.camera_id}"
 
     @property
+    def is_needed(self) -> bool:
+        """Whether parts cannot be judged without it, or not be recorded."""
+        return self.role != "images"
+
+    @property
+    def death_code(self) -> str:
+        """The alarm for its death."""
+        return "worker" if self.is_needed else f"worker-{self.role}"
+
+    @property
     def silence_code(self) -> str:
         return f"silent-{self.role}" if self.camera_id is None else f"silent-{self.role}-{self.camera_id}"
 
@@ -62,7 +72,8 @@ class Place:
         """Silent for so long it is spoken of, and killed for so long."""
         if self.ready is None:
             return supervision.warm_up_timeout_s / 2, supervision.warm_up_timeout_s
-        patience_s = supervision.records_silent_after_s if self.role == "records" else supervision.silent_after_s
+        lags = self.role in ("records", "images")
+        patience_s = supervision.records_silent_after_s if lags else supervision.silent_after_s
         return min(patience_s / 2, supervision.silent_after_s), patience_s
 
     def total(self, counter: str) -> int:
@@ -135,14 +146,16 @@ class Place:
         self.ready = None
 
     def plan_restart(self, supervision: SupervisionConfig) -> str:
-        """When it is filled again; the text says how it came to be empty. Raises DiesTooOften."""
+        """When it is filled again; the text says how it came to be empty. Raises DiesTooOften, but for one that is not
+        needed.
+        """
         assert self.status is not None
         status, now = self.status, now_ns()
         cause = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
         self.deaths_ns.append(now)
         while now - self.deaths_ns[0] > supervision.restarts_within_s * NS_PER_S:
             self.deaths_ns.popleft()
-        if len(self.deaths_ns) > supervision.restarts_max_count:
+        if self.is_needed and len(self.deaths_ns) > supervision.restarts_max_count:
             raise DiesTooOften(
                 f"{self.name} died {len(self.deaths_ns)} times within {supervision.restarts_within_s:g} s, "
                 f"the last time {cause}; at most {supervision.restarts_max_count} restarts are allowed"

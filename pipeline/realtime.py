@@ -25,8 +25,8 @@ _THROTTLING = Path("/proc/sys/kernel/sched_rt_runtime_us")
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _CAP_IPC_LOCK = 14
 
-NICE: dict[Role, int] = {"signalling": -15, "acquisition": -10, "inspection": -5, "records": 5}
-"""Who goes first when the cores are fewer than the processes: the shorter and the more urgent. Records can lag."""
+NICE: dict[Role, int] = {"signalling": -15, "acquisition": -10, "inspection": -5, "records": 5, "images": 19}
+"""Who goes first when the cores are fewer than the processes: the shorter and the more urgent. Records can lag, images too."""
 
 
 def hold_cpu_latency(latency_us: int) -> int:
@@ -66,7 +66,7 @@ def take_cores(role: Role, config: RealtimeConfig) -> Iterator[str]:
 
 def take_urgency(role: Role, config: RealtimeConfig) -> Iterator[str]:
     """To be called when warm. Yields what was not granted, in words."""
-    priority = config.fifo_priority.get(role)
+    priority = None if role == "images" else config.fifo_priority.get(role)
     if priority is not None:
         yield from _asked(
             f"realtime.fifo_priority.{role}: SCHED_FIFO {priority}",
@@ -78,8 +78,8 @@ def take_urgency(role: Role, config: RealtimeConfig) -> Iterator[str]:
                 f"realtime.fifo_priority.{role}: {_THROTTLING} is -1: a worker that spins would hold its core for ever; "
                 "set it back to 950000 unless each worker has a core to itself and others are left"
             )
-    # Records may lag, and works for a disk anyway.
-    if config.lock_memory and role != "records":
+    # These may lag, and work for a disk anyway.
+    if config.lock_memory and role not in ("records", "images"):
         yield from _asked(
             f"realtime.lock_memory: mlockall of {role}", _lock_memory, "grant CAP_IPC_LOCK or LimitMEMLOCK=infinity"
         )

@@ -9,11 +9,14 @@ import json
 import select
 from collections import deque
 
-from pipeline.channel import Link, PeerGone
+from msgspec import structs
+
+from pipeline.channel import Link, PeerGone, TooLong
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until, utc_text
 from pipeline.closing import Closing
 from pipeline.commands import Arrived, CommandInbox, reply_payload
 from pipeline.halt_file import HaltFile
+from pipeline.image_names import image_ref
 from pipeline.latency import LatencyHistogram
 from pipeline.messages import (
     Alarm,
@@ -24,6 +27,7 @@ from pipeline.messages import (
     Halt,
     LateInspection,
     ModelInUse,
+    PartMade,
     PartRecord,
     Ready,
     Recorded,
@@ -45,6 +49,8 @@ from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
 
 _BATCH_MAX = 2_000
+_SEEN_ALL_THE_SAME = ("DEADLINE", "FAULT")
+"""Reasons of parts that have no inspection, or none in time, but most likely frames."""
 _DELIVERY_KEPT_NS = 100 * NS_PER_MS
 _LAST_ACKNOWLEDGEMENTS_NS = 500 * NS_PER_MS
 """At the end so long is waited for what the broker has still to acknowledge; what it has not is told again on ``history``."""
@@ -79,6 +85,7 @@ class Records:
         self._told_set_aside = ""
         self._next_try_ns = 0
         self._signalling: Link | None = None
+        self._images: Link | None = None
         self._batch: list[PartRecord | LateInspection] = []
         self._commit_due_ns = 0
         self._foreign_count = 0
@@ -107,6 +114,8 @@ class Records:
         self._second_parts = 0
         self._second_since_ns = now_ns()
         self._counters = {"rows_written": 0, "rows_recovered": 0, "segments_dropped": 0, "commands_unanswered": 0}
+        if config.images is not None:
+            self._counters["images_unnamed"] = 0
         self._inbox = CommandInbox(config.topic_root)
         self._replies: deque[CommandReply] = deque()
         self._platform = PlatformWatch(supervised)
@@ -238,7 +247,10 @@ class Records:
 
     def _take_control(self) -> None:
         for message, descriptors in self._supervised.received():
-            if isinstance(message, Connect):
+            if isinstance(message, Connect) and message.peer == "images":
+                self._lose_images()
+                self._images = Link.from_descriptor(descriptors[0])
+            elif isinstance(message, Connect):
                 # What the last one still said first: its successor knows less of it.
                 self._take_records()
                 self._lose_signalling()
@@ -283,6 +295,11 @@ class Records:
             self._signalling.close()
             self._signalling = None
         self._foreign_count = len(self._batch)
+
+    def _lose_images(self) -> None:
+        if self._images is not None:
+            self._images.close()
+            self._images = None
 
     def _commit_if_due(self) -> None:
         now = now_ns()
@@ -352,7 +369,8 @@ class Records:
     def _commit(self) -> None:
         if self._store is None:
             return
-        results = [self._result(item) for item in self._batch if isinstance(item, PartRecord)]
+        parts = [item for item in self._batch if isinstance(item, PartRecord)]
+        results = [self._result(item) for item in parts]
         late = [item for item in self._batch if isinstance(item, LateInspection)]
         began_ns = now_ns()
         assert self._outbox is not None
@@ -366,6 +384,8 @@ class Records:
             self._say_if_slow(now_ns() - began_ns)
         self._is_unsynced = True
         self._set_fault(None)
+        for part, result in zip(parts, results, strict=True):
+            self._name_frames(part, result)
         self._counters["rows_written"] += len(written)
         count = len(self._batch) - self._foreign_count
         self._batch.clear()
@@ -381,6 +401,20 @@ class Records:
             if latency_us is not None:
                 self._second_latency.add(latency_us)
         self._deliver()
+
+    def _name_frames(self, part: PartRecord, result: ResultPayload) -> None:
+        """Tell images, if it listens, whose frames it has."""
+        if self._images is None or not part.frames:
+            return
+        try:
+            try:
+                told = self._images.send(PartMade(part.frames, encode(result)))
+            except TooLong:
+                told = self._images.send(PartMade(part.frames, encode(structs.replace(result, defects=[]))))
+        except PeerGone:
+            self._lose_images()
+            return
+        self._counters["images_unnamed"] += not told
 
     def _recall_halt(self) -> None:
         """The record's place may have been away, or another one, when the halt was last looked for."""
@@ -483,6 +517,7 @@ class Records:
                 self._lose_signalling()
 
     def _result(self, record: PartRecord) -> ResultPayload:
+        trigger_utc = utc_text(record.trigger_ns)
         return ResultPayload(
             session_id=self._session_id,
             seq=record.seq,
@@ -494,7 +529,7 @@ class Records:
             part_key=None,
             age_us=record.age_us,
             valid_us=record.valid_us,
-            trigger_utc=utc_text(record.trigger_ns),
+            trigger_utc=trigger_utc,
             trigger_ns=record.trigger_ns,
             decided_ns=record.decided_ns,
             sent_ns=record.sent_ns,
@@ -522,9 +557,16 @@ class Records:
             ],
             is_simulated=self._config.is_simulated,
             is_challenge=False,
-            image_ref=None,
+            image_ref=self._image_ref(record, trigger_utc),
             row_hash="",
         )
+
+    def _image_ref(self, record: PartRecord, trigger_utc: str) -> str | None:
+        """Where its pictures are, as far as they are kept; null where none was meant to be."""
+        handed_on = any(view.handed_on for view in record.views)
+        if self._config.images is None or not record.frames or not (handed_on or record.reason in _SEEN_ALL_THE_SAME):
+            return None
+        return image_ref(trigger_utc, self._session_id, record.part_id)
 
     def _stages_us(self, record: PartRecord) -> dict[str, int]:
         """Of the view that was judged last; empty where one was missing, since then nothing was waited for."""
@@ -651,6 +693,7 @@ class Records:
             self._store.close()
         self._mqtt.close()
         self._lose_signalling()
+        self._lose_images()
 
     def _await_acknowledgements(self) -> None:
         give_up_ns = now_ns() + _LAST_ACKNOWLEDGEMENTS_NS

@@ -1,8 +1,9 @@
 """Frame slots in shared memory: loan -> publish -> borrow -> release.
 
-The owner (acquisition) keeps the free list and the books in its private memory and lends slots to numbered
-incarnations of a reader. Shared memory holds nothing but slot headers and pixels, and hand-over is a message,
-never a flag: the message is the memory barrier. One memfd a ring; the kernel frees it with its last holder.
+The owner (acquisition) keeps the free list and the books in its private memory and lends slots to incarnations of its
+readers; what names a reader in the books never names another one. Shared memory holds nothing but slot headers and pixels,
+and hand-over is a message, never a flag: the message is the memory barrier. One memfd a ring; the kernel frees it with its
+last holder.
 
 Layout: ``slot_count`` slots of ``slot_stride_bytes``, each one page of header and then page-aligned pixels.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -122,7 +124,7 @@ class Ring:
             raise
         self._states = [_SlotState.FREE] * slot_count
         self._generations = [0] * slot_count
-        self._readers: list[int | None] = [None] * slot_count
+        self._readers: list[Hashable | None] = [None] * slot_count
         self._free = list(range(slot_count))
 
     @property
@@ -149,7 +151,7 @@ class Ring:
         self._mapping.headers[index]["generation"] = self._generations[index]
         return Slot(index, self._generations[index], self._mapping.pixels[index])
 
-    def publish(self, slot: Slot, header: SlotHeader, *, reader: int) -> None:
+    def publish(self, slot: Slot, header: SlotHeader, *, reader: Hashable) -> None:
         """Write the header and lend the slot to ``reader``; the caller then sends the ticket.
 
         Raises ValueError where the slot is not on loan or the frame does not fit it.
@@ -186,24 +188,29 @@ class Ring:
         self._expect(slot, _SlotState.LOANED)
         self._states[slot.index] = _SlotState.RETIRED
 
-    def release(self, index: int, generation: int, *, reader: int) -> None:
+    def release(self, index: int, generation: int, *, reader: Hashable) -> None:
         """The reader is done with the slot. Raises StaleGeneration where it no longer held it."""
-        if (
-            not 0 <= index < self.slot_count
-            or self._states[index] is not _SlotState.LENT
-            or self._generations[index] != generation
-            or self._readers[index] != reader
-        ):
-            raise StaleGeneration(f"slot {index}, generation {generation}: not lent to reader {reader}")
+        self._expect_lent(index, generation, reader)
         self._set_free(index)
 
-    def reclaim(self, reader: int) -> int:
-        """Take back all that a dead **and reaped** incarnation held; returns how many slots that were."""
-        held = [
+    def hand_on(self, index: int, generation: int, *, reader: Hashable, to: Hashable) -> None:
+        """The reader is done with the slot, or dead and reaped, and the next one gets it as it is; the caller then sends the
+        ticket. Raises StaleGeneration where ``reader`` no longer held it.
+        """
+        self._expect_lent(index, generation, reader)
+        self._readers[index] = to
+
+    def held(self, reader: Hashable) -> list[int]:
+        """The slots that are lent to this reader."""
+        return [
             index
             for index in range(self.slot_count)
             if self._states[index] is _SlotState.LENT and self._readers[index] == reader
         ]
+
+    def reclaim(self, reader: Hashable) -> int:
+        """Take back all that a dead **and reaped** incarnation held; returns how many slots that were."""
+        held = self.held(reader)
         for index in held:
             self._set_free(index)
         return len(held)
@@ -217,6 +224,15 @@ class Ring:
                 f"slot {slot.index}, generation {slot.generation}: is {self._states[slot.index].name} in generation "
                 f"{self._generations[slot.index]}, expected {state.name}"
             )
+
+    def _expect_lent(self, index: int, generation: int, reader: Hashable) -> None:
+        if (
+            not 0 <= index < self.slot_count
+            or self._states[index] is not _SlotState.LENT
+            or self._generations[index] != generation
+            or self._readers[index] != reader
+        ):
+            raise StaleGeneration(f"slot {index}, generation {generation}: not lent to reader {reader}")
 
     def _set_free(self, index: int) -> None:
         self._states[index] = _SlotState.FREE

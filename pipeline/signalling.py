@@ -23,6 +23,7 @@ from pipeline.messages import (
     Command,
     Connect,
     EndOfParts,
+    FrameKey,
     FrameStatus,
     LateInspection,
     ModelInUse,
@@ -129,6 +130,7 @@ class Signalling:
                             trigger_ns=entry.trigger_ns,
                             decided_ns=entry.decided_ns,
                             views=(),
+                            keys=entry.keys,
                         ),
                         entry.sent_ns,
                     )
@@ -495,6 +497,9 @@ class Signalling:
             age_us=None if sent_ns is None else (sent_ns - decision.trigger_ns) // NS_PER_US,
             valid_us=None if sent_ns is None else (deadline_ns - sent_ns) // NS_PER_US,
             views=decision.views,
+            frames=tuple(
+                FrameKey(self._camera_ids[camera], source, counter) for camera, source, counter in decision.keys
+            ),
         )
 
     def _reject_at(self, encoder_count: int | None) -> int | None:

@@ -18,6 +18,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
 from pipeline.config import Line
 from pipeline.halt_file import HaltFile
+from pipeline.keeping import LAST_WORDS_NS
 from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import LedgerFile, halt_left
 from pipeline.line_clearance import Made, clearance_asked, made_last
@@ -80,7 +81,8 @@ class Supervisor:
         self._inspection = Place("inspection", None, tell)
         self._signalling = Place("signalling", None, tell)
         self._records = Place("records", None, tell)
-        self._workers = [self._records, self._signalling, self._inspection, *self._acquisitions]
+        self._images = [Place("images", None, tell)] if line.config.images is not None else []
+        self._workers = [self._records, self._signalling, self._inspection, *self._acquisitions, *self._images]
         self._alarms: dict[str, tuple[Alarm, Place | None]] = {}
         """By code, with the worker that raised it, whose death takes it back."""
         self._permitted: Permission | None = None
@@ -190,14 +192,15 @@ class Supervisor:
                 self._start(worker)
 
     def _others_warm(self) -> bool:
-        return all(worker.ready is not None for worker in self._workers if worker.role != "acquisition")
+        awaited = [worker for worker in self._workers if worker.role != "acquisition" and worker.is_needed]
+        return all(worker.ready is not None for worker in awaited)
 
     def _start(self, worker: Place) -> None:
         try:
             worker.spawn()
         except OSError as error:
             text = f"{worker.name} could not be started: {error.strerror}; trying again"
-            self._raise_alarm(Alarm("worker", "error", text, raised=True))
+            self._raise_alarm(Alarm(worker.death_code, "error", text, raised=True))
             worker.start_at_ns = now_ns() + int(self._line.config.supervision.back_off_max_s * NS_PER_S)
             return
         worker.send(
@@ -225,13 +228,15 @@ class Supervisor:
     def _introduce(self, worker: Place) -> None:
         """Give the new incarnation a fresh link to every living peer."""
         if worker is self._records:
-            peers = [self._signalling]
+            peers = [self._signalling, *self._images]
         elif worker is self._signalling:
             peers = [self._records, self._inspection, *self._acquisitions]
         elif worker is self._inspection:
             peers = [self._signalling, *self._acquisitions]
+        elif worker.role == "images":
+            peers = [self._records, *self._acquisitions]
         else:
-            peers = [self._signalling, self._inspection]
+            peers = [self._signalling, self._inspection, *self._images]
         for peer in peers:
             if peer.process is not None and worker.process is not None:
                 one, other = link_pair()
@@ -275,6 +280,8 @@ class Supervisor:
             worker.counters = message.counters
         elif isinstance(message, Ready):
             worker.ready = message
+            if not worker.is_needed and worker.death_code in self._alarms:
+                self._raise_alarm(Alarm(worker.death_code, "error", "", raised=False))
             if worker is self._inspection:
                 self._check_model(message)
                 self._tell_model(self._signalling, message)
@@ -303,7 +310,7 @@ class Supervisor:
         """Nothing runs without it; but what inspection could load once, a disk's fault may keep from it for a while. It ends
         by itself then, and is started again as often as any other.
         """
-        if worker is self._inspection and self._model_sha256 is not None:
+        if not worker.is_needed or (worker is self._inspection and self._model_sha256 is not None):
             self._tell(f"lineside: error: {worker.name}: {fatal.text}")
         else:
             raise Malformed(fatal.text) if fatal.malformed else ServiceFailed(fatal.text)
@@ -381,7 +388,7 @@ class Supervisor:
                 cause = worker.plan_restart(self._line.config.supervision)
             except DiesTooOften as error:
                 raise ServiceFailed(str(error)) from None
-            self._raise_alarm(Alarm("worker", "error", cause, raised=True))
+            self._raise_alarm(Alarm(worker.death_code, "error", cause, raised=True))
 
     def _kill_silent(self) -> None:
         supervision = self._line.config.supervision
@@ -397,13 +404,13 @@ class Supervisor:
             if worker.killed_ns is not None:
                 if now - worker.killed_ns > _DEATH_PATIENCE_NS:
                     text = f"{worker.name} was killed and does not die: stuck in the kernel, on a disk or a device"
-                    self._raise_once(Alarm("worker", "error", text, raised=True))
+                    self._raise_once(Alarm(worker.death_code, "error", text, raised=True))
                 continue
             heed_s, patience_s = worker.patience_s(supervision)
             silent_ns = now - worker.heard_ns
             if silent_ns > patience_s * NS_PER_S:
                 text = f"{worker.name} was silent for {patience_s:g} s and is killed"
-                self._raise_alarm(Alarm("worker", "error", text, raised=True))
+                self._raise_alarm(Alarm(worker.death_code, "error", text, raised=True))
                 worker.process.kill()
                 worker.killed_ns = now
                 worker.ready = None
@@ -416,7 +423,7 @@ class Supervisor:
 
     def _permit(self) -> None:
         """Tell signalling what may be: RUNNING only when everybody is warm who is needed."""
-        cold = [worker for worker in self._workers if worker.ready is None]
+        cold = [worker for worker in self._workers if worker.ready is None and worker.is_needed]
         names = ", ".join(worker.name for worker in cold)
         if not cold:
             if not self._was_warm:
@@ -454,6 +461,10 @@ class Supervisor:
         self._wait_until(lambda: self._has_closed(self._signalling), revive=True)
         self._records.send(Stop())
         self._wait_until(lambda: self._has_closed(self._records), revive=True)
+        for worker in self._images:
+            # It knows all names now. What its disk does not take in this time is lost.
+            worker.send(Stop())
+        self._wait_until(lambda: all(worker.process is None for worker in self._images), LAST_WORDS_NS + NS_PER_S)
         for worker in (self._inspection, *self._acquisitions):
             worker.send(Stop())
         self._say("OFFLINE", "stopped")
@@ -462,9 +473,11 @@ class Supervisor:
         """Ended by itself, its books in order."""
         return worker.process is None and worker.status == 0
 
-    def _wait_until(self, done: Callable[[], bool], *, revive: bool = False) -> None:
+    def _wait_until(
+        self, done: Callable[[], bool], patience_ns: int = _STOP_PATIENCE_NS, *, revive: bool = False
+    ) -> None:
         """``revive``: signalling and records, should they die now, are started again to close what they left open."""
-        give_up_ns = now_ns() + _STOP_PATIENCE_NS + self._line.config.timing.deadline_us * 1_000
+        give_up_ns = now_ns() + patience_ns + self._line.config.timing.deadline_us * 1_000
         while not done() and now_ns() < give_up_ns:
             if revive:
                 for worker in (self._records, self._signalling):

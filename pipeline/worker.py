@@ -78,6 +78,10 @@ class Supervised:
         for code in [code for code, expires_ns in self._expires_ns.items() if expires_ns <= now]:
             del self._expires_ns[code]
             self.clear_alarm(code)
+        self.say_alive(counters)
+
+    def say_alive(self, counters: dict[str, int]) -> None:
+        """Now, as far as the supervisor takes it: a worker's last counts."""
         self._flush()
         if not self._pending and not self.orphaned:
             try:

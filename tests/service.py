@@ -23,7 +23,7 @@ from pipeline.rehearsal import RehearsalRun
 from tests.models import write_stub_package
 
 WORDS_TIMEOUT_S = 60.0
-ROLES = ("acquisition", "inspection", "signalling", "records")
+ROLES = ("acquisition", "inspection", "signalling", "records", "images")
 
 
 def lineside(*arguments: str | Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:

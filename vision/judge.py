@@ -16,9 +16,9 @@ def judge(findings_per_region: Sequence[Findings], recipe: Recipe, classes: Sequ
     """Applies the recipe's rules to one view.
 
     REJECT/DEFECT where a ruled class scores at least its ``reject_at_score``, PASS/OK otherwise; ``score`` is the
-    highest score among the ruled classes (0 without such a finding). NO_DECISION/FAULT where there is no region, a
-    score is not finite or a finding names no class of the model. Raises ValueError for a rule on a class that the
-    model lacks.
+    highest score among the ruled classes (0 without such a finding), ``headroom`` what was left below the thresholds.
+    NO_DECISION/FAULT where there is no region, a score is not finite or a finding names no class of the model. Raises
+    ValueError for a rule on a class that the model lacks.
     """
     reject_at = {rule.class_name: rule.reject_at_score for rule in recipe.rules}
     if strangers := sorted(set(reject_at) - set(classes)):
@@ -26,6 +26,7 @@ def judge(findings_per_region: Sequence[Findings], recipe: Recipe, classes: Sequ
     if not findings_per_region:
         return FAULT
     highest = 0.0
+    headroom = min(reject_at.values())
     defects: list[Defect] = []
     for findings in findings_per_region:
         pairs = zip(findings.class_ids.tolist(), findings.scores.tolist(), strict=True)
@@ -36,9 +37,10 @@ def judge(findings_per_region: Sequence[Findings], recipe: Recipe, classes: Sequ
             if threshold is None:
                 continue
             highest = max(highest, score)
+            headroom = min(headroom, threshold - score)
             if score >= threshold:
                 x1, y1, x2, y2 = findings.boxes_px[index].tolist()
                 defects.append(Defect(class_name=classes[class_id], score=score, box_px=(x1, y1, x2, y2)))
     if defects:
-        return Inspection(verdict=Verdict.REJECT, reason=Reason.DEFECT, score=highest, defects=tuple(defects))
-    return Inspection(verdict=Verdict.PASS, reason=Reason.OK, score=highest, defects=())
+        return Inspection(Verdict.REJECT, Reason.DEFECT, highest, tuple(defects), headroom)
+    return Inspection(Verdict.PASS, Reason.OK, highest, (), headroom)

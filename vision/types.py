@@ -88,3 +88,6 @@ class Inspection:
     score: float
     """The highest defect score over the view's regions, 0..1, NaN where nothing could be judged."""
     defects: tuple[Defect, ...]
+    headroom: float = float("nan")
+    """The least that a ruled class's score (0 without such a finding) was below its ``reject_at_score``: how nearly it passed.
+    Not positive where a defect was found, NaN where nothing could be judged."""

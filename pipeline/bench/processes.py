@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.messages import Role
 
 _PROC = Path("/proc")
-_ROLES: tuple[Role, ...] = ("acquisition", "inspection", "signalling", "records")
+_ROLES: tuple[Role, ...] = ("acquisition", "inspection", "signalling", "records", "images")
 _BYTES_PER_KIB = 1_024
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PPID, _USER_TICKS, _SYSTEM_TICKS, _THREADS = 1, 11, 12, 17

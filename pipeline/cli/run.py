@@ -14,7 +14,7 @@ import typer
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
-from pipeline.messages import ServiceState
+from pipeline.messages import IMAGE_COUNTERS, ServiceState
 from pipeline.record_files import sealed_files
 from pipeline.record_lock import RecordInUse
 from pipeline.supervisor import Malformed, ServiceFailed, Supervisor
@@ -36,7 +36,7 @@ def run(
     line = load_line(config)
     _spare_own_files(json_file, line)
     try:
-        expect_room(line.config.cameras)
+        expect_room(line.config.cameras, line.config.image_slots)
     except NoRoom as error:
         raise fail(str(error)) from None
     errors = Words(sys.stderr)
@@ -71,6 +71,8 @@ def run(
         raise fail(f"no summary: records did not close {line.config.records.path} in time")
     summary: dict[str, object] = json.loads(summary_text)
     summary["frames_refused"] = supervisor.counter("frames_refused")
+    if line.config.images is not None:
+        summary |= {name: supervisor.counter(name) for name in IMAGE_COUNTERS}
     summary["session_id"] = supervisor.session_id
     try:
         write_json(json_file, summary)

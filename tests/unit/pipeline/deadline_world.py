@@ -222,7 +222,21 @@ class World:
         counter = self._counter(physical, camera)
         key = TriggerKey(camera, source, counter)
         view = ViewInspected(
-            self.cameras[camera], source, counter, 0, None, verdict, VIEW_REASONS[verdict], 0.5, (), 0, 0, 0, 0, 0
+            self.cameras[camera],
+            source,
+            counter,
+            0,
+            None,
+            verdict,
+            VIEW_REASONS[verdict],
+            0.5,
+            (),
+            0,
+            0,
+            0,
+            0,
+            0,
+            False,
         )
         part_id = self.part_of.get(key)
         part = self.parts.get(part_id) if part_id is not None else None

@@ -255,7 +255,7 @@ def desks() -> Iterator[Desks]:
 
 def decision(seq: int, verdict: Verdict) -> Decision:
     reason = {Verdict.PASS: Reason.OK, Verdict.REJECT: Reason.DEFECT, Verdict.NO_DECISION: Reason.DEADLINE}[verdict]
-    return Decision(seq, seq, verdict, reason, None, 0, 1, ())
+    return Decision(seq, seq, verdict, reason, None, 0, 1, (), ())
 
 
 def entry(seq: int, verdict: Verdict | None) -> LedgerEntry:

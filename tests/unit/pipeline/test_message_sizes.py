@@ -10,7 +10,7 @@ import pytest
 from pipeline.channel import MESSAGE_BYTES_MAX, Link, link_pair
 from pipeline.config import load_line
 from pipeline.inspection import _view_inspected
-from pipeline.messages import Alarm, AnyMessage, Configure, Fatal, FrameTicket, Halt, PartRecord, Summary
+from pipeline.messages import Alarm, AnyMessage, Configure, Fatal, FrameKey, FrameTicket, Halt, PartRecord, Summary
 from pipeline.worker import Supervised, refuse
 from tests.service import write_line
 from vision.types import Defect, Inspection, Reason, Verdict
@@ -23,11 +23,14 @@ def test_a_part_with_any_number_of_defects_fits_a_link(name: str) -> None:
     found = tuple(Defect(name, 0.5 + 1 / (number + 3), (0.1, 0.1, 1e9, 1e9)) for number in range(1_000))
     ticket = FrameTicket("c" * 32, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST)
     inspection = Inspection(Verdict.NO_DECISION, Reason.NOT_RUNNING, 0.9, found)
-    view = _view_inspected(ticket, BIGGEST, BIGGEST, inspection, (BIGGEST, BIGGEST, BIGGEST))
+    view = _view_inspected(ticket, BIGGEST, BIGGEST, inspection, (BIGGEST, BIGGEST, BIGGEST), handed_on=False)
     assert len(view.defects) == min(32, 7_000 // (64 + len(name.encode())))
     assert [defect.score for defect in view.defects] == sorted((defect.score for defect in view.defects), reverse=True)
     numbers = (BIGGEST,) * 6
-    record = PartRecord(BIGGEST, BIGGEST, "NO_DECISION", "NOT_RUNNING", *numbers, BIGGEST, BIGGEST, (view,) * 8)
+    frame = FrameKey("c" * 32, BIGGEST, BIGGEST)
+    record = PartRecord(
+        BIGGEST, BIGGEST, "NO_DECISION", "NOT_RUNNING", *numbers, BIGGEST, BIGGEST, (view,) * 8, (frame,) * 8
+    )
     assert len(msgspec.msgpack.encode(record)) <= MESSAGE_BYTES_MAX
 
 

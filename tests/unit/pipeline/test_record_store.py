@@ -26,7 +26,7 @@ from pipeline.tally import STAGES, Tally, latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
 
 Open = Callable[..., RecordStore]
-LATE = LateInspection(1, 77, ViewInspected("cam0", 1, 1, 1, None, "PASS", "OK", 0.1, (), 1, 2, 3, 4, 5))
+LATE = LateInspection(1, 77, ViewInspected("cam0", 1, 1, 1, None, "PASS", "OK", 0.1, (), 1, 2, 3, 4, 5, False))
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def worker_at(tmp_path: Path, broker_port: int, part_count: int, first: int = 1)
     signalling = Link(other)
     now = now_ns()
     for number in range(first, first + part_count):
-        signalling.send(PartRecord(number, number, "PASS", "OK", None, None, now, now, now, now, 0, 0, ()))
+        signalling.send(PartRecord(number, number, "PASS", "OK", None, None, now, now, now, now, 0, 0, (), ()))
     yield Worker(records, ours, signalling, line.config.records.path)
     for link in (theirs, ours, signalling):
         link.close()

@@ -34,7 +34,7 @@ def test_times_of_parts_judged_in_time_and_late(tmp_path: Path) -> None:
         in_time, part_id=2, seq=2, trigger_ns=7, sent_ns=None, verdict="NO_DECISION", reason="NOT_RUNNING", stages_us={}
     )
     view = ViewInspected(
-        "cam0", 1, 2, 1, None, "PASS", "OK", 0.1, (), 10 * US, 11 * US, 12 * US, 2_900 * US, 3_010 * US
+        "cam0", 1, 2, 1, None, "PASS", "OK", 0.1, (), 10 * US, 11 * US, 12 * US, 2_900 * US, 3_010 * US, False
     )
     store = RecordStore(record, "a", budget_us=5_000, deadline_us=40_000)
     store.commit([in_time, unjudged], [LateInspection(2, 5_000 * US, view)])

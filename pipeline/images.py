@@ -1,0 +1,186 @@
+"""The images worker: copies frames that are worth keeping, learns which part they are, and has them written as files.
+
+It is not needed: whatever becomes of it or of its disk, verdicts and states are as ever, and what is not kept is counted. It gives
+a slot back as soon as it has a copy; the copies wait in a room of bounded size, and a thread of its own does what takes time.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from dataclasses import dataclass
+
+import cv2
+
+from pipeline.channel import Link, PeerGone
+from pipeline.clock import NS_PER_S, now_ns, seconds_until
+from pipeline.image_room import HeldFrame, Room
+from pipeline.image_writer import ImageWriter
+from pipeline.keeping import LAST_WORDS_NS
+from pipeline.messages import Connect, FrameKey, ImageTicket, PartMade, Ready, Release, RingOffer, Stop
+from pipeline.ring import RingReader, StaleGeneration
+from pipeline.worker import Supervised, attach, settle
+
+_SLOW_NS = 2 * NS_PER_S
+_LAST_JOIN_S = 0.2
+
+
+@dataclass(slots=True)
+class _Camera:
+    """Where this camera's frames come from: None until its acquisition has offered its ring."""
+
+    link: Link
+    reader: RingReader | None = None
+
+
+class Images:
+    """The worker's loop."""
+
+    def __init__(self, supervised: Supervised) -> None:
+        config = supervised.line.config.images
+        assert config is not None, "images is started only where it is configured"
+        self._supervised = supervised
+        self._config = config
+        self._room = Room(config.memory_mib << 20)
+        self._gate = threading.Condition()
+        self._writer = ImageWriter(config, self._room, self._gate)
+        self._cameras: dict[str, _Camera] = {}
+        self._records: Link | None = None
+        self._dropped_told = 0
+        self._stop_ns: int | None = None
+
+    def run(self) -> None:
+        self._writer.start()
+        while not (self._supervised.orphaned or self._has_ended()):
+            self._wait()
+            for message, descriptors in self._supervised.received():
+                if isinstance(message, Connect):
+                    self._connect(message, descriptors)
+                elif isinstance(message, Stop):
+                    self._stop_ns = now_ns() + LAST_WORDS_NS
+            with self._gate:
+                for camera_id in list(self._cameras):
+                    self._take_frames(camera_id)
+                self._take_names()
+                self._room.expire(now_ns())
+                if self._room.named_count:
+                    self._gate.notify()
+            self._tell_faults()
+            self._supervised.alive(self._counters())
+        self._end()
+
+    def _wait(self) -> None:
+        reading = [self._supervised.fileno(), *(camera.link.fileno() for camera in self._cameras.values())]
+        if self._records is not None:
+            reading.append(self._records.fileno())
+        select.select(reading, [], [], seconds_until(self._supervised.next_alive_ns))
+
+    def _has_ended(self) -> bool:
+        """After Stop, when all is written that has a name, or the time for it is over."""
+        if self._stop_ns is None:
+            return False
+        with self._gate:
+            is_done = self._records is None and not self._room.named_count and not self._writer.has_in_hand
+        return is_done or now_ns() >= self._stop_ns
+
+    def _end(self) -> None:
+        self._writer.end(_LAST_JOIN_S)
+        with self._gate:
+            self._room.drop_all()
+            self._room.dropped_count += self._writer.has_in_hand
+        self._supervised.say_alive(self._counters())
+
+    def _connect(self, message: Connect, descriptors: list[int]) -> None:
+        link = Link.from_descriptor(descriptors[0])
+        if message.peer == "records":
+            # What the last one still said first.
+            with self._gate:
+                self._take_names()
+            self._lose_records()
+            self._records = link
+        else:
+            assert message.camera_id is not None
+            self._lose(message.camera_id)
+            self._cameras[message.camera_id] = _Camera(link)
+
+    def _lose(self, camera_id: str) -> None:
+        camera = self._cameras.pop(camera_id, None)
+        if camera is not None:
+            camera.link.close()
+
+    def _lose_records(self) -> None:
+        if self._records is not None:
+            self._records.close()
+            self._records = None
+
+    def _take_frames(self, camera_id: str) -> None:
+        camera = self._cameras[camera_id]
+        try:
+            if camera.reader is None and (received := camera.link.receive()) is not None:
+                offer, descriptors = received
+                assert isinstance(offer, RingOffer)
+                camera.reader = RingReader(camera_id, descriptors[0], offer.slot_count, offer.slot_bytes)
+            if camera.reader is not None:
+                for message in camera.link.drain():
+                    assert isinstance(message, ImageTicket)
+                    self._take_frame(camera, camera.reader, message)
+        except PeerGone:
+            self._lose(camera_id)
+
+    def _take_frame(self, camera: _Camera, reader: RingReader, ticket: ImageTicket) -> None:
+        try:
+            frame = reader.borrow(ticket.slot, ticket.generation)
+            pixels = frame.pixels.copy()
+            reader.check(ticket.slot, ticket.generation)
+        except StaleGeneration as error:
+            self._supervised.alarm("images", "error", str(error), lasts_s=10.0)
+            self._room.dropped_count += 1
+            return
+        key = FrameKey(ticket.camera_id, ticket.source, ticket.trigger_counter)
+        self._room.enter(HeldFrame(key, pixels, frame.pixel_format, ticket.unless_passed, now_ns()))
+        # There are never more out than this link holds.
+        camera.link.send(Release(ticket.slot, ticket.generation))
+
+    def _take_names(self) -> None:
+        if self._records is None:
+            return
+        try:
+            for message in self._records.drain():
+                assert isinstance(message, PartMade)
+                self._room.name(message)
+        except PeerGone:
+            self._lose_records()
+
+    def _tell_faults(self) -> None:
+        fault, busy_since_ns = self._writer.fault, self._writer.busy_since_ns
+        if not fault and busy_since_ns is not None and now_ns() - busy_since_ns > _SLOW_NS:
+            fault = f"images.path {self._config.path}: the disk has not answered for {_SLOW_NS // NS_PER_S} s"
+        if fault:
+            self._supervised.alarm("images", "warning", fault)
+        else:
+            self._supervised.clear_alarm("images")
+        if self._room.dropped_count > self._dropped_told:
+            self._dropped_told = self._room.dropped_count
+            text = f"more pictures come than images.memory_mib {self._config.memory_mib} and the disk take, or nobody names them"
+            self._supervised.alarm("images-dropped", "warning", text, lasts_s=10.0)
+
+    def _counters(self) -> dict[str, int]:
+        return {
+            "images_kept": self._writer.kept_count,
+            "images_dropped": self._room.dropped_count,
+            "images_pruned": self._writer.pruned_count,
+        }
+
+
+def main() -> None:
+    """Run this worker; started by the supervisor."""
+    supervised = attach("images", dies_with_supervisor=True)
+    cv2.setNumThreads(1)
+    images = Images(supervised)
+    settle(supervised)
+    supervised.post(Ready())
+    images.run()
+
+
+if __name__ == "__main__":
+    main()
