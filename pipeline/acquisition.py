@@ -72,7 +72,7 @@ class Acquisition:
         self._next_open_ns = 0
         self._retry_ns = _RETRY_FIRST_NS
         self._stopping = False
-        self._counters = {
+        self.counters = {
             "triggers": 0,
             "frames_grabbed": 0,
             "frames_refused": 0,
@@ -89,21 +89,25 @@ class Acquisition:
         self._supervised.post(Ready())
         while not self._supervised.orphaned:
             self._wait()
-            for message, descriptors in self._supervised.received():
-                if isinstance(message, Connect):
-                    self._connect(message, descriptors)
-                elif isinstance(message, Reaped):
-                    self._reclaim(message)
-                elif isinstance(message, Stop):
-                    self._stop()
-            self._take_releases()
-            self._tell_overdue()
-            if not self._stopping and not self._supervised.orphaned:
-                self._open_if_due()
-                self._poll_camera()
-            self._send_notices()
-            self._supervised.alive(self._counters)
+            self.turn()
         self._camera.close()
+
+    def turn(self) -> None:
+        """Do what there is to do now; waits for nothing."""
+        for message, descriptors in self._supervised.received():
+            if isinstance(message, Connect):
+                self._connect(message, descriptors)
+            elif isinstance(message, Reaped):
+                self._reclaim(message)
+            elif isinstance(message, Stop):
+                self._stop()
+        self._take_releases()
+        self._tell_overdue()
+        if not self._stopping and not self._supervised.orphaned:
+            self._open_if_due()
+            self._poll_camera()
+        self._send_notices()
+        self._supervised.alive(self.counters)
 
     def _wait(self) -> None:
         reading: list[int] = [self._supervised.fileno()]
@@ -198,7 +202,7 @@ class Acquisition:
         ticket = ImageTicket(self._camera_id, self._source, slot, generation, lent.trigger_counter, unless_passed)
         if len(self._ring.held(self._keeper)) > self._credit or not self._to_images(ticket):
             self._ring.release(slot, generation, reader=self._keeper)
-            self._counters["images_dropped"] += self._credit > 0
+            self.counters["images_dropped"] += self._credit > 0
 
     def _take_releases(self) -> None:
         if self._inspection is not None:
@@ -281,12 +285,12 @@ class Acquisition:
         counter = self._number_of.pop(event.trigger_counter, None)
         if counter is None:
             # A frame of no trigger that we saw belongs to no part.
-            self._counters["frames_without_trigger"] += 1
+            self.counters["frames_without_trigger"] += 1
             if isinstance(event, Grabbed):
                 self._ring.take_back(event.slot)
             return
         if isinstance(event, Grabbed):
-            self._counters["frames_grabbed"] += 1
+            self.counters["frames_grabbed"] += 1
             if self._lend(event, counter):
                 self._overdue.pop(event.slot.index, None)
                 self._overdue[event.slot.index] = (event.trigger_ns + self._patience_ns, counter)
@@ -295,14 +299,14 @@ class Acquisition:
             return
         self._notice(FrameStatus(self._camera_id, self._source, counter, event.outcome))
         if event.outcome == "REFUSED":
-            self._counters["frames_refused"] += 1
+            self.counters["frames_refused"] += 1
         elif event.outcome == "BAD":
-            self._counters["frames_bad"] += 1
+            self.counters["frames_bad"] += 1
             self._supervised.alarm(
                 f"bad-frame-{self._camera_id}", "warning", f"camera {self._camera_id}: {event.text}", lasts_s=10.0
             )
         else:
-            self._counters["frames_missed"] += 1
+            self.counters["frames_missed"] += 1
 
     def _trigger(self, event: Triggered) -> None:
         if event.trigger_counter in self._number_of:
@@ -310,14 +314,14 @@ class Acquisition:
         counter = self._trigger_counter + 1
         notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns)
         if not self._journal.write(notice):
-            self._counters["triggers_lost"] += 1
-            text = f"camera {self._camera_id}: {self._counters['triggers_lost']} triggers lost, signalling was away too long"
+            self.counters["triggers_lost"] += 1
+            text = f"camera {self._camera_id}: {self.counters['triggers_lost']} triggers lost, signalling was away too long"
             self._supervised.alarm(f"triggers-lost-{self._camera_id}", "error", text)
             return
         # There is room again: signalling takes them down.
         self._supervised.clear_alarm(f"triggers-lost-{self._camera_id}")
         self._trigger_counter = counter
-        self._counters["triggers"] += 1
+        self.counters["triggers"] += 1
         self._number_of[event.trigger_counter] = counter
         if len(self._number_of) > _TRIGGERS_AWAITED:
             self._number_of.popitem(last=False)

@@ -65,18 +65,18 @@ class ImageWriter:
             self._work(named)
 
     def _work(self, named: NamedFrame | None) -> None:
-        """Write one frame; without one, look at a little more of what is there already."""
+        """Write one frame, if there is one, and look at a little more of what was there before."""
         fault = ""
         is_kept = is_lost = False
         try:
             if not self._is_open:
                 self._store.open()
                 self._is_open = True
-            if named is None:
-                self._is_looking = self._store.look()
-            else:
+            if named is not None:
                 self._write(named)
                 is_kept = True
+            if self._is_looking:
+                self._is_looking = self._store.look()
         except CannotEncode as error:
             fault, is_lost = f"a picture could not be encoded: {error}", True
         except OSError as error:
