@@ -44,7 +44,7 @@ class Images:
         self._room = Room(config.memory_mib << 20)
         self._gate = threading.Condition()
         self._writer = ImageWriter(config, self._room, self._gate)
-        self._cameras: dict[str, _Camera] = {}
+        self.cameras: dict[str, _Camera] = {}
         self._records: Link | None = None
         self._dropped_told = 0
         self._stop_ns: int | None = None
@@ -59,7 +59,7 @@ class Images:
                 elif isinstance(message, Stop):
                     self._stop_ns = now_ns() + LAST_WORDS_NS
             with self._gate:
-                for camera_id in list(self._cameras):
+                for camera_id in list(self.cameras):
                     self._take_frames(camera_id)
                 self._take_names()
                 self._room.expire(now_ns())
@@ -70,7 +70,7 @@ class Images:
         self._end()
 
     def _wait(self) -> None:
-        reading = [self._supervised.fileno(), *(camera.link.fileno() for camera in self._cameras.values())]
+        reading = [self._supervised.fileno(), *(camera.link.fileno() for camera in self.cameras.values())]
         if self._records is not None:
             reading.append(self._records.fileno())
         select.select(reading, [], [], seconds_until(self._supervised.next_alive_ns))
@@ -101,10 +101,10 @@ class Images:
         else:
             assert message.camera_id is not None
             self._lose(message.camera_id)
-            self._cameras[message.camera_id] = _Camera(link)
+            self.cameras[message.camera_id] = _Camera(link)
 
     def _lose(self, camera_id: str) -> None:
-        camera = self._cameras.pop(camera_id, None)
+        camera = self.cameras.pop(camera_id, None)
         if camera is not None:
             camera.link.close()
 
@@ -114,7 +114,7 @@ class Images:
             self._records = None
 
     def _take_frames(self, camera_id: str) -> None:
-        camera = self._cameras[camera_id]
+        camera = self.cameras[camera_id]
         try:
             if camera.reader is None and (received := camera.link.receive()) is not None:
                 offer, descriptors = received

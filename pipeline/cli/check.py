@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.output import fail
-from pipeline.config import load_line
+from pipeline.config import ImagesConfig, load_line
 from pipeline.inspection import open_inspector
 from vision.runtime import InferenceError, RuntimeProviderError
 
@@ -34,4 +35,13 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         print(f"reject    {rule.class_name} at {rule.reject_at_score:g} or more")
     print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
+    if line.config.images is not None:
+        print(f"images    {_images(line.config.images)}")
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
+
+
+def _images(images: ImagesConfig) -> str:
+    text = f"{images.path}, {images.format}, at most {images.max_gib:g} GiB, {images.free_min_gib:g} GiB stay free"
+    there = next(folder for folder in (images.path, *images.path.parents) if folder.exists())
+    # Not a fault: as with a full disk, the service starts, says so and tries again.
+    return text if os.access(there, os.W_OK | os.X_OK) else f"{text}; NOT WRITABLE NOW: {there}"

@@ -20,6 +20,7 @@ from rich.table import Table
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.clock import NS_PER_US
 from pipeline.config import load_line
+from pipeline.image_names import pictures_of
 from pipeline.record_export import CannotExport
 from pipeline.record_export import export as export_rows
 from pipeline.record_reader import LateWord, NotReadable, RecordedRow, Wanted, files_of, read_late_words, read_rows
@@ -99,11 +100,16 @@ def show(
     record: RecordArgument,
     part: Annotated[int, typer.Argument(metavar="PART", help="The part_id.")],
     session: SessionOption = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where its pictures are looked for, instead of the line's images.path."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """All that is on record of one part: verdict, why, by what, and where the time went."""
+    """All that is on record of one part: verdict, why, by what, where the time went, and its pictures' files."""
     check_json_target(json_file)
     file = _record_file(record)
+    folder = images if images is not None else _images_folder(record)
     try:
         found = list(read_rows(file, Wanted(session_id=session, part_id=part)))
         if not found:
@@ -113,14 +119,22 @@ def show(
         late = read_late_words(file, shown.result.session_id, part)
     except NotReadable as error:
         raise fail(str(error)) from None
+    ref = shown.result.image_ref
+    try:
+        pictures = pictures_of(folder, ref) if folder is not None and ref is not None else []
+    except OSError as error:
+        raise fail(f"pictures in {folder}: {error.strerror}") from None
     console = Console(file=words(json_file), markup=False, highlight=False)
     for line in _part_lines(shown, late, [each.result.session_id for each in found[:-1]]):
+        console.print(line, soft_wrap=True)
+    for line in _picture_lines(ref, folder, pictures):
         console.print(line, soft_wrap=True)
     result = {
         "row": shown.row,
         "file": str(shown.file),
         "result": to_builtins(shown.result),
         "late_inspections": [asdict(each) for each in late],
+        "pictures": [str(each) for each in pictures],
     }
     try:
         write_json(json_file, result)
@@ -267,6 +281,24 @@ def _part_lines(shown: RecordedRow, late: list[LateWord], others: list[str]) -> 
     yield f"record    row {shown.row} of {shown.file}, hash {result.row_hash}"
     if others:
         yield f"also      part {result.part_id} of earlier sessions: {', '.join(others)} (--session)"
+
+
+def _picture_lines(ref: str | None, folder: Path | None, pictures: list[Path]) -> Iterator[str]:
+    if ref is None:
+        yield "pictures  none were kept"
+    elif folder is None:
+        yield f"pictures  {ref}* in the line's folder for them: give the line's YAML file as RECORD, or --images"
+    elif not pictures:
+        yield f"pictures  missing: {folder / ref}* was dropped before it was written, or pruned since"
+    for each in pictures:
+        yield f"picture   {each}"
+
+
+def _images_folder(record: Path) -> Path | None:
+    if record.suffix in (".yaml", ".yml"):
+        images = load_line(record).config.images
+        return None if images is None else images.path
+    return None
 
 
 def _record_file(record: Path) -> Path:

@@ -32,6 +32,7 @@ _CALM_S = 20.0
 _GAP_S = (0.2, 1.2)
 _RECOVERY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
+_IMAGES_GIB = 0.2
 _RECORD_BYTES_PER_PART = 6_000
 _RECORD_BYTES_LEAST = 256 << 20
 
@@ -143,7 +144,11 @@ class _Run:
             gate_offset_pulses=plan.gate_offset_pulses,
             mutant=plan.mutant,
             cable=cable,
-            service={"records": {"path": str(record_folder / "records.db")}},
+            # The pictures on a disk of their own: what fills the record's is dealt separately.
+            service={
+                "records": {"path": str(record_folder / "records.db")},
+                "images": {"path": str(self._folder / "images"), "max_gib": _IMAGES_GIB, "free_min_gib": 0.0},
+            },
             service_environment=clock.environment,
             seed=plan.seed,
         )

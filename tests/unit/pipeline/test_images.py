@@ -1,0 +1,212 @@
+"""The images worker by itself: frames and names come, files are made."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from pipeline.channel import Link, link_pair
+from pipeline.config import load_line
+from pipeline.images import Images
+from pipeline.messages import (
+    Alarm,
+    Alive,
+    Configure,
+    Connect,
+    FrameKey,
+    Halt,
+    ImageTicket,
+    PartMade,
+    Release,
+    RingOffer,
+    Stop,
+)
+from pipeline.payloads import encode
+from pipeline.ring import Ring, SlotHeader
+from pipeline.worker import Supervised
+from tests.service import write_line
+from tests.unit.pipeline.test_payloads import RESULT
+from vision.types import PixelFormat
+
+SIDE_PX = 32
+SLOTS = 4
+
+
+class World:
+    """Supervisor, acquisition and records around one images worker, which runs in a thread."""
+
+    def __init__(self, folder: Path, **images: Any) -> None:
+        self.path = folder / "kept"
+        line = load_line(write_line(folder, 1, images={"path": "kept", "free_min_gib": 0.0, **images}))
+        self.theirs, self.supervisor = (Link(end) for end in link_pair())
+        self.ring = Ring("cam0", SLOTS, SIDE_PX * SIDE_PX)
+        self.worker = Images(Supervised(self.theirs, Configure("images", 1, "s", "", None, 0, Halt(), True), line))
+        self.acquisition = self._connect(Connect("acquisition", 1, "cam0"))
+        self.records = self._connect(Connect("records", 1, None))
+        self.acquisition.send(RingOffer("cam0", 1, SLOTS, SIDE_PX * SIDE_PX), (self.ring.descriptor,))
+        self.thread = threading.Thread(target=self.worker.run)
+        self.thread.start()
+        self.heard: list[Alarm] = []
+        self.counters: dict[str, int] = {}
+
+    def _connect(self, message: Connect) -> Link:
+        one, other = link_pair()
+        with other:
+            self.supervisor.send(message, (other.fileno(),))
+        return Link(one)
+
+    def frame(self, number: int, *, unless_passed: bool = False) -> None:
+        """Lend a frame, as soon as there is a slot."""
+        while (slot := self.ring.loan()) is None:
+            self._take_releases()
+        slot.pixels[:] = number % 251
+        self.ring.publish(
+            slot, SlotHeader(number, None, 0, 0, SIDE_PX, SIDE_PX, SIDE_PX, PixelFormat.MONO8), reader="images"
+        )
+        self.acquisition.send(ImageTicket("cam0", 1, slot.index, slot.generation, number, unless_passed))
+
+    def _take_releases(self) -> None:
+        assert select.select([self.acquisition], [], [], 30)[0], "no slot came back"
+        for message in self.acquisition.drain():
+            assert isinstance(message, Release)
+            self.ring.release(message.slot, message.generation, reader="images")
+
+    def all_slots_back(self) -> None:
+        while self.ring.free_count < SLOTS:
+            self._take_releases()
+
+    def name(self, number: int, verdict: str = "REJECT") -> None:
+        ref = f"2026-01-31/abc/{number:08d}"
+        result = msgspec.structs.replace(RESULT, part_id=number, verdict=verdict, image_ref=ref)
+        self.records.send(PartMade((FrameKey("cam0", 1, number),), encode(result)))
+
+    def listen(self, until: Callable[[], bool]) -> None:
+        """What the supervisor hears, until something holds."""
+        while not until():
+            assert select.select([self.supervisor], [], [], 30)[0], "nothing more was heard"
+            for message in self.supervisor.drain():
+                if isinstance(message, Alarm):
+                    self.heard.append(message)
+                elif isinstance(message, Alive):
+                    self.counters = message.counters
+
+    def stop(self) -> dict[str, int]:
+        self.records.close()
+        self.supervisor.send(Stop())
+        self.thread.join()
+        for message in self.supervisor.drain():
+            if isinstance(message, Alive):
+                self.counters = message.counters
+        return self.counters
+
+    def close(self) -> None:
+        if self.thread.is_alive():
+            self.stop()
+        for camera in self.worker.cameras.values():
+            camera.link.close()
+        for link in (self.theirs, self.supervisor, self.acquisition, self.records):
+            link.close()
+        self.ring.close()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    with contextlib.ExitStack() as worlds:
+
+        def make(**images: Any) -> World:
+            world = World(tmp_path, **images)
+            worlds.callback(world.close)
+            return world
+
+        yield make
+
+
+def pictures(path: Path) -> dict[str, int]:
+    """By name, the grey level of each picture that is no thumbnail."""
+    found = {}
+    for file in path.rglob("*.png"):
+        picture = np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+        assert picture.shape == (SIDE_PX, SIDE_PX)
+        assert (picture == picture[0, 0]).all()
+        found[file.name] = int(picture[0, 0])
+    return found
+
+
+def test_frames_become_files_named_by_their_part(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    for number in range(1, 41):
+        if number % 2:
+            world.frame(number)
+            world.name(number)
+        else:
+            world.name(number)
+            world.frame(number)
+    world.all_slots_back()
+    counters = world.stop()
+    assert pictures(world.path) == {f"{number:08d}-REJECT-cam0.png": number for number in range(1, 41)}
+    assert len(list(world.path.rglob("*~thumb.jpg"))) == 40
+    assert counters == {"images_kept": 40, "images_dropped": 0, "images_pruned": 0}
+
+
+def test_what_passed_and_was_only_kept_in_case_is_no_file(make_world: Callable[..., World]) -> None:
+    world = make_world(thumbnail_px=None)
+    world.frame(1, unless_passed=True)
+    world.frame(2, unless_passed=True)
+    world.frame(3)
+    for number, verdict in ((1, "PASS"), (2, "NO_DECISION"), (3, "PASS")):
+        world.name(number, verdict)
+    world.all_slots_back()
+    counters = world.stop()
+    assert pictures(world.path) == {"00000002-NO_DECISION-cam0.png": 2, "00000003-PASS-cam0.png": 3}
+    assert not list(world.path.rglob("*~thumb.jpg"))
+    assert counters["images_dropped"] == 0
+
+
+def test_a_folder_that_cannot_be_had_is_an_alarm_and_waited_for(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    (tmp_path / "disk").touch()
+    world = make_world(path="disk/kept")
+    for number in range(1, 4):
+        world.frame(number)
+        world.name(number)
+    world.all_slots_back()
+    world.listen(lambda: any(alarm.code == "images" and alarm.raised for alarm in world.heard))
+    (tmp_path / "disk").unlink()
+    world.listen(lambda: world.heard[-1].code == "images" and not world.heard[-1].raised)
+    world.listen(lambda: world.counters.get("images_kept") == 3)
+    assert len(pictures(tmp_path / "disk")) == 3
+    assert "images.path" in world.heard[0].text
+
+
+def test_a_disk_that_stands_still_costs_the_oldest_pictures_and_no_slot(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def stall(*_: object) -> None:
+        goes_on.wait()
+
+    monkeypatch.setattr("pipeline.image_store.ImageStore.open", stall)
+    monkeypatch.setattr("pipeline.images._SLOW_NS", 1)
+    world = make_world(memory_mib=1)
+    room_for = (1 << 20) // (SIDE_PX * SIDE_PX)
+    try:
+        for number in range(1, room_for + 11):
+            world.frame(number)
+            world.name(number)
+        world.all_slots_back()
+        world.listen(lambda: world.counters.get("images_dropped", 0) >= 10)
+        world.listen(lambda: any(alarm.code == "images" for alarm in world.heard))
+        assert "has not answered" in next(alarm.text for alarm in world.heard if alarm.code == "images")
+    finally:
+        goes_on.set()
