@@ -547,9 +547,17 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     if authority is not None and (reason := _authority_fault(authority)):
         faults.append(Fault(str(file), "mqtt.tls_ca_file", f"{authority}: {reason}", "a file of certificates (PEM)"))
     faults += [Fault(str(file), "records.path", got, expected) for got, expected in _record_faults(record)]
-    if config.images is not None and config.images.path.exists() and not config.images.path.is_dir():
-        faults.append(Fault(str(file), "images.path", str(config.images.path), "a folder"))
+    if config.images is not None and (got := _no_folder(config.images.path)):
+        faults.append(Fault(str(file), "images.path", got, "a folder"))
     return faults
+
+
+def _no_folder(path: Path) -> str:
+    """Why it never will be one; empty where it is, or may come."""
+    try:
+        return "" if stat.S_ISDIR(path.stat().st_mode) else str(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}" if error.errno in (errno.ELOOP, errno.ENAMETOOLONG) else ""
 
 
 def _record_faults(record: Path) -> Iterator[tuple[str, str]]:

@@ -42,6 +42,6 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
 
 def _images(images: ImagesConfig) -> str:
     text = f"{images.path}, {images.format}, at most {images.max_gib:g} GiB, {images.free_min_gib:g} GiB stay free"
-    there = next(folder for folder in (images.path, *images.path.parents) if folder.exists())
+    there = next(folder for folder in (images.path, *images.path.parents) if os.access(folder, os.F_OK))
     # Not a fault: as with a full disk, the service starts, says so and tries again.
     return text if os.access(there, os.W_OK | os.X_OK) else f"{text}; NOT WRITABLE NOW: {there}"

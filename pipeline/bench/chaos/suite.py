@@ -144,7 +144,7 @@ class _Run:
             gate_offset_pulses=plan.gate_offset_pulses,
             mutant=plan.mutant,
             cable=cable,
-            # The pictures on a disk of their own: what fills the record's is dealt separately.
+            # The pictures not on the record's disk, which is filled and made read-only.
             service={
                 "records": {"path": str(record_folder / "records.db")},
                 "images": {"path": str(self._folder / "images"), "max_gib": _IMAGES_GIB, "free_min_gib": 0.0},

@@ -195,6 +195,38 @@ def test_a_record_takes_the_place_of_nothing_else(folder: Path, path: str, expec
     assert fault.endswith(f", expected {expected}")
 
 
+@pytest.mark.parametrize(
+    ("images", "key", "expected"),
+    [
+        ({"path": "images"}, "path", "a folder outside of cameras.0.folder"),
+        ({"path": "images/kept"}, "path", "a folder outside of cameras.0.folder"),
+        ({"path": "model/kept"}, "path", "a folder outside of the model package's"),
+        ({"path": "records/line.db"}, "path", "a folder of its own, not the record"),
+        ({"path": "recipe.yaml"}, "path", "a folder"),
+        ({"path": "x" * 300}, "path", "a folder"),
+        ({"path": "kept", "memory_mib": 1}, "memory_mib", "room for a frame of camera cam0, 2 MiB"),
+        ({"path": "kept", "memory_mib": 65_536}, "memory_mib", "no more than this machine's"),
+        ({"path": "kept", "ring_slots": 0}, "ring_slots", "greater than or equal to 1"),
+        ({"path": "kept", "format": "gif"}, "format", "'png' or 'jpeg'"),
+        ({}, "path", "a value"),
+    ],
+)
+def test_faults_of_images(folder: Path, images: dict[str, Any], key: str, expected: str) -> None:
+    camera = {**LINE["cameras"][0], "width_px": 1_024, "height_px": 1_025}
+    faults = faults_of(folder, yaml.safe_dump({**LINE, "cameras": [camera], "images": images}))
+    told = [fault for fault in faults if fault.startswith(f"line.yaml: images.{key}: got ")]
+    assert any(expected in fault for fault in told), faults
+
+
+def test_images_take_slots_of_their_own(folder: Path) -> None:
+    assert load_line(folder / "line.yaml").config.image_slots == 0
+    (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "images": {"path": "kept", "ring_slots": 5}}))
+    line = Line.from_json(load_line(folder / "line.yaml").to_json())
+    assert line.config.image_slots == 5
+    assert line.config.images is not None
+    assert line.config.images.path == folder / "kept"
+
+
 def test_a_record_in_a_loop_of_links(folder: Path) -> None:
     (folder / "loop").symlink_to("loop")
     for path in ("loop", "loop/line.db"):
