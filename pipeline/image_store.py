@@ -91,6 +91,20 @@ class ImageStore:
                 _write_whole(descriptor, name, body)
                 self._add(folder, name, len(body) - before)
 
+    def drop_before(self, date: str) -> bool:
+        """Delete the pictures of one session of an earlier day than this one. False where there are none any more."""
+        folder = min(self._sums, default=date)
+        if folder >= date:
+            return False
+        self._victims.clear()
+        for found in self._count(folder):
+            self._victims.append(found)
+        while self._victims:
+            self._delete_first()
+        if folder in self._sums:
+            self._remove_folder(folder)
+        return True
+
     def forget(self) -> None:
         """Look at everything anew: the folder was away, and may be another one."""
         self._sums.clear()
@@ -159,8 +173,10 @@ class ImageStore:
         has_passes = any(sums.passes_bytes for sums in self._sums.values())
         if not self._victims or (has_passes and not self._victims[0].is_pass):
             self._victims = self._next_victims(passes=True) or self._next_victims(passes=False)
-        if not self._victims:
-            return None
+        return self._delete_first() if self._victims else None
+
+    def _delete_first(self) -> int:
+        """Of the victims; what was freed."""
         victim = self._victims[0]
         with contextlib.suppress(FileNotFoundError), self._opened(victim.folder) as descriptor:
             os.unlink(victim.name, dir_fd=descriptor)

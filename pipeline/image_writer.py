@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
+from datetime import datetime, timedelta, timezone
 
-from pipeline.clock import now_ns
+from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import ImagesConfig
 from pipeline.image_encoder import CannotEncode, encode_image, encode_thumbnail
 from pipeline.image_names import image_names
@@ -14,14 +15,18 @@ from pipeline.image_store import ImageStore
 
 _IDLE_S = 0.5
 _RETRY_S = 0.5
+_DROPPING_LOOKED_AT_NS = 60 * NS_PER_S
 _GIB = 1 << 30
 
 
 class ImageWriter:
     """Takes what is named out of ``room``, which is touched under ``gate`` alone; what fails goes back and is tried again."""
 
-    def __init__(self, config: ImagesConfig, room: Room, gate: threading.Condition) -> None:
+    def __init__(self, config: ImagesConfig, keep_days: float | None, room: Room, gate: threading.Condition) -> None:
         self._config = config
+        self._keep_days = keep_days
+        """So long the rows are kept; pictures go before them."""
+        self._next_drop_ns = 0
         self._room = room
         self._gate = gate
         self._store = ImageStore(
@@ -57,7 +62,7 @@ class ImageWriter:
         while not self._ending.is_set():
             with self._gate:
                 named = self._room.take()
-                if named is None and not self._is_looking:
+                if named is None and not self._is_looking and now_ns() < self._next_drop_ns:
                     self._gate.wait(_IDLE_S)
                     continue
                 self.has_in_hand = named is not None
@@ -77,6 +82,7 @@ class ImageWriter:
                 is_kept = True
             if self._is_looking:
                 self._is_looking = self._store.look()
+            self._drop_old()
         except CannotEncode as error:
             fault, is_lost = f"a picture could not be encoded: {error}", True
         except OSError as error:
@@ -98,6 +104,14 @@ class ImageWriter:
         if fault and not is_lost:
             self._ending.wait(_RETRY_S)
 
+    def _drop_old(self) -> None:
+        """One session's pictures at a time."""
+        now = now_ns()
+        if now >= self._next_drop_ns and not self._is_looking:
+            is_more = self._keep_days is not None and self._store.drop_before(_day(self._keep_days))
+            if not is_more:
+                self._next_drop_ns = now + _DROPPING_LOOKED_AT_NS
+
     def _write(self, named: NamedFrame) -> None:
         config, frame, part = self._config, named.frame, named.part
         camera_id = frame.key.camera_id
@@ -112,3 +126,7 @@ class ImageWriter:
             )
             files.append((thumbnail_name, small))
         self._store.write(named.image_ref.rpartition("/")[0], files)
+
+
+def _day(ago_days: float) -> str:
+    return f"{datetime.now(timezone.utc) - timedelta(days=ago_days):%Y-%m-%d}"

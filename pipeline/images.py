@@ -43,7 +43,7 @@ class Images:
         self._config = config
         self._room = Room(config.memory_mib << 20)
         self._gate = threading.Condition()
-        self._writer = ImageWriter(config, self._room, self._gate)
+        self._writer = ImageWriter(config, supervised.line.config.records.keep_days, self._room, self._gate)
         self.cameras: dict[str, _Camera] = {}
         self._records: Link | None = None
         self._dropped_told = 0
@@ -133,7 +133,7 @@ class Images:
             pixels = frame.pixels.copy()
             reader.check(ticket.slot, ticket.generation)
         except StaleGeneration as error:
-            self._supervised.alarm("images", "error", str(error), lasts_s=10.0)
+            self._supervised.alarm("ring", "error", str(error), lasts_s=10.0)
             self._room.dropped_count += 1
             return
         key = FrameKey(ticket.camera_id, ticket.source, ticket.trigger_counter)

@@ -109,6 +109,21 @@ def test_a_restart_counts_what_is_there(tmp_path: Path) -> None:
     assert store.kept_bytes == 3 * len(BODY)
 
 
+def test_days_that_have_had_their_time_go_whole(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    for day in DAYS:
+        for session in ("abc1", "abc2"):
+            put(store, 1, "REJECT", day=day, session=session, thumbnail=True)
+    foreign = tmp_path / DAYS[0] / "abc2" / "mine.txt"
+    foreign.touch()
+    assert [store.drop_before(DAYS[1]) for _ in range(3)] == [True, True, False]
+    assert store.pruned_count == 2
+    assert kept(tmp_path)[0] == str(foreign.relative_to(tmp_path))
+    assert len(kept(tmp_path)) == 5
+    assert not (tmp_path / DAYS[0] / "abc1").exists()
+    assert store.kept_bytes == 4 * len(BODY)
+
+
 def test_it_looks_at_the_past_in_slices(tmp_path: Path) -> None:
     before = store_at(tmp_path)
     for session in ("abc1", "abc2", "abc3"):

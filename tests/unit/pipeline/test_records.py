@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pipeline.channel import Link, link_pair
+from pipeline.channel import Link, PeerGone, link_pair
 from pipeline.clock import now_ns
 from pipeline.config import load_line
-from pipeline.messages import Alarm, Configure, Connect, EndOfParts, Halt, PartRecord
+from pipeline.messages import (
+    Alarm,
+    AnyMessage,
+    Configure,
+    Connect,
+    DefectFound,
+    EndOfParts,
+    FrameKey,
+    Halt,
+    PartMade,
+    PartRecord,
+    ViewInspected,
+)
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
 from pipeline.worker import Supervised
@@ -84,6 +98,40 @@ def test_a_folder_that_cannot_be_read_is_waited_for(worker: Worker, monkeypatch:
     assert [(alarm.code, alarm.raised) for alarm in worker.alarms()] == [("records", False)]
     with contextlib.closing(sqlite3.connect(worker.record)) as database:
         assert database.execute("SELECT part_id FROM part").fetchall() == [(1,)]
+
+
+def test_images_is_told_whose_frames_it_has_however_much_was_found(tmp_path: Path) -> None:
+    frames = (FrameKey("cam0", 1, 1), FrameKey("cam1", 1, 1))
+    found = tuple(DefectFound('"' * 170, 0.5 + number / 1_000, (0.1, 0.1, 0.2, 0.2)) for number in range(30))
+    views = tuple(
+        ViewInspected(f"cam{camera}", 1, 1, 1, None, "REJECT", "DEFECT", 0.9, found, 1, 2, 3, 4, 5, True)
+        for camera in range(8)
+    )
+    small = (msgspec.structs.replace(views[0], defects=found[:1]),)
+    with worker_at(tmp_path, 1, 0) as worker:
+        one, other = link_pair()
+        with one:
+            worker.supervisor.send(Connect("images", 1, None), (one.fileno(),))
+        images = Link(other)
+        now = now_ns()
+        for part_id, each in ((1, small), (2, views)):
+            part = PartRecord(part_id, part_id, "REJECT", "DEFECT", None, None, now, now, now, now, 0, 0, each, frames)
+            worker.signalling.send(part)
+        worker.signalling.send(EndOfParts())
+        worker.records.open()
+        worker.records.run()
+        told = [message for message in told_to(images) if isinstance(message, PartMade)]
+        images.close()
+    results = [json.loads(message.result_json) for message in told]
+    assert [message.frames for message in told] == [frames, frames]
+    assert [len(result["defects"]) for result in results] == [1, 0]
+    # This line has no images: what it says of them is nothing.
+    assert [result["image_ref"] for result in results] == [None, None]
+
+
+def told_to(link: Link) -> Iterator[AnyMessage]:
+    with contextlib.suppress(PeerGone):
+        yield from link.drain()
 
 
 def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_path: Path) -> None:
