@@ -113,9 +113,13 @@ class Records:
         self._second_latency = LatencyHistogram()
         self._second_parts = 0
         self._second_since_ns = now_ns()
-        self._counters = {"rows_written": 0, "rows_recovered": 0, "segments_dropped": 0, "commands_unanswered": 0}
-        if config.images is not None:
-            self._counters["images_unnamed"] = 0
+        self._counters = {
+            "rows_written": 0,
+            "rows_recovered": 0,
+            "segments_dropped": 0,
+            "commands_unanswered": 0,
+            "images_unnamed": 0,
+        }
         self._inbox = CommandInbox(config.topic_root)
         self._replies: deque[CommandReply] = deque()
         self._platform = PlatformWatch(supervised)
