@@ -162,9 +162,8 @@ class ImageStore:
         while short_bytes > 0:
             freed_bytes = self._prune_one()
             if freed_bytes is None:
-                text = (
-                    f"less than free_min_gib {self._free_min_bytes / (1 << 30):g} free, and no picture left to delete"
-                )
+                floor = f"free_min_gib {self._free_min_bytes / (1 << 30):g}"
+                text = f"{os.strerror(errno.ENOSPC)} above {floor}, and no picture left to delete"
                 raise OSError(errno.ENOSPC, text)
             short_bytes -= freed_bytes
 
