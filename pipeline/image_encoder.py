@@ -15,7 +15,7 @@ _PNG_COMPRESSION = 1
 """Of 9: three times as fast as the default, and a few per cent larger."""
 _THUMBNAIL_QUALITY = 85
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_RED, _GREEN, _YELLOW = (0, 0, 255), (0, 160, 0), (0, 200, 255)
+_RED, _GREEN, _YELLOW = (60, 60, 255), (0, 200, 0), (0, 200, 255)
 _COLOURS = {Verdict.PASS.value: _GREEN, Verdict.REJECT.value: _RED, Verdict.NO_DECISION.value: _YELLOW}
 _LINE_PX = 16
 _MARGIN_PX = 3
@@ -74,9 +74,11 @@ def _small(pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, size: tuple
 
 
 def _write(picture: npt.NDArray[np.uint8], text: str, where: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    """In letters that can be read on any ground. Others than ASCII are question marks: the font has no more."""
+    """On a ground of its own, so that it can be read. Letters beyond ASCII are question marks: the font has no more."""
     plain = text.encode("ascii", "replace").decode()
-    cv2.putText(picture, plain, where, _FONT, _TEXT_SCALE, (0, 0, 0), 3, cv2.LINE_AA)
+    (width_px, height_px), below_px = cv2.getTextSize(plain, _FONT, _TEXT_SCALE, 1)
+    x_px, y_px = where
+    cv2.rectangle(picture, (x_px - 1, y_px - height_px - 1), (x_px + width_px, y_px + below_px), (0, 0, 0), cv2.FILLED)
     cv2.putText(picture, plain, where, _FONT, _TEXT_SCALE, colour, 1, cv2.LINE_AA)
 
 
