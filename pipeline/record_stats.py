@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -45,11 +46,14 @@ class RecordStats:
         latency_us = latency_of(result)
         if latency_us is not None:
             self._latency.add(latency_us)
-            for stage, stage_us in result.stages_us.items():
-                self._stages[stage].add(stage_us)
+            for stage, histogram in self._stages.items():
+                if stage in result.stages_us:
+                    histogram.add(result.stages_us[stage])
 
     def figures(self) -> dict[str, Any]:
-        """Ready for JSON. ``yield_ratio`` is PASS among PASS and REJECT, null where there is neither."""
+        """Ready for JSON. ``yield_ratio`` is PASS among PASS and REJECT, ``reject_ratio`` REJECT among them, both null where
+        there is neither; ``no_decision_ratio`` is NO_DECISION among all parts.
+        """
         return {
             "first_utc": self._first_utc,
             "last_utc": self._last_utc,
@@ -68,11 +72,18 @@ class RecordStats:
         }
 
     def _pareto(self) -> list[dict[str, Any]]:
-        """The most frequent first; a part may have several."""
-        rejected = self._verdicts["REJECT"]
+        """The most frequent first; a part may have several. ``cumulative_share`` is of all that are counted here."""
+        rejected, total = self._verdicts["REJECT"], self._defects.total()
+        counted = self._defects.most_common()
+        together = itertools.accumulate(count for _, count in counted)
         return [
-            {"class": name, "parts": count, "share_of_rejected": round(count / rejected, 4)}
-            for name, count in self._defects.most_common()
+            {
+                "class": name,
+                "parts": count,
+                "share_of_rejected": round(count / rejected, 4),
+                "cumulative_share": round(up_to_here / total, 4),
+            }
+            for (name, count), up_to_here in zip(counted, together, strict=True)
         ]
 
 
@@ -85,6 +96,8 @@ def _counts(verdicts: Counter[str]) -> dict[str, Any]:
         "rejected": rejected,
         "no_decision": verdicts["NO_DECISION"],
         "yield_ratio": round(passed / judged, 4) if judged else None,
+        "reject_ratio": round(rejected / judged, 4) if judged else None,
+        "no_decision_ratio": round(verdicts["NO_DECISION"] / verdicts.total(), 4) if verdicts else None,
     }
 
 
