@@ -137,10 +137,10 @@ def _state_of_proof(shown: RecordShown) -> Notice:
         return Notice("good", title, [f"{rows}; every one follows from the one before it.", f"Head: {verified.head}"])
     if verified.covered_rows:
         title = f"Verified; proven by an anchor up to row {verified.covered_rows:,} of {verified.last_row:,}."
-        unproven = f"Not proven behind it: that there were no {', no '.join(CANNOT_PROVE)}."
+        unproven = f"Not proven behind it, that none of this was done: {'; '.join(CANNOT_PROVE)}."
     else:
         title = "Verified without an anchor: every row follows from the one before it."
-        unproven = f"Not proven: that there were no {', no '.join(CANNOT_PROVE)}."
+        unproven = f"Not proven, that none of this was done: {'; '.join(CANNOT_PROVE)}."
     return Notice("warning", title, [rows + ".", unproven, f"Head: {verified.head}"])
 
 
@@ -157,7 +157,7 @@ def _facts(shown: RecordShown) -> Facts:
         if share is None:
             facts.append(Fact(label, "-", "no part"))
         else:
-            interval = f"95 %: {percent(share.low)} to {percent(share.high)}"
+            interval = f"95\u00a0%: {percent(share.low)} to {percent(share.high)}"
             facts.append(Fact(label, percent(share.value), f"{share.count:,} {of}; {interval}"))
     latency = figures["latency_us"]
     if survey.latency.count:
@@ -180,7 +180,7 @@ def _selection(shown: RecordShown) -> Iterator[Block]:
         rows.append(("simulated", f"{shown.survey.simulated:,} of the parts are of a simulated line"))
     if shown.survey.challenges:
         rows.append(("challenge", f"{shown.survey.challenges:,} of the parts are challenge parts"))
-    yield Table("Selection", ["", ""], rows)
+    yield Table("Selection", ["what", "which"], rows)
     products = shown.figures["products"]
     if products:
         yield Table(
@@ -262,7 +262,7 @@ def _defects(figures: Mapping[str, Any]) -> Iterator[Block]:
                 plain(each["class"]),
                 f"{each['parts']:,}",
                 told(share_of(each["parts"], rejected)),
-                percent(each["cumulative_share"]),
+                f"{100 * each['cumulative_share']:.1f}\u00a0%",
             )
             for each in defects[:_ROWS_TOLD]
         ],
@@ -286,7 +286,7 @@ def _over_time(survey: RecordSurvey) -> Iterator[Block]:
             ["from, UTC", "parts", "rejected", "of the judged", "not judged"],
             [
                 (
-                    f"{begins:%Y-%m-%d %H:%M}",
+                    f"{begins:%Y-%m-%d\u00a0%H:%M}",
                     f"{passed + rejected + undecided:,}",
                     f"{rejected:,}",
                     told(share_of(rejected, passed + rejected)),
@@ -352,7 +352,7 @@ def _latency(shown: RecordShown) -> Iterator[Block]:
     }
     yield Table(
         "Times, us",
-        ["", *_PERCENTILE_WORDS],
+        ["way", *_PERCENTILE_WORDS],
         [(name, *(f"{times[key]:,}" for key in _PERCENTILES)) for name, times in totals.items()],
         frozenset(range(1, 6)),
     )
@@ -441,7 +441,9 @@ def _pictures(images: Path, result: ResultPayload) -> list[Picture]:
         why = "no picture was kept" if result.image_ref is None else "its picture was dropped, or pruned since"
         return [no_picture(alt=f"{caption}: {why}", caption=caption, lines=[when, *_defect_words(result)])]
     pictures = []
-    for camera_id, file in list(found.items())[:_PICTURES_A_PART]:
+    blamed = {defect.camera_id for defect in result.defects} & found.keys()
+    chosen = [(camera_id, file) for camera_id, file in found.items() if camera_id in blamed or not blamed]
+    for camera_id, file in chosen[:_PICTURES_A_PART]:
         defects = [defect for defect in result.defects if defect.camera_id == camera_id]
         words = ", ".join(f"{plain(defect.class_name, 24)} {defect.score:.2f}" for defect in defects[:5])
         named = f"{caption}, {plain(camera_id, 32)}"
@@ -485,8 +487,8 @@ def _defect_words(result: ResultPayload) -> list[str]:
 
 
 def _moment(utc: str) -> str:
-    """To the second, without the letters."""
-    return plain(utc[:19].replace("T", " "), 19)
+    """To the second, without the letters, not to be broken."""
+    return plain(utc[:19], 19).replace("T", "\u00a0")
 
 
 def _span_words(width_s: int) -> str:

@@ -19,8 +19,10 @@ from pipeline.tally import latency_of
 SCORE_BINS = 50
 PICTURES_MAX = 9
 """Rejected parts that are shown, the worst ones and the last ones each."""
-_SPANS_MAX = 200
+_SPANS_MAX = 120
 _WIDTHS_S = (60, 300, 900, 3_600, 3 * 3_600, 6 * 3_600, 86_400, 7 * 86_400, 28 * 86_400)
+_FAR_S = 250 * 366 * 86_400
+"""A time as far from 1970 is none."""
 _PAUSE_S = 60
 _PAUSES_TOLD = 10
 _VERDICTS = {"PASS": 0, "REJECT": 1, "NO_DECISION": 2}
@@ -162,7 +164,9 @@ class RecordSurvey:
         utc = result.trigger_utc
         try:
             moment_s = int(datetime.fromisoformat(utc[:_SECOND]).replace(tzinfo=timezone.utc).timestamp())
-        except (ValueError, OverflowError):
+        except ValueError:
+            moment_s = -1
+        if not 0 <= moment_s < _FAR_S:
             self.without_time += 1
             return
         self.over_time.add(moment_s, result.verdict)

@@ -38,10 +38,12 @@ from pipeline.record_stats import HOUR, MINUTE, RecordStats
 from pipeline.record_survey import PICTURES_MAX, RecordSurvey
 from pipeline.record_verify import CANNOT_PROVE, Anchor, Verified, read_anchors
 from pipeline.record_verify import verify as verify_record
+from pipeline.report.blocks import plain
 
 _FINDINGS_TOLD = 20
 _SPANS_TOLD = 48
 _TABLE_WIDTH = 100
+_LINE_CHARS = 2_000
 _PROGRESS_ROWS = 5_000
 _UTC = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?")
 
@@ -181,10 +183,12 @@ def show(
     except OSError as error:
         raise fail(f"pictures in {folder}: {error.strerror}") from None
     console = Console(file=words(json_file), markup=False, highlight=False)
-    for line in _part_lines(shown, late, [each.result.session_id for each in found[:-1]]):
-        console.print(line, soft_wrap=True)
-    for line in _picture_lines(ref, folder, pictures):
-        console.print(line, soft_wrap=True)
+    lines = [
+        *_part_lines(shown, late, [each.result.session_id for each in found[:-1]]),
+        *_picture_lines(ref, folder, pictures),
+    ]
+    for line in lines:
+        console.print(plain(line, _LINE_CHARS), soft_wrap=True)
     result = {
         "row": shown.row,
         "file": str(shown.file),
@@ -340,7 +344,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(plain(cell) for cell in row))
     return table
 
 

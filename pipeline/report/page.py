@@ -14,6 +14,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.filters["longest_word"] = lambda text: max(map(len, text.split()), default=0)
 
 
 def render(page: Page) -> str:

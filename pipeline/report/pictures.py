@@ -68,9 +68,8 @@ def picture_of_file(
 ) -> Picture:
     """The same of an image file, which is not followed where it is a link. Raises NoPicture."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:  # noqa: PTH123
-            if os.fstat(descriptor).st_size > _FILE_BYTES_MAX:
+        with open(file, "rb", opener=_open_no_link) as stream:
+            if os.fstat(stream.fileno()).st_size > _FILE_BYTES_MAX:
                 raise NoPicture(f"{file}: larger than {_FILE_BYTES_MAX >> 20} MiB")
             content = stream.read()
     except OSError as error:
@@ -87,6 +86,10 @@ def picture_of_file(
 def no_picture(*, alt: str, caption: str, lines: Sequence[str] = ()) -> Picture:
     """A place that says why nothing is to be seen there."""
     return Picture(None, 4, 3, alt, caption, lines)
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _within(box: Box, width_px: int, height_px: int) -> Box:

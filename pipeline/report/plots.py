@@ -90,17 +90,6 @@ def pareto(counts: Sequence[tuple[str, int]], *, of: int, caption: str) -> Plot:
         axes = figure.subplots()
         places = np.arange(len(shown))
         axes.barh(places, values, color=_FILLS[1], edgecolor=BLACK, linewidth=0.5, height=0.72)
-        for place, value in zip(places, values, strict=True):
-            axes.annotate(
-                f"{value:,}  ({percent(value / of)})",
-                (value, place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-                zorder=5,
-            )
         axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.set_xlim(0, float(values.max()) * 1.25)
@@ -114,6 +103,18 @@ def pareto(counts: Sequence[tuple[str, int]], *, of: int, caption: str) -> Plot:
         line.set_xlabel("together, % of all (line)", color=BLUE)
         line.spines["top"].set_visible(True)
         line.grid(visible=False)
+        for place, value in zip(places, values, strict=True):
+            line.annotate(
+                f"{value:,}  ({percent(value / of)})",
+                (value, place),
+                xycoords=axes.transData,
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+                zorder=5,
+            )
         told = ", ".join(f"{name} {value}" for name, value in zip(names[:5], values, strict=False))
         return _plot(figure, caption, f"Pareto chart of {len(counts)} classes, the most frequent first: {told}.")
 
@@ -163,7 +164,7 @@ def rates_over_time(spans: Sequence[Span], *, width_s: float, caption: str) -> P
         below.set_ylabel("parts")
         below.yaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=4))
         below.legend(loc="upper left", bbox_to_anchor=(0, 1.32), ncols=3, borderaxespad=0)
-        locator = dates.AutoDateLocator(maxticks=9)
+        locator = dates.AutoDateLocator(minticks=3)
         below.xaxis.set_major_locator(locator)
         below.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
         below.set_xlabel("time, UTC")
