@@ -73,7 +73,7 @@ class RecordShown:
     """What there is to show.
 
     Attributes:
-        figures: of ``RecordStats``.
+        figures, latency: of ``RecordStats``.
         late_words: by (camera_id, verdict, reason), of the same parts.
         verified: None where nobody looked.
         anchor_count: so many anchors it was verified against.
@@ -84,6 +84,7 @@ class RecordShown:
     record: Path
     wanted: Wanted
     figures: Mapping[str, Any]
+    latency: LatencyHistogram
     survey: RecordSurvey
     late_words: Counter[tuple[str, str, str]]
     verified: Verified | None
@@ -160,7 +161,7 @@ def _facts(shown: RecordShown) -> Facts:
             interval = f"95\u00a0%: {percent(share.low)} to {percent(share.high)}"
             facts.append(Fact(label, percent(share.value), f"{share.count:,} {of}; {interval}"))
     latency = figures["latency_us"]
-    if survey.latency.count:
+    if shown.latency.count:
         facts.append(
             Fact("Latency, p99", f"{latency['p99'] / 1_000:,.2f} ms", f"median {latency['p50'] / 1_000:,.2f} ms")
         )
@@ -317,7 +318,7 @@ def _scores(shown: RecordShown) -> Iterator[Block]:
 
 def _latency(shown: RecordShown) -> Iterator[Block]:
     survey, figures = shown.survey, shown.figures
-    if not survey.latency.count:
+    if not shown.latency.count:
         yield Words("No part was judged and sent: there are no times.")
         return
     budget = [Mark(survey.budget_us, f"budget {survey.budget_us:,}")] if survey.budget_us is not None else []
@@ -325,11 +326,11 @@ def _latency(shown: RecordShown) -> Iterator[Block]:
     if survey.budget_us is None:
         caption += "The record does not hold the budget: give the line's YAML file in the record's place to see it."
     else:
-        judged = survey.latency.count
+        judged = shown.latency.count
         caption += (
             f"Over the budget: {survey.over_budget:,} of {judged:,}, {told(share_of(survey.over_budget, judged))}."
         )
-    yield _times(survey.latency, budget, "frame in memory to socket, us", caption)
+    yield _times(shown.latency, budget, "frame in memory to socket, us", caption)
     shortest, longest = survey.deadline_us or (0, 0)
     deadline = [Mark(shortest, f"deadline {shortest:,}")]
     if longest != shortest:

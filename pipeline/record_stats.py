@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,17 +16,21 @@ MINUTE = len("2026-01-01T00:00")
 
 
 class RecordStats:
-    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``."""
+    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``.
+
+    Attributes:
+        latency: frame in memory to socket.
+    """
 
     def __init__(self, by: int = HOUR) -> None:
         self._by = by
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._defects: Counter[str] = Counter()
-        self._sessions: dict[str, Counter[str]] = {}
+        self._sessions: dict[str, Counter[str]] = defaultdict(Counter)
         self._products: Counter[tuple[str, str, str | None]] = Counter()
-        self._over_time: dict[str, Counter[str]] = {}
-        self._latency = LatencyHistogram()
+        self._over_time: dict[str, Counter[str]] = defaultdict(Counter)
+        self.latency = LatencyHistogram()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._unsent_count = 0
         self._first_utc: str | None = None
@@ -37,15 +41,15 @@ class RecordStats:
         self._verdicts[result.verdict] += 1
         self._reasons[result.reason] += 1
         self._defects.update({defect.class_name for defect in result.defects} if result.verdict == "REJECT" else ())
-        self._sessions.setdefault(result.session_id, Counter())[result.verdict] += 1
+        self._sessions[result.session_id][result.verdict] += 1
         self._products[(result.recipe_id, result.recipe_version, result.model_sha256)] += 1
-        self._over_time.setdefault(result.trigger_utc[: self._by], Counter())[result.verdict] += 1
+        self._over_time[result.trigger_utc[: self._by]][result.verdict] += 1
         self._unsent_count += result.sent_ns is None
         self._first_utc = min(self._first_utc or result.trigger_utc, result.trigger_utc)
         self._last_utc = max(self._last_utc or result.trigger_utc, result.trigger_utc)
         latency_us = latency_of(result)
         if latency_us is not None:
-            self._latency.add(latency_us)
+            self.latency.add(latency_us)
             for stage, histogram in self._stages.items():
                 if stage in result.stages_us:
                     histogram.add(result.stages_us[stage])
@@ -61,7 +65,7 @@ class RecordStats:
             "reasons": dict(self._reasons.most_common()),
             "defects": self._pareto(),
             "verdicts_unsent": self._unsent_count,
-            "latency_us": self._latency.percentiles_us(),
+            "latency_us": self.latency.percentiles_us(),
             "stages_us": {stage: histogram.percentiles_us() for stage, histogram in self._stages.items()},
             "sessions": {session_id: _counts(counts) for session_id, counts in self._sessions.items()},
             "products": [

@@ -106,7 +106,6 @@ class RecordSurvey:
     over_time: TimeSpans = field(default_factory=TimeSpans)
     sessions: dict[str, SessionSeen] = field(default_factory=dict)
     scores: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
-    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     age: LatencyHistogram = field(default_factory=LatencyHistogram)
     deadline_us: tuple[int, int] | None = None
     late_verdicts: int = 0
@@ -183,10 +182,9 @@ class RecordSurvey:
         if result.sent_ns is not None:
             self.late_verdicts += result.sent_ns > result.deadline_ns
             self.age.add((result.sent_ns - result.trigger_ns) // NS_PER_US)
-        latency_us = latency_of(result)
-        if latency_us is not None:
-            self.latency.add(latency_us)
-            self.over_budget += self.budget_us is not None and latency_us > self.budget_us
+        if self.budget_us is not None:
+            latency_us = latency_of(result)
+            self.over_budget += latency_us is not None and latency_us > self.budget_us
 
     def _see_reject(self, result: ResultPayload) -> None:
         self._rejects += 1

@@ -132,7 +132,7 @@ def stats(
                 report,
                 file,
                 wanted,
-                figures,
+                counts,
                 survey,
                 late_words=count_late_words(file, parts),
                 verified=_verify(file, anchors, Console(stderr=True, markup=False)) if verify else None,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.output import fail
 from pipeline.config import Line
 from pipeline.record_reader import Wanted
+from pipeline.record_stats import RecordStats
 from pipeline.record_survey import RecordSurvey
 from pipeline.record_verify import Verified
 from pipeline.report.folder import CannotReport, check_folder, write_page
@@ -38,7 +38,7 @@ def write_report(
     folder: Path,
     record: Path,
     wanted: Wanted,
-    figures: Mapping[str, Any],
+    stats: RecordStats,
     survey: RecordSurvey,
     *,
     late_words: Counter[tuple[str, str, str]],
@@ -55,7 +55,8 @@ def write_report(
     shown = RecordShown(
         record=record,
         wanted=wanted,
-        figures=figures,
+        figures=stats.figures(),
+        latency=stats.latency,
         survey=survey,
         late_words=late_words,
         verified=verified,
