@@ -73,3 +73,7 @@ def write_report(
     except OSError as error:
         raise fail(f"--report {folder}: {error.strerror}") from None
     typer.echo(f"report in {page}", err=True)
+    if verified is not None and verified.finding_count:
+        typer.echo(
+            f"lineside: record {record}: NOT as it was written: see the report, or lineside records verify", err=True
+        )

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from pipeline.report.blocks import Plot, plain
 from pipeline.report.shares import intervals, percent
 
-BLUE, ORANGE, GREEN, GREY, BLACK = "#0072b2", "#d55e00", "#009e73", "#7a8490", "#1c2530"
+BLUE, ORANGE, GREY, BLACK = "#0072b2", "#d55e00", "#7a8490", "#1c2530"
 _HATCHES = ("", "////", "---", "xx", "\\\\\\\\", "|||", "++")
 """Of lines alone: each dot of a dotted one would be a path of its own."""
 _FILLS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
@@ -392,7 +392,7 @@ def _breaks(moments: Sequence[datetime], width_s: float) -> npt.NDArray[np.int64
 
 def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
     """Lines across with their names above the drawing, at two heights so that neighbours do not overlap."""
-    styles = ((ORANGE, "-"), (BLACK, "--"), (BLUE, ":"), (GREEN, "-."))
+    styles = ((ORANGE, "-"), (BLACK, "--"), (BLUE, ":"), ("#009e73", "-."))
     for number, mark in enumerate(sorted(marks, key=lambda mark: mark.value)):
         color, line = styles[number % len(styles)]
         axes.axvline(mark.value, color=color, linestyle=line, linewidth=1.2)
@@ -404,7 +404,6 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
             textcoords="offset points",
             ha="center",
             fontsize=8,
-            color=color,
         )
 
 

@@ -149,6 +149,7 @@ def test_state_of_proof(record: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(record, isolation_level=None)) as database:
         database.execute("DELETE FROM part WHERE id = ?", (ROWS,))
         database.execute("DELETE FROM part WHERE id = 320")
+    assert "NOT as it was written" in run("stats", record, "--report", report)[1]
     words = told(ROWS)
     assert "NOT as it was written: 3 findings. Do not rely on these figures." in words
     assert "Row 320: missing" in words
