@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.image_names import pictures_of, read_name
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
-from pipeline.record_pictures import pictures_of
 from pipeline.record_reader import Wanted
 from pipeline.record_survey import SCORE_BINS, RecordSurvey
 from pipeline.record_verify import CANNOT_PROVE, Verified
@@ -96,7 +96,7 @@ class RecordShown:
 
 
 def record_page(shown: RecordShown) -> Page:
-    """Reads pictures from the folder for them. Raises OSError where that cannot be read."""
+    """Reads the pictures that it shows."""
     figures = shown.figures
     sections = [Section("What was looked at", [*_selection(shown)])]
     if figures["parts"]:
@@ -428,18 +428,21 @@ def _gallery(shown: RecordShown, results: Sequence[ResultPayload], which: str) -
     if any(picture.src is not None for picture in pictures):
         yield Gallery(pictures)
     else:
-        yield Words(
-            f"No pictures are kept of these parts in {plain(str(shown.images), 200)}: never kept, dropped, or pruned since."
-        )
+        reasons = dict.fromkeys(picture.alt.partition(": ")[2] for picture in pictures)
+        yield Words(f"No pictures of these parts in {plain(str(shown.images), 200)}: {'; '.join(reasons)}.")
     yield _parts_table(results, which)
 
 
 def _pictures(images: Path, result: ResultPayload) -> list[Picture]:
     caption = f"Part {result.part_id:,}"
     when = f"{_moment(result.trigger_utc)} UTC, session {plain(result.session_id, 32)}"
-    found = pictures_of(images, result.image_ref) if result.image_ref is not None else {}
+    why = "no picture was kept" if result.image_ref is None else "its picture was dropped, or pruned since"
+    try:
+        files = pictures_of(images, result.image_ref) if result.image_ref is not None else []
+    except OSError as error:
+        files, why = [], f"its picture cannot be read: {error.strerror}"
+    found = {name.camera_id: file for file in files if (name := read_name(file.name)) is not None}
     if not found:
-        why = "no picture was kept" if result.image_ref is None else "its picture was dropped, or pruned since"
         return [no_picture(alt=f"{caption}: {why}", caption=caption, lines=[when, *_defect_words(result)])]
     pictures = []
     blamed = {defect.camera_id for defect in result.defects} & found.keys()

@@ -138,7 +138,7 @@ def stats(
                 verified=_verify(file, anchors, Console(stderr=True, markup=False)) if verify else None,
                 anchor_count=len(anchors),
                 line=line,
-                images=images,
+                images=images if images is not None else _images_folder(line),
             )
     except NotReadable as error:
         raise fail(str(error)) from None
@@ -167,7 +167,7 @@ def show(
     """All that is on record of one part: verdict, why, by what, where the time went, and its pictures' files."""
     check_json_target(json_file)
     file = _record_file(record)
-    folder = images if images is not None else _images_folder(record)
+    folder = images if images is not None else _images_folder(_line(record))
     try:
         found = list(read_rows(file, Wanted(session_id=session, part_id=part)))
         if not found:
@@ -388,11 +388,8 @@ def _picture_lines(ref: str | None, folder: Path | None, pictures: list[Path]) -
         yield f"picture   {each}"
 
 
-def _images_folder(record: Path) -> Path | None:
-    if record.suffix in (".yaml", ".yml"):
-        images = load_line(record).config.images
-        return None if images is None else images.path
-    return None
+def _images_folder(line: Line | None) -> Path | None:
+    return None if line is None or line.config.images is None else line.config.images.path
 
 
 def _record_file(record: Path) -> Path:

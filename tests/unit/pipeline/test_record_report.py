@@ -175,6 +175,15 @@ def test_pictures_of_the_parts(record: Path, results: list[ResultPayload], tmp_p
     assert words.count("its picture was dropped, or pruned since") == 2 * (PICTURES_MAX - 4)
 
 
+def test_a_folder_of_pictures_that_cannot_be_read(record: Path, results: list[ResultPayload], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for result in results:
+        if result.image_ref is not None:
+            (tmp_path / "images" / result.image_ref.partition("/")[0]).touch()
+    assert run("stats", record, "--report", tmp_path / "r", "--images", tmp_path / "images")[0] == 0
+    assert "its picture cannot be read: Not a directory" in page_of(tmp_path / "r")[1]
+
+
 def test_a_ref_that_leads_out_of_the_folder(results: list[ResultPayload], tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "secret-REJECT-cam0.png").write_bytes(b"")
@@ -188,7 +197,7 @@ def test_a_ref_that_leads_out_of_the_folder(results: list[ResultPayload], tmp_pa
     store.close()
     assert run("stats", tmp_path / "records.db", "--report", tmp_path / "r", "--images", tmp_path / "images")[0] == 0
     page, words = page_of(tmp_path / "r")
-    assert "No pictures are kept of these parts" in words
+    assert f"No pictures of these parts in {tmp_path / 'images'}: its picture was dropped, or pruned since." in words
     assert not any("Part" in (each["alt"] or "") for each in page.all("img"))
 
 
