@@ -44,6 +44,13 @@ class LatencyHistogram:
         }
         return {**values, "max": self._max_us}
 
+    def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """The bins that are not empty: their smallest and largest values in us, and their counts."""
+        used = np.flatnonzero(self._counts)
+        upper_us = np.array([_upper_us(index) for index in used.tolist()], np.float64)
+        lower_us = np.array([_upper_us(index - 1) + 1 if index else 0 for index in used.tolist()], np.float64)
+        return lower_us, upper_us, self._counts[used]
+
     def to_json(self) -> dict[str, object]:
         used = np.flatnonzero(self._counts)
         return {"max_us": self._max_us, "bins": used.tolist(), "counts": self._counts[used].tolist()}

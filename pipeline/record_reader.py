@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,27 @@ def read_late_words(record: Path, session_id: str, part_id: int) -> list[LateWor
                     view = _decode_late(body)
                     found.append(LateWord(view.camera_id, arrived_ns, view.verdict, view.reason, view.score))
     return found
+
+
+def count_late_words(record: Path, parts: Mapping[str, tuple[int, int]]) -> Counter[tuple[str, str, str]]:
+    """How often a camera's inspection came after the decision, by (camera_id, verdict, reason) that it told.
+
+    ``parts`` says which: {session_id: (first part_id, last part_id)}. Raises NotReadable.
+    """
+    ask = f"SELECT id, session_id, part_id, body FROM late_inspection WHERE id > ? ORDER BY id LIMIT {_ROWS_AT_ONCE}"
+    counts: Counter[tuple[str, str, str]] = Counter()
+    with held_still(record) as files:
+        for file in files:
+            with _reading(file) as database:
+                last = -1
+                while rows := database.execute(ask, (last,)).fetchall():
+                    last = rows[-1][0]
+                    for _, session_id, part_id, body in rows:
+                        first_part, last_part = parts.get(session_id, (1, 0))
+                        if first_part <= part_id <= last_part:
+                            view = _decode_late(body)
+                            counts[view.camera_id, view.verdict, view.reason] += 1
+    return counts
 
 
 @contextmanager

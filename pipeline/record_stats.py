@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,17 +16,21 @@ MINUTE = len("2026-01-01T00:00")
 
 
 class RecordStats:
-    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``."""
+    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``.
+
+    Attributes:
+        latency: frame in memory to socket.
+    """
 
     def __init__(self, by: int = HOUR) -> None:
         self._by = by
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._defects: Counter[str] = Counter()
-        self._sessions: dict[str, Counter[str]] = {}
+        self._sessions: dict[str, Counter[str]] = defaultdict(Counter)
         self._products: Counter[tuple[str, str, str | None]] = Counter()
-        self._over_time: dict[str, Counter[str]] = {}
-        self._latency = LatencyHistogram()
+        self._over_time: dict[str, Counter[str]] = defaultdict(Counter)
+        self.latency = LatencyHistogram()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
         self._unsent_count = 0
         self._first_utc: str | None = None
@@ -36,20 +41,23 @@ class RecordStats:
         self._verdicts[result.verdict] += 1
         self._reasons[result.reason] += 1
         self._defects.update({defect.class_name for defect in result.defects} if result.verdict == "REJECT" else ())
-        self._sessions.setdefault(result.session_id, Counter())[result.verdict] += 1
+        self._sessions[result.session_id][result.verdict] += 1
         self._products[(result.recipe_id, result.recipe_version, result.model_sha256)] += 1
-        self._over_time.setdefault(result.trigger_utc[: self._by], Counter())[result.verdict] += 1
+        self._over_time[result.trigger_utc[: self._by]][result.verdict] += 1
         self._unsent_count += result.sent_ns is None
         self._first_utc = min(self._first_utc or result.trigger_utc, result.trigger_utc)
         self._last_utc = max(self._last_utc or result.trigger_utc, result.trigger_utc)
         latency_us = latency_of(result)
         if latency_us is not None:
-            self._latency.add(latency_us)
-            for stage, stage_us in result.stages_us.items():
-                self._stages[stage].add(stage_us)
+            self.latency.add(latency_us)
+            for stage, histogram in self._stages.items():
+                if stage in result.stages_us:
+                    histogram.add(result.stages_us[stage])
 
     def figures(self) -> dict[str, Any]:
-        """Ready for JSON. ``yield_ratio`` is PASS among PASS and REJECT, null where there is neither."""
+        """Ready for JSON. ``yield_ratio`` is PASS among PASS and REJECT, ``reject_ratio`` REJECT among them, both null where
+        there is neither; ``no_decision_ratio`` is NO_DECISION among all parts.
+        """
         return {
             "first_utc": self._first_utc,
             "last_utc": self._last_utc,
@@ -57,7 +65,7 @@ class RecordStats:
             "reasons": dict(self._reasons.most_common()),
             "defects": self._pareto(),
             "verdicts_unsent": self._unsent_count,
-            "latency_us": self._latency.percentiles_us(),
+            "latency_us": self.latency.percentiles_us(),
             "stages_us": {stage: histogram.percentiles_us() for stage, histogram in self._stages.items()},
             "sessions": {session_id: _counts(counts) for session_id, counts in self._sessions.items()},
             "products": [
@@ -68,11 +76,18 @@ class RecordStats:
         }
 
     def _pareto(self) -> list[dict[str, Any]]:
-        """The most frequent first; a part may have several."""
-        rejected = self._verdicts["REJECT"]
+        """The most frequent first; a part may have several. ``cumulative_share`` is of all that are counted here."""
+        rejected, total = self._verdicts["REJECT"], self._defects.total()
+        counted = self._defects.most_common()
+        together = itertools.accumulate(count for _, count in counted)
         return [
-            {"class": name, "parts": count, "share_of_rejected": round(count / rejected, 4)}
-            for name, count in self._defects.most_common()
+            {
+                "class": name,
+                "parts": count,
+                "share_of_rejected": round(count / rejected, 4),
+                "cumulative_share": round(up_to_here / total, 4),
+            }
+            for (name, count), up_to_here in zip(counted, together, strict=True)
         ]
 
 
@@ -85,6 +100,8 @@ def _counts(verdicts: Counter[str]) -> dict[str, Any]:
         "rejected": rejected,
         "no_decision": verdicts["NO_DECISION"],
         "yield_ratio": round(passed / judged, 4) if judged else None,
+        "reject_ratio": round(rejected / judged, 4) if judged else None,
+        "no_decision_ratio": round(verdicts["NO_DECISION"] / verdicts.total(), 4) if verdicts else None,
     }
 
 

@@ -15,6 +15,7 @@ from pipeline.payloads import ResultPayload
 STAGES = ("grab", "handover", "preprocess", "inference", "judge", "decide", "send")
 """In order: trigger -> frame in memory -> ticket received -> batch row filled -> model run -> judged -> decided -> at the
 socket. The latency is what lies between frame in memory and socket."""
+_LATENCY_STAGES = frozenset(STAGES) - {"grab"}
 
 
 class _StoredTally(msgspec.Struct):
@@ -133,9 +134,9 @@ class Tally:
 
 def latency_of(result: ResultPayload) -> int | None:
     """Frame in memory to socket in us; None where nothing was judged or sent."""
-    if result.sent_ns is None or "handover" not in result.stages_us:
+    if result.sent_ns is None or not result.stages_us.keys() >= _LATENCY_STAGES:
         return None
-    return sum(result.stages_us[stage] for stage in STAGES if stage != "grab")
+    return sum(result.stages_us[stage] for stage in _LATENCY_STAGES)
 
 
 def stages_us(trigger_ns: int, moments_ns: Sequence[int], decided_ns: int, sent_ns: int | None) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -18,19 +18,32 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.report import ReportOption, check_report_folder, write_report
 from pipeline.clock import NS_PER_US
-from pipeline.config import load_line
+from pipeline.config import Line, load_line
 from pipeline.image_names import pictures_of
 from pipeline.record_export import CannotExport
 from pipeline.record_export import export as export_rows
-from pipeline.record_reader import LateWord, NotReadable, RecordedRow, Wanted, files_of, read_late_words, read_rows
-from pipeline.record_stats import HOUR, MINUTE, count_all
+from pipeline.record_reader import (
+    LateWord,
+    NotReadable,
+    RecordedRow,
+    Wanted,
+    count_late_words,
+    files_of,
+    read_late_words,
+    read_rows,
+)
+from pipeline.record_stats import HOUR, MINUTE, RecordStats
+from pipeline.record_survey import PICTURES_MAX, RecordSurvey
 from pipeline.record_verify import CANNOT_PROVE, Anchor, Verified, read_anchors
 from pipeline.record_verify import verify as verify_record
+from pipeline.report.blocks import plain
 
 _FINDINGS_TOLD = 20
 _SPANS_TOLD = 48
 _TABLE_WIDTH = 100
+_LINE_CHARS = 2_000
 _PROGRESS_ROWS = 5_000
 _UTC = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?")
 
@@ -74,14 +87,59 @@ def stats(
     since: SinceOption = None,
     until: UntilOption = None,
     by: Annotated[Span, typer.Option(help="How finely the rates over time are told.")] = Span.HOUR,
+    report: ReportOption = None,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For --report: what the record is verified against, as in `records verify`."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="For --report: whether the record is verified, which reads all of it.")
+    ] = True,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="For --report: the folder of kept pictures, if not the one in the line's YAML file."
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Yield, defects, reject rate over time, latency: of all parts, or of those wanted."""
     check_json_target(json_file)
     wanted = _wanted(session, since, until)
+    if report is None and (anchor is not None or images is not None):
+        raise fail("--anchor, --images: expected with --report", 2)
+    check_report_folder(report)
+    if images is not None and not images.is_dir():
+        raise fail(f"--images: got {images}, expected a folder", 2)
+    line = _line(record)
+    file = record if line is None else line.config.records.path
+    counts = RecordStats(MINUTE if by is Span.MINUTE else HOUR)
+    survey = (
+        RecordSurvey(None if line is None else line.config.timing.budget_us, PICTURES_MAX)
+        if report is not None
+        else None
+    )
     try:
-        rows = _with_progress(read_rows(_record_file(record), wanted))
-        figures = count_all((row.result for row in rows), MINUTE if by is Span.MINUTE else HOUR)
+        anchors = _anchors(anchor)
+        for row in _with_progress(read_rows(file, wanted)):
+            counts.add(row.result)
+            if survey is not None:
+                survey.add(row)
+        figures = counts.figures()
+        if report is not None and survey is not None:
+            parts = {session_id: seen.part_ids for session_id, seen in survey.sessions.items()}
+            write_report(
+                report,
+                file,
+                wanted,
+                counts,
+                survey,
+                late_words=count_late_words(file, parts),
+                verified=_verify(file, anchors, Console(stderr=True, markup=False)) if verify else None,
+                anchor_count=len(anchors),
+                line=line,
+                images=images if images is not None else _images_folder(line),
+            )
     except NotReadable as error:
         raise fail(str(error)) from None
     console = Console(file=words(json_file), markup=False, highlight=False)
@@ -109,7 +167,7 @@ def show(
     """All that is on record of one part: verdict, why, by what, where the time went, and its pictures' files."""
     check_json_target(json_file)
     file = _record_file(record)
-    folder = images if images is not None else _images_folder(record)
+    folder = images if images is not None else _images_folder(_line(record))
     try:
         found = list(read_rows(file, Wanted(session_id=session, part_id=part)))
         if not found:
@@ -125,10 +183,12 @@ def show(
     except OSError as error:
         raise fail(f"pictures in {folder}: {error.strerror}") from None
     console = Console(file=words(json_file), markup=False, highlight=False)
-    for line in _part_lines(shown, late, [each.result.session_id for each in found[:-1]]):
-        console.print(line, soft_wrap=True)
-    for line in _picture_lines(ref, folder, pictures):
-        console.print(line, soft_wrap=True)
+    lines = [
+        *_part_lines(shown, late, [each.result.session_id for each in found[:-1]]),
+        *_picture_lines(ref, folder, pictures),
+    ]
+    for line in lines:
+        console.print(plain(line, _LINE_CHARS), soft_wrap=True)
     result = {
         "row": shown.row,
         "file": str(shown.file),
@@ -233,25 +293,59 @@ def _stats_tables(figures: dict[str, Any]) -> Iterator[Table | str]:
     yield f"{figures['parts']} parts of {len(figures['sessions'])} sessions, {figures['first_utc']} to {figures['last_utc']}"
     ratio = _percent(figures["yield_ratio"])
     yield f"passed {figures['passed']}, rejected {figures['rejected']}, not judged {figures['no_decision']}; yield {ratio}"
-    yield f"reasons {figures['reasons']}"
     yield f"verdicts on record as not sent: {figures['verdicts_unsent']}"
-    yield f"frame in memory -> socket, us: {figures['latency_us']}"
+    if figures["reasons"]:
+        yield _table(
+            "Reasons",
+            ("reason", "parts", "of all"),
+            [(reason, str(count), _percent(count / figures["parts"])) for reason, count in figures["reasons"].items()],
+        )
     if figures["defects"]:
-        defects = Table(title="Defects of rejected parts")
-        for title in ("class", "parts", "of the rejected"):
-            defects.add_column(title, justify="left" if title == "class" else "right")
-        for each in figures["defects"]:
-            defects.add_row(each["class"], str(each["parts"]), _percent(each["share_of_rejected"]))
-        yield defects
-    over_time = Table(title="Over time")
-    for title in ("from, UTC", "parts", "passed", "rejected", "not judged", "yield"):
-        over_time.add_column(title, justify="left" if title.startswith("from") else "right")
-    for each in figures["over_time"][-_SPANS_TOLD:]:
-        counts = (str(each[key]) for key in ("parts", "passed", "rejected", "no_decision"))
-        over_time.add_row(each["from_utc"], *counts, _percent(each["yield_ratio"]))
-    yield over_time
+        yield _table(
+            "Defects of rejected parts",
+            ("class", "parts", "of the rejected", "together"),
+            [
+                (
+                    each["class"],
+                    str(each["parts"]),
+                    _percent(each["share_of_rejected"]),
+                    _percent(each["cumulative_share"]),
+                )
+                for each in figures["defects"]
+            ],
+        )
+    if figures["latency_us"]["max"]:
+        times = {"frame in memory -> socket": figures["latency_us"], **figures["stages_us"]}
+        yield _table(
+            "Time, us",
+            ("", "p50", "p90", "p99", "p99.9", "max"),
+            [(name, *map(str, told.values())) for name, told in times.items()],
+        )
+    yield _table(
+        "Over time",
+        ("from, UTC", "parts", "passed", "rejected", "not judged", "yield", "reject rate"),
+        [
+            (
+                each["from_utc"],
+                *(str(each[key]) for key in ("parts", "passed", "rejected", "no_decision")),
+                _percent(each["yield_ratio"]),
+                _percent(each["reject_ratio"]),
+            )
+            for each in figures["over_time"][-_SPANS_TOLD:]
+        ],
+    )
     if len(figures["over_time"]) > _SPANS_TOLD:
         yield f"and {len(figures['over_time']) - _SPANS_TOLD} before; --json has all"
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """The first column is words, the others are numbers."""
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    return table
 
 
 def _percent(share: float | None) -> str:
@@ -294,17 +388,18 @@ def _picture_lines(ref: str | None, folder: Path | None, pictures: list[Path]) -
         yield f"picture   {each}"
 
 
-def _images_folder(record: Path) -> Path | None:
-    if record.suffix in (".yaml", ".yml"):
-        images = load_line(record).config.images
-        return None if images is None else images.path
-    return None
+def _images_folder(line: Line | None) -> Path | None:
+    return None if line is None or line.config.images is None else line.config.images.path
 
 
 def _record_file(record: Path) -> Path:
-    if record.suffix in (".yaml", ".yml"):
-        return load_line(record).config.records.path
-    return record
+    line = _line(record)
+    return record if line is None else line.config.records.path
+
+
+def _line(record: Path) -> Line | None:
+    """Whose record it is, where that was told."""
+    return load_line(record) if record.suffix in (".yaml", ".yml") else None
 
 
 def _anchors(anchor: Path | None) -> list[Anchor]:

@@ -59,6 +59,27 @@ def test_a_record_and_the_anchors_that_were_logged_elsewhere(tmp_path: Path, bro
     assert f"FOUND     row {count}: truncated: the record ends here; 1 more rows were anchored" in anchored.stdout
 
 
+def test_a_report_of_what_the_service_wrote(tmp_path: Path, broker_port: int) -> None:
+    line = write_line(tmp_path, broker_port, images={"path": "pictures", "free_min_gib": 0})
+    with Tap(broker_port, ROOT) as tap, Service(line) as service:
+        service.wait_for("RUNNING")
+        tap.wait_until(lambda: len(list((tmp_path / "pictures").rglob("*-REJECT-*.png"))) >= 20)
+        # Also while the service writes.
+        assert lineside("records", "stats", line, "--report", tmp_path / "report").returncode == 0
+        service.stop()
+    made = lineside("records", "stats", line, "--report", tmp_path / "report", "--json", "-")
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    words = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"{told['parts']:,}</span>" in words
+    assert told["parts"] == len(read_rows(tmp_path / "records.db"))
+    assert "budget 5,000" in words
+    assert "Verified without an anchor" in words
+    assert words.count(", cam0: defective ") == 2 * 9, (
+        "the worst and the last parts, from the folder that the line names"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -86,7 +86,10 @@ def test_figures_are_those_of_the_rows(record: Path, results: list[ResultPayload
     assert (figures["parts"], figures["passed"], figures["rejected"]) == (ROWS, passed, rejected)
     assert figures["no_decision"] == verdicts["NO_DECISION"]
     assert figures["yield_ratio"] == round(passed / (passed + rejected), 4)
-    assert figures["defects"] == [{"class": "defective", "parts": rejected, "share_of_rejected": 1.0}]
+    pareto = {"class": "defective", "parts": rejected, "share_of_rejected": 1.0, "cumulative_share": 1.0}
+    assert figures["defects"] == [pareto]
+    assert figures["reject_ratio"] == round(rejected / (passed + rejected), 4)
+    assert figures["no_decision_ratio"] == round(verdicts["NO_DECISION"] / ROWS, 4)
     assert {name: told["parts"] for name, told in figures["sessions"].items()} == {"s0": 200, "s1": 100}
     assert [each["parts"] for each in figures["over_time"]] == [6] * 50
     assert figures["over_time"][-1]["from_utc"] == "2026-01-31T22:49"
