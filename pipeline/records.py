@@ -11,7 +11,6 @@ from collections import deque
 from importlib import metadata
 
 import msgspec
-
 from msgspec import structs
 
 from pipeline.channel import Link, PeerGone, TooLong

@@ -77,7 +77,7 @@ class Worker:
     def part(self, part_id: int, trigger_ns: int) -> None:
         now = now_ns()
         times = (trigger_ns, now, now, trigger_ns + NS_PER_S)
-        self.signalling.send(PartRecord(part_id, part_id, "REJECT", "DEFECT", None, None, *times, 0, 0, ()))
+        self.signalling.send(PartRecord(part_id, part_id, "REJECT", "DEFECT", None, None, *times, 0, 0, (), ()))
 
     def commit(self) -> None:
         self.records._take_records()
