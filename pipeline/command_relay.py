@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from pipeline.messages import Command, CommandReply
+from pipeline.messages import Admitted, Command, CommandReply
 
 UNDER_WAY_MAX = 16
 REMEMBERED_MAX = 512
@@ -22,6 +22,8 @@ class CommandRelay:
 
     def __init__(self) -> None:
         self._under_way: dict[str, Command] = {}
+        self._admitted: dict[str, Admitted] = {}
+        """Of these, the ones that signalling has passed on to records."""
         self._answered: OrderedDict[str, tuple[Command, CommandReply]] = OrderedDict()
 
     def take(self, command: Command, *, signalling_lives: bool) -> Command | CommandReply | None:
@@ -46,9 +48,19 @@ class CommandRelay:
         self._under_way[request_id] = command
         return command
 
+    def admitted(self, admitted: Admitted) -> None:
+        """It is for records to answer now."""
+        if admitted.command.request_id in self._under_way:
+            self._admitted[admitted.command.request_id] = admitted
+
+    def waiting_for_records(self) -> list[Admitted]:
+        """What a successor of records has to be told."""
+        return list(self._admitted.values())
+
     def answered(self, reply: CommandReply) -> Command | None:
-        """Signalling's answer; returns the command that it answers, for the books."""
+        """The answer of signalling, or of records; returns the command that it answers, for the books."""
         assert reply.request_id is not None
+        self._admitted.pop(reply.request_id, None)
         command = self._under_way.pop(reply.request_id, None)
         if command is not None:
             self._answered[reply.request_id] = (command, reply)
@@ -57,9 +69,10 @@ class CommandRelay:
         return command
 
     def signalling_died(self) -> list[CommandReply]:
-        """Answers to all that was under way to it."""
+        """Answers to all that was under way to it; what it has passed on, records will answer."""
         text = "signalling died before it answered; `state` tells whether it was carried out"
-        replies = [_refusal(command, text) for command in self._under_way.values()]
+        at_signalling = [command for request_id, command in self._under_way.items() if request_id not in self._admitted]
+        replies = [_refusal(command, text) for command in at_signalling]
         for reply in replies:
             self.answered(reply)
         return replies

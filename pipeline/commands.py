@@ -11,8 +11,8 @@ from typing import get_args
 import msgspec
 
 from pipeline.clock import NS_PER_S
-from pipeline.messages import Command, CommandName, CommandReply
-from pipeline.payloads import CommandPayload, CommandReplyPayload, encode
+from pipeline.messages import Command, CommandName, CommandReply, GiveReview, SetTraceability
+from pipeline.payloads import CommandPayload, CommandReplyPayload, ReviewPayload, SetTraceabilityPayload, encode
 
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 COMMAND_BYTES_MAX = 4_096
@@ -23,7 +23,10 @@ _NAME_LENGTH_MAX = 64
 _TOPIC_LENGTH_MAX = 256
 _TOPIC_LEVELS_MAX = 32
 
-_decode = msgspec.json.Decoder(CommandPayload).decode
+_PAYLOADS: dict[str, type[CommandPayload]] = {"set_traceability": SetTraceabilityPayload, "review": ReviewPayload}
+"""Of the commands that have parameters."""
+_decode = {name: msgspec.json.Decoder(_PAYLOADS.get(name, CommandPayload)).decode for name in COMMANDS}
+TRACEABILITY_KEYS = ("lot", "order", "serial", "shift")
 
 
 class _Echo(msgspec.Struct):
@@ -82,12 +85,16 @@ class CommandInbox:
         if arrived.retain:
             return refused("retained commands are never carried out; publish it with retain off", request_id)
         try:
-            payload = _decode(arrived.payload)
+            payload = _decode[arrived.name](arrived.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return refused(f"not a lineside.command/1: {error}", request_id)
-        for key in ("request_id", "who"):
-            if not getattr(payload, key).isprintable():
-                return refused(f"{key}: got {getattr(payload, key)!r}, expected printable characters", request_id)
+        for key in payload.__struct_fields__:
+            word = getattr(payload, key)
+            if isinstance(word, str) and not word.isprintable():
+                return refused(f"{key}: got {word!r}, expected printable characters", request_id)
+        parameters = _parameters(payload)
+        if parameters == SetTraceability({}):
+            return refused(f"got no key to set, expected at least one of {', '.join(TRACEABILITY_KEYS)}", request_id)
         return Command(
             name=arrived.name,
             request_id=payload.request_id,
@@ -96,6 +103,7 @@ class CommandInbox:
             who=payload.who,
             reply_topic=reply_topic,
             correlation=correlation,
+            parameters=parameters,
         )
 
     def _topic_fault(self, arrived: Arrived) -> str:
@@ -125,6 +133,15 @@ class CommandInbox:
             return False
         self._allowance_ns -= price_ns
         return True
+
+
+def _parameters(payload: CommandPayload) -> SetTraceability | GiveReview | None:
+    if isinstance(payload, SetTraceabilityPayload):
+        said = {key: getattr(payload, key) for key in TRACEABILITY_KEYS}
+        return SetTraceability({key: value for key, value in said.items() if value is not msgspec.UNSET})
+    if isinstance(payload, ReviewPayload):
+        return GiveReview(payload.part_id, payload.part_session_id, payload.said, payload.note)
+    return None
 
 
 def reply_payload(reply: CommandReply, session_id: str) -> bytes:

@@ -6,6 +6,7 @@ choice has been made already is not inspected: after a jam the newest parts get 
 
 from __future__ import annotations
 
+import json
 import select
 from collections import deque
 from collections.abc import Sequence
@@ -335,6 +336,7 @@ def main() -> None:
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),
             fingerprint_sha256=session.fingerprint_sha256,
+            fingerprint_json=json.dumps(session.fingerprint),
             text=f"{session.providers[0]}, {session.batch_rows} rows",
         )
     )

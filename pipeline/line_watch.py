@@ -12,7 +12,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_rules import LineRules, RuleAlarm
-from pipeline.messages import Command, CommandReply, Halt, LineClear, Permission, ViewInspected
+from pipeline.messages import Admitted, Command, CommandReply, Halt, LineClear, Permission, ViewInspected
 from pipeline.trend import Trend
 from pipeline.worker import Supervised
 from vision.types import Reason, Verdict
@@ -115,9 +115,11 @@ class LineWatch:
         self._beat_count = count
         self._beats_ns.append(now_ns)
 
-    def execute(self, command: Command, permission: Permission, now_ns: int) -> CommandReply:
-        """Carry out an operator's command, or say why not. Afterwards ``halted`` may have changed."""
+    def execute(self, command: Command, permission: Permission, now_ns: int) -> CommandReply | Admitted:
+        """Carry out an operator's command, pass it on to records, or say why not. Afterwards ``halted`` may have changed."""
         ok, text = self._outdated(command, now_ns)
+        if ok and command.name not in _EXECUTE:
+            return Admitted(command, now_ns)
         if ok:
             ok, text = _EXECUTE[command.name](self, command, permission)
         return CommandReply(command.name, command.request_id, ok, text, command.reply_topic, command.correlation)
@@ -173,6 +175,7 @@ _EXECUTE = {
     "resume": LineWatch._do_resume,
     "confirm_line_clear": LineWatch._do_confirm_line_clear,
 }
+"""The others concern the record alone."""
 
 
 def _judged_ns(view: ViewInspected) -> int:

@@ -13,7 +13,8 @@ SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
 Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", "images"]
 UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
-CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear"]
+CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "set_traceability", "review"]
+ReviewSaid: TypeAlias = Literal["good", "defective", "unclear"]
 IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned")
 """Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room."""
 Severity: TypeAlias = Literal["warning", "error"]
@@ -202,9 +203,24 @@ class PartMade(Message, frozen=True):
 # --- commands: records -> supervisor -> signalling, and back ---------------------------------------------------
 
 
+class SetTraceability(Message, frozen=True):
+    """What a command says of lot, order, serial and shift: None clears, what is not named stays."""
+
+    keys: dict[str, str | None]
+
+
+class GiveReview(Message, frozen=True):
+    """What a person says of a part. ``part_session_id`` None: of the newest session that has such a part."""
+
+    part_id: int
+    part_session_id: str | None
+    said: ReviewSaid
+    note: str
+
+
 class Command(Message, frozen=True):
     """An operator's command, well-formed. ``heartbeat_count`` is the last that its sender saw; the answer goes to ``reply_topic``
-    with ``correlation``.
+    with ``correlation``. ``parameters`` are those of the commands that have any.
     """
 
     name: CommandName
@@ -214,6 +230,16 @@ class Command(Message, frozen=True):
     who: str
     reply_topic: str
     correlation: bytes | None
+    parameters: SetTraceability | GiveReview | None = None
+
+
+class Admitted(Message, frozen=True):
+    """signalling -> supervisor -> records: the command is of this session and was fresh at ``admitted_ns``; it is for records to
+    carry out.
+    """
+
+    command: Command
+    admitted_ns: int
 
 
 class CommandReply(Message, frozen=True):
@@ -305,10 +331,11 @@ class Stopped(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker is warm. ``model_sha256`` and ``fingerprint_sha256`` come from inspection."""
+    """The worker is warm. ``model_sha256`` and the runtime fingerprint, as JSON and by its hash, come from inspection."""
 
     model_sha256: str | None = None
     fingerprint_sha256: str | None = None
+    fingerprint_json: str | None = None
     text: str = ""
 
 
@@ -348,6 +375,7 @@ class ModelInUse(Message, frozen=True):
 
     model_sha256: str
     fingerprint_sha256: str
+    fingerprint_json: str
 
 
 class Summary(Message, frozen=True):
@@ -374,6 +402,7 @@ AnyMessage: TypeAlias = (
     | EndOfParts
     | PartMade
     | Command
+    | Admitted
     | CommandReply
     | Halt
     | LineClear

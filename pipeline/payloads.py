@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pipeline.messages import ServiceState, Severity
+from pipeline.messages import ReviewSaid, ServiceState, Severity
 
 VerdictName = Literal["PASS", "REJECT", "NO_DECISION"]
 ReasonName = Literal[
@@ -86,9 +86,19 @@ class DefectResult(Payload, frozen=True, kw_only=True, rename={"class_name": "cl
     area_mm2: float | None
 
 
+class TraceabilityKeys(Payload, frozen=True, kw_only=True):
+    """What a part belongs to, each null where nobody has said it."""
+
+    lot: str | None = None
+    order: str | None = None
+    serial: str | None = None
+    shift: str | None = None
+
+
 class ResultPayload(Payload, frozen=True, kw_only=True):
     """Topic ``result``: the full record of a part, after it is on disk. ``sent_ns``, ``age_us`` and ``valid_us`` are null
-    where the verdict was not handed to the socket.
+    where the verdict was not handed to the socket. ``context_sha256`` names the record's context: recipe, model, calibration,
+    runtime; null where the part was decided before they were known, or its session was killed whole.
     """
 
     schema: Literal["lineside.result/1"] = "lineside.result/1"
@@ -117,6 +127,8 @@ class ResultPayload(Payload, frozen=True, kw_only=True):
     is_simulated: bool
     is_challenge: bool
     image_ref: str | None
+    traceability: TraceabilityKeys = TraceabilityKeys()
+    context_sha256: str | None = None
     row_hash: str
 
 
@@ -133,7 +145,7 @@ class AlarmPayload(Payload, frozen=True, kw_only=True):
 
 class StatsPayload(Payload, frozen=True, kw_only=True):
     """Topic ``stats``, every second: totals of the session and of the second just past. ``temperatures_c`` by sensor, as far as the
-    platform tells; ``throttled`` is null where it does not.
+    platform tells; ``throttled`` is null where it does not. ``traceability`` is what parts triggered now get.
     """
 
     schema: Literal["lineside.stats/1"] = "lineside.stats/1"
@@ -152,15 +164,20 @@ class StatsPayload(Payload, frozen=True, kw_only=True):
     reasons: dict[str, int]
     temperatures_c: dict[str, float]
     throttled: bool | None
+    traceability: TraceabilityKeys = TraceabilityKeys()
 
 
 class AnchorPayload(Payload, frozen=True, kw_only=True):
-    """Topic ``anchor``, retained, every second: the record's rows so far, over all sessions, and the last one's ``row_hash``."""
+    """Topic ``anchor``, retained, every second: the record's rows so far, over all sessions, and the last one's ``row_hash``; and
+    the same of the operators' reviews, which are a chain of their own.
+    """
 
     schema: Literal["lineside.anchor/1"] = "lineside.anchor/1"
     session_id: str
     row_count: int
     head: str
+    review_count: int
+    review_head: str
     utc: str
 
 
@@ -180,6 +197,24 @@ class CommandPayload(Payload, frozen=True, kw_only=True):
     session_id: Word
     heartbeat_count: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
     who: Word
+
+
+class SetTraceabilityPayload(CommandPayload, frozen=True, kw_only=True):
+    """Topic ``cmd/set_traceability``: any of the four, at least one; null clears it, what is not named stays."""
+
+    lot: Word | msgspec.UnsetType | None = msgspec.UNSET
+    order: Word | msgspec.UnsetType | None = msgspec.UNSET
+    serial: Word | msgspec.UnsetType | None = msgspec.UNSET
+    shift: Word | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ReviewPayload(CommandPayload, frozen=True, kw_only=True):
+    """Topic ``cmd/review``: what a person says of a part. ``part_session_id`` null: of the newest session with such a part."""
+
+    part_id: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
+    part_session_id: Word | None = None
+    said: ReviewSaid
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class CommandReplyPayload(Payload, frozen=True, kw_only=True):
@@ -202,17 +237,24 @@ PAYLOADS: dict[str, type[Payload]] = {
     "stats": StatsPayload,
     "anchor": AnchorPayload,
     "command": CommandPayload,
+    "command_set_traceability": SetTraceabilityPayload,
+    "command_review": ReviewPayload,
     "command_reply": CommandReplyPayload,
 }
-"""By topic (``alarm`` stands for ``alarm/<code>``, ``command`` for ``cmd/<name>``, ``command_reply`` for ``cmd/<name>/reply``)."""
+"""By topic (``alarm`` stands for ``alarm/<code>``, ``command`` for ``cmd/<name>`` without parameters, ``command_NAME`` for the one
+of that name, ``command_reply`` for ``cmd/<name>/reply``).
+"""
 
 encode = msgspec.json.Encoder().encode
 
 
 def json_schema(topic: str) -> dict[str, Any]:
-    """The JSON Schema of a topic's payload. Every field is always present on the wire; unknown ones are to be ignored."""
+    """The JSON Schema of a topic's payload. Of what the service sends every field is always present; unknown ones are to be
+    ignored.
+    """
     (reference,), components = msgspec.json.schema_components([PAYLOADS[topic]], ref_template="#/$defs/{name}")
+    is_sent_to_us = issubclass(PAYLOADS[topic], CommandPayload)
     for component in components.values():
-        if component.get("type") == "object" and "properties" in component:
+        if not is_sent_to_us and component.get("type") == "object" and "properties" in component:
             component["required"] = list(component["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": components}

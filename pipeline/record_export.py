@@ -40,6 +40,11 @@ COLUMNS: dict[str, type] = {
     "is_simulated": bool,
     "is_challenge": bool,
     "image_ref": str,
+    "lot": str,
+    "order": str,
+    "serial": str,
+    "shift": str,
+    "context_sha256": str,
     "row_hash": str,
 }
 """In order. ``views`` and ``defects`` are JSON; what a part has not is empty, in Parquet null."""
@@ -90,6 +95,11 @@ def _flat(recorded: RecordedRow) -> list[Any]:
         result.is_simulated,
         result.is_challenge,
         result.image_ref,
+        result.traceability.lot,
+        result.traceability.order,
+        result.traceability.serial,
+        result.traceability.shift,
+        result.context_sha256,
         result.row_hash,
     ]
 

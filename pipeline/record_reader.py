@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -10,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pipeline.payloads import ResultPayload
 from pipeline.record_files import sealed_files
+from pipeline.record_reviews import Review, decode_review
 from pipeline.record_segment import SCHEMA_VERSION, read_segments
 
 _LOCK_WAIT_S = 5.0
@@ -40,6 +43,10 @@ class Wanted:
     part_id: int | None = None
     since_utc: str | None = None
     until_utc: str | None = None
+    lot: str | None = None
+    order: str | None = None
+    serial: str | None = None
+    shift: str | None = None
 
     def condition(self) -> tuple[str, list[object]]:
         """In SQL, with its arguments."""
@@ -48,6 +55,10 @@ class Wanted:
             ("part_id = ?", self.part_id),
             ("trigger_utc >= ?", self.since_utc),
             ("trigger_utc < ?", self.until_utc),
+            ("json_extract(body, '$.traceability.lot') = ?", self.lot),
+            ("json_extract(body, '$.traceability.order') = ?", self.order),
+            ("json_extract(body, '$.traceability.serial') = ?", self.serial),
+            ("json_extract(body, '$.traceability.shift') = ?", self.shift),
         )
         return " AND ".join(["1", *(words for words, value in asked if value is not None)]), [
             value for _, value in asked if value is not None
@@ -133,6 +144,31 @@ def count_late_words(record: Path, parts: Mapping[str, tuple[int, int]]) -> Coun
                             view = _decode_late(body)
                             counts[view.camera_id, view.verdict, view.reason] += 1
     return counts
+
+
+def read_reviews(record: Path) -> list[Review]:
+    """What people said of parts, in the order in which it came. Raises NotReadable."""
+    found = []
+    with held_still(record) as files:
+        for file in files:
+            with _reading(file) as database:
+                found += [decode_review(body) for (body,) in database.execute("SELECT body FROM review ORDER BY id")]
+    return found
+
+
+def read_context(recorded: RecordedRow) -> dict[str, Any] | None:
+    """What the part was judged with; None where that is not known. Raises NotReadable."""
+    sha256 = recorded.result.context_sha256
+    if sha256 is None:
+        return None
+    with _reading(recorded.file) as database:
+        found = database.execute("SELECT body FROM context WHERE sha256 = ?", (sha256,)).fetchone()
+    if found is None or hashlib.sha256(str(found[0]).encode()).hexdigest() != sha256:
+        raise NotReadable(
+            f"record {recorded.file}: context {sha256} is not there as it was; see lineside records verify"
+        )
+    context: dict[str, Any] = msgspec.json.decode(found[0])
+    return context
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.record_chain import NO_HASH, link
 from pipeline.record_faults import RecordFault
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE segment (
@@ -26,6 +26,8 @@ CREATE TABLE segment (
     begun_utc TEXT NOT NULL,
     last_row INTEGER,
     head TEXT,
+    last_review INTEGER,
+    review_head TEXT,
     sealed_utc TEXT
 );
 CREATE TABLE part (
@@ -44,6 +46,31 @@ CREATE TABLE part (
     body TEXT NOT NULL,
     row_hash TEXT NOT NULL,
     UNIQUE (session_id, part_id)
+);
+CREATE TABLE context (
+    sha256 TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+);
+CREATE TABLE review (
+    id INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    part_id INTEGER NOT NULL,
+    utc TEXT NOT NULL,
+    who TEXT NOT NULL,
+    said TEXT NOT NULL,
+    request TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    review_hash TEXT NOT NULL
+);
+CREATE TABLE traceability (
+    id INTEGER PRIMARY KEY,
+    from_ns INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    utc TEXT NOT NULL,
+    who TEXT NOT NULL,
+    request TEXT NOT NULL,
+    keys TEXT NOT NULL,
+    recipe TEXT NOT NULL
 );
 CREATE TABLE late_inspection (
     id INTEGER PRIMARY KEY,
@@ -71,6 +98,7 @@ CREATE TABLE delivery (
     held TEXT NOT NULL
 );
 """
+_SEGMENT = "number, first_row, follows, begun_utc, last_row, head, last_review, review_head, sealed_utc"
 _COLUMNS = {"session_id", "part_id", "body", "row_hash"}
 _MARK = re.compile(rb'row_hash TEXT NOT NULL,|"row_hash":""\}[0-9a-f]{64}')
 """What a record's pages hold and no other file: the table's words, and a row's end with its hash."""
@@ -79,13 +107,14 @@ _MARK_WITHIN_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where a segment stands; the last three are None while it is written to.
+    """Where a segment stands; the last five are None while it is written to.
 
     Attributes:
         number: from 1.
         first_row: the number that its first row has or will have.
         follows: what its first row commits to: the seal of the segment before, 64 zeros in the first one.
         last_row, head: the last row's number and hash.
+        last_review, review_head: the same of the operators' reviews, over all segments.
     """
 
     number: int
@@ -94,6 +123,8 @@ class Segment:
     begun_utc: str
     last_row: int | None = None
     head: str | None = None
+    last_review: int | None = None
+    review_head: str | None = None
     sealed_utc: str | None = None
 
     def next(self, begun_utc: str) -> Segment:
@@ -108,8 +139,10 @@ def first_segment(begun_utc: str) -> Segment:
 
 
 def seal_of(sealed: Segment) -> str:
-    """Commits to a segment's root (place, number of rows, last hash) and to all roots before it."""
-    root = f"{sealed.number} {sealed.first_row} {sealed.last_row} {sealed.head}"
+    """Commits to a segment's root (place, number of rows, last hash, the same of the reviews) and to all roots before it."""
+    root = (
+        f"{sealed.number} {sealed.first_row} {sealed.last_row} {sealed.head} {sealed.last_review} {sealed.review_head}"
+    )
     return link(sealed.follows, root.encode())
 
 
@@ -118,18 +151,28 @@ def create_tables(database: sqlite3.Connection, segments: Sequence[Segment]) -> 
     for statement in _SCHEMA.split(";"):
         database.execute(statement)
     database.executemany(
-        "INSERT INTO segment (number, first_row, follows, begun_utc, last_row, head, sealed_utc) VALUES (?,?,?,?,?,?,?)",
-        [(s.number, s.first_row, s.follows, s.begun_utc, s.last_row, s.head, s.sealed_utc) for s in segments],
+        f"INSERT INTO segment ({_SEGMENT}) VALUES (?,?,?,?,?,?,?,?,?)",
+        [
+            (
+                s.number,
+                s.first_row,
+                s.follows,
+                s.begun_utc,
+                s.last_row,
+                s.head,
+                s.last_review,
+                s.review_head,
+                s.sealed_utc,
+            )
+            for s in segments
+        ],
     )
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def read_segments(database: sqlite3.Connection) -> list[Segment]:
     """The roots so far and, last, the file's own. Raises sqlite3.Error."""
-    rows = database.execute(
-        "SELECT number, first_row, follows, begun_utc, last_row, head, sealed_utc FROM segment ORDER BY number"
-    )
-    return [Segment(*row) for row in rows]
+    return [Segment(*row) for row in database.execute(f"SELECT {_SEGMENT} FROM segment ORDER BY number")]
 
 
 def check_kind(path: Path, database: sqlite3.Connection) -> bool:

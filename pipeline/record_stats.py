@@ -9,26 +9,33 @@ from typing import Any
 
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
+from pipeline.record_reviews import Review, agreement
 from pipeline.tally import STAGES, latency_of
 
 HOUR = len("2026-01-01T00")
 MINUTE = len("2026-01-01T00:00")
+_REVIEWED = ("confirmed", "overruled", "undecided", "false_rejects", "false_accepts")
+"""What a review makes of a verdict; the last two are what was overruled."""
 
 
 class RecordStats:
-    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``.
+    """Counts parts one by one, in any order; ``figures`` tells them. ``by`` is ``HOUR`` or ``MINUTE``. ``reviews`` in the order in
+    which they were given: of several of one part the last counts.
 
     Attributes:
         latency: frame in memory to socket.
     """
 
-    def __init__(self, by: int = HOUR) -> None:
+    def __init__(self, by: int = HOUR, reviews: Iterable[Review] = ()) -> None:
         self._by = by
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._defects: Counter[str] = Counter()
         self._sessions: dict[str, Counter[str]] = defaultdict(Counter)
         self._products: Counter[tuple[str, str, str | None]] = Counter()
+        self._belongs: dict[tuple[str | None, str | None, str | None], Counter[str]] = defaultdict(Counter)
+        self._last_review = {(review.session_id, review.part_id): review for review in reviews}
+        self._reviewed: Counter[str] = Counter()
         self._over_time: dict[str, Counter[str]] = defaultdict(Counter)
         self.latency = LatencyHistogram()
         self._stages = {stage: LatencyHistogram() for stage in STAGES}
@@ -44,6 +51,13 @@ class RecordStats:
         self._sessions[result.session_id][result.verdict] += 1
         self._products[(result.recipe_id, result.recipe_version, result.model_sha256)] += 1
         self._over_time[result.trigger_utc[: self._by]][result.verdict] += 1
+        keys = result.traceability
+        self._belongs[keys.lot, keys.order, keys.shift][result.verdict] += 1
+        review = self._last_review.get((result.session_id, result.part_id))
+        if review is not None:
+            self._reviewed[agreement(review)] += 1
+            if agreement(review) == "overruled":
+                self._reviewed["false_rejects" if result.verdict == "REJECT" else "false_accepts"] += 1
         self._unsent_count += result.sent_ns is None
         self._first_utc = min(self._first_utc or result.trigger_utc, result.trigger_utc)
         self._last_utc = max(self._last_utc or result.trigger_utc, result.trigger_utc)
@@ -72,6 +86,14 @@ class RecordStats:
                 {"recipe_id": recipe_id, "recipe_version": version, "model_sha256": model_sha256, "parts": count}
                 for (recipe_id, version, model_sha256), count in self._products.most_common()
             ],
+            "traceability": [
+                {"lot": lot, "order": order, "shift": shift, **_counts(counts)}
+                for (lot, order, shift), counts in self._belongs.items()
+            ],
+            "reviews": {
+                "reviewed": sum(self._reviewed[name] for name in ("confirmed", "overruled", "undecided")),
+                **{name: self._reviewed[name] for name in _REVIEWED},
+            },
             "over_time": [{"from_utc": span, **_counts(self._over_time[span])} for span in sorted(self._over_time)],
         }
 
@@ -105,9 +127,9 @@ def _counts(verdicts: Counter[str]) -> dict[str, Any]:
     }
 
 
-def count_all(results: Iterable[ResultPayload], by: int = HOUR) -> dict[str, Any]:
-    """The figures of these parts."""
-    stats = RecordStats(by)
+def count_all(results: Iterable[ResultPayload], by: int = HOUR, reviews: Iterable[Review] = ()) -> dict[str, Any]:
+    """The figures of these parts; see ``RecordStats``."""
+    stats = RecordStats(by, reviews)
     for result in results:
         stats.add(result)
     return stats.figures()

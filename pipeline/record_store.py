@@ -8,21 +8,29 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
 
 from pipeline.clock import now_ns, utc_text
-from pipeline.messages import LateInspection
+from pipeline.messages import GiveReview, LateInspection
 from pipeline.outbox import Delivered
 from pipeline.payloads import ResultPayload
+from pipeline.record_beside import (
+    forget_key_changes,
+    keep_context,
+    keep_key_changes,
+    kept_contexts,
+    read_key_changes,
+)
 from pipeline.record_chain import NO_HASH, link
+from pipeline.record_context import Context
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone, fault_of
 from pipeline.record_files import sealed_files, sealed_name
+from pipeline.record_reviews import Review, decode_review, insert_review
 from pipeline.record_segment import (
     Segment,
     bears_a_mark,
@@ -34,12 +42,26 @@ from pipeline.record_segment import (
 )
 from pipeline.retention import SealedSegment
 from pipeline.tally import STAGES, Tally
+from pipeline.traceability import KeyChange, KeySchedule
 
 _LOCK_WAIT_S = 0.25
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TALLY_EVERY_ROWS = 1_000
 _REACH_ROWS = 1 << 18
 """So far back in sealed segments a part is looked for that is told again: farther than a ledger holds parts."""
+
+_FIND_PART = """
+WITH RECURSIVE session (id) AS (
+    SELECT max(session_id) FROM part
+    UNION ALL
+    SELECT (SELECT max(session_id) FROM part WHERE session_id < session.id) FROM session WHERE session.id IS NOT NULL
+)
+SELECT part.id, part.session_id, part.verdict, part.row_hash
+FROM session JOIN part ON part.session_id = session.id AND part.part_id = ?1
+WHERE ?2 IS NULL OR session.id = ?2
+ORDER BY part.id DESC LIMIT 1
+"""
+"""The newest part of this number, by the index of each session's parts."""
 
 _result_decoder = msgspec.json.Decoder(ResultPayload)
 _decode_held = msgspec.json.Decoder(tuple[tuple[int, int], ...]).decode
@@ -55,6 +77,9 @@ class RecordStore:
         self._session_id = session_id
         self._budget_us, self._deadline_us = budget_us, deadline_us
         self._is_run_begun = False
+        self._forgets_keys = False
+        self._unwritten_keys: list[KeyChange] = []
+        """With the next transaction they are on record."""
         self.cut_off: deque[str] = deque()
         """Sessions that ended with the box, to be told; found when the file is opened, or with the first commit."""
         self._last_sealed_part: dict[str, int] = {}
@@ -91,6 +116,9 @@ class RecordStore:
             self._segments = read_segments(self._database)
             self.tally = self._load_tally()
             self.delivered = _read_delivered(self._database)
+            self._contexts = kept_contexts(self._database)
+            self.schedule = KeySchedule(_boot_id(), self._read_key_changes())
+            self._forgets_keys, self._unwritten_keys = False, []
             self._begin_run_if_it_goes()
             self._identity = _identity(path)
             self._is_name_synced = False
@@ -119,6 +147,7 @@ class RecordStore:
             if inherited is not None:
                 _keep_tally(database, self._session_id, inherited, own.first_row - 1)
             _keep_delivered(database, self._inherited_delivered())
+            keep_key_changes(database, self._inherited_key_changes())
             database.executemany("INSERT INTO run VALUES (?, ?, ?, NULL)", self._inherited_runs())
             database.execute("COMMIT")
         for suffix in ("-wal", "-shm"):
@@ -128,59 +157,61 @@ class RecordStore:
         _sync_folder(self._path.parent)
 
     def commit(
-        self, results: Sequence[ResultPayload], late: Sequence[LateInspection], delivered: Delivered | None = None
+        self,
+        results: Sequence[ResultPayload],
+        late: Sequence[LateInspection],
+        delivered: Delivered | None = None,
+        context: Context | None = None,
     ) -> list[ResultPayload]:
-        """Write a batch in one transaction; what is there already is left as it is. ``delivered`` is kept along with it.
+        """Write a batch in one transaction; what is there already is left as it is. ``delivered`` is kept along with it, and
+        ``context``, which results may name, with the first of them.
 
         Returns the results as they stand in the record, hashed, in the order given. Raises RecordFault, and then nothing
         of the batch is written.
         """
-        if _identity(self._path) != self._identity:
-            raise RecordGone(f"record {self._path}: the file was deleted or replaced while the service ran")
+        self._check_identity()
+        is_context_new = False
         written: list[ResultPayload] = []
         new: list[ResultPayload] = []
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                cut_off = () if self._is_run_begun else self._begin_run()
-                number, row_hash = self._end_of_chain()
-                for result in results:
-                    present = self._present(result)
-                    if present is not None:
-                        kept = _decode_result(self._path, present[0])
-                        written.append(msgspec.structs.replace(kept, row_hash=present[1]))
-                        continue
-                    body = _encode(result)
-                    number, row_hash = number + 1, link(row_hash, body)
-                    self._insert(number, result, body.decode(), row_hash)
-                    hashed = msgspec.structs.replace(result, row_hash=row_hash)
-                    written.append(hashed)
-                    new.append(hashed)
-                new_late = self._database.executemany(
-                    "INSERT OR IGNORE INTO late_inspection (session_id, part_id, camera_id, arrived_ns, body)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (
-                            self._session_id,
-                            item.part_id,
-                            item.view.camera_id,
-                            item.arrived_ns,
-                            _encode(msgspec.structs.asdict(item.view)).decode(),
-                        )
-                        for item in late
-                    ],
-                ).rowcount
-                self._keep_delivered(delivered)
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise fault_of(self._path, error) from error
+        with self._transaction():
+            cut_off = () if self._is_run_begun else self._begin_run()
+            number, row_hash = self._end_of_chain()
+            for result in results:
+                present = self._present(result)
+                if present is not None:
+                    kept = _decode_result(self._path, present[0])
+                    written.append(msgspec.structs.replace(kept, row_hash=present[1]))
+                    continue
+                body = _encode(result)
+                number, row_hash = number + 1, link(row_hash, body)
+                self._insert(number, result, body.decode(), row_hash)
+                hashed = msgspec.structs.replace(result, row_hash=row_hash)
+                written.append(hashed)
+                new.append(hashed)
+            new_late = self._database.executemany(
+                "INSERT OR IGNORE INTO late_inspection (session_id, part_id, camera_id, arrived_ns, body)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [
+                    (
+                        self._session_id,
+                        item.part_id,
+                        item.view.camera_id,
+                        item.arrived_ns,
+                        _encode(msgspec.structs.asdict(item.view)).decode(),
+                    )
+                    for item in late
+                ],
+            ).rowcount
+            if context is not None and context.sha256 not in self._contexts:
+                is_context_new = any(result.context_sha256 == context.sha256 for result in new)
+                if is_context_new:
+                    keep_context(self._database, context)
+            self._keep_delivered(delivered)
         self._is_run_begun = True
         self.cut_off.extend(cut_off)
         self.delivered = delivered or self.delivered
+        if context is not None and is_context_new:
+            self._contexts.add(context.sha256)
         for result in new:
             # What another session left is no part of this one's totals.
             if result.session_id == self._session_id:
@@ -192,6 +223,93 @@ class RecordStore:
             with contextlib.suppress(RecordFault):
                 self.save_tally()
         return written
+
+    def begin_keys(self, changes: Sequence[KeyChange], *, forgets: bool = False) -> None:
+        """From now on ``schedule`` has these too, and the record with the first commit. ``forgets``: and none of those before."""
+        if forgets:
+            self.schedule = KeySchedule(self.schedule.boot_id)
+            self._forgets_keys = True
+            self._unwritten_keys.clear()
+        self._unwritten_keys += changes
+        for change in changes:
+            self.schedule.add(change)
+
+    def change_keys(self, change: KeyChange) -> None:
+        """On record, and then in ``schedule``. Raises RecordFault, and then nothing is changed."""
+        self._check_identity()
+        with self._transaction():
+            keep_key_changes(self._database, [change])
+        self.schedule.add(change)
+
+    def add_review(self, given: GiveReview, who: str, request: str) -> tuple[int, Review] | None:
+        """Write what a person says of a part; what ``request`` brought already is left as it is. Its number, and as it stands in
+        the record. None where there is no such part. Raises RecordFault.
+        """
+        self._check_identity()
+        asked = (given.part_id, given.part_session_id)
+        with self._transaction():
+            present = self._database.execute("SELECT id, body FROM review WHERE request = ?", (request,)).fetchone()
+            if present is not None:
+                return int(present[0]), _decode_review(self._path, present[1])
+            found = self._database.execute(_FIND_PART, asked).fetchone()
+            if found is None:
+                everywhere = self._in_sealed(_FIND_PART, asked, reach_rows=None)
+                found = next((row for row in everywhere if row is not None), None)
+            if found is None:
+                return None
+            row, session_id, verdict, row_hash = found
+            review = Review(
+                session_id=session_id,
+                part_id=given.part_id,
+                row=row,
+                row_hash=row_hash,
+                verdict=verdict,
+                utc=utc_text(now_ns()),
+                who=who,
+                said=given.said,
+                note=given.note,
+                request=request,
+            )
+            count, head = self._end_of_reviews()
+            insert_review(self._database, count + 1, review, head)
+            return count + 1, review
+
+    def review_head(self) -> tuple[int, str]:
+        """The number of the last review, over all segments, and its hash. Raises RecordFault."""
+        try:
+            return self._end_of_reviews()
+        except sqlite3.Error as error:
+            raise fault_of(self._path, error) from error
+
+    def hash_of(self, number: int, table: Literal["part", "review"] = "part") -> str | None:
+        """Of this row, or this review; None where there is none, or it is in a file that cannot be read. Raises RecordFault."""
+        column = "row_hash" if table == "part" else "review_hash"
+        ask = f"SELECT {column} FROM {table} WHERE id = ?"
+        try:
+            own = self._database.execute(ask, (number,)).fetchone()
+        except sqlite3.Error as error:
+            raise fault_of(self._path, error) from error
+        if own is not None:
+            return str(own[0])
+        if number == 0:
+            return NO_HASH
+        for segment in reversed(self._segments[:-1]):
+            last, head = (
+                (segment.last_row, segment.head) if table == "part" else (segment.last_review, segment.review_head)
+            )
+            if last == number:
+                return head
+        found = next((row for row in self._in_sealed(ask, (number,), reach_rows=None) if row is not None), None)
+        return None if found is None else str(found[0])
+
+    def may_be_dropped(self, row: int) -> bool:
+        """Whether it is in a segment whose file is not there."""
+        return any(
+            segment.last_row is not None
+            and segment.first_row <= row <= segment.last_row
+            and not sealed_name(self._path, segment.number).exists()
+            for segment in self._segments[:-1]
+        )
 
     def save_tally(self) -> None:
         """Keep the totals, so that a successor need not read the whole session. Raises RecordFault."""
@@ -279,10 +397,14 @@ class RecordStore:
         Raises RecordFault; RecordGone where the file has to be opened anew. Killed at any moment, the next to open it goes on
         where this stopped: the seal is in the file before the file gets its name, and the name before the next file is there.
         """
+        number = self._segments[-1].number
         try:
             last = self._last_row()
             if last is None:
                 return False
+            if self._forgets_keys or self._unwritten_keys:
+                with self._transaction():
+                    pass  # they go with it
             # Only without a log beside it may the file change its name: the next one would take that log for its own.
             try:
                 mode = self._database.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
@@ -291,10 +413,11 @@ class RecordStore:
             if mode != "delete":
                 return False
             _keep_tally(self._database, self._session_id, self.tally, last[0])
-            sealed = replace(self._segments[-1], last_row=last[0], head=last[1], sealed_utc=utc_text(now_ns()))
+            reviews = self._end_of_reviews()
             self._database.execute(
-                "UPDATE segment SET last_row = ?, head = ?, sealed_utc = ? WHERE number = ?",
-                (sealed.last_row, sealed.head, sealed.sealed_utc, sealed.number),
+                "UPDATE segment SET last_row = ?, head = ?, last_review = ?, review_head = ?, sealed_utc = ?"
+                " WHERE number = ?",
+                (*last, *reviews, utc_text(now_ns()), number),
             )
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
@@ -302,7 +425,7 @@ class RecordStore:
                 self._database.execute("PRAGMA journal_mode = WAL")
             raise fault_of(self._path, error) from error
         self.close()
-        self._name_sealed(sealed.number)
+        self._name_sealed(number)
         self._last_sealed_part.clear()
         self._open()
         return True
@@ -349,6 +472,36 @@ class RecordStore:
         row = self._database.execute("SELECT id, row_hash FROM part ORDER BY id DESC LIMIT 1").fetchone()
         return None if row is None else (int(row[0]), str(row[1]))
 
+    def _check_identity(self) -> None:
+        if _identity(self._path) != self._identity:
+            raise RecordGone(f"record {self._path}: the file was deleted or replaced while the service ran")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing. Raises RecordFault."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                if self._forgets_keys:
+                    forget_key_changes(self._database)
+                keep_key_changes(self._database, self._unwritten_keys)
+                yield
+                self._database.execute("COMMIT")
+                self._forgets_keys, self._unwritten_keys = False, []
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise fault_of(self._path, error) from error
+
+    def _end_of_reviews(self) -> tuple[int, str]:
+        row = self._database.execute("SELECT id, review_hash FROM review ORDER BY id DESC LIMIT 1").fetchone()
+        if row is not None:
+            return int(row[0]), str(row[1])
+        before = self._segments[-2] if len(self._segments) > 1 else None
+        return (0, NO_HASH) if before is None else (before.last_review or 0, before.review_head or NO_HASH)
+
     def _end_of_chain(self) -> tuple[int, str]:
         """The last row's number, and what the next row commits to."""
         own = self._segments[-1]
@@ -377,10 +530,15 @@ class RecordStore:
         return known
 
     def _sealed(self, ask: str, arguments: tuple[object, ...]) -> Iterator[tuple[Any, ...] | None]:
+        return self._in_sealed(ask, arguments, reach_rows=_REACH_ROWS)
+
+    def _in_sealed(
+        self, ask: str, arguments: tuple[object, ...], *, reach_rows: int | None
+    ) -> Iterator[tuple[Any, ...] | None]:
         """The first row of the answer of each sealed segment within reach that can be read, the newest first."""
         for segment in reversed(self._segments[:-1]):
             assert segment.last_row is not None
-            if self._segments[-1].first_row - segment.last_row > _REACH_ROWS:
+            if reach_rows is not None and self._segments[-1].first_row - segment.last_row > reach_rows:
                 return
             with (
                 contextlib.suppress(sqlite3.Error),
@@ -436,9 +594,7 @@ class RecordStore:
 
     def _begin_run(self) -> tuple[str, ...]:
         """The sessions that ended neither in order nor by a kill that left the box running."""
-        boot_id, utc = "", utc_text(now_ns())
-        with contextlib.suppress(OSError):
-            boot_id = _BOOT_ID.read_text().strip()
+        boot_id, utc = _boot_id(), utc_text(now_ns())
         self._database.execute(
             "INSERT OR IGNORE INTO run (session_id, boot_id, begun_utc) VALUES (?, ?, ?)",
             (self._session_id, boot_id, utc),
@@ -457,6 +613,24 @@ class RecordStore:
         file = sealed_name(self._path, self._segments[-2].number)
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_to_read(file)) as database:
             return database.execute("SELECT session_id, boot_id, begun_utc FROM run WHERE ended_utc IS NULL").fetchall()
+        return []
+
+    def _read_key_changes(self) -> list[KeyChange]:
+        try:
+            return read_key_changes(self._database)
+        except ValueError as error:
+            raise RecordDamaged(f"record {self._path}: {error}") from error
+
+    def _inherited_key_changes(self) -> list[KeyChange]:
+        """As they were when the segment before was sealed."""
+        if len(self._segments) < 2:
+            return []
+        file = sealed_name(self._path, self._segments[-2].number)
+        with (
+            contextlib.suppress(sqlite3.Error, ValueError),
+            contextlib.closing(_open_to_read(file)) as database,
+        ):
+            return read_key_changes(database)
         return []
 
     def _inherited_delivered(self) -> Delivered:
@@ -539,6 +713,7 @@ def _roots(record: Path) -> list[Segment]:
         raise RecordFault(f"record {record}: its folder cannot be read: {error.strerror}") from error
     for file in reversed(files.values()):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_to_read(file)) as database:
+            check_kind(file, database)
             return read_segments(database)
     return []
 
@@ -570,6 +745,20 @@ def _decode_result(path: Path, body: object) -> ResultPayload:
     if not stages <= {*STAGES} or ("handover" in stages and not needed <= stages):
         raise RecordDamaged(f"record {path}: a row holds no result: its stages are {sorted(stages)}")
     return result
+
+
+def _decode_review(path: Path, body: object) -> Review:
+    try:
+        return decode_review(body)  # type: ignore[arg-type]
+    except (msgspec.DecodeError, TypeError) as error:
+        raise RecordDamaged(f"record {path}: a review cannot be read: {error}") from error
+
+
+def _boot_id() -> str:
+    """Empty where the kernel does not say."""
+    with contextlib.suppress(OSError):
+        return _BOOT_ID.read_text().strip()
+    return ""
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

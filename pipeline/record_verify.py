@@ -7,6 +7,7 @@ kept where the record's owner cannot reach it (the broker's topic ``anchor``, lo
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -16,11 +17,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from pipeline.record_anchor import Anchor, anchor_fault
 from pipeline.record_chain import NO_HASH, link
-from pipeline.record_reader import NotReadable, check_kind, held_still, open_to_read
+from pipeline.record_reader import check_kind, held_still, open_to_read
+from pipeline.record_reviews import ReviewChain
 from pipeline.record_segment import Segment, first_segment, read_segments
 
-FindingKind = Literal["missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor"]
+FindingKind = Literal[
+    "missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor", "context", "review"
+]
 
 CANNOT_PROVE = (
     "rows cut off from the end",
@@ -28,6 +33,9 @@ CANNOT_PROVE = (
     "a record exchanged for another one",
 )
 """Behind the last anchor."""
+
+NOT_CHAINED = ("late inspections", "what the broker has acknowledged", "the sessions' begin and end", "kept totals")
+"""Tables beside the rows that nothing commits to: whoever can write the file can change them unseen."""
 
 _COLUMNS = (
     "session_id",
@@ -47,13 +55,6 @@ _ROWS_AT_ONCE = 5_000
 _PROGRESS_ROWS = 50_000
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """So many rows there were, and the last one had this hash."""
-
-    row_count: int
-    head: str
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is not as the service wrote it.
@@ -63,8 +64,9 @@ class Finding:
             the two was edited, exchanged or put there, or something between them was taken out; ``column``: a column
             says other than the row's body; ``unreadable``: not a result's JSON, or the file is damaged; ``root``: a
             segment is not what a later one says of it; ``truncated``: the record ends before an anchor; ``anchor``: the
-            row that an anchor names has another hash.
-        row: its number, from 1; of missing rows the first.
+            row that an anchor names has another hash; ``context``: the context that a row names is not in its file, or
+            is not what its hash says; ``review``: the like of all these of an operator's review.
+        row: its number, from 1; of missing rows the first; of reviews that of the review.
         session_id, part_id: what the row says of itself; None where it says nothing.
     """
 
@@ -87,6 +89,8 @@ class Verified:
         head: its hash as it stands there.
         finding_count: how many there are; ``findings`` keeps the first so many.
         covered_rows: up to here the anchors that hold prove that nothing was cut off or worked out anew.
+        reviews: number of the last operators' review, with ``review_head`` its hash; ``covered_reviews`` as ``covered_rows``.
+        contexts: that the rows of all files were judged in.
     """
 
     segments: int = 0
@@ -100,6 +104,10 @@ class Verified:
     finding_count: int = 0
     findings: list[Finding] = field(default_factory=list)
     covered_rows: int = 0
+    reviews: int = 0
+    review_head: str = NO_HASH
+    covered_reviews: int = 0
+    contexts: int = 0
 
 
 class _Row(msgspec.Struct):
@@ -116,29 +124,10 @@ class _Row(msgspec.Struct):
     decided_ns: int
     sent_ns: int | None
     deadline_ns: int
+    context_sha256: str | None = None
 
 
 _decode_row = msgspec.json.Decoder(_Row).decode
-_decode_anchor = msgspec.json.Decoder(Anchor).decode
-
-
-def read_anchors(lines: Iterable[str], name: str) -> list[Anchor]:
-    """Anchors, one JSON object a line, as the topic ``anchor`` carries them. Raises NotReadable; ``name`` is for its text."""
-    anchors = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            anchor = _decode_anchor(line)
-        except msgspec.DecodeError as error:
-            raise NotReadable(f"{name}, line {number}: expected an anchor: {error}") from None
-        if anchor.row_count < 0 or len(anchor.head) != len(NO_HASH):
-            expected = "a row_count of 0 or more and a head of 64 hexadecimal digits"
-            raise NotReadable(f"{name}, line {number}: got {anchor}, expected {expected}")
-        anchors.append(anchor)
-    if not anchors:
-        raise NotReadable(f"{name}: got no anchor, expected one a line")
-    return anchors
 
 
 def verify(
@@ -173,6 +162,12 @@ class _Reading:
         self._anchored = {anchor.row_count for anchor in anchors}
         self._heads = {0: NO_HASH}
         """What stands there of the rows that anchors name."""
+        self._contexts: set[str] = set()
+        """That are in the file that is read, and sound."""
+        self._spoiled: set[str] = set()
+        self._missing: set[str] = set()
+        self._contexts_read: set[str] = set()
+        self._reviews = ReviewChain({anchor.review_count for anchor in anchors if anchor.review_count is not None})
         self._roots: list[Segment] = []
         self._follows = NO_HASH
         """What the next row has to commit to."""
@@ -186,15 +181,27 @@ class _Reading:
             last_row = database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0]
         except sqlite3.Error:
             last_row = 0
+        self._contexts, self._spoiled, self._missing = set(), set(), set()
         try:
             for number, stored, body, row_hash in _rows(database):
-                self._read_row(number, stored, body, row_hash)
+                row = self._read_row(number, stored, body, row_hash)
+                if (
+                    row is not None
+                    and row.context_sha256 is not None
+                    and not self._has_context(file, database, row.context_sha256)
+                ):
+                    self._find("context", number, f"its context {row.context_sha256} is not in its file", row)
                 if self._progress is not None and self.verified.rows % _PROGRESS_ROWS == 0:
                     self._progress(self.verified.rows, last_row)
         except sqlite3.Error as error:
             self._find(
                 "unreadable", self.verified.last_row + 1, f"{file.name}: from here on it cannot be read: {error}"
             )
+        try:
+            for number, text in self._reviews.read(database):
+                self._find("review", number, f"{file.name}: {text}")
+        except sqlite3.Error as error:
+            self._find("review", self._reviews.count + 1, f"{file.name}: from here on they cannot be read: {error}")
         self._leave(file)
 
     def _enter(self, file: Path, segments: list[Segment]) -> None:
@@ -230,8 +237,41 @@ class _Reading:
             verified.last_row = own.first_row - 1
             verified.head = before.head or NO_HASH if before is not None else NO_HASH
             self._see(verified.last_row, verified.head)
+        before = segments[-2] if len(segments) > 1 else None
+        reviews = (0, NO_HASH) if before is None else (before.last_review or 0, before.review_head or NO_HASH)
+        # Those of segments that are not there are known by their root alone.
+        if (text := self._reviews.begin(*reviews)) and self._roots:
+            self._find("review", reviews[0], f"{file.name}: {text}")
         self._roots = segments
         self._follows = own.follows
+
+    def _read_contexts(self, file: Path, database: sqlite3.Connection) -> None:
+        """Also again, as the service may have written another one meanwhile."""
+        known, self._contexts = self._contexts, set()
+        try:
+            for name, body in database.execute("SELECT CAST(sha256 AS BLOB), CAST(body AS BLOB) FROM context"):
+                sha256 = (name or b"").decode(errors="replace")
+                if hashlib.sha256(body or b"").hexdigest() == sha256:
+                    self._contexts.add(sha256)
+                elif sha256 not in self._spoiled:
+                    self._spoiled.add(sha256)
+                    text = f"{file.name}: context {sha256} is not what its hash says"
+                    self._find("context", self.verified.last_row + 1, text)
+        except sqlite3.Error as error:
+            self._contexts = known
+            self._find("context", self.verified.last_row + 1, f"{file.name}: contexts cannot be read: {error}")
+        self._contexts_read |= self._contexts
+        self.verified.contexts = len(self._contexts_read)
+
+    def _has_context(self, file: Path, database: sqlite3.Connection, sha256: str) -> bool:
+        if sha256 in self._contexts:
+            return True
+        if sha256 not in self._missing:
+            self._read_contexts(file, database)
+            if sha256 in self._contexts:
+                return True
+            self._missing.add(sha256)
+        return False
 
     def _leave(self, file: Path) -> None:
         """Whether a sealed file ends where its seal says."""
@@ -243,12 +283,15 @@ class _Reading:
             is_short = own.last_row is not None and self.verified.last_row < own.last_row
             kind: FindingKind = "truncated" if is_short else "root"
             self._find(kind, self.verified.last_row, f"{file.name} ends here, its seal says with {told}")
+        if (own.last_review, own.review_head) != (self._reviews.count, self._reviews.head):
+            text = f"{file.name} ends with review {self._reviews.count}, its seal says with {own.last_review}, {own.review_head}"
+            self._find("review", self._reviews.count, text)
 
-    def _read_row(self, number: int, stored: Sequence[Any], body: bytes, row_hash: str) -> None:
+    def _read_row(self, number: int, stored: Sequence[Any], body: bytes, row_hash: str) -> _Row | None:
         verified = self.verified
         if number < 1:
             self._find("broken_link", number, "is numbered below 1, where the service begins")
-            return
+            return None
         if number > verified.last_row + 1:
             self._find("missing", verified.last_row + 1, f"{number - verified.last_row - 1} rows are missing")
         row = self._check_row(number, stored, body)
@@ -261,6 +304,7 @@ class _Reading:
             verified.sessions[row.session_id] = verified.sessions.get(row.session_id, 0) + 1
             verified.first_utc = verified.first_utc or row.trigger_utc
             verified.last_utc = row.trigger_utc
+        return row
 
     def _see(self, number: int, row_hash: str) -> None:
         if number in self._anchored:
@@ -283,18 +327,40 @@ class _Reading:
     def check_anchors(self, anchors: Iterable[Anchor]) -> None:
         """When all is read."""
         verified = self.verified
-        for anchor in sorted(set(anchors), key=lambda anchor: anchor.row_count):
-            found = self._heads.get(anchor.row_count)
-            if anchor.row_count > verified.last_row:
-                count = anchor.row_count - verified.last_row
-                self._find("truncated", verified.last_row + 1, f"the record ends here; {count} more rows were anchored")
-            elif found is None and anchor.row_count <= verified.dropped_rows:
+        for row_count, head in sorted({(anchor.row_count, anchor.head) for anchor in anchors}):
+            found = self._heads.get(row_count)
+            if found is None and row_count <= verified.dropped_rows:
                 continue  # in the midst of a segment that is not there: nothing to compare it with
-            elif found != anchor.head:
-                text = f"was anchored as {anchor.head}, " + (f"is {found}" if found is not None else "is not there")
-                self._find("anchor", anchor.row_count, text)
+            is_cut_off, text = anchor_fault(row_count, head, verified.last_row, found)
+            if is_cut_off:
+                self._find("truncated", verified.last_row + 1, text)
+            elif text:
+                self._find("anchor", row_count, text)
             else:
-                verified.covered_rows = anchor.row_count
+                verified.covered_rows = row_count
+        self._check_review_anchors(anchors)
+
+    def _check_review_anchors(self, anchors: Iterable[Anchor]) -> None:
+        verified, reviews = self.verified, self._reviews
+        verified.reviews, verified.review_head = reviews.count, reviews.head
+        pairs = {
+            (a.review_count, a.review_head) for a in anchors if a.review_count is not None and a.review_head is not None
+        }
+        for count, head in sorted(pairs):
+            found = reviews.heads.get(count)
+            if found is None and count <= reviews.unread:
+                continue
+            if count > reviews.count:
+                self._find(
+                    "review", reviews.count + 1, f"the reviews end here; {count - reviews.count} more were anchored"
+                )
+            elif found != head:
+                text = f"review {count} was anchored as {head}, " + (
+                    f"is {found}" if found is not None else "is not there"
+                )
+                self._find("review", count, text)
+            else:
+                verified.covered_reviews = count
 
     def _find(self, kind: FindingKind, row: int, text: str, said: _Row | None = None) -> None:
         verified = self.verified
@@ -305,7 +371,8 @@ class _Reading:
 
 
 def _root(segment: Segment) -> tuple[object, ...]:
-    return (segment.number, segment.first_row, segment.follows, segment.last_row, segment.head)
+    own = (segment.number, segment.first_row, segment.follows)
+    return (*own, segment.last_row, segment.head, segment.last_review, segment.review_head)
 
 
 def _rows(database: sqlite3.Connection) -> Iterator[tuple[int, Sequence[Any], bytes, str]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import select
 from collections import deque
+from importlib import metadata
 
+import msgspec
 from msgspec import structs
 
 from pipeline.channel import Link, PeerGone, TooLong
@@ -18,7 +20,9 @@ from pipeline.commands import Arrived, CommandInbox, reply_payload
 from pipeline.halt_file import HaltFile
 from pipeline.image_names import image_ref
 from pipeline.latency import LatencyHistogram
+from pipeline.line_watch import FRESH_NS
 from pipeline.messages import (
+    Admitted,
     Alarm,
     Command,
     CommandReply,
@@ -37,14 +41,27 @@ from pipeline.messages import (
     ViewInspected,
 )
 from pipeline.outbox import Fate, Outbox, Topic
-from pipeline.payloads import AlarmPayload, AnchorPayload, DefectResult, ResultPayload, StatsPayload, ViewResult, encode
+from pipeline.payloads import (
+    AlarmPayload,
+    AnchorPayload,
+    DefectResult,
+    ResultPayload,
+    StatsPayload,
+    TraceabilityKeys,
+    ViewResult,
+    encode,
+)
 from pipeline.platform_watch import PlatformWatch
+from pipeline.record_anchor import Anchor, anchor_fault, read_anchor
+from pipeline.record_commands import carry_out
+from pipeline.record_context import Context, context_of
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record_files import set_aside, set_aside_by
 from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import RecordStore
 from pipeline.retention import to_drop
 from pipeline.tally import Tally, latency_of, stages_us
+from pipeline.traceability import KeyChange, KeySchedule, RecipeKeys
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
 
@@ -79,6 +96,8 @@ class Records:
         self._store: RecordStore | None = None
         self._tally: Tally | None = None
         """The session's totals, while its file is gone and until another one is begun."""
+        self._schedule: KeySchedule | None = None
+        """The same of lot, order, serial and shift."""
         self._lock: int | None = None
         """Held to the end of this process where the supervisor could not get it."""
         self._fault: str | None = None
@@ -91,6 +110,12 @@ class Records:
         self._foreign_count = 0
         """How many at the head of the batch came from a signalling that is gone, and are not to be acknowledged."""
         self._model: ModelInUse | None = None
+        self._context: Context | None = None
+        self._version = metadata.version("lineside")
+        self._lost_power = False
+        """Whether a session before this one ended with the box."""
+        self._told_anchor: bytes | None = None
+        """What the broker had kept as the last anchor, until it is compared."""
         self._alarms: dict[str, AlarmPayload] = {}
         self._untold_alarms: set[str] = set()
         """Codes of which the broker has not heard how they stand, as it was away or took no more."""
@@ -133,19 +158,26 @@ class Records:
             config.mqtt,
             client_id=f"{config.mqtt.client_id}-r",
             on_message=self._on_message,
-            subscriptions=(Subscription(f"{root}/alarm/+"), Subscription(f"{root}/cmd/+", keeps_retain=True)),
+            # Before anything is published here: the anchor that comes is the one that stood before.
+            subscriptions=(
+                Subscription(f"{root}/alarm/+"),
+                Subscription(f"{root}/cmd/+", keeps_retain=True),
+                Subscription(self._anchor_topic),
+            ),
         )
 
     def open(self) -> None:
         """Open the record, or say why not; trying goes on in the loop. A damaged one is set aside and another begun."""
         try:
             self._tell_set_aside("")
+            is_new = False
             try:
                 store = self._opened()
             except RecordDamaged as error:
                 self._set_aside(str(error))
-                store = self._opened()
+                store, is_new = self._opened(), True
             try:
+                self._begin_keys(store, is_new)
                 self._outbox = self._outbox_of(store)
             except RecordFault:
                 store.close()
@@ -160,11 +192,34 @@ class Records:
 
     def _tell_cut_off(self) -> None:
         while self._store is not None and self._store.cut_off:
+            self._lost_power = True
             text = (
                 f"session {self._store.cut_off.popleft()} ended with the box: the parts of its last "
                 f"{self._config.records.sync_interval_ms} ms, and what waited for the disk, may not be on record"
             )
             self._supervised.alarm("power-lost", "warning", text)
+
+    def _begin_keys(self, store: RecordStore, is_new: bool) -> None:
+        """Lot, order, serial and shift go on as this process knows them, or as the record does; of one that was damaged nothing is
+        known, and what an older segment says may be long past.
+        """
+        if self._schedule is not None:
+            store.begin_keys(self._schedule.changes, forgets=True)
+        elif is_new:
+            store.begin_keys((), forgets=True)
+        recipe = RecipeKeys(
+            self._recipe.recipe_id, TraceabilityKeys(**self._recipe.traceability.model_dump(exclude_none=True))
+        )
+        keys = store.schedule.at_start(recipe)
+        if keys is not None:
+            schedule, started_ns = store.schedule, self._supervised.configure.session_started_ns
+            last_ns = max(
+                (change.from_ns for change in schedule.changes if change.boot_id == schedule.boot_id), default=0
+            )
+            who = f"recipe {recipe.recipe_id} {self._recipe.recipe_version}"
+            from_ns = max(started_ns, last_ns)
+            change = KeyChange(from_ns, schedule.boot_id, utc_text(from_ns), who, "", keys, recipe)
+            store.begin_keys([change])
 
     def _outbox_of(self, store: RecordStore) -> Outbox:
         def send(topic: Topic, payload: bytes) -> Fate | None:
@@ -211,6 +266,7 @@ class Records:
             self._seal_if_due()
             self._drop_old()
             self._close_killed_sessions()
+            self._check_told_anchor()
             self._keep_halt()
             if self._mqtt.turn():
                 self._untold_alarms |= self._alarms.keys()
@@ -261,7 +317,15 @@ class Records:
                 self._signalling = Link.from_descriptor(descriptors[0])
                 self._tell_health()
             elif isinstance(message, ModelInUse):
+                if self._model is not None:
+                    # What came before it was judged with the one before.
+                    self._take_records()
+                    if self._batch:
+                        self._commit()
                 self._model = message
+                self._context = context_of(self._supervised.line, message, self._version)
+            elif isinstance(message, Admitted):
+                self._supervised.post(self._carried_out(message))
             elif isinstance(message, Alarm):
                 self._take_alarm(message)
             elif isinstance(message, Halt):
@@ -379,7 +443,7 @@ class Records:
         began_ns = now_ns()
         assert self._outbox is not None
         try:
-            written = self._store.commit(results, late, self._outbox.delivered())
+            written = self._store.commit(results, late, self._outbox.delivered(), self._context)
             self._outbox.committed(self._store.head()[0], now_ns())
         except RecordFault as error:
             self._set_record_fault(error)
@@ -450,7 +514,8 @@ class Records:
         """Put on record what sessions before this one left in their ledgers; this session's own parts go first."""
         if self._store is None or self._fault is not None or self._supervised.orphaned:
             return
-        batch = self._closing.batch()
+        at = self._store.schedule.at
+        batch = [msgspec.structs.replace(left, traceability=at(left.trigger_ns)) for left in self._closing.batch()]
         if batch:
             try:
                 written = self._store.commit(batch, [])
@@ -491,7 +556,7 @@ class Records:
     def _set_record_fault(self, error: RecordFault) -> None:
         self._set_fault(str(error))
         if isinstance(error, RecordGone) and self._store is not None:
-            self._tally = self._store.tally
+            self._tally, self._schedule = self._store.tally, self._store.schedule
             self._store.close()
             self._store = self._outbox = None
         if isinstance(error, RecordDamaged):
@@ -562,6 +627,8 @@ class Records:
             is_simulated=self._config.is_simulated,
             is_challenge=False,
             image_ref=self._image_ref(record, trigger_utc),
+            traceability=self._store.schedule.at(record.trigger_ns) if self._store is not None else TraceabilityKeys(),
+            context_sha256=self._context.sha256 if self._context is not None else None,
             row_hash="",
         )
 
@@ -610,6 +677,10 @@ class Records:
         if message.topic.startswith(self._command_topic):
             self._take_command(message)
             return
+        if message.topic == self._anchor_topic:
+            if message.retain and message.payload:
+                self._told_anchor = message.payload
+            return
         # Retained alarms of an earlier run that nobody took back.
         code = message.topic.removeprefix(self._alarm_topic)
         if message.retain and message.payload and code not in self._alarms:
@@ -623,6 +694,21 @@ class Records:
             self._supervised.post(taken)
         else:
             self._reply(taken)
+
+    def _carried_out(self, admitted: Admitted) -> CommandReply:
+        command = admitted.command
+        if now_ns() - admitted.admitted_ns > FRESH_NS:
+            ok, text = False, f"stale: it waited for the record for more than {FRESH_NS // NS_PER_S} s; send it again"
+        else:
+            # A review may be of a part that came just now.
+            self._take_records()
+            if self._batch:
+                self._commit()
+            if self._store is None or self._fault is not None:
+                ok, text = False, f"{self._fault}; nothing was changed"
+            else:
+                ok, text = carry_out(self._store, command)
+        return CommandReply(command.name, command.request_id, ok, text, command.reply_topic, command.correlation)
 
     def _reply(self, reply: CommandReply) -> None:
         if len(self._replies) == _REPLIES_KEPT:
@@ -665,6 +751,7 @@ class Records:
             reasons=dict(sorted(tally.reasons.items())),
             temperatures_c=self._platform.temperatures_c,
             throttled=self._platform.throttled,
+            traceability=self._store.schedule.now,
         )
         self._mqtt.publish(self._stats_topic, encode(stats), qos=1)
         self._second_latency = LatencyHistogram()
@@ -676,10 +763,40 @@ class Records:
         """What an auditor keeps elsewhere. Nothing where the record cannot be read: the last one stands."""
         try:
             row_count, head = store.head()
+            review_count, review_head = store.review_head()
         except RecordFault:
             return
-        anchor = AnchorPayload(session_id=self._session_id, row_count=row_count, head=head, utc=utc_text(now_ns()))
+        anchor = AnchorPayload(
+            session_id=self._session_id,
+            row_count=row_count,
+            head=head,
+            review_count=review_count,
+            review_head=review_head,
+            utc=utc_text(now_ns()),
+        )
         self._mqtt.publish(self._anchor_topic, encode(anchor), qos=1, retain=True)
+
+    def _check_told_anchor(self) -> None:
+        """Whether the record still has what the broker was told it had: it may have been cut off, or be an old copy."""
+        if self._told_anchor is None or self._store is None or self._fault is not None:
+            return
+        told, self._told_anchor = self._told_anchor, None
+        path = self._config.records.path
+        try:
+            text = _anchor_text(self._store, read_anchor(told))
+        except RecordFault:
+            self._told_anchor = told
+            return
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            text = f"what the broker keeps at {self._anchor_topic} is no anchor of this record: {error}"
+            self._supervised.alarm("record-anchor", "warning", text)
+            return
+        if text:
+            why = "it was cut off or changed, or is an old copy or another file"
+            if self._lost_power:
+                why += ", or the box lost power before the newest rows were on its disk"
+            said = f"record {path} is not as the broker was last told at {self._anchor_topic}: {text}: {why}"
+            self._supervised.alarm("record-anchor", "error", said)
 
     def _finish(self) -> None:
         self._platform.close()
@@ -712,6 +829,23 @@ class Records:
     def _publish_last_stats(self) -> None:
         self._next_stats_ns = 0
         self._publish_stats()
+
+
+def _anchor_text(store: RecordStore, anchor: Anchor) -> str:
+    """What of it does not hold, empty where all does, or cannot be told. Raises RecordFault."""
+    last, _ = store.head()
+    if not store.may_be_dropped(anchor.row_count) or store.hash_of(anchor.row_count) is not None:
+        is_cut_off, text = anchor_fault(anchor.row_count, anchor.head, last, store.hash_of(anchor.row_count))
+        if text:
+            return f"row {last if is_cut_off else anchor.row_count}: {text}"
+    if anchor.review_count is not None and anchor.review_head is not None:
+        last_review, _ = store.review_head()
+        found = store.hash_of(anchor.review_count, "review")
+        if anchor.review_count > last_review:
+            return f"it has {last_review} reviews, {anchor.review_count} were anchored"
+        if found is not None and found != anchor.review_head:
+            return f"review {anchor.review_count} was anchored as {anchor.review_head}, is {found}"
+    return ""
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import LedgerFile, halt_left
 from pipeline.line_clearance import Made, clearance_asked, made_last
 from pipeline.messages import (
+    Admitted,
     Alarm,
     Alive,
     AnyMessage,
@@ -218,12 +219,16 @@ class Supervisor:
         if worker.role in ("signalling", "acquisition"):
             path = self._ledger.path
             worker.send(LedgerOffer(None if path is None else str(path)), (self._ledger.descriptor,))
+        if worker in (self._records, self._signalling) and self._inspection.ready is not None:
+            # Before it can hear of a part.
+            self._tell_model(worker, self._inspection.ready)
         self._introduce(worker)
         if worker is self._records:
             for alarm, _ in self._alarms.values():
                 worker.send(alarm)
-        if worker in (self._records, self._signalling) and self._inspection.ready is not None:
-            self._tell_model(worker, self._inspection.ready)
+            # Its predecessor may have died of them, or after it had carried them out: records knows which it has.
+            for admitted in self._commands.waiting_for_records():
+                worker.send(admitted)
 
     def _introduce(self, worker: Place) -> None:
         """Give the new incarnation a fresh link to every living peer."""
@@ -298,6 +303,9 @@ class Supervisor:
             self._summary = message.json_text
         elif isinstance(message, Command):
             self._relay(message)
+        elif isinstance(message, Admitted):
+            self._commands.admitted(message)
+            self._records.send(message)
         elif isinstance(message, CommandReply):
             self._answer(message)
         elif isinstance(message, Halt):
@@ -346,7 +354,8 @@ class Supervisor:
     def _tell_model(self, worker: Place, ready: Ready) -> None:
         assert ready.model_sha256 is not None
         assert ready.fingerprint_sha256 is not None
-        worker.send(ModelInUse(ready.model_sha256, ready.fingerprint_sha256))
+        assert ready.fingerprint_json is not None
+        worker.send(ModelInUse(ready.model_sha256, ready.fingerprint_sha256, ready.fingerprint_json))
 
     def _raise_alarm(self, alarm: Alarm, worker: Place | None = None) -> None:
         if alarm.raised:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vision.faults import disagreement
 
@@ -52,6 +52,24 @@ class Rule(Strict):
     reject_at_score: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
+def _printable(word: str) -> str:
+    if not word.isprintable():
+        raise disagreement("", repr(word), "printable characters")
+    return word
+
+
+Word = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+
+
+class Traceability(Strict):
+    """What the parts of a product belong to, as long as nobody says otherwise."""
+
+    lot: Word | None = None
+    order: Word | None = None
+    serial: Word | None = None
+    shift: Word | None = None
+
+
 class Recipe(Strict):
     """A product's recipe."""
 
@@ -60,6 +78,9 @@ class Recipe(Strict):
     model: Path = Field(strict=False, description="folder of the model package, relative to this file")
     views: list[View] = Field(min_length=1)
     rules: list[Rule] = Field(min_length=1)
+    traceability: Traceability = Field(
+        default=Traceability(), description="on record with each part; cmd/set_traceability says otherwise"
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Recipe:

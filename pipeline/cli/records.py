@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +22,12 @@ from rich.table import Table
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder, write_report
 from pipeline.clock import NS_PER_US
+from pipeline.command_sender import NoAnswer, send_command
 from pipeline.config import Line, load_line
 from pipeline.image_names import pictures_of
+from pipeline.payloads import ReviewPayload, TraceabilityKeys
+from pipeline.record_anchor import Anchor, read_anchors
+from pipeline.record_commands import keys_text
 from pipeline.record_export import CannotExport
 from pipeline.record_export import export as export_rows
 from pipeline.record_reader import (
@@ -31,12 +37,15 @@ from pipeline.record_reader import (
     Wanted,
     count_late_words,
     files_of,
+    read_context,
     read_late_words,
+    read_reviews,
     read_rows,
 )
+from pipeline.record_reviews import Review, agreement
 from pipeline.record_stats import HOUR, MINUTE, RecordStats
 from pipeline.record_survey import PICTURES_MAX, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, Anchor, Verified, read_anchors
+from pipeline.record_verify import CANNOT_PROVE, NOT_CHAINED, Verified
 from pipeline.record_verify import verify as verify_record
 from pipeline.report.blocks import plain
 
@@ -64,6 +73,18 @@ SinceOption = Annotated[
     str | None, typer.Option(metavar="UTC", help="Only parts from then on: 2026-01-31, or 2026-01-31T06:00.")
 ]
 UntilOption = Annotated[str | None, typer.Option(metavar="UTC", help="Only parts before then.")]
+LotOption = Annotated[str | None, typer.Option(metavar="LOT", help="Only parts of this lot.")]
+OrderOption = Annotated[str | None, typer.Option(metavar="ORDER", help="Only parts of this order.")]
+SerialOption = Annotated[str | None, typer.Option(metavar="SERIAL", help="Only parts with this serial number.")]
+ShiftOption = Annotated[str | None, typer.Option(metavar="SHIFT", help="Only parts of this shift.")]
+
+
+class Said(str, Enum):
+    """What a person says of a part."""
+
+    GOOD = "good"
+    DEFECTIVE = "defective"
+    UNCLEAR = "unclear"
 
 
 records = typer.Typer(
@@ -86,6 +107,9 @@ def stats(
     session: SessionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    lot: LotOption = None,
+    order: OrderOption = None,
+    shift: ShiftOption = None,
     by: Annotated[Span, typer.Option(help="How finely the rates over time are told.")] = Span.HOUR,
     report: ReportOption = None,
     anchor: Annotated[
@@ -105,7 +129,7 @@ def stats(
 ) -> None:
     """Yield, defects, reject rate over time, latency: of all parts, or of those wanted."""
     check_json_target(json_file)
-    wanted = _wanted(session, since, until)
+    wanted = replace(_wanted(session, since, until), lot=lot, order=order, shift=shift)
     if report is None and (anchor is not None or images is not None):
         raise fail("--anchor, --images: expected with --report", 2)
     check_report_folder(report)
@@ -113,7 +137,6 @@ def stats(
         raise fail(f"--images: got {images}, expected a folder", 2)
     line = _line(record)
     file = record if line is None else line.config.records.path
-    counts = RecordStats(MINUTE if by is Span.MINUTE else HOUR)
     survey = (
         RecordSurvey(None if line is None else line.config.timing.budget_us, PICTURES_MAX)
         if report is not None
@@ -121,6 +144,7 @@ def stats(
     )
     try:
         anchors = _anchors(anchor)
+        counts = RecordStats(MINUTE if by is Span.MINUTE else HOUR, read_reviews(file))
         for row in _with_progress(read_rows(file, wanted)):
             counts.add(row.result)
             if survey is not None:
@@ -158,23 +182,34 @@ def show(
     record: RecordArgument,
     part: Annotated[int, typer.Argument(metavar="PART", help="The part_id.")],
     session: SessionOption = None,
+    lot: LotOption = None,
+    order: OrderOption = None,
+    shift: ShiftOption = None,
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where its pictures are looked for, instead of the line's images.path."),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """All that is on record of one part: verdict, why, by what, where the time went, and its pictures' files."""
+    """All that is on record of one part: verdict, why, by what, what people said, where the time went, its pictures' files."""
     check_json_target(json_file)
     file = _record_file(record)
     folder = images if images is not None else _images_folder(_line(record))
     try:
-        found = list(read_rows(file, Wanted(session_id=session, part_id=part)))
+        wanted = Wanted(session_id=session, part_id=part, lot=lot, order=order, shift=shift)
+        found = list(read_rows(file, wanted))
         if not found:
-            within = f" of session {session}" if session is not None else ""
+            asked = {"session": session, "lot": lot, "order": order, "shift": shift}
+            within = "".join(f" of {name} {value}" for name, value in asked.items() if value is not None)
             raise fail(f"record {file}: no part {part}{within}")
         shown = found[-1]
         late = read_late_words(file, shown.result.session_id, part)
+        reviews = [
+            review
+            for review in read_reviews(file)
+            if (review.session_id, review.part_id) == (shown.result.session_id, part)
+        ]
+        context = read_context(shown)
     except NotReadable as error:
         raise fail(str(error)) from None
     ref = shown.result.image_ref
@@ -183,10 +218,14 @@ def show(
     except OSError as error:
         raise fail(f"pictures in {folder}: {error.strerror}") from None
     console = Console(file=words(json_file), markup=False, highlight=False)
-    lines = [
-        *_part_lines(shown, late, [each.result.session_id for each in found[:-1]]),
-        *_picture_lines(ref, folder, pictures),
-    ]
+    others = [each.result.session_id for each in found[:-1]]
+    lines = itertools.chain(
+        _part_lines(shown, late),
+        _picture_lines(ref, folder, pictures),
+        _review_lines(reviews),
+        _context_lines(shown, context),
+        _place_lines(shown, others),
+    )
     for line in lines:
         console.print(plain(line, _LINE_CHARS), soft_wrap=True)
     result = {
@@ -194,6 +233,8 @@ def show(
         "file": str(shown.file),
         "result": to_builtins(shown.result),
         "late_inspections": [asdict(each) for each in late],
+        "reviews": [to_builtins(each) for each in reviews],
+        "context": context,
         "pictures": [str(each) for each in pictures],
     }
     try:
@@ -211,9 +252,13 @@ def export(
     session: SessionOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    lot: LotOption = None,
+    order: OrderOption = None,
+    serial: SerialOption = None,
+    shift: ShiftOption = None,
 ) -> None:
     """One flat table, a row a part."""
-    wanted = _wanted(session, since, until)
+    wanted = replace(_wanted(session, since, until), lot=lot, order=order, serial=serial, shift=shift)
     file = _record_file(record)
     try:
         if target.resolve() in [each.resolve() for each in files_of(file)]:
@@ -229,13 +274,56 @@ def export(
 
 
 @records.command()
+def review(
+    line_file: Annotated[Path, typer.Argument(metavar="LINE", help="The YAML file of the running line.")],
+    part: Annotated[int, typer.Argument(metavar="PART", min=1, help="The part_id.")],
+    who: Annotated[str, typer.Option("--as", metavar="WHO", help="Who says so.")],
+    said: Annotated[Said, typer.Option(help="What the part is.")],
+    note: Annotated[str, typer.Option(help="Why, in up to 500 characters.")] = "",
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="ID", help="The part's; the newest that has such a part else.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Puts on record what a person says of a part, by the service that runs: it alone writes."""
+    check_json_target(json_file)
+    line = load_line(line_file)
+
+    def make(request_id: str, session_id: str, heartbeat_count: int) -> ReviewPayload:
+        return ReviewPayload(
+            schema="lineside.command/1",
+            request_id=request_id,
+            session_id=session_id,
+            heartbeat_count=heartbeat_count,
+            who=who,
+            part_id=part,
+            part_session_id=session,
+            said=said.value,
+            note=note,
+        )
+
+    try:
+        reply = send_command(line.config, "review", make)
+    except NoAnswer as error:
+        raise fail(str(error)) from None
+    if not reply.ok:
+        raise fail(f"refused: {reply.text}")
+    print(reply.text, file=words(json_file))
+    try:
+        write_json(json_file, to_builtins(reply))
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+
+
+@records.command()
 def verify(
     record: RecordArgument,
     anchor: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What the topic `anchor` carried, one JSON object a line; - for standard input. Kept elsewhere than the record.",
+            help="What the topic `anchor` carried, as mosquitto_sub prints it, one a line; all are checked. - for standard input."
+            " Kept elsewhere than the record.",
         ),
     ] = None,
     json_file: JsonOption = None,
@@ -258,7 +346,9 @@ def verify(
         **asdict(verified),
         "anchors": [structs.asdict(each) for each in anchors],
         "rows_per_s": round(verified.rows / took_s) if took_s > 0 else None,
-        "cannot_prove": list(CANNOT_PROVE),
+        "cannot_prove": list(CANNOT_PROVE) if verified.covered_rows < verified.last_row or not anchors else [],
+        "not_proven_behind_row": verified.covered_rows,
+        "not_chained": list(NOT_CHAINED),
     }
     try:
         write_json(json_file, result)
@@ -321,6 +411,27 @@ def _stats_tables(figures: dict[str, Any]) -> Iterator[Table | str]:
             ("", "p50", "p90", "p99", "p99.9", "max"),
             [(name, *map(str, told.values())) for name, told in times.items()],
         )
+    belongs = [each for each in figures["traceability"] if (each["lot"], each["order"], each["shift"]) != (None,) * 3]
+    if belongs:
+        yield _table(
+            "Lots, orders, shifts",
+            ("lot", "order", "shift", "parts", "passed", "rejected", "not judged", "yield"),
+            [
+                (
+                    *(each[key] or "-" for key in ("lot", "order", "shift")),
+                    *(str(each[key]) for key in ("parts", "passed", "rejected", "no_decision")),
+                    _percent(each["yield_ratio"]),
+                )
+                for each in belongs[-_SPANS_TOLD:]
+            ],
+        )
+    said = figures["reviews"]
+    if said["reviewed"]:
+        yield (
+            f"reviewed {said['reviewed']}: confirmed {said['confirmed']}, overruled {said['overruled']}"
+            f" ({said['false_rejects']} rejected and good, {said['false_accepts']} passed and defective),"
+            f" undecided {said['undecided']}"
+        )
     yield _table(
         "Over time",
         ("from, UTC", "parts", "passed", "rejected", "not judged", "yield", "reject rate"),
@@ -352,7 +463,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def _part_lines(shown: RecordedRow, late: list[LateWord], others: list[str]) -> Iterator[str]:
+def _part_lines(shown: RecordedRow, late: list[LateWord]) -> Iterator[str]:
     result = shown.result
     yield f"part      {result.part_id} of session {result.session_id}, seq {result.seq}, encoder count {result.encoder_count}"
     yield f"verdict   {result.verdict} ({result.reason})"
@@ -362,6 +473,9 @@ def _part_lines(shown: RecordedRow, late: list[LateWord], others: list[str]) -> 
         yield f"view      {view.camera_id}: frame {view.frame_id}, score {view.score}"
     for defect in result.defects:
         yield f"defect    {defect.class_name} on {defect.camera_id}: score {defect.score}, box {defect.box_px} px"
+    keys = result.traceability
+    if keys != TraceabilityKeys():
+        yield f"belongs   {keys_text(keys)}"
     if result.stages_us:
         yield f"time, us  {', '.join(f'{stage} {stage_us}' for stage, stage_us in result.stages_us.items())}"
     decided_us = (result.decided_ns - result.trigger_ns) // NS_PER_US
@@ -372,6 +486,28 @@ def _part_lines(shown: RecordedRow, late: list[LateWord], others: list[str]) -> 
     for word in late:
         after_us = (word.arrived_ns - result.trigger_ns) // NS_PER_US
         yield f"late      {word.camera_id} said {word.verdict} ({word.reason}), score {word.score}, {after_us} us after the trigger"
+
+
+def _review_lines(reviews: list[Review]) -> Iterator[str]:
+    for review in reviews:
+        note = f": {review.note}" if review.note else ""
+        yield f"review    {review.who} said {review.said} on {review.utc} ({agreement(review)}){note}"
+
+
+def _context_lines(shown: RecordedRow, context: dict[str, Any] | None) -> Iterator[str]:
+    if context is None:
+        yield "context   not known: decided before the model was, or its session was killed whole"
+        return
+    yield f"context   {shown.result.context_sha256}"
+    yield f"          Lineside {context['version']}, line {context['line_sha256']}"
+    yield f"          recipe {context['recipe_sha256']}: {json.dumps(context['recipe'], ensure_ascii=False)}"
+    yield f"          runtime {context['fingerprint_sha256']}"
+    for name, value in context["fingerprint"].items():
+        yield f"            {name}: {value}"
+
+
+def _place_lines(shown: RecordedRow, others: list[str]) -> Iterator[str]:
+    result = shown.result
     yield f"record    row {shown.row} of {shown.file}, hash {result.row_hash}"
     if others:
         yield f"also      part {result.part_id} of earlier sessions: {', '.join(others)} (--session)"
@@ -432,8 +568,14 @@ def _words(record: Path, verified: Verified, anchors: list[Anchor], took_s: floa
         f"record    {record}",
         f"rows      {verified.rows}, of {len(verified.sessions)} sessions, {verified.first_utc} to {verified.last_utc}",
         f"head      row {verified.last_row}: {verified.head}",
+        f"beside    {verified.contexts} contexts, {verified.reviews} reviews",
         f"took      {took_s:.1f} s",
     ]
+    if verified.dropped_rows:
+        lines.insert(
+            2,
+            f"dropped   rows 1 to {verified.dropped_rows} were dropped with their segments (retention): only their roots are known",
+        )
     for finding in verified.findings[:_FINDINGS_TOLD]:
         part = f" (session {finding.session_id}, part {finding.part_id})" if finding.session_id is not None else ""
         lines.append(f"FOUND     row {finding.row}{part}: {finding.kind}: {finding.text}")
@@ -449,6 +591,9 @@ def _words(record: Path, verified: Verified, anchors: list[Anchor], took_s: floa
         lines.append(f"NOT PROVEN, as no anchor was given: that there were {_not_proven()}")
     elif verified.covered_rows < verified.last_row:
         lines.append(f"NOT PROVEN behind row {verified.covered_rows}: that there were {_not_proven()}")
+    if anchors and verified.covered_reviews < verified.reviews:
+        lines.append(f"NOT PROVEN behind review {verified.covered_reviews}: the same of the reviews")
+    lines.append(f"NOT COVERED by any hash: {', '.join(NOT_CHAINED)}")
     return lines
 
 

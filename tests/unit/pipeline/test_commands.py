@@ -27,7 +27,18 @@ from pipeline.config import FolderCamera, Line, LineConfig, LineRulesConfig, Rec
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_watch import FRESH_NS, LineWatch
-from pipeline.messages import Alarm, Command, CommandReply, Configure, Halt, LineClear, Permission
+from pipeline.messages import (
+    Admitted,
+    Alarm,
+    Command,
+    CommandReply,
+    Configure,
+    GiveReview,
+    Halt,
+    LineClear,
+    Permission,
+    SetTraceability,
+)
 from pipeline.worker import Supervised
 from vision.recipe import Recipe
 from vision.types import PixelFormat, Reason, Verdict
@@ -110,6 +121,54 @@ def test_what_is_remembered_covers_what_can_still_be_fresh() -> None:
     assert FRESH_NS // NS_PER_S * COMMANDS_PER_S + COMMANDS_AT_ONCE <= REMEMBERED_MAX
 
 
+REVIEW = {**PAYLOAD, "part_id": 7, "said": "good"}
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "parameters"),
+    [
+        ("set_traceability", {**PAYLOAD, "lot": "L-1"}, SetTraceability({"lot": "L-1"})),
+        (
+            "set_traceability",
+            {**PAYLOAD, "shift": None, "serial": "Ö 7", "else": 1},
+            SetTraceability({"serial": "Ö 7", "shift": None}),
+        ),
+        ("review", REVIEW, GiveReview(7, None, "good", "")),
+        (
+            "review",
+            {**REVIEW, "part_session_id": "t", "said": "unclear", "note": "dust?"},
+            GiveReview(7, "t", "unclear", "dust?"),
+        ),
+        ("halt", {**PAYLOAD, "lot": "L-1"}, None),
+    ],
+)
+def test_parameters_are_read(name: str, payload: dict[str, object], parameters: object) -> None:
+    taken = CommandInbox(ROOT).take(arrived(name, payload), 0)
+    assert isinstance(taken, Command)
+    assert (taken.name, taken.parameters) == (name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "words"),
+    [
+        ("set_traceability", PAYLOAD, "got no key to set, expected at least one of lot, order, serial, shift"),
+        ("set_traceability", {**PAYLOAD, "lot": ""}, "length >= 1 - at `$.lot`"),
+        ("set_traceability", {**PAYLOAD, "lot": "x" * 65}, "length <= 64 - at `$.lot`"),
+        ("set_traceability", {**PAYLOAD, "lot": 7, "order": "7"}, "Expected `str | null`, got `int` - at `$.lot`"),
+        ("set_traceability", {**PAYLOAD, "lot": "a\nb"}, r"lot: got 'a\nb', expected printable characters"),
+        ("review", PAYLOAD, "missing required field `part_id`"),
+        ("review", {**REVIEW, "part_id": 0}, "Expected `int` >= 1 - at `$.part_id`"),
+        ("review", {**REVIEW, "said": "fine"}, "Invalid enum value 'fine' - at `$.said`"),
+        ("review", {**REVIEW, "note": "x" * 501}, "length <= 500 - at `$.note`"),
+        ("review", {**REVIEW, "note": "\x07"}, r"note: got '\x07', expected printable characters"),
+    ],
+)
+def test_wrong_parameters_are_refused(name: str, payload: dict[str, object], words: str) -> None:
+    taken = CommandInbox(ROOT).take(arrived(name, payload), 0)
+    assert isinstance(taken, CommandReply)
+    assert words in taken.text
+
+
 # --- the relay -------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +210,22 @@ def test_without_signalling_there_is_an_answer_too() -> None:
     refusal = CommandRelay().take(COMMAND, signalling_lives=False)
     assert isinstance(refusal, CommandReply)
     assert "try again" in refusal.text
+
+
+def test_what_is_for_records_waits_for_the_next_records_and_outlives_signalling() -> None:
+    relay = CommandRelay()
+    for number in (1, 2):
+        assert relay.take(numbered(number), signalling_lives=True) == numbered(number)
+    relay.admitted(Admitted(numbered(1), 5))
+    assert relay.waiting_for_records() == [Admitted(numbered(1), 5)]
+    assert [reply.request_id for reply in relay.signalling_died()] == ["r2"]
+    assert relay.waiting_for_records() == [Admitted(numbered(1), 5)]
+    assert relay.answered(answer_to(numbered(1))) == numbered(1)
+    assert relay.waiting_for_records() == []
+    # Its predecessor's answer, and then the successor's: one is enough.
+    assert relay.answered(answer_to(numbered(1))) is None
+    relay.admitted(Admitted(numbered(1), 5))
+    assert relay.waiting_for_records() == []
 
 
 # --- the watch -------------------------------------------------------------------------------------------------
@@ -218,6 +293,7 @@ class Desk:
         """``+`` or ``-`` and the text."""
         command = msgspec.structs.replace(COMMAND, name=name, heartbeat_count=count, session_id=session)
         reply = self.watch.execute(command, permission, at_ns)
+        assert isinstance(reply, CommandReply)
         assert (reply.request_id, reply.name, reply.reply_topic) == ("r1", name, COMMAND.reply_topic)
         return ("+" if reply.ok else "-") + reply.text
 
@@ -305,6 +381,17 @@ def test_line_clearance_is_confirmed_where_it_is_asked(desks: Desks) -> None:
     asked = Permission("RUNNING", "", "line clearance: please")
     assert desk.ask("confirm_line_clear", permission=asked) == "+line clearance confirmed by Anna"
     assert desk.said(LineClear) == [LineClear()]
+
+
+def test_what_concerns_the_record_alone_is_passed_on_while_it_is_fresh(desks: Desks) -> None:
+    desk = desks.new()
+    command = msgspec.structs.replace(
+        COMMAND, name="set_traceability", heartbeat_count=1, parameters=SetTraceability({"lot": "L-1"})
+    )
+    assert desk.watch.execute(command, RUNNING, 7) == Admitted(command, 7)
+    stale = desk.watch.execute(command, RUNNING, FRESH_NS + 1)
+    assert isinstance(stale, CommandReply)
+    assert stale.text.startswith("stale")
 
 
 def test_only_fresh_commands_of_this_session(desks: Desks) -> None:

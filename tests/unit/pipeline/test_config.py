@@ -470,3 +470,19 @@ def test_line_clearance_off_is_a_word(folder: Path, written: str) -> None:
 def test_faults_of_the_line_rules(folder: Path, key: str, value: Any, fault: str) -> None:
     (found,) = faults_of(folder, changed(key, value))
     assert fault in found
+
+
+def test_faults_of_what_parts_belong_to(folder: Path) -> None:
+    keys = {"lot": "a\tb", "order": 7, "serial": "", "shift": "x" * 65, "batch": "B"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "traceability": keys}))
+    with pytest.raises(FaultsError) as caught:
+        load_line(folder / "line.yaml")
+    told = str(caught.value)
+    for words in (
+        "traceability.lot: got 'a\\tb', expected printable characters",
+        "traceability.order: got 7",
+        "traceability.serial: got ''",
+        "traceability.shift: got ",
+        "traceability.batch: got ",
+    ):
+        assert words in told

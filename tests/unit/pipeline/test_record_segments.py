@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from pipeline.bench.recorded import count_rows, read_parts
 from pipeline.bench.tampering import TAMPERINGS
+from pipeline.record_anchor import Anchor
 from pipeline.record_faults import RecordFault, RecordGone
 from pipeline.record_files import record_files, sealed_files, sealed_name
 from pipeline.record_segment import read_segments, seal_of
 from pipeline.record_store import RecordStore
-from pipeline.record_verify import Anchor, verify
+from pipeline.record_verify import verify
 from pipeline.tally import Tally
 from tests.unit.pipeline.test_record_store import LATE, result, results
 
@@ -303,3 +304,19 @@ def test_opened_while_somebody_has_it_locked_it_is_told_with_the_first_commit(
         assert not store.cut_off
     store.commit(results(1, 1, "next"), [])
     assert store.cut_off == deque(["cut"])
+
+
+def test_sealed_files_of_another_version_are_left_alone(open_store: Open, record: Path) -> None:
+    """A record begun beside them would meet their names at its first sealing."""
+    store = open_store()
+    store.commit(results(1, 3), [])
+    assert store.seal()
+    store.close()
+    sealed = sealed_name(record, 1)
+    with closing(sqlite3.connect(sealed, isolation_level=None)) as database:
+        database.execute("PRAGMA user_version = 3")
+    record.unlink()
+    before = sealed.read_bytes()
+    with pytest.raises(RecordFault, match=r"line-000001\.db: is of version 3, this service writes version 4; move"):
+        open_store()
+    assert (sealed.read_bytes(), list(record.parent.iterdir())) == (before, [sealed])

@@ -202,7 +202,7 @@ def test_a_file_of_another_version_is_left_alone(open_store: Open, tmp_path: Pat
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 7")
     database.close()
-    with pytest.raises(RecordFault, match="is of version 7, this service writes version 3; move the file away"):
+    with pytest.raises(RecordFault, match="is of version 7, this service writes version 4; move the file away"):
         open_store(path=path)
     assert rows(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
 
@@ -217,7 +217,7 @@ def test_a_file_that_never_was_a_record_is_left_alone(open_store: Open, tmp_path
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (content, [path])
 
 
-@pytest.mark.parametrize("version", [0, 3])
+@pytest.mark.parametrize("version", [0, 4])
 @pytest.mark.parametrize("table", ["part", "bookmark"])
 def test_anothers_database_is_left_alone(open_store: Open, tmp_path: Path, version: int, table: str) -> None:
     path = tmp_path / "stock.db"

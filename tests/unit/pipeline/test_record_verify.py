@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.bench.tampering import TAMPERINGS, write_record
+from pipeline.record_anchor import Anchor, read_anchors
 from pipeline.record_chain import NO_HASH
 from pipeline.record_reader import NotReadable
-from pipeline.record_verify import Anchor, Verified, read_anchors, verify
+from pipeline.record_verify import Verified, verify
 
 ROWS = 250
 BEHIND_THE_CHAIN = ("truncation", "recomputed_tail")
@@ -131,7 +132,7 @@ def test_a_file_that_is_damaged_half_way(sound: tuple[Path, list[Anchor]], tmp_p
         (lambda path: None, "got nothing, expected a file"),
         (lambda path: path.mkdir(), "got a folder, expected a file"),
         (lambda path: path.write_text("no database " * 100), "cannot be read: file is not a database"),
-        (lambda path: path.write_bytes(b""), "is of version 0, expected version 3"),
+        (lambda path: path.write_bytes(b""), "is of version 0, expected version 4"),
     ],
 )
 def test_no_record(make: Callable[[Path], object], text: str, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_another_programs_database(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE part (id INTEGER PRIMARY KEY)")
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
     with pytest.raises(NotReadable, match="is no record of Lineside"):
         verify(path)
 
@@ -169,3 +170,19 @@ def test_anchors_as_the_wire_carries_them() -> None:
 def test_no_anchors(text: str, words: str) -> None:
     with pytest.raises(NotReadable, match=words):
         read_anchors(io.StringIO(text), "f")
+
+
+PAYLOAD = json.dumps({"schema": "lineside.anchor/1", "row_count": 3, "head": "f" * 64, "utc": "now"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        PAYLOAD,
+        f"acme/line/anchor {PAYLOAD}",
+        json.dumps({"tst": "now", "topic": "acme/line/anchor", "qos": 1, "payload": PAYLOAD}),
+        json.dumps({"tst": "now", "topic": "acme/line/anchor", "qos": 1, "payload": json.loads(PAYLOAD)}),
+    ],
+)
+def test_anchors_as_they_are_printed(line: str) -> None:
+    assert read_anchors(["", f"{line}\n", PAYLOAD], "x") == [Anchor(3, "f" * 64)] * 2
