@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
-from pipeline.config import Line
 from pipeline.keeping import Keeping, Worth
+from pipeline.line_inspector import frame_formats, open_inspector
 from pipeline.messages import (
     Connect,
-    DefectFound,
     FrameTicket,
     HandOn,
     Ready,
@@ -28,19 +27,14 @@ from pipeline.messages import (
 )
 from pipeline.ring import RingReader, StaleGeneration
 from pipeline.rules import Matching, Timing
+from pipeline.told_defects import told_defects, told_score
 from pipeline.worker import Supervised, attach, refuse, settle
 from vision.faults import FaultsError
 from vision.inspector import Inspector
 from vision.package import PackageUnreadable, load_package
-from vision.preprocess import FrameFormat, WrongFrame
-from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
-from vision.types import Defect, Inspection, Reason, Verdict
-
-_DEFECTS_MAX = 32
-_DEFECTS_BYTES_MAX = 7_000
-"""In a message, of which a part's record holds up to eight; the best-scored ones. The verdict does not depend on the rest."""
-_DEFECT_BYTES = 64
-"""Beside its class's name."""
+from vision.preprocess import WrongFrame
+from vision.runtime import InferenceError, RuntimeProviderError
+from vision.types import Inspection, Reason, Verdict
 
 
 @dataclass(slots=True)
@@ -277,8 +271,8 @@ def _view_inspected(
         part_mark=mark,
         verdict=inspection.verdict.value,
         reason=inspection.reason.value,
-        score=inspection.score if inspection.score == inspection.score else None,
-        defects=_told(inspection.defects),
+        score=told_score(inspection.score),
+        defects=told_defects(inspection.defects),
         grabbed_ns=ticket.grabbed_ns,
         received_ns=received_ns,
         preprocessed_ns=preprocessed_ns,
@@ -288,43 +282,13 @@ def _view_inspected(
     )
 
 
-def _told(defects: Sequence[Defect]) -> tuple[DefectFound, ...]:
-    found: list[DefectFound] = []
-    room = _DEFECTS_BYTES_MAX
-    for defect in sorted(defects, key=lambda defect: -defect.score)[:_DEFECTS_MAX]:
-        room -= _DEFECT_BYTES + len(defect.class_name.encode())
-        if room < 0:
-            break
-        found.append(DefectFound(defect.class_name, defect.score, defect.box_px))
-    return tuple(found)
-
-
-def open_inspector(line: Line) -> tuple[Inspector, Session]:
-    """The line's model, opened and warm. Raises FaultsError, RuntimeProviderError or InferenceError."""
-    runtime = line.config.runtime
-    package = load_package(line.recipe.model)
-    session = open_session(
-        package,
-        provider=runtime.provider,
-        batch_rows=line.recipe.batch_rows,
-        intra_op_threads=runtime.intra_op_threads,
-        engine_cache=runtime.engine_cache,
-        allow_fallback=runtime.allow_fallback,
-    )
-    formats = {
-        camera.camera_id: FrameFormat(camera.width_px, camera.height_px, camera.pixel_format)
-        for camera in line.config.cameras
-    }
-    inspector = Inspector(line.recipe, package, session, formats)
-    inspector.warm_up(runtime.warm_up_runs)
-    return inspector, session
-
-
 def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("inspection", dies_with_supervisor=True)
     try:
-        inspector, session = open_inspector(supervised.line)
+        line = supervised.line
+        package = load_package(line.recipe.model)
+        inspector, session = open_inspector(line.recipe, package, line.config.runtime, frame_formats(line.config))
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:
