@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -278,7 +279,7 @@ def padded_bytes(size_bytes: int) -> int:
 
 
 _encode_entry = msgspec.json.Encoder().encode
-_decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_entry: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 
 
 def pack_line(entry: Entry) -> bytes:

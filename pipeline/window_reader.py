@@ -143,7 +143,7 @@ class WindowReader:
         if written != facts or crc32 != entry.pixels_crc32:
             raise FrameDamaged(f"{where}: the frame there is another one than the index says: {written.key}")
         pixels = chunk[start : start + facts.size_bytes]
-        if zlib.crc32(pixels) != crc32:
+        if zlib.crc32(pixels.data) != crc32:
             raise FrameDamaged(f"{where}: its pixels are not those that were recorded")
         return Frame(facts.camera_id, facts.frame_id, facts.pixel_format, _shaped(pixels, entry))
 

@@ -157,7 +157,7 @@ class WindowWriter:
         if self._ended_by in ("max_gib", "free_disk", "fault") or not self._has_room(needed):
             self.lose(1, self._ended_by or "fault")
             return False
-        crc32 = zlib.crc32(pixels)
+        crc32 = zlib.crc32(pixels.data)
         try:
             entry = FrameEntry(frame, *self._append(frame, pixels, crc32, needed), crc32)
             self._write_line(entry)
@@ -271,7 +271,7 @@ class WindowWriter:
             self._next_chunk()
         assert self._chunk is not None
         padding = _PADDING[: padded_bytes(frame.size_bytes) - frame.size_bytes]
-        parts = [memoryview(pack_header(frame, crc32)), memoryview(pixels), memoryview(padding)]
+        parts = [memoryview(pack_header(frame, crc32)), pixels.data, memoryview(padding)]
         _write_all(self._chunk, parts)
         offset = self._chunk_offset
         self._chunk_offset += needed
