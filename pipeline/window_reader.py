@@ -5,6 +5,8 @@ Frames are looked at in place (the chunks are mapped), and each one's checksums 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import zlib
 from collections.abc import Iterator
@@ -255,9 +257,17 @@ def _read_description(folder: Path) -> WindowDescription:
                     "version of Lineside that recorded it"
                 )
             raise NotAWindow(f"window {folder}: {DESCRIPTION_NAME}: got schema {schema!r}, expected {SCHEMA!r}")
-        return _decode_description(written)
+        description = _decode_description(written)
     except msgspec.DecodeError as error:
         raise NotAWindow(f"{file}: got what is no description of a window: {error}; copy the window again") from error
+    facts = description.facts
+    fingerprint_sha256 = hashlib.sha256(json.dumps(facts.fingerprint, sort_keys=True).encode()).hexdigest()
+    if fingerprint_sha256 != facts.fingerprint_sha256:
+        raise NotAWindow(
+            f"{file}: facts.fingerprint: got one of {fingerprint_sha256}, expected {facts.fingerprint_sha256}, under "
+            "which the parts were judged: it was changed; copy the window again"
+        )
+    return description
 
 
 def _shaped(pixels: npt.NDArray[np.uint8], entry: FrameEntry) -> npt.NDArray[np.uint8]:
