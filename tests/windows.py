@@ -119,7 +119,7 @@ class WindowLine:
         self._inspector: Inspector
         session: Session
         self._inspector, session = open_inspector(self.line.recipe, package, self.line.config.runtime, self._formats)
-        facts = WindowFacts(
+        self.facts = WindowFacts(
             session_id=SESSION,
             lineside_version="0.1.0",
             line=json.loads(self.line.to_json()),
@@ -131,7 +131,7 @@ class WindowLine:
                 for camera_id, each in self._formats.items()
             ),
         )
-        self.writer = WindowWriter(target, facts, limits, package.folder, chunk_bytes=chunk_bytes)
+        self.writer = WindowWriter(target, self.facts, limits, package.folder, chunk_bytes=chunk_bytes)
         self.window = RecordedWindow(target)
         self._timing = Timing.of(self.line.config)
         self._machine = DeadlineMachine(CAMERAS, self._timing, Matching.of(self.line.config))
@@ -298,11 +298,11 @@ def result_of(decision: Decision) -> ResultPayload:
     )
 
 
-def pictures(number: int, level: float, rng: np.random.Generator) -> dict[str, npt.NDArray[np.uint8]]:
-    """Noise around a grey level (0..1), the part's number in the top one's pixels."""
-    top = _noise(level, (HEIGHT_PX, WIDTH_PX), rng)
+def pictures(number: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.uint8]]:
+    """Noise around grey levels on both sides of the threshold, the part's number in the top one's pixels."""
+    top = _noise(rng.uniform(0.3, 0.65), (HEIGHT_PX, WIDTH_PX), rng)
     stamp(top, number, x_px=0, y_px=HEIGHT_PX - 4 * MARK_CELLS_HIGH)
-    return {"top": top, "side": _noise(level, (HEIGHT_PX, WIDTH_PX, 3), rng)}
+    return {"top": top, "side": _noise(rng.uniform(0.3, 0.65), (HEIGHT_PX, WIDTH_PX, 3), rng)}
 
 
 def _noise(level: float, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.uint8]:

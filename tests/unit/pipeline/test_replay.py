@@ -35,7 +35,7 @@ def record(folder: Path, *, parts: int = PARTS, seed: int = 0) -> RecordedWindow
     line = WindowLine(write_window_line(folder / "line"), folder / "window", chunk_bytes=CHUNK_BYTES)
     for number in range(1, parts + 1):
         course = COURSES[number % len(COURSES)] if number % 2 else "together"
-        line.run(pictures(number, rng.uniform(0.3, 0.7), rng), course)
+        line.run(pictures(number, rng), course)
     return line.close()
 
 
