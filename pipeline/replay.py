@@ -10,12 +10,13 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from pipeline.config import Line, RuntimeConfig, load_model
 from pipeline.line_inspector import frame_formats, open_inspector
@@ -34,6 +35,9 @@ _PR_SET_PDEATHSIG = 1
 _OF_THE_MODEL, _OF_THE_RECIPE = "model_sha256", "batch_rows"
 """What of a fingerprint is not the runtime's own."""
 
+Span = tuple[int, ...]
+"""Part ids, ascending."""
+Answer = TypeVar("Answer")
 Changes = dict[str, tuple[Any, Any]]
 """By key: recorded, replayed."""
 
@@ -95,26 +99,13 @@ class Replay:
 
     def outcomes(self, processes: int) -> Iterator[PartOutcome]:
         """Every part, ascending. Raises NotAWindow for a result that cannot be read, ReplayBroken."""
-        part_ids = self.reader.part_ids
         if processes == 1:
-            yield from map(self._parts.replay, part_ids)
+            yield from map(self.part, self.reader.part_ids)
             return
-        spans = [part_ids[first : first + _PARTS_AT_ONCE] for first in range(0, len(part_ids), _PARTS_AT_ONCE)]
-        pool = ProcessPoolExecutor(
-            max_workers=max(1, min(processes, len(spans))),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_process,
-            initargs=(self.plan, os.getpid()),
-        )
-        try:
-            for outcomes in pool.map(_replay_span, spans):
+        spans = spans_of(self.reader.part_ids)
+        with ReplayProcesses(self.plan, max(1, min(processes, len(spans)))) as others:
+            for outcomes in others.map(replay_span, spans):
                 yield from outcomes
-        except BrokenProcessPool as error:
-            raise ReplayBroken(
-                "a process of the replay has died; see above why, or try fewer --processes if memory ran out"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
     def _setting(self, session: Session) -> Setting:
         facts = self.reader.description.facts
@@ -128,6 +119,35 @@ class Replay:
                 if key not in own
             },
         )
+
+
+class ReplayProcesses:
+    """Processes that have opened the same window with the same model and recipe. A context manager."""
+
+    def __init__(self, plan: ReplayPlan, processes: int) -> None:
+        self._pool = ProcessPoolExecutor(
+            max_workers=processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_process,
+            initargs=(plan, os.getpid()),
+        )
+
+    def __enter__(self) -> ReplayProcesses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, work: Callable[[Replay, Span], Answer], spans: Sequence[Span]) -> Iterator[Answer]:
+        """``work``, a module's function, on each span, with the process's own replay; the answers in order. Raises ReplayBroken."""
+        try:
+            yield from self._pool.map(_work_here, [work] * len(spans), spans)
+        except BrokenProcessPool as error:
+            raise ReplayBroken(
+                "a process of the replay has died; see above why, or try fewer --processes if memory ran out"
+            ) from error
 
 
 _here: Replay | None = None
@@ -144,9 +164,19 @@ def _begin_process(plan: ReplayPlan, parent_pid: int) -> None:
     _here = Replay(plan)
 
 
-def _replay_span(part_ids: tuple[int, ...]) -> list[PartOutcome]:
+def _work_here(work: Callable[[Replay, Span], Answer], span: Span) -> Answer:
     assert _here is not None
-    return [_here.part(part_id) for part_id in part_ids]
+    return work(_here, span)
+
+
+def replay_span(replay: Replay, span: Span) -> list[PartOutcome]:
+    """These parts."""
+    return [replay.part(part_id) for part_id in span]
+
+
+def spans_of(part_ids: Span) -> list[Span]:
+    """Cut into what a process is given at once."""
+    return [part_ids[first : first + _PARTS_AT_ONCE] for first in range(0, len(part_ids), _PARTS_AT_ONCE)]
 
 
 def usable_processes(line: Line) -> int:
