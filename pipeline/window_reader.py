@@ -27,6 +27,7 @@ from pipeline.window_format import (
     BadHeader,
     Entry,
     FrameEntry,
+    FrameFacts,
     FrameKey,
     LateEntry,
     LostEntry,
@@ -136,6 +137,8 @@ class WindowReader:
         where = f"frame {facts.frame_id} ({facts.key}) in {chunk_name(entry.chunk)} at {entry.offset}"
         chunk = self._chunks[entry.chunk]
         start = entry.offset + HEADER_BYTES
+        if not _is_possible(facts) or entry.offset < 0:
+            raise FrameDamaged(f"{where}: is no image: {facts}")
         if start + facts.size_bytes > len(chunk):
             raise FrameDamaged(f"{where}: ends behind the chunk's {len(chunk)} bytes")
         try:
@@ -147,7 +150,7 @@ class WindowReader:
         pixels = chunk[start : start + facts.size_bytes]
         if zlib.crc32(pixels.data) != crc32:
             raise FrameDamaged(f"{where}: its pixels are not those that were recorded")
-        return Frame(facts.camera_id, facts.frame_id, facts.pixel_format, _shaped(pixels, entry))
+        return Frame(facts.camera_id, facts.frame_id, facts.pixel_format, _shaped(pixels, facts))
 
     def _read_index(self) -> None:
         file = self.folder / INDEX_NAME
@@ -270,11 +273,12 @@ def _read_description(folder: Path) -> WindowDescription:
     return description
 
 
-def _shaped(pixels: npt.NDArray[np.uint8], entry: FrameEntry) -> npt.NDArray[np.uint8]:
-    facts = entry.frame
+def _shaped(pixels: npt.NDArray[np.uint8], facts: FrameFacts) -> npt.NDArray[np.uint8]:
     channels = facts.pixel_format.channel_count
-    rows = pixels.reshape(facts.height_px, facts.stride_bytes)
-    if channels == 1:
-        return rows[:, : facts.width_px]
-    shape = (facts.height_px, facts.width_px, channels)
-    return np.lib.stride_tricks.as_strided(rows, shape, (facts.stride_bytes, channels, 1), writeable=False)
+    rows = pixels.reshape(facts.height_px, facts.stride_bytes)[:, : facts.width_px * channels]
+    return rows if channels == 1 else rows.reshape(facts.height_px, facts.width_px, channels)
+
+
+def _is_possible(facts: FrameFacts) -> bool:
+    is_image = facts.width_px > 0 and facts.height_px > 0
+    return is_image and facts.stride_bytes >= facts.width_px * facts.pixel_format.bytes_per_pixel
