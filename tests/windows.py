@@ -213,6 +213,7 @@ class WindowLine:
                     preprocessed_ns=0,
                     inferred_ns=self._batches,
                     judged_ns=0,
+                    handed_on=False,
                 )
             )
         return views
