@@ -96,6 +96,7 @@ class CommandInbox:
             who=payload.who,
             reply_topic=reply_topic,
             correlation=correlation,
+            duration_s=payload.duration_s,
         )
 
     def _topic_fault(self, arrived: Arrived) -> str:

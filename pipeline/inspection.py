@@ -6,6 +6,7 @@ choice has been made already is not inspected: after a jam the newest parts get 
 
 from __future__ import annotations
 
+import json
 import select
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pipeline.messages import (
     Connect,
     FrameTicket,
     HandOn,
+    HandOnAll,
     Ready,
     Release,
     RingOffer,
@@ -53,6 +55,8 @@ class _Group:
 
     since_ns: int
     tickets: dict[str, tuple[FrameTicket, int]] = field(default_factory=dict)
+    inferred_ns: dict[str, int] = field(default_factory=dict)
+    """By camera, when the model had run on these views."""
 
 
 class InspectionWorker:
@@ -72,6 +76,8 @@ class InspectionWorker:
         self._unsent: deque[ViewInspected] = deque(maxlen=1_024)
         self._groups: deque[_Group] = deque()
         self._counters = {"inspected": 0, "skipped_late": 0, "faults": 0}
+        self._hand_on_all_until_ns = 0
+        """While a window is recorded."""
         self._stopping = False
 
     def run(self) -> None:
@@ -85,6 +91,8 @@ class InspectionWorker:
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
+                elif isinstance(message, HandOnAll):
+                    self._hand_on_all_until_ns = message.until_ns
                 elif isinstance(message, Stop):
                     self._stopping = True
             self._supervised.alive(self._counters)
@@ -162,7 +170,8 @@ class InspectionWorker:
                 # What was seen goes first; that a slot is free again can wait for it.
                 self._send()
                 for camera_id, (ticket, _) in group.tickets.items():
-                    self._cameras[camera_id].unreleased.append(_done_with(ticket, worth))
+                    inferred_ns = group.inferred_ns.get(camera_id)
+                    self._cameras[camera_id].unreleased.append(self._done_with(ticket, worth, inferred_ns))
                 self._send_releases()
             else:
                 waiting.append(group)
@@ -210,6 +219,7 @@ class InspectionWorker:
                 )
             self._counters["inspected"] += 1
             times = (received_ns, preprocessed_ns, inferred_ns)
+            group.inferred_ns[ticket.camera_id] = inferred_ns
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times, handed_on=handed_on))
         return worth
 
@@ -217,6 +227,18 @@ class InspectionWorker:
         is_whole = len(inspections) == self._camera_count
         choice_ns = min(self._timing.choice_ns(ticket.trigger_ns) for ticket, _ in group.tickets.values())
         return self._keeping.of_part(inspections, is_whole=is_whole, left_ns=choice_ns - now_ns())
+
+    def _done_with(self, ticket: FrameTicket, worth: Worth, inferred_ns: int | None) -> Release | HandOn:
+        is_recorded = now_ns() < self._hand_on_all_until_ns
+        if worth is Worth.NOTHING and not is_recorded:
+            return Release(ticket.slot, ticket.generation)
+        return HandOn(
+            ticket.slot,
+            ticket.generation,
+            unless_passed=worth is Worth.UNLESS_PASSED,
+            window_only=worth is Worth.NOTHING,
+            inferred_ns=inferred_ns,
+        )
 
     def _send_releases(self) -> None:
         for camera in self._cameras.values():
@@ -245,12 +267,6 @@ class InspectionWorker:
         except PeerGone:
             self._signalling.close()
             self._signalling = None
-
-
-def _done_with(ticket: FrameTicket, worth: Worth) -> Release | HandOn:
-    if worth is Worth.NOTHING:
-        return Release(ticket.slot, ticket.generation)
-    return HandOn(ticket.slot, ticket.generation, unless_passed=worth is Worth.UNLESS_PASSED)
 
 
 def _view_inspected(
@@ -300,6 +316,7 @@ def main() -> None:
             model_sha256=str(session.fingerprint["model_sha256"]),
             fingerprint_sha256=session.fingerprint_sha256,
             text=f"{session.providers[0]}, {session.batch_rows} rows",
+            fingerprint_json=json.dumps(session.fingerprint, sort_keys=True),
         )
     )
     worker.run()

@@ -167,11 +167,21 @@ class LineWatch:
         self._supervised.post(LineClear())
         return True, f"line clearance confirmed by {command.who}"
 
+    def _do_record_window(self, command: Command, _permission: Permission) -> tuple[bool, str]:
+        recording = self._supervised.line.config.recording
+        if recording is None:
+            return False, "no place for windows is configured (recording.path)"
+        duration_s = command.duration_s
+        if duration_s is None or duration_s > recording.max_s:
+            return False, f"duration_s: got {duration_s}, expected up to recording.max_s {recording.max_s:g}"
+        return True, f"recording {duration_s:g} s of all frames; the alarm `recording` says where"
+
 
 _EXECUTE = {
     "halt": LineWatch._do_halt,
     "resume": LineWatch._do_resume,
     "confirm_line_clear": LineWatch._do_confirm_line_clear,
+    "record_window": LineWatch._do_record_window,
 }
 
 

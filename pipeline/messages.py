@@ -13,7 +13,9 @@ SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
 Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", "images"]
 UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
-CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear"]
+CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "record_window"]
+WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost")
+"""Of a run: what is in its recorded windows, and what had no room on its way there."""
 IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned")
 """Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room."""
 Severity: TypeAlias = Literal["warning", "error"]
@@ -84,12 +86,15 @@ class Release(Message, frozen=True):
 
 class HandOn(Message, frozen=True):
     """In the place of a ``Release``: the frame is worth keeping, so that acquisition may lend the slot to images.
-    ``unless_passed``: only where its part does not pass.
+    ``unless_passed``: only where its part does not pass; ``window_only``: not as a picture, but a window is being recorded.
+    ``inferred_ns``: when the model had run on its batch; None where it did not.
     """
 
     slot: int
     generation: int
     unless_passed: bool
+    window_only: bool = False
+    inferred_ns: int | None = None
 
 
 # --- acquisition <-> images ------------------------------------------------------------------------------------
@@ -104,6 +109,11 @@ class ImageTicket(Message, frozen=True):
     generation: int
     trigger_counter: int
     unless_passed: bool
+    window_only: bool
+    encoder_count: int | None
+    trigger_ns: int
+    grabbed_ns: int
+    inferred_ns: int | None
 
 
 # --- inspection -> signalling -> records -> images -------------------------------------------------------------
@@ -165,7 +175,7 @@ class PartRecord(Message, frozen=True):
 
 
 class LateInspection(Message, frozen=True):
-    """What an inspection said after the choice; on record, nothing more."""
+    """What an inspection said after the choice; on record, and in a window that is being recorded, nothing more."""
 
     part_id: int
     arrived_ns: int
@@ -214,6 +224,7 @@ class Command(Message, frozen=True):
     who: str
     reply_topic: str
     correlation: bytes | None
+    duration_s: float | None = None
 
 
 class CommandReply(Message, frozen=True):
@@ -305,11 +316,12 @@ class Stopped(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker is warm. ``model_sha256`` and ``fingerprint_sha256`` come from inspection."""
+    """The worker is warm. ``model_sha256`` and the fingerprint come from inspection."""
 
     model_sha256: str | None = None
     fingerprint_sha256: str | None = None
     text: str = ""
+    fingerprint_json: str | None = None
 
 
 class Alive(Message, frozen=True):
@@ -347,6 +359,21 @@ class ModelInUse(Message, frozen=True):
     """supervisor -> signalling, records: what the results were made with."""
 
     model_sha256: str
+    fingerprint_sha256: str
+
+
+class HandOnAll(Message, frozen=True):
+    """supervisor -> inspection: until then every frame is handed on, since a window is being recorded."""
+
+    until_ns: int
+
+
+class RecordWindow(Message, frozen=True):
+    """supervisor -> images: write a window of so many seconds, from now on."""
+
+    duration_s: float
+    model_sha256: str
+    fingerprint_json: str
     fingerprint_sha256: str
 
 
@@ -390,5 +417,7 @@ AnyMessage: TypeAlias = (
     | StateChanged
     | Alarm
     | ModelInUse
+    | HandOnAll
+    | RecordWindow
     | Summary
 )

@@ -172,7 +172,8 @@ COUNT_MAX = 2**53 - 1
 
 class CommandPayload(Payload, frozen=True, kw_only=True):
     """Topic ``cmd/<name>``, to the service. ``session_id`` and ``heartbeat_count`` are those of the last heartbeat that the
-    sender saw, ``request_id`` is the sender's own and new for each command, ``who`` is for the books.
+    sender saw, ``request_id`` is the sender's own and new for each command, ``who`` is for the books. ``duration_s`` is for
+    ``record_window`` alone.
     """
 
     schema: Literal["lineside.command/1"]
@@ -180,6 +181,7 @@ class CommandPayload(Payload, frozen=True, kw_only=True):
     session_id: Word
     heartbeat_count: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
     who: Word
+    duration_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
 
 
 class CommandReplyPayload(Payload, frozen=True, kw_only=True):
@@ -209,10 +211,13 @@ PAYLOADS: dict[str, type[Payload]] = {
 encode = msgspec.json.Encoder().encode
 
 
+_NOT_ALWAYS_THERE = frozenset({"duration_s"})
+
+
 def json_schema(topic: str) -> dict[str, Any]:
-    """The JSON Schema of a topic's payload. Every field is always present on the wire; unknown ones are to be ignored."""
+    """The JSON Schema of a topic's payload. Every field but a command's own is always present; unknown ones are to be ignored."""
     (reference,), components = msgspec.json.schema_components([PAYLOADS[topic]], ref_template="#/$defs/{name}")
     for component in components.values():
         if component.get("type") == "object" and "properties" in component:
-            component["required"] = list(component["properties"])
+            component["required"] = [name for name in component["properties"] if name not in _NOT_ALWAYS_THERE]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": components}

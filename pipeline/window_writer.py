@@ -47,7 +47,7 @@ from pipeline.window_format import (
 )
 from vision.package import load_package
 
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES = 64 << 20
 _FREE_LOOKED_AT_BYTES = 8 << 20
 _PADDING = bytes(64)
 
