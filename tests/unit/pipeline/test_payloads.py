@@ -121,7 +121,7 @@ def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
     assert fits(sample)
     assert fits({**sample, "one_day": "more"})  # readers ignore unknown keys
     assert sample["schema"] == f"lineside.{topic}/1"
-    for key in sample:
+    for key in sample.keys() - {"duration_s"}:  # which one command alone needs
         assert not fits({name: value for name, value in sample.items() if name != key}), key
         assert not fits({**sample, key: [{}]}), key
 
