@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -97,13 +96,13 @@ def recipe_of(threshold: float) -> dict[str, Any]:
     }
 
 
-@dataclass(repr=False)  # a failing example tells the rest
 class RecordedWindow:
     """A window and what was put into it."""
 
-    folder: Path
-    results: list[ResultPayload] = field(default_factory=list)
-    late: int = 0
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results: list[ResultPayload] = []
+        self.late = 0
 
     def scores(self, result: ResultPayload) -> list[float]:
         return [view.score for view in result.views if view.score is not None]

@@ -21,7 +21,7 @@ from pipeline.window_format import DESCRIPTION_NAME, HEADER_BYTES, INDEX_NAME, c
 from pipeline.window_reader import NotAWindow, WindowReader
 from tests.models import write_nan_package, write_stub_package
 from tests.service import lineside
-from tests.windows import CAMERAS, Course, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
+from tests.windows import CAMERAS, THRESHOLD, Course, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
 from vision.faults import FaultsError
 
 PARTS = 140
@@ -118,7 +118,7 @@ def test_another_threshold_flips_the_parts_whose_recorded_score_says_so(
 ) -> None:
     file = recipe_file(tmp_path_factory.mktemp("recipe"), threshold)
     replay = Replay(ReplayPlan(recorded.folder, recipe=file))
-    assert list(replay.setting.recipe) == ["rules.0.reject_at_score"]
+    assert list(replay.setting.recipe) == ([] if threshold == THRESHOLD else ["rules.0.reject_at_score"])
     assert (replay.setting.model, replay.setting.runtime) == ({}, {})
     figures = figures_of(replay)
     expected = {}
