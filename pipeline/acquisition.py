@@ -81,6 +81,7 @@ class Acquisition:
             "frames_without_trigger": 0,
             "triggers_lost": 0,
             "images_dropped": 0,
+            "window_frames_lost": 0,
         }
         self._last_text: str | None = None
         self._told_stopped = False
@@ -172,7 +173,7 @@ class Acquisition:
             self._leave_inspection()
             # What it died over is worth a look.
             for slot in self._ring.held(reader):
-                self._hand_on(slot, self._lent[slot].generation)
+                self._hand_on(HandOn(slot, self._lent[slot].generation, unless_passed=True))
         elif reader == self._keeper:
             self._leave_images()
         self._ring.reclaim(reader)
@@ -195,14 +196,28 @@ class Acquisition:
             self._leave_images()
             return False
 
-    def _hand_on(self, slot: int, generation: int, *, unless_passed: bool = True) -> None:
+    def _hand_on(self, message: HandOn) -> None:
         """From inspection to images, or the slot is free. Raises StaleGeneration where inspection does not hold it."""
+        slot, generation = message.slot, message.generation
         self._ring.hand_on(slot, generation, reader=self._reader, to=self._keeper)
         lent = self._lent[slot]
-        ticket = ImageTicket(self._camera_id, self._source, slot, generation, lent.trigger_counter, unless_passed)
+        ticket = ImageTicket(
+            self._camera_id,
+            self._source,
+            slot,
+            generation,
+            lent.trigger_counter,
+            message.unless_passed,
+            message.window_only,
+            lent.encoder_count,
+            lent.trigger_ns,
+            lent.grabbed_ns,
+            message.inferred_ns,
+        )
         if len(self._ring.held(self._keeper)) > self._credit or not self._to_images(ticket):
             self._ring.release(slot, generation, reader=self._keeper)
-            self.counters["images_dropped"] += self._credit > 0
+            if self._credit > 0:
+                self.counters["window_frames_lost" if message.window_only else "images_dropped"] += 1
 
     def _take_releases(self) -> None:
         if self._inspection is not None:
@@ -211,7 +226,7 @@ class Acquisition:
                     assert isinstance(message, Release | HandOn)
                     try:
                         if isinstance(message, HandOn):
-                            self._hand_on(message.slot, message.generation, unless_passed=message.unless_passed)
+                            self._hand_on(message)
                         else:
                             self._ring.release(message.slot, message.generation, reader=self._reader)
                         self._overdue.pop(message.slot, None)
@@ -355,7 +370,7 @@ class Acquisition:
         self._lent[slot.index] = ticket
         if self._to_inspection(ticket):
             return True
-        self._hand_on(slot.index, slot.generation)
+        self._hand_on(HandOn(slot.index, slot.generation, unless_passed=True))
         return False
 
     def _notice(self, notice: Trigger | FrameStatus) -> None:

@@ -11,8 +11,15 @@ from typing import get_args
 import msgspec
 
 from pipeline.clock import NS_PER_S
-from pipeline.messages import Command, CommandName, CommandReply, GiveReview, SetTraceability
-from pipeline.payloads import CommandPayload, CommandReplyPayload, ReviewPayload, SetTraceabilityPayload, encode
+from pipeline.messages import Command, CommandName, CommandReply, GiveReview, SetTraceability, StartWindow
+from pipeline.payloads import (
+    CommandPayload,
+    CommandReplyPayload,
+    RecordWindowPayload,
+    ReviewPayload,
+    SetTraceabilityPayload,
+    encode,
+)
 
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 COMMAND_BYTES_MAX = 4_096
@@ -23,7 +30,11 @@ _NAME_LENGTH_MAX = 64
 _TOPIC_LENGTH_MAX = 256
 _TOPIC_LEVELS_MAX = 32
 
-_PAYLOADS: dict[str, type[CommandPayload]] = {"set_traceability": SetTraceabilityPayload, "review": ReviewPayload}
+_PAYLOADS: dict[str, type[CommandPayload]] = {
+    "record_window": RecordWindowPayload,
+    "set_traceability": SetTraceabilityPayload,
+    "review": ReviewPayload,
+}
 """Of the commands that have parameters."""
 _decode = {name: msgspec.json.Decoder(_PAYLOADS.get(name, CommandPayload)).decode for name in COMMANDS}
 TRACEABILITY_KEYS = ("lot", "order", "serial", "shift")
@@ -135,7 +146,9 @@ class CommandInbox:
         return True
 
 
-def _parameters(payload: CommandPayload) -> SetTraceability | GiveReview | None:
+def _parameters(payload: CommandPayload) -> StartWindow | SetTraceability | GiveReview | None:
+    if isinstance(payload, RecordWindowPayload):
+        return StartWindow(payload.duration_s)
     if isinstance(payload, SetTraceabilityPayload):
         said = {key: getattr(payload, key) for key in TRACEABILITY_KEYS}
         return SetTraceability({key: value for key, value in said.items() if value is not msgspec.UNSET})

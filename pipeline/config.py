@@ -189,6 +189,16 @@ class ImagesConfig(Strict):
     )
 
 
+class RecordingConfig(Strict):
+    """Where windows of all frames go when they are asked for. See docs/replay.md."""
+
+    path: Path = Field(strict=False, description="the folder that each window gets a folder in, relative to this file")
+    max_s: float = Field(default=60.0, gt=0, le=86_400, description="the longest that may be asked for")
+    max_gib: float = Field(default=10.0, gt=0, le=100_000, description="a window that is larger ends")
+    free_min_gib: float = Field(default=2.0, ge=0, le=1_000_000, description="so much of the disk stays free")
+    memory_mib: int = Field(default=256, ge=1, le=65_536, description="frames that wait for the disk")
+
+
 class RuntimeConfig(Strict):
     provider: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
     allow_fallback: bool = False
@@ -309,6 +319,9 @@ class LineConfig(Strict):
     is_simulated: bool = False
     records: RecordsConfig
     images: ImagesConfig | None = Field(default=None, description="which frames are kept as files; null: none")
+    recording: RecordingConfig | None = Field(
+        default=None, description="windows of all frames, when asked for; needs images, whose process writes them"
+    )
     runtime: RuntimeConfig = RuntimeConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     line_rules: LineRulesConfig = LineRulesConfig()
@@ -317,6 +330,12 @@ class LineConfig(Strict):
     )
     degraded: DegradedConfig = DegradedConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+
+    @model_validator(mode="after")
+    def _recording_has_a_writer(self) -> LineConfig:
+        if self.recording is not None and self.images is None:
+            raise disagreement("recording", "recording without images", "images as well: its process writes windows")
+        return self
 
     @model_validator(mode="after")
     def _cameras_are_distinct(self) -> LineConfig:
@@ -515,6 +534,9 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
     images = config.images
     if images is not None:
         images = images.model_copy(update={"path": absolute(images.path)})
+    recording = config.recording
+    if recording is not None:
+        recording = recording.model_copy(update={"path": absolute(recording.path)})
     return config.model_copy(
         update={
             "recipe": absolute(config.recipe),
@@ -523,6 +545,7 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
                 update={"tls_ca_file": absolute(config.mqtt.tls_ca_file), "client_id": client_id}
             ),
             "images": images,
+            "recording": recording,
             "records": config.records.model_copy(update={"path": absolute(config.records.path)}),
             "runtime": config.runtime.model_copy(update={"engine_cache": absolute(config.runtime.engine_cache)}),
         }
@@ -549,6 +572,8 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     faults += [Fault(str(file), "records.path", got, expected) for got, expected in _record_faults(record)]
     if config.images is not None and (got := _no_folder(config.images.path)):
         faults.append(Fault(str(file), "images.path", got, "a folder"))
+    if config.recording is not None and (got := _no_folder(config.recording.path)):
+        faults.append(Fault(str(file), "recording.path", got, "a folder"))
     return faults
 
 
@@ -589,16 +614,19 @@ def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list
     wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
     wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]
     faults = [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
-    if config.images is not None:
-        kept = config.images.path
-        wrong = [
-            f"a folder of its own, not {words}" for other, words in [*others, (record, "the record")] if kept == other
-        ]
+    ours = [
+        (each.path, key) for each, key in ((config.images, "images.path"), (config.recording, "recording.path")) if each
+    ]
+    for kept, key in ours:
+        files = [*others, (record, "the record")]
+        wrong = [f"a folder of its own, not {words}" for other, words in files if kept == other]
         # Kept pictures would be played as parts, or taken for a part of the package.
         wrong += [
             f"a folder outside of {words}" for folder, words in folders if kept == folder or folder in kept.parents
         ]
-        faults += [Fault(str(file), "images.path", str(kept), expected) for expected in wrong]
+        faults += [Fault(str(file), key, str(kept), expected) for expected in wrong]
+    if len(ours) == 2 and ours[0][0] == ours[1][0]:
+        faults.append(Fault(str(file), "recording.path", str(ours[1][0]), "another folder than images.path"))
     return faults
 
 

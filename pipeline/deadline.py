@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from pipeline.ledger import LedgerEntry, TriggerKey
 from pipeline.messages import FrameStatus, Trigger, ViewInspected
+from pipeline.part_verdict import part_verdict
 from pipeline.rules import Matching, Timing
 from vision.types import Reason, Verdict
 
@@ -264,23 +265,15 @@ class DeadlineMachine:
         return [self._choose(part, now_ns)]
 
     def _choose(self, part: _Part, now_ns: int) -> Decision:
-        """A defect seen rejects; else all views must have passed; else the first missing one gives the reason."""
-        views = part.views.values()
-        for view in views:
-            if view.verdict == Verdict.REJECT.value:
-                return self._decide(part, Verdict.REJECT, Reason(view.reason), now_ns)
-        for camera in self._cameras.values():
-            if camera in part.views:
-                if part.views[camera].verdict != Verdict.PASS.value:
-                    return self._decide(part, Verdict.NO_DECISION, Reason(part.views[camera].reason), now_ns)
-            elif camera in part.failed:
-                return self._decide(part, Verdict.NO_DECISION, part.failed[camera], now_ns)
-            else:
-                reason = Reason.DEADLINE if camera in part.grabbed else Reason.MISSED_FRAME
-                return self._decide(part, Verdict.NO_DECISION, reason, now_ns)
-        if now_ns >= self._timing.choice_ns(part.trigger_ns):
+        """A verdict that comes at the choice or after it is no PASS any more."""
+
+        def missing(camera: int) -> Reason:
+            return part.failed.get(camera) or (Reason.DEADLINE if camera in part.grabbed else Reason.MISSED_FRAME)
+
+        verdict, reason = part_verdict(list(self._cameras.values()), part.views, missing)
+        if verdict is Verdict.PASS and now_ns >= self._timing.choice_ns(part.trigger_ns):
             return self._decide(part, Verdict.NO_DECISION, Reason.DEADLINE, now_ns)
-        return self._decide(part, Verdict.PASS, Reason.OK, now_ns)
+        return self._decide(part, verdict, reason, now_ns)
 
     def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
         del self._open[part.part_id]

@@ -6,20 +6,38 @@ a slot back as soon as it has a copy; the copies wait in a room of bounded size,
 
 from __future__ import annotations
 
+import json
 import select
 import threading
+from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
 
 import cv2
 
 from pipeline.channel import Link, PeerGone
-from pipeline.clock import NS_PER_S, now_ns, seconds_until
+from pipeline.clock import NS_PER_S, NS_PER_US, now_ns, seconds_until
 from pipeline.image_room import HeldFrame, Room
 from pipeline.image_writer import ImageWriter
 from pipeline.keeping import LAST_WORDS_NS
-from pipeline.messages import Connect, FrameKey, ImageTicket, PartMade, Ready, Release, RingOffer, Stop
+from pipeline.messages import (
+    Connect,
+    FrameKey,
+    ImageTicket,
+    LateInspection,
+    PartMade,
+    Ready,
+    RecordWindow,
+    Release,
+    RingOffer,
+    Stop,
+)
 from pipeline.ring import RingReader, StaleGeneration
+from pipeline.window_format import CameraFormat, FrameFacts, WindowFacts, WindowLimits
+from pipeline.window_recorder import WindowRecorder
 from pipeline.worker import Supervised, attach, settle
+from vision.types import Frame
 
 _SLOW_NS = 2 * NS_PER_S
 _LAST_JOIN_S = 0.2
@@ -46,6 +64,9 @@ class Images:
         self._writer = ImageWriter(config, supervised.line.config.records.keep_days, self._room, self._gate)
         self.cameras: dict[str, _Camera] = {}
         self._records: Link | None = None
+        self._recorder: WindowRecorder | None = None
+        self._recorded = Counter[str]()
+        """Of the windows before this one."""
         self._dropped_told = 0
         self._stop_ns: int | None = None
 
@@ -56,6 +77,8 @@ class Images:
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
+                elif isinstance(message, RecordWindow):
+                    self._record(message)
                 elif isinstance(message, Stop):
                     self._stop_ns = now_ns() + LAST_WORDS_NS
             with self._gate:
@@ -65,6 +88,7 @@ class Images:
                 self._room.expire(now_ns())
                 if self._room.named_count:
                     self._gate.notify()
+            self._mind_recording()
             self._tell_faults()
             self._supervised.alive(self._counters())
         self._end()
@@ -81,6 +105,7 @@ class Images:
             return False
         with self._gate:
             is_done = self._records is None and not self._room.named_count and not self._writer.has_in_hand
+            is_done = is_done and self._recorder is None
         return is_done or now_ns() >= self._stop_ns
 
     def _end(self) -> None:
@@ -136,8 +161,11 @@ class Images:
             self._supervised.alarm("ring", "error", str(error), lasts_s=10.0)
             self._room.dropped_count += 1
             return
-        key = FrameKey(ticket.camera_id, ticket.source, ticket.trigger_counter)
-        self._room.enter(HeldFrame(key, pixels, frame.pixel_format, ticket.unless_passed, now_ns()))
+        if not ticket.window_only:
+            key = FrameKey(ticket.camera_id, ticket.source, ticket.trigger_counter)
+            self._room.enter(HeldFrame(key, pixels, frame.pixel_format, ticket.unless_passed, now_ns()))
+        if self._recorder is not None:
+            self._recorder.frame(_facts(ticket, frame), pixels)
         # There are never more out than this link holds.
         camera.link.send(Release(ticket.slot, ticket.generation))
 
@@ -146,10 +174,73 @@ class Images:
             return
         try:
             for message in self._records.drain():
-                assert isinstance(message, PartMade)
-                self._room.name(message)
+                if isinstance(message, PartMade):
+                    self._room.name(message)
+                    if self._recorder is not None:
+                        self._recorder.part(message)
+                else:
+                    assert isinstance(message, LateInspection)
+                    if self._recorder is not None:
+                        self._recorder.late(message)
         except PeerGone:
             self._lose_records()
+
+    # --- windows -----------------------------------------------------------------------------------------------
+
+    def _record(self, message: RecordWindow) -> None:
+        line, session_id = self._supervised.line, self._supervised.configure.session_id
+        config = line.config.recording
+        if config is None or self._recorder is not None:
+            return
+        facts = WindowFacts(
+            session_id=session_id,
+            lineside_version=metadata.version("lineside"),
+            line=json.loads(line.to_json()),
+            model_sha256=message.model_sha256,
+            fingerprint=json.loads(message.fingerprint_json),
+            fingerprint_sha256=message.fingerprint_sha256,
+            cameras=tuple(
+                CameraFormat(camera.camera_id, camera.width_px, camera.height_px, camera.pixel_format)
+                for camera in line.config.cameras
+            ),
+        )
+        limits = WindowLimits(message.duration_s, int(config.max_gib * (1 << 30)), int(config.free_min_gib * (1 << 30)))
+        moment = datetime.now(timezone.utc)
+        self._recorder = WindowRecorder(
+            config.path / f"{session_id}-{moment:%Y%m%dT%H%M%SZ}",
+            facts,
+            limits,
+            line.recipe.model,
+            settle_ns=line.config.timing.deadline_us * NS_PER_US,
+            memory_bytes=config.memory_mib << 20,
+        )
+        self._supervised.clear_alarm("recording-failed")
+        text = f"every frame is recorded for {message.duration_s:g} s into {self._recorder.folder}"
+        self._supervised.alarm("recording", "warning", text)
+        self._recorder.start()
+
+    def _mind_recording(self) -> None:
+        recorder = self._recorder
+        if recorder is None:
+            return
+        if self._stop_ns is not None and self._records is None:
+            recorder.finish()
+        if recorder.is_done:
+            self._recorded += self._window_counters()
+            self._recorder = None
+            self._supervised.clear_alarm("recording")
+            if recorder.fault:
+                self._supervised.alarm("recording-failed", "warning", recorder.fault)
+
+    def _window_counters(self) -> Counter[str]:
+        recorder = self._recorder
+        if recorder is None:
+            return Counter()
+        return Counter(
+            window_frames=recorder.frame_count,
+            window_parts=recorder.part_count,
+            window_frames_lost=recorder.lost_count,
+        )
 
     def _tell_faults(self) -> None:
         fault, busy_since_ns = self._writer.fault, self._writer.busy_since_ns
@@ -169,7 +260,27 @@ class Images:
             "images_kept": self._writer.kept_count,
             "images_dropped": self._room.dropped_count,
             "images_pruned": self._writer.pruned_count,
+            **(self._recorded + self._window_counters()),
         }
+
+
+def _facts(ticket: ImageTicket, frame: Frame) -> FrameFacts:
+    """Of the copy, whose rows lie close together."""
+    height_px, width_px = frame.pixels.shape[:2]
+    return FrameFacts(
+        camera_id=ticket.camera_id,
+        source=ticket.source,
+        trigger_counter=ticket.trigger_counter,
+        frame_id=frame.frame_id,
+        encoder_count=ticket.encoder_count,
+        trigger_ns=ticket.trigger_ns,
+        grabbed_ns=ticket.grabbed_ns,
+        inferred_ns=ticket.inferred_ns,
+        width_px=width_px,
+        height_px=height_px,
+        stride_bytes=width_px * frame.pixel_format.bytes_per_pixel,
+        pixel_format=frame.pixel_format,
+    )
 
 
 def main() -> None:

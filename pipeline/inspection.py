@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
-from pipeline.config import Line
 from pipeline.keeping import Keeping, Worth
+from pipeline.line_inspector import frame_formats, open_inspector
 from pipeline.messages import (
     Connect,
-    DefectFound,
     FrameTicket,
     HandOn,
+    HandOnAll,
     Ready,
     Release,
     RingOffer,
@@ -29,19 +29,14 @@ from pipeline.messages import (
 )
 from pipeline.ring import RingReader, StaleGeneration
 from pipeline.rules import Matching, Timing
+from pipeline.told_defects import told_defects, told_score
 from pipeline.worker import Supervised, attach, refuse, settle
 from vision.faults import FaultsError
 from vision.inspector import Inspector
 from vision.package import PackageUnreadable, load_package
-from vision.preprocess import FrameFormat, WrongFrame
-from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
-from vision.types import Defect, Inspection, Reason, Verdict
-
-_DEFECTS_MAX = 32
-_DEFECTS_BYTES_MAX = 7_000
-"""In a message, of which a part's record holds up to eight; the best-scored ones. The verdict does not depend on the rest."""
-_DEFECT_BYTES = 64
-"""Beside its class's name."""
+from vision.preprocess import WrongFrame
+from vision.runtime import InferenceError, RuntimeProviderError
+from vision.types import Inspection, Reason, Verdict
 
 
 @dataclass(slots=True)
@@ -60,6 +55,8 @@ class _Group:
 
     since_ns: int
     tickets: dict[str, tuple[FrameTicket, int]] = field(default_factory=dict)
+    inferred_ns: dict[str, int] = field(default_factory=dict)
+    """By camera, when the model had run on these views."""
 
 
 class InspectionWorker:
@@ -79,6 +76,8 @@ class InspectionWorker:
         self._unsent: deque[ViewInspected] = deque(maxlen=1_024)
         self._groups: deque[_Group] = deque()
         self._counters = {"inspected": 0, "skipped_late": 0, "faults": 0}
+        self._hand_on_all_until_ns = 0
+        """While a window is recorded."""
         self._stopping = False
 
     def run(self) -> None:
@@ -92,6 +91,8 @@ class InspectionWorker:
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
                     self._connect(message, descriptors)
+                elif isinstance(message, HandOnAll):
+                    self._hand_on_all_until_ns = message.until_ns
                 elif isinstance(message, Stop):
                     self._stopping = True
             self._supervised.alive(self._counters)
@@ -169,7 +170,8 @@ class InspectionWorker:
                 # What was seen goes first; that a slot is free again can wait for it.
                 self._send()
                 for camera_id, (ticket, _) in group.tickets.items():
-                    self._cameras[camera_id].unreleased.append(_done_with(ticket, worth))
+                    inferred_ns = group.inferred_ns.get(camera_id)
+                    self._cameras[camera_id].unreleased.append(self._done_with(ticket, worth, inferred_ns))
                 self._send_releases()
             else:
                 waiting.append(group)
@@ -217,6 +219,7 @@ class InspectionWorker:
                 )
             self._counters["inspected"] += 1
             times = (received_ns, preprocessed_ns, inferred_ns)
+            group.inferred_ns[ticket.camera_id] = inferred_ns
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times, handed_on=handed_on))
         return worth
 
@@ -224,6 +227,18 @@ class InspectionWorker:
         is_whole = len(inspections) == self._camera_count
         choice_ns = min(self._timing.choice_ns(ticket.trigger_ns) for ticket, _ in group.tickets.values())
         return self._keeping.of_part(inspections, is_whole=is_whole, left_ns=choice_ns - now_ns())
+
+    def _done_with(self, ticket: FrameTicket, worth: Worth, inferred_ns: int | None) -> Release | HandOn:
+        is_recorded = now_ns() < self._hand_on_all_until_ns
+        if worth is Worth.NOTHING and not is_recorded:
+            return Release(ticket.slot, ticket.generation)
+        return HandOn(
+            ticket.slot,
+            ticket.generation,
+            unless_passed=worth is Worth.UNLESS_PASSED,
+            window_only=worth is Worth.NOTHING,
+            inferred_ns=inferred_ns,
+        )
 
     def _send_releases(self) -> None:
         for camera in self._cameras.values():
@@ -254,12 +269,6 @@ class InspectionWorker:
             self._signalling = None
 
 
-def _done_with(ticket: FrameTicket, worth: Worth) -> Release | HandOn:
-    if worth is Worth.NOTHING:
-        return Release(ticket.slot, ticket.generation)
-    return HandOn(ticket.slot, ticket.generation, unless_passed=worth is Worth.UNLESS_PASSED)
-
-
 def _view_inspected(
     ticket: FrameTicket,
     frame_id: int,
@@ -278,8 +287,8 @@ def _view_inspected(
         part_mark=mark,
         verdict=inspection.verdict.value,
         reason=inspection.reason.value,
-        score=inspection.score if inspection.score == inspection.score else None,
-        defects=_told(inspection.defects),
+        score=told_score(inspection.score),
+        defects=told_defects(inspection.defects),
         grabbed_ns=ticket.grabbed_ns,
         received_ns=received_ns,
         preprocessed_ns=preprocessed_ns,
@@ -289,43 +298,13 @@ def _view_inspected(
     )
 
 
-def _told(defects: Sequence[Defect]) -> tuple[DefectFound, ...]:
-    found: list[DefectFound] = []
-    room = _DEFECTS_BYTES_MAX
-    for defect in sorted(defects, key=lambda defect: -defect.score)[:_DEFECTS_MAX]:
-        room -= _DEFECT_BYTES + len(defect.class_name.encode())
-        if room < 0:
-            break
-        found.append(DefectFound(defect.class_name, defect.score, defect.box_px))
-    return tuple(found)
-
-
-def open_inspector(line: Line) -> tuple[Inspector, Session]:
-    """The line's model, opened and warm. Raises FaultsError, RuntimeProviderError or InferenceError."""
-    runtime = line.config.runtime
-    package = load_package(line.recipe.model)
-    session = open_session(
-        package,
-        provider=runtime.provider,
-        batch_rows=line.recipe.batch_rows,
-        intra_op_threads=runtime.intra_op_threads,
-        engine_cache=runtime.engine_cache,
-        allow_fallback=runtime.allow_fallback,
-    )
-    formats = {
-        camera.camera_id: FrameFormat(camera.width_px, camera.height_px, camera.pixel_format)
-        for camera in line.config.cameras
-    }
-    inspector = Inspector(line.recipe, package, session, formats)
-    inspector.warm_up(runtime.warm_up_runs)
-    return inspector, session
-
-
 def main() -> None:
     """Run this worker; started by the supervisor."""
     supervised = attach("inspection", dies_with_supervisor=True)
     try:
-        inspector, session = open_inspector(supervised.line)
+        line = supervised.line
+        package = load_package(line.recipe.model)
+        inspector, session = open_inspector(line.recipe, package, line.config.runtime, frame_formats(line.config))
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:
@@ -336,8 +315,8 @@ def main() -> None:
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),
             fingerprint_sha256=session.fingerprint_sha256,
-            fingerprint_json=json.dumps(session.fingerprint),
             text=f"{session.providers[0]}, {session.batch_rows} rows",
+            fingerprint_json=json.dumps(session.fingerprint, sort_keys=True),
         )
     )
     worker.run()

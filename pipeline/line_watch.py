@@ -12,7 +12,7 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_rules import LineRules, RuleAlarm
-from pipeline.messages import Admitted, Command, CommandReply, Halt, LineClear, Permission, ViewInspected
+from pipeline.messages import Admitted, Command, CommandReply, Halt, LineClear, Permission, StartWindow, ViewInspected
 from pipeline.trend import Trend
 from pipeline.worker import Supervised
 from vision.types import Reason, Verdict
@@ -169,11 +169,22 @@ class LineWatch:
         self._supervised.post(LineClear())
         return True, f"line clearance confirmed by {command.who}"
 
+    def _do_record_window(self, command: Command, _permission: Permission) -> tuple[bool, str]:
+        recording = self._supervised.line.config.recording
+        if recording is None:
+            return False, "no place for windows is configured (recording.path)"
+        assert isinstance(command.parameters, StartWindow)
+        duration_s = command.parameters.duration_s
+        if duration_s > recording.max_s:
+            return False, f"duration_s: got {duration_s}, expected up to recording.max_s {recording.max_s:g}"
+        return True, f"recording {duration_s:g} s of all frames; the alarm `recording` says where"
+
 
 _EXECUTE = {
     "halt": LineWatch._do_halt,
     "resume": LineWatch._do_resume,
     "confirm_line_clear": LineWatch._do_confirm_line_clear,
+    "record_window": LineWatch._do_record_window,
 }
 """The others concern the record alone."""
 

@@ -13,8 +13,10 @@ SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
 Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", "images"]
 UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
-CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "set_traceability", "review"]
+CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "record_window", "set_traceability", "review"]
 ReviewSaid: TypeAlias = Literal["good", "defective", "unclear"]
+WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost")
+"""Of a run: what is in its recorded windows, and what had no room on its way there."""
 IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned")
 """Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room."""
 Severity: TypeAlias = Literal["warning", "error"]
@@ -85,12 +87,15 @@ class Release(Message, frozen=True):
 
 class HandOn(Message, frozen=True):
     """In the place of a ``Release``: the frame is worth keeping, so that acquisition may lend the slot to images.
-    ``unless_passed``: only where its part does not pass.
+    ``unless_passed``: only where its part does not pass; ``window_only``: not as a picture, but a window is being recorded.
+    ``inferred_ns``: when the model had run on its batch; None where it did not.
     """
 
     slot: int
     generation: int
     unless_passed: bool
+    window_only: bool = False
+    inferred_ns: int | None = None
 
 
 # --- acquisition <-> images ------------------------------------------------------------------------------------
@@ -105,6 +110,11 @@ class ImageTicket(Message, frozen=True):
     generation: int
     trigger_counter: int
     unless_passed: bool
+    window_only: bool
+    encoder_count: int | None
+    trigger_ns: int
+    grabbed_ns: int
+    inferred_ns: int | None
 
 
 # --- inspection -> signalling -> records -> images -------------------------------------------------------------
@@ -166,7 +176,7 @@ class PartRecord(Message, frozen=True):
 
 
 class LateInspection(Message, frozen=True):
-    """What an inspection said after the choice; on record, nothing more."""
+    """What an inspection said after the choice; on record, and in a window that is being recorded, nothing more."""
 
     part_id: int
     arrived_ns: int
@@ -218,6 +228,12 @@ class GiveReview(Message, frozen=True):
     note: str
 
 
+class StartWindow(Message, frozen=True):
+    """For how long every frame is to be recorded."""
+
+    duration_s: float
+
+
 class Command(Message, frozen=True):
     """An operator's command, well-formed. ``heartbeat_count`` is the last that its sender saw; the answer goes to ``reply_topic``
     with ``correlation``. ``parameters`` are those of the commands that have any.
@@ -230,7 +246,7 @@ class Command(Message, frozen=True):
     who: str
     reply_topic: str
     correlation: bytes | None
-    parameters: SetTraceability | GiveReview | None = None
+    parameters: StartWindow | SetTraceability | GiveReview | None = None
 
 
 class Admitted(Message, frozen=True):
@@ -378,6 +394,21 @@ class ModelInUse(Message, frozen=True):
     fingerprint_json: str
 
 
+class HandOnAll(Message, frozen=True):
+    """supervisor -> inspection: until then every frame is handed on, since a window is being recorded."""
+
+    until_ns: int
+
+
+class RecordWindow(Message, frozen=True):
+    """supervisor -> images: write a window of so many seconds, from now on."""
+
+    duration_s: float
+    model_sha256: str
+    fingerprint_json: str
+    fingerprint_sha256: str
+
+
 class Summary(Message, frozen=True):
     """records -> supervisor at the end: the contract's counts and latencies as JSON text."""
 
@@ -419,5 +450,7 @@ AnyMessage: TypeAlias = (
     | StateChanged
     | Alarm
     | ModelInUse
+    | HandOnAll
+    | RecordWindow
     | Summary
 )

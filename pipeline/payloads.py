@@ -199,6 +199,12 @@ class CommandPayload(Payload, frozen=True, kw_only=True):
     who: Word
 
 
+class RecordWindowPayload(CommandPayload, frozen=True, kw_only=True):
+    """Topic ``cmd/record_window``: for so long every frame is recorded, no longer than ``recording.max_s``."""
+
+    duration_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
 class SetTraceabilityPayload(CommandPayload, frozen=True, kw_only=True):
     """Topic ``cmd/set_traceability``: any of the four, at least one; null clears it, what is not named stays."""
 
@@ -237,6 +243,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     "stats": StatsPayload,
     "anchor": AnchorPayload,
     "command": CommandPayload,
+    "command_record_window": RecordWindowPayload,
     "command_set_traceability": SetTraceabilityPayload,
     "command_review": ReviewPayload,
     "command_reply": CommandReplyPayload,

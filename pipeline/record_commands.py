@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import msgspec
 
 from pipeline.clock import now_ns, utc_text
@@ -21,14 +19,12 @@ def carry_out(store: RecordStore, command: Command) -> tuple[bool, str]:
     """
     request = f"{command.session_id} {command.request_id}"
     parameters = command.parameters
-    assert parameters is not None
     try:
         if isinstance(parameters, SetTraceability):
             done = _set_traceability(store, parameters, command.who, request)
-        elif isinstance(parameters, GiveReview):
-            done = _review(store, parameters, command.who, request)
         else:
-            assert_never(parameters)
+            assert isinstance(parameters, GiveReview), f"cmd/{command.name} is not for records"
+            done = _review(store, parameters, command.who, request)
     except RecordFault as error:
         return False, f"{error}; nothing was changed"
     if done[0]:

@@ -454,6 +454,8 @@ class Records:
         self._set_fault(None)
         for part, result in zip(parts, results, strict=True):
             self._name_frames(part, result)
+        if self._config.recording is not None:
+            self._tell_late(late)
         self._counters["rows_written"] += len(written)
         count = len(self._batch) - self._foreign_count
         self._batch.clear()
@@ -483,6 +485,15 @@ class Records:
             self._lose_images()
             return
         self._counters["images_unnamed"] += not told
+
+    def _tell_late(self, late: list[LateInspection]) -> None:
+        """For a window that may be being recorded."""
+        try:
+            for item in late:
+                if self._images is not None:
+                    self._counters["images_unnamed"] += not self._images.send(item)
+        except PeerGone:
+            self._lose_images()
 
     def _recall_halt(self) -> None:
         """The record's place may have been away, or another one, when the halt was last looked for."""

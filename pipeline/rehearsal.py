@@ -52,7 +52,7 @@ class Rehearsal:
 
     ``cable`` is the service's way to the broker: none, a TCP proxy that can be faulty, or such a proxy as the only way out of
     a network namespace that the service lives in. Controller and observer always stay on the broker itself.
-    ``service_environment`` is added to the service's environment.
+    ``service_environment`` is added to the service's environment, ``service_arguments`` to ``lineside run``.
     """
 
     model: Path
@@ -73,6 +73,7 @@ class Rehearsal:
     camera: Mapping[str, Any] = field(default_factory=dict)
     cable: Literal["direct", "proxy", "namespace"] = "direct"
     service_environment: Mapping[str, str] = field(default_factory=dict)
+    service_arguments: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -149,6 +150,7 @@ class RehearsalRun:
         """Start ``lineside run``, again if one has died, and wait until it is RUNNING unless told not to."""
         self._end_service()
         command = [sys.executable, "-m", "pipeline.cli", "run", str(self.line_file), "--json", str(self._summary_file)]
+        command += self.plan.service_arguments
         with (self.folder / "service.log").open("ab") as log:
             self._service = subprocess.Popen(
                 [*self._service_prefix, *command],

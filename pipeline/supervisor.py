@@ -33,13 +33,16 @@ from pipeline.messages import (
     Connect,
     Fatal,
     Halt,
+    HandOnAll,
     LedgerOffer,
     LineClear,
     ModelInUse,
     Permission,
     Ready,
     Reaped,
+    RecordWindow,
     ServiceState,
+    StartWindow,
     StateChanged,
     Stop,
     Stopped,
@@ -53,6 +56,8 @@ from pipeline.session import new_session_id
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
 _DEATH_PATIENCE_NS = 2 * NS_PER_S
+_WINDOW_SETTLES_NS = NS_PER_S
+"""A window's last frames come after its end."""
 _TURN_NS = 100 * NS_PER_MS
 _AWAY_NS = NS_PER_S
 """A turn that takes longer: it was the supervisor that stood still, or the whole box."""
@@ -100,6 +105,8 @@ class Supervisor:
         self._turned_ns = self._started_ns
         self._commands = CommandRelay()
         self._has_lock = False
+        self._window_until_ns = 0
+        """So long frames of a window are handed on."""
         self._halt = Halt()
         """As signalling has it, for its successor; and records keeps it for the next session."""
         self._made_before: frozenset[Made | None] = frozenset()
@@ -112,8 +119,9 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             self._wake_sender.send(b"x")
 
-    def run(self, *, parts: int | None, duration_s: float | None) -> str | None:
-        """Run until ``parts`` are decided, ``duration_s`` of running has passed or stop is requested.
+    def run(self, *, parts: int | None, duration_s: float | None, record_s: float | None = None) -> str | None:
+        """Run until ``parts`` are decided, ``duration_s`` of running has passed or stop is requested. The first ``record_s``
+        seconds are recorded as a window.
 
         Returns the summary as JSON text, None where records had none to give. Raises ServiceFailed where a worker refuses
         its configuration or dies too often, RecordInUse where another service holds the record.
@@ -142,6 +150,9 @@ class Supervisor:
                 self._permit()
                 if duration_s is not None and ends_ns is None and self._was_warm:
                     ends_ns = now_ns() + int(duration_s * NS_PER_S)
+                if record_s is not None and self._was_warm and not self._cannot_record():
+                    self._record_window(record_s)
+                    record_s = None
                 done = parts is not None and self._signalling.total("parts_decided") >= parts
                 if self._stop_requested or done or (ends_ns is not None and now_ns() >= ends_ns):
                     break
@@ -291,6 +302,7 @@ class Supervisor:
                 self._check_model(message)
                 self._tell_model(self._signalling, message)
                 self._tell_model(self._records, message)
+                worker.send(HandOnAll(self._window_until_ns))
         elif isinstance(message, Fatal):
             self._refused(worker, message)
         elif isinstance(message, StateChanged):
@@ -326,7 +338,12 @@ class Supervisor:
     def _relay(self, command: Command) -> None:
         """From records to signalling, or an answer at once."""
         onward = self._commands.take(command, signalling_lives=self._signalling.control is not None)
-        if isinstance(onward, Command):
+        refusal = self._cannot_record() if command.name == "record_window" else ""
+        if isinstance(onward, Command) and refusal:
+            self._answer(
+                CommandReply(command.name, command.request_id, False, refusal, command.reply_topic, command.correlation)
+            )
+        elif isinstance(onward, Command):
             self._signalling.send(onward)
         elif onward is not None:
             self._records.send(onward)
@@ -336,7 +353,40 @@ class Supervisor:
         if command is not None:
             said = f"cmd/{command.name} by {command.who}, request {command.request_id}"
             self._tell(f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
+            if reply.ok and isinstance(command.parameters, StartWindow):
+                self._record_window(command.parameters.duration_s)
         self._records.send(reply)
+
+    # --- windows -----------------------------------------------------------------------------------------------
+
+    def _cannot_record(self) -> str:
+        """Why no window can be begun now; empty where one can."""
+        if self._line.config.recording is None:
+            return "no place for windows is configured (recording.path)"
+        if now_ns() < self._window_until_ns:
+            return "a window is being recorded; try again when the alarm `recording` is gone"
+        if self._inspection.ready is None or any(worker.ready is None for worker in self._images):
+            return "inspection or images is not ready; try again in a moment"
+        return ""
+
+    def _record_window(self, duration_s: float) -> None:
+        if text := self._cannot_record():
+            self._tell(f"lineside: error: no window is recorded: {text}")
+            return
+        ready = self._inspection.ready
+        assert ready is not None
+        assert ready.model_sha256 is not None
+        assert ready.fingerprint_sha256 is not None
+        assert ready.fingerprint_json is not None
+        for worker in self._images:
+            worker.send(RecordWindow(duration_s, ready.model_sha256, ready.fingerprint_json, ready.fingerprint_sha256))
+        self._window_until_ns = now_ns() + int(duration_s * NS_PER_S) + _WINDOW_SETTLES_NS
+        self._inspection.send(HandOnAll(self._window_until_ns))
+
+    def _end_window(self) -> None:
+        """Who wrote it is dead."""
+        self._window_until_ns = 0
+        self._inspection.send(HandOnAll(0))
 
     def _check_model(self, ready: Ready) -> None:
         """One session, one model: a restarted inspection must not judge with what somebody put there meanwhile."""
@@ -386,6 +436,8 @@ class Supervisor:
         of_it = [code for code, (_, by) in self._alarms.items() if by is worker or code == worker.silence_code]
         for code in of_it:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
+        if worker in self._images:
+            self._end_window()
         if worker is self._signalling:
             for reply in self._commands.signalling_died():
                 self._records.send(reply)

@@ -13,6 +13,7 @@ from pipeline.bench.capacity import capacity as measure_capacity
 from pipeline.bench.handover import handover as measure_handover
 from pipeline.bench.line import line as measure_line
 from pipeline.bench.preprocess import preprocess as measure_preprocess
+from pipeline.cli.bench_replay import replay
 from pipeline.cli.chaos import chaos
 from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
@@ -39,6 +40,7 @@ bench.command()(chaos)
 bench.command()(soak)
 bench.command()(outage)
 bench.command()(tampering)
+bench.command()(replay)
 
 
 @bench.command()

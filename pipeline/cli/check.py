@@ -10,7 +10,8 @@ import typer
 
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, load_line
-from pipeline.inspection import open_inspector
+from pipeline.line_inspector import frame_formats, open_inspector
+from vision.package import load_package
 from vision.runtime import InferenceError, RuntimeProviderError
 
 
@@ -18,7 +19,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     """Validate configuration, recipe and model together, and print what will run."""
     line = load_line(config)
     try:
-        _, session = open_inspector(line)
+        package = load_package(line.recipe.model)
+        _, session = open_inspector(line.recipe, package, line.config.runtime, frame_formats(line.config))
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None
     recipe, timing = line.recipe, line.config.timing

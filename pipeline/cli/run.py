@@ -14,7 +14,7 @@ import typer
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
-from pipeline.messages import IMAGE_COUNTERS, ServiceState
+from pipeline.messages import IMAGE_COUNTERS, WINDOW_COUNTERS, ServiceState
 from pipeline.record_files import sealed_files
 from pipeline.record_lock import RecordInUse
 from pipeline.supervisor import Malformed, ServiceFailed, Supervisor
@@ -26,6 +26,10 @@ def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The line's YAML file.")],
     parts: Annotated[int | None, typer.Option(min=1, help="Stop when so many parts have their verdict.")] = None,
     duration: Annotated[float | None, typer.Option(min=0.0, max=1e9, help="Stop so many seconds after READY.")] = None,
+    record_s: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Record the first so many seconds, every frame, for lineside replay."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run the inspection service until SIGTERM, SIGINT or SIGHUP; parts in flight are finished first.
@@ -35,6 +39,7 @@ def run(
     check_json_target(json_file)
     line = load_line(config)
     _spare_own_files(json_file, line)
+    _expect_recording(record_s, line)
     try:
         expect_room(line.config.cameras, line.config.image_slots)
     except NoRoom as error:
@@ -59,7 +64,7 @@ def run(
     for number in ending:
         signal.signal(number, stop)
     try:
-        summary_text = supervisor.run(parts=parts, duration_s=duration)
+        summary_text = supervisor.run(parts=parts, duration_s=duration, record_s=record_s)
     except Malformed as error:
         raise fail(str(error), 2) from None
     except (ServiceFailed, RecordInUse) as error:
@@ -73,11 +78,23 @@ def run(
     summary["frames_refused"] = supervisor.counter("frames_refused")
     if line.config.images is not None:
         summary |= {name: supervisor.counter(name) for name in IMAGE_COUNTERS}
+    if line.config.recording is not None:
+        summary |= {name: supervisor.counter(name) for name in WINDOW_COUNTERS}
     summary["session_id"] = supervisor.session_id
     try:
         write_json(json_file, summary)
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
+
+
+def _expect_recording(record_s: float | None, line: Line) -> None:
+    recording = line.config.recording
+    if record_s is None:
+        return
+    if recording is None:
+        raise fail(f"--record-s: got {record_s:g}, expected `recording` in {line.file}: the folder for windows", 2)
+    if record_s > recording.max_s:
+        raise fail(f"--record-s: got {record_s:g}, expected up to recording.max_s {recording.max_s:g}", 2)
 
 
 def _spare_own_files(json_file: Path | None, line: Line) -> None:

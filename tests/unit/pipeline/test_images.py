@@ -72,7 +72,8 @@ class World:
         self.ring.publish(
             slot, SlotHeader(number, None, 0, 0, SIDE_PX, SIDE_PX, SIDE_PX, PixelFormat.MONO8), reader="images"
         )
-        self.acquisition.send(ImageTicket("cam0", 1, slot.index, slot.generation, number, unless_passed))
+        ticket = ImageTicket("cam0", 1, slot.index, slot.generation, number, unless_passed, False, None, 0, 0, None)
+        self.acquisition.send(ticket)
 
     def _take_releases(self) -> None:
         assert select.select([self.acquisition], [], [], 30)[0], "no slot came back"

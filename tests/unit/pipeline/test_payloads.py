@@ -24,6 +24,7 @@ from pipeline.payloads import (
     HeartbeatPayload,
     Payload,
     ReasonName,
+    RecordWindowPayload,
     ResultPayload,
     ReviewPayload,
     SetTraceabilityPayload,
@@ -112,6 +113,9 @@ SAMPLES: dict[str, Payload] = {
     "command": CommandPayload(
         schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"
     ),
+    "command_record_window": RecordWindowPayload(
+        schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna", duration_s=2.5
+    ),
     "command_set_traceability": SetTraceabilityPayload(
         schema="lineside.command/1",
         request_id="r",
@@ -147,7 +151,7 @@ def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
     sample = json.loads(encode(SAMPLES[topic]))
     assert fits(sample)
     assert fits({**sample, "one_day": "more"})  # readers ignore unknown keys
-    is_command = topic in ("command_set_traceability", "command_review")
+    is_command = topic in ("command_record_window", "command_set_traceability", "command_review")
     assert sample["schema"] == ("lineside.command/1" if is_command else f"lineside.{topic}/1")
     for key in sample:
         less = {name: value for name, value in sample.items() if name != key}

@@ -1,0 +1,75 @@
+"""``lineside bench replay``: does a recorded run come out the same again, and how fast?"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from pipeline.bench.replay import record_run
+from pipeline.bench.replay import replay as measure_replay
+from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.configs import configs_folder
+from pipeline.rehearsal import RehearsalError
+from pipeline.replay import ReplayBroken
+from pipeline.simulator.images import ImageError, SolarCellImages
+from pipeline.simulator.process import SimulatorError
+from pipeline.simulator.solar_cells import test_indices
+from pipeline.window_reader import NotAWindow
+from vision.runtime import InferenceError, RuntimeProviderError
+
+
+def replay(
+    window: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A window that is there already; else a run is recorded first.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another model package for the same images of solar cells.")
+    ] = None,
+    parts: Annotated[int, typer.Option(min=1, help="Of the recorded run.")] = 2_000,
+    rate: Annotated[float, typer.Option(min=1, max=60_000, help="Parts a minute of the recorded run.")] = 2_400.0,
+    round_parts: Annotated[int, typer.Option(min=1, help="Parts a round.")] = 500,
+    rounds: Annotated[int, typer.Option(min=2, max=1_000, help="Of each, taking turns.")] = 10,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Beside one alone.")] = 2,
+    json_file: JsonOption = None,
+) -> None:
+    """A run is recorded and run again: to the bit, with another threshold, and against its bare model, taking turns."""
+    check_json_target(json_file)
+
+    def measured(recorded: Path) -> dict[str, Any]:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("rounds", total=2 * (rounds + 1))
+            return measure_replay(
+                recorded,
+                parts=round_parts,
+                rounds=rounds,
+                processes=processes,
+                progress=lambda: progress.advance(task),
+            )
+
+    try:
+        if window is not None:
+            result = measured(window)
+        else:
+            package = model if model is not None else configs_folder() / "models" / "solar-cell"
+            images = SolarCellImages(indices=test_indices())
+            with tempfile.TemporaryDirectory(prefix="lineside-") as folder:
+                result = measured(record_run(Path(folder), package, images, parts=parts, parts_per_min=rate))
+    except NotAWindow as error:
+        raise fail(str(error), 2) from None
+    except (ReplayBroken, RuntimeProviderError, InferenceError, RehearsalError, SimulatorError, ImageError) as error:
+        raise fail(str(error)) from None
+    try:
+        write_json(json_file, result)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+    print(json.dumps(result, indent=2), file=words(json_file))
+    told, other = result["window"], result["another_threshold"]
+    as_it_must = not other["checked"] or other["must_flip"] == other["flipped"] == other["flipped_as_they_must"]
+    if told["damaged_frames"] or (told["must_be_identical"] and told["identical"] < told["compared"]) or not as_it_must:
+        raise typer.Exit(1)
