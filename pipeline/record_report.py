@@ -16,7 +16,7 @@ from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
 from pipeline.record_reader import Wanted
 from pipeline.record_survey import SCORE_BINS, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, Verified
+from pipeline.record_verify import CANNOT_PROVE, NOT_CHAINED, Verified
 from pipeline.report.blocks import (
     Block,
     Box,
@@ -42,10 +42,12 @@ from pipeline.report.plots import (
     stage_bars,
     time_histogram,
 )
-from pipeline.report.shares import percent, share_of, told
+from pipeline.report.shares import percent, share_of
+from pipeline.report.shares import told as told_share
 
 _PICTURES_A_PART = 4
 _ROWS_TOLD = 40
+_THRESHOLDS_TOLD = 4
 _FINDINGS_TOLD = 8
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")
 _PERCENTILE_WORDS = ("p50", "p90", "p99", "p99.9", "max")
@@ -65,6 +67,10 @@ _SELECTION = {
     "part_id": "part",
     "since_utc": "triggered from (UTC)",
     "until_utc": "triggered before (UTC)",
+    "lot": "lot",
+    "order": "order",
+    "serial": "serial number",
+    "shift": "shift",
 }
 
 
@@ -77,7 +83,8 @@ class RecordShown:
         late_words: by (camera_id, verdict, reason), of the same parts.
         verified: None where nobody looked.
         anchor_count: so many anchors it was verified against.
-        reject_at: {class: score} of the line's recipe as it is now; empty where the line is not known.
+        reject_at: {class: score} of the line's recipe as it is now, for parts whose own recipe is not on record; empty where
+            the line is not known.
         images: the folder of kept pictures, None where it is not known.
     """
 
@@ -103,6 +110,7 @@ def record_page(shown: RecordShown) -> Page:
         sections += [
             Section("Verdicts and reasons", [_verdicts(figures), _reasons(figures)]),
             Section("Defects", [*_defects(figures)]),
+            Section("Reviews", [_reviews(figures["reviews"])]),
             Section("Over time", [*_over_time(shown.survey)]),
             Section("Scores", [*_scores(shown)]),
             Section("Latency", [*_latency(shown)]),
@@ -135,14 +143,25 @@ def _state_of_proof(shown: RecordShown) -> Notice:
         return Notice("bad", title, [rows, *lines])
     if verified.covered_rows and verified.covered_rows >= verified.last_row:
         title = f"Verified up to its last row against {shown.anchor_count:,} anchors kept elsewhere."
-        return Notice("good", title, [f"{rows}; every one follows from the one before it.", f"Head: {verified.head}"])
+        lines = [f"{rows}; every one follows from the one before it.", *_beside(verified), f"Head: {verified.head}"]
+        return Notice("good", title, lines)
     if verified.covered_rows:
         title = f"Verified; proven by an anchor up to row {verified.covered_rows:,} of {verified.last_row:,}."
         unproven = f"Not proven behind it, that none of this was done: {'; '.join(CANNOT_PROVE)}."
     else:
         title = "Verified without an anchor: every row follows from the one before it."
         unproven = f"Not proven, that none of this was done: {'; '.join(CANNOT_PROVE)}."
-    return Notice("warning", title, [rows + ".", unproven, f"Head: {verified.head}"])
+    return Notice("warning", title, [f"{rows}.", unproven, *_beside(verified), f"Head: {verified.head}"])
+
+
+def _beside(verified: Verified) -> list[str]:
+    """What the rows' chain does not cover."""
+    lines = []
+    if verified.reviews:
+        lines.append(
+            f"People's reviews: {verified.reviews:,}, proven by an anchor up to number {verified.covered_reviews:,}."
+        )
+    return [*lines, f"Covered by no hash: {', '.join(NOT_CHAINED)}."]
 
 
 def _facts(shown: RecordShown) -> Facts:
@@ -199,7 +218,69 @@ def _selection(shown: RecordShown) -> Iterator[Block]:
             frozenset({3}),
             _rest(len(products), "recipes and models"),
         )
+        yield from _contexts(shown.survey)
+        yield from _belongs(shown.figures)
         yield _sessions(shown)
+
+
+def _contexts(survey: RecordSurvey) -> Iterator[Block]:
+    if not survey.contexts:
+        return
+    rows = []
+    for sha256, (context, parts) in survey.contexts.items():
+        told = {"version": "its context is not there as it was"} if context is None else context
+        hashes = [plain(str(told.get(key) or "-"), 20) for key in ("recipe_sha256", "fingerprint_sha256")]
+        rows.append((plain(sha256, 20), *hashes, plain(str(told.get("version"))), f"{parts:,}"))
+    yield Table(
+        "Judged with",
+        ["context, SHA-256", "recipe, SHA-256", "runtime, SHA-256", "lineside", "parts"],
+        rows,
+        frozenset({4}),
+        "Whole in the record, where each row commits to its context; records show tells that of a part.",
+    )
+
+
+def _belongs(figures: Mapping[str, Any]) -> Iterator[Block]:
+    told = [each for each in figures["traceability"] if each["lot"] or each["order"] or each["shift"]]
+    if not told:
+        return
+    yield Table(
+        "Lots, orders and shifts",
+        ["lot", "order", "shift", "parts", "yield", "rejected", "not judged"],
+        [
+            (
+                *(plain(each[key] or "-", 32) for key in ("lot", "order", "shift")),
+                f"{each['parts']:,}",
+                told_share(share_of(each["passed"], each["passed"] + each["rejected"])),
+                f"{each['rejected']:,}",
+                f"{each['no_decision']:,}",
+            )
+            for each in told[-_ROWS_TOLD:]
+        ],
+        frozenset({3, 4, 5, 6}),
+        _rest(len(told), "of them", "older "),
+    )
+
+
+def _reviews(reviews: Mapping[str, int]) -> Block:
+    if not reviews["reviewed"]:
+        return Words("No part was reviewed by a person.")
+    decided = reviews["confirmed"] + reviews["overruled"]
+    rows = [
+        ("confirmed", "the person says what the service said", reviews["confirmed"], decided),
+        ("overruled", "the person says the opposite", reviews["overruled"], decided),
+        ("false rejects", "of these: rejected, and good", reviews["false_rejects"], decided),
+        ("false accepts", "of these: passed, and defective", reviews["false_accepts"], decided),
+        ("undecided", "the person or the service did not decide", reviews["undecided"], reviews["reviewed"]),
+    ]
+    return Table(
+        f"Reviews by people, of {reviews['reviewed']:,} parts",
+        ["review", "which means", "parts", "share"],
+        [(name, what, f"{count:,}", told_share(share_of(count, of))) for name, what, count, of in rows],
+        frozenset({2, 3}),
+        "Shares of the parts on which both decided, of the undecided that of all reviewed. Of several reviews of a part the last"
+        " counts. Reviewed parts are seldom drawn by chance: these are no rates of the production.",
+    )
 
 
 def _sessions(shown: RecordShown) -> Table:
@@ -227,8 +308,8 @@ def _verdicts(figures: Mapping[str, Any]) -> Table:
     passed, rejected, undecided, parts = (figures[key] for key in ("passed", "rejected", "no_decision", "parts"))
     judged = passed + rejected
     rows = [
-        ("PASS", f"{passed:,}", told(share_of(passed, judged)), percent(passed / parts)),
-        ("REJECT", f"{rejected:,}", told(share_of(rejected, judged)), percent(rejected / parts)),
+        ("PASS", f"{passed:,}", told_share(share_of(passed, judged)), percent(passed / parts)),
+        ("REJECT", f"{rejected:,}", told_share(share_of(rejected, judged)), percent(rejected / parts)),
         ("NO_DECISION", f"{undecided:,}", "not judged", percent(undecided / parts)),
     ]
     note = (
@@ -241,7 +322,7 @@ def _verdicts(figures: Mapping[str, Any]) -> Table:
 def _reasons(figures: Mapping[str, Any]) -> Table:
     parts = figures["parts"]
     rows = [
-        (plain(reason), _REASONS.get(reason, ""), f"{count:,}", told(share_of(count, parts)))
+        (plain(reason), _REASONS.get(reason, ""), f"{count:,}", told_share(share_of(count, parts)))
         for reason, count in figures["reasons"].items()
     ]
     return Table("Reasons", ["reason", "which means", "parts", "of all"], rows, frozenset({2, 3}))
@@ -262,7 +343,7 @@ def _defects(figures: Mapping[str, Any]) -> Iterator[Block]:
             (
                 plain(each["class"]),
                 f"{each['parts']:,}",
-                told(share_of(each["parts"], rejected)),
+                told_share(share_of(each["parts"], rejected)),
                 f"{100 * each['cumulative_share']:.1f}\u00a0%",
             )
             for each in defects[:_ROWS_TOLD]
@@ -290,7 +371,7 @@ def _over_time(survey: RecordSurvey) -> Iterator[Block]:
                     f"{begins:%Y-%m-%d\u00a0%H:%M}",
                     f"{passed + rejected + undecided:,}",
                     f"{rejected:,}",
-                    told(share_of(rejected, passed + rejected)),
+                    told_share(share_of(rejected, passed + rejected)),
                     f"{undecided:,}",
                 )
                 for begins, passed, rejected, undecided in worst[:8]
@@ -307,13 +388,29 @@ def _scores(shown: RecordShown) -> Iterator[Block]:
     if not scores:
         yield Words("No part has a score.")
         return
-    thresholds = [Mark(score, f"{plain(name, 20)}: reject at {score:g}") for name, score in shown.reject_at.items()][:4]
+    judged_by = {
+        (name, score) for context, _ in shown.survey.contexts.values() for name, score in _thresholds(context or {})
+    }
+    thresholds = sorted(judged_by or shown.reject_at.items())[:_THRESHOLDS_TOLD]
+    marks = [Mark(score, f"{plain(name, 20)}: reject at {score:g}") for name, score in thresholds]
     caption = "Parts by the highest score of their views."
-    if shown.reject_at:
+    if judged_by:
+        caption += " Lines: thresholds of the recipes that judged them."
+    elif marks:
         caption += " Lines: the recipe as it is now, which may not be the one that judged."
     order = ("PASS", "REJECT", "NO_DECISION")
     ordered = {verdict: scores[verdict] for verdict in sorted(scores, key=order.index)}
-    yield score_histogram(np.linspace(0, 1, SCORE_BINS + 1), ordered, thresholds=thresholds, caption=caption)
+    yield score_histogram(np.linspace(0, 1, SCORE_BINS + 1), ordered, thresholds=marks, caption=caption)
+
+
+def _thresholds(context: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Of the recipe in a context, as far as it is one."""
+    recipe = context.get("recipe")
+    rules = recipe.get("rules") if isinstance(recipe, dict) else None
+    for rule in rules if isinstance(rules, list) else []:
+        score = rule.get("reject_at_score") if isinstance(rule, dict) else None
+        if isinstance(score, int | float) and 0 <= score <= 1:
+            yield str(rule.get("class")), float(score)
 
 
 def _latency(shown: RecordShown) -> Iterator[Block]:
@@ -327,9 +424,7 @@ def _latency(shown: RecordShown) -> Iterator[Block]:
         caption += "The record does not hold the budget: give the line's YAML file in the record's place to see it."
     else:
         judged = shown.latency.count
-        caption += (
-            f"Over the budget: {survey.over_budget:,} of {judged:,}, {told(share_of(survey.over_budget, judged))}."
-        )
+        caption += f"Over the budget: {survey.over_budget:,} of {judged:,}, {told_share(share_of(survey.over_budget, judged))}."
     yield _times(shown.latency, budget, "frame in memory to socket, us", caption)
     shortest, longest = survey.deadline_us or (0, 0)
     deadline = [Mark(shortest, f"deadline {shortest:,}")]

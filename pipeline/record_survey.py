@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_US
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
-from pipeline.record_reader import RecordedRow
+from pipeline.record_reader import NotReadable, RecordedRow, read_context
 from pipeline.tally import latency_of
 
 SCORE_BINS = 50
@@ -25,6 +26,7 @@ _FAR_S = 250 * 366 * 86_400
 """A time as far from 1970 is none."""
 _PAUSE_S = 60
 _PAUSES_TOLD = 10
+_CONTEXTS_MAX = 40
 _VERDICTS = {"PASS": 0, "REJECT": 1, "NO_DECISION": 2}
 _SECOND = len("2026-01-31T06:00:00")
 
@@ -89,13 +91,15 @@ class Pause:
 
 @dataclass(slots=True)
 class RecordSurvey:
-    """Add parts in the record's order.
+    """Add parts in the record's order, while they are read from it: their files keep their names as long as that goes on.
 
     Attributes:
         scores: {verdict: counts}, of the parts by their highest score, in SCORE_BINS bins from 0 to 1.
         age: trigger to socket of the verdicts that were sent, us.
         deadline_us: the shortest and the longest, of trigger and deadline; None without parts.
         late_verdicts: sent after their deadline.
+        contexts: what parts were judged with by its hash, as ``read_context`` tells it (None where it is not there as it was), the
+            first 40; with how many parts.
         over_budget: parts that took longer than ``budget_us`` from frame in memory to socket; 0 where that is not known.
         pauses: the longest, of a minute or more, the longest first.
         without_time: parts whose ``trigger_utc`` is none.
@@ -107,6 +111,7 @@ class RecordSurvey:
     sessions: dict[str, SessionSeen] = field(default_factory=dict)
     scores: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     age: LatencyHistogram = field(default_factory=LatencyHistogram)
+    contexts: dict[str, tuple[dict[str, Any] | None, int]] = field(default_factory=dict)
     deadline_us: tuple[int, int] | None = None
     late_verdicts: int = 0
     over_budget: int = 0
@@ -125,6 +130,7 @@ class RecordSurvey:
         self._see_session(result)
         self._see_moment(result)
         self._see_times(result)
+        self._see_context(row)
         self.simulated += result.is_simulated
         self.challenges += result.is_challenge
         scores = [view.score for view in result.views if view.score is not None]
@@ -185,6 +191,19 @@ class RecordSurvey:
         if self.budget_us is not None:
             latency_us = latency_of(result)
             self.over_budget += latency_us is not None and latency_us > self.budget_us
+
+    def _see_context(self, row: RecordedRow) -> None:
+        sha256 = row.result.context_sha256
+        if sha256 is None:
+            return
+        if sha256 in self.contexts:
+            context, parts = self.contexts[sha256]
+            self.contexts[sha256] = context, parts + 1
+        elif len(self.contexts) < _CONTEXTS_MAX:
+            try:
+                self.contexts[sha256] = read_context(row), 1
+            except NotReadable:
+                self.contexts[sha256] = None, 1
 
     def _see_reject(self, result: ResultPayload) -> None:
         self._rejects += 1

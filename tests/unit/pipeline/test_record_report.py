@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import sqlite3
@@ -19,7 +20,9 @@ from typer.testing import CliRunner
 
 from pipeline.bench.tampering import made_results
 from pipeline.cli.records import records
-from pipeline.payloads import DefectResult, ResultPayload
+from pipeline.messages import GiveReview
+from pipeline.payloads import DefectResult, ResultPayload, TraceabilityKeys
+from pipeline.record_context import Context
 from pipeline.record_reader import RecordedRow, count_late_words, read_rows
 from pipeline.record_store import RecordStore
 from pipeline.record_survey import PICTURES_MAX, RecordSurvey, TimeSpans
@@ -278,6 +281,48 @@ def test_the_survey_keeps_few_parts_however_many_come(results: list[ResultPayloa
     assert {result.part_id for result in survey.worst} == {rejects[-1].part_id}
     assert survey.over_budget == 5 * sum(latency_of(result) is not None for result in results) > 0
     assert sum(int(counts.sum()) for counts in survey.scores.values()) <= 5 * ROWS
+
+
+def test_what_parts_belong_to_were_judged_with_and_what_people_said(
+    results: list[ResultPayload], tmp_path: Path
+) -> None:
+    recipe = {"rules": [{"class": HOSTILE, "reject_at_score": 0.75}, {"class": "odd", "reject_at_score": "high"}, 7]}
+    body = json.dumps({"recipe": recipe, "recipe_sha256": "a" * 64, "fingerprint_sha256": HOSTILE, "version": "1.2.3"})
+    context = Context(hashlib.sha256(body.encode()).hexdigest(), body)
+    store = RecordStore(tmp_path / "records.db", "s0", budget_us=5_000, deadline_us=40_000)
+    keyed = [
+        msgspec.structs.replace(
+            result,
+            context_sha256=context.sha256,
+            traceability=TraceabilityKeys(lot=["L1", HOSTILE][number >= 30], shift="early"),
+        )
+        for number, result in enumerate(results[:100])
+    ]
+    store.commit(keyed, [], context=context)
+    rejected = [result.part_id for result in keyed if result.verdict == "REJECT"]
+    for number, part_id in enumerate(rejected[:6]):
+        said = GiveReview(part_id, None, "good" if number < 2 else "defective", HOSTILE)
+        assert store.add_review(said, "Anna", f"r{number}") is not None
+    store.close()
+    assert run("stats", tmp_path / "records.db", "--report", tmp_path / "r")[0] == 0
+    page, words = page_of(tmp_path / "r")
+    assert "L1 - early 30" in words
+    assert f"{context.sha256[:19]}… {'a' * 19}…" in words
+    assert "1.2.3 100" in words
+    assert "Reviews by people, of 6 parts" in words
+    assert "overruled the person says the opposite 2 33.3 %" in words
+    assert "false rejects of these: rejected, and good 2" in words
+    assert "People's reviews: 6, proven by an anchor up to number 0." in words
+    assert "thresholds of the recipes that judged them" in words
+    assert page.all("script") == []
+    assert run("stats", tmp_path / "records.db", "--report", tmp_path / "r", "--lot", "L1")[0] == 0
+    words = page_of(tmp_path / "r")[1]
+    assert "Parts 30 1 sessions" in words
+    assert "lot L1" in words
+    with closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as database:
+        database.execute("UPDATE context SET body = '{}'")
+    assert run("stats", tmp_path / "records.db", "--report", tmp_path / "r")[0] == 0
+    assert "its context is not there as it was" in page_of(tmp_path / "r")[1]
 
 
 def test_a_browser_shows_the_record(record: Path, tmp_path: Path) -> None:
