@@ -11,10 +11,9 @@ _SHARES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 
 def compared(what: str, pairs: Sequence[tuple[Window, Window]]) -> dict[str, Any]:
-    """``pairs`` of windows, one with a fault and a healthy one: percentiles of both kinds, and their differences with intervals.
+    """Of pairs of windows, one with the fault and a healthy one: percentiles of both kinds, and their differences with intervals.
 
-    Keys: ``healthy_us``, ``fault_us`` and ``difference_us``, where there are times of both kinds, and ``statement``, which begins with
-    ``what``.
+    Keys: ``healthy_us``, ``fault_us`` and ``difference_us``, where both have times, and ``statement``, about ``what``.
     """
     judged = [(faulty, healthy) for faulty, healthy in pairs if faulty.values and healthy.values]
     if not judged:

@@ -112,11 +112,11 @@ def write_record(path: Path, rows: int) -> tuple[float, list[Anchor]]:
     return took_s, anchors
 
 
-def made_results(rows: int) -> Iterator[ResultPayload]:
+def made_results(rows: int, *, parts_a_session: int = _PARTS_A_SESSION) -> Iterator[ResultPayload]:
     """Results as one camera's line gives them: mostly good, some rejected, a few not judged."""
     order = random.Random(0)
     for number in range(rows):
-        session, part = divmod(number, _PARTS_A_SESSION)
+        session, part = divmod(number, parts_a_session)
         trigger_ns = 1_000_000_000_000 + number * _INTERVAL_NS
         score = round(order.random(), 6)
         is_judged = order.random() > 0.01

@@ -16,6 +16,7 @@ from pipeline.bench.preprocess import preprocess as measure_preprocess
 from pipeline.cli.chaos import chaos
 from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.record_bench import record
 from pipeline.cli.soak import soak
 from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
@@ -39,6 +40,7 @@ bench.command()(chaos)
 bench.command()(soak)
 bench.command()(outage)
 bench.command()(tampering)
+bench.command()(record)
 
 
 @bench.command()

@@ -125,7 +125,7 @@ class BlockDisk:
 
 
 def cover(file: Path, with_file: Path) -> None:
-    """For this process and its children ``file`` reads as ``with_file``, in the mount namespace of a disk. Raises DiskUnavailable."""
+    """Within the mount namespace of a disk ``file`` reads as ``with_file`` from now on. Raises DiskUnavailable."""
     _mount("--bind", str(with_file), str(file))
 
 
