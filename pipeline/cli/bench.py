@@ -17,6 +17,7 @@ from pipeline.cli.chaos import chaos
 from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.cli.record_bench import record
+from pipeline.cli.record_kills import record_kills
 from pipeline.cli.soak import soak
 from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
@@ -41,6 +42,7 @@ bench.command()(soak)
 bench.command()(outage)
 bench.command()(tampering)
 bench.command()(record)
+bench.command()(record_kills)
 
 
 @bench.command()
