@@ -18,6 +18,7 @@ from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.cli.record_bench import record
 from pipeline.cli.record_kills import record_kills
+from pipeline.cli.record_latency import record_latency
 from pipeline.cli.soak import soak
 from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
@@ -43,6 +44,7 @@ bench.command()(outage)
 bench.command()(tampering)
 bench.command()(record)
 bench.command()(record_kills)
+bench.command()(record_latency)
 
 
 @bench.command()
