@@ -107,6 +107,10 @@ class RecordStore:
         except OSError as error:
             raise RecordFault(f"record {path}: {error}") from error
         except sqlite3.Error as error:
+            if path.is_dir():
+                raise RecordFault(
+                    f"record {path}: got a folder, expected a file; name another under records.path"
+                ) from error
             raise fault_of(path, error) from error
         try:
             if check_kind(path, self._database):
@@ -381,11 +385,14 @@ class RecordStore:
             self._is_name_synced = True
 
     def end_run(self) -> None:
-        """The session ends in good order. Raises RecordFault."""
+        """The session ends in good order; close it next. Raises RecordFault."""
         try:
             self._database.execute(
                 "UPDATE run SET ended_utc = ? WHERE session_id = ?", (wall_text(self._wall_ns()), self._session_id)
             )
+            # With no log of its own it can be read by anybody, and nothing is left beside it by who does.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._database.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
 

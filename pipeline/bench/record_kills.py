@@ -264,7 +264,8 @@ def compare(
     """The record against the books outside.
 
     ``verdicts_not_on_record``, ``verdicts_recorded_otherwise``, ``keys_twice_on_record``, ``rows_not_told``,
-    ``told_not_on_record``, ``told_otherwise`` (another row hash) and ``told_out_of_order``: a row's first delivery on a topic after a later row's there.
+    ``told_not_on_record``, ``told_otherwise`` (another row hash) and ``told_out_of_order``: a row's first delivery on a topic
+    after a later row's there.
     """
     by_key = {row.key: row for row in rows}
     found: dict[str, list[PartKey]] = {

@@ -1,9 +1,9 @@
 """Suite ``record-latency``: do verdicts come later when the record is in trouble?
 
 Windows with a healthy record and windows with a condition of the table ``CONDITIONS`` take turns in one run, with
-``on_record_fault: continue``, so that parts are judged throughout. The latency is told twice: frame in memory to verdict at the
-socket, from the service's own books (they are on record by the end), and trigger to verdict heard, from the line's book and the wire
-tap's. The noise floor is one half of the healthy windows against the other.
+``on_record_fault: continue``, so that parts are judged throughout. The latency is told twice: frame in memory to verdict at
+the socket, from the service's own books (they are on record by the end), and trigger to verdict heard, from the line's book and the
+wire tap's. The noise floor is one half of the healthy windows against the other.
 """
 
 from __future__ import annotations
