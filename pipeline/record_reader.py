@@ -271,7 +271,7 @@ def open_to_read(file: Path) -> sqlite3.Connection:
 
 def _unreadable(file: Path, error: Exception) -> NotReadable:
     """SQLite's words, and what to do."""
-    if not os.access(file, os.R_OK):
+    if not os.access(file, os.R_OK, effective_ids=True):
         return NotReadable(
             f"record {file}: cannot be read: permission denied; ask as the user that the service runs as"
         )
