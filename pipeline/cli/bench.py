@@ -19,6 +19,7 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.cli.record_bench import record
 from pipeline.cli.record_kills import record_kills
 from pipeline.cli.record_latency import record_latency
+from pipeline.cli.record_power import record_power
 from pipeline.cli.soak import soak
 from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
@@ -45,6 +46,7 @@ bench.command()(tampering)
 bench.command()(record)
 bench.command()(record_kills)
 bench.command()(record_latency)
+bench.command()(record_power)
 
 
 @bench.command()
