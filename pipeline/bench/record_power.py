@@ -1,8 +1,8 @@
 """Suite ``record-power``: the box loses its power again and again under load; how much of the record does that cost?
 
 The record lies on an ext4 of the suite's own. A power cut is this: every process of the service stands still, the file system is
-shut down without another byte put on its disk, the processes are killed, the ledger in the memory goes, and when the disk is there again
-the box has another boot id. What the wire tap heard before is compared with what is on the disk then.
+shut down without another byte put on its disk, the processes are killed, the ledger in the memory goes, and when the disk is there
+again the box has another boot id. What the wire tap heard before is compared with what is on the disk then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.bench.chaos.disk import BlockDisk, cover
 from pipeline.bench.chaos.processes import has_ended, send_signal
 from pipeline.bench.processes import service_pids
-from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
+from pipeline.clock import NS_PER_MS, now_ns
 from pipeline.ledger_file import ledger_files
 from pipeline.record_reader import NotReadable, read_rows
 from pipeline.record_verify import verify
@@ -44,7 +44,7 @@ _SILENCE = ("no_verdict", "no_verdict_and_no_result")
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """``keys``: (session, part) of the rows that are on the disk after it; ``findings`` of verify, ``session_id`` of the newest row."""
+    """``keys``: (session, seq) of the rows that are on the disk after it; ``session_id`` of the newest one."""
 
     at_ns: int
     keys: frozenset[tuple[str, int]]
@@ -158,7 +158,7 @@ def _look(record: Path, at_ns: int) -> _Cut:
         findings = verify(record).finding_count
     except NotReadable as error:
         raise RehearsalError(f"after a power cut: {error}") from error
-    keys = frozenset((result.session_id, result.part_id) for result in rows)
+    keys = frozenset((result.session_id, result.seq) for result in rows)
     return _Cut(at_ns, keys, findings, rows[-1].session_id if rows else None)
 
 
@@ -176,12 +176,12 @@ def _told(cut: _Cut, wire: list[dict[str, Any]]) -> dict[str, Any]:
             continue
         if topic == "verdict":
             session_id = payload["session_id"]
-            heard[session_id, payload["part_id"]] = entry["arrival_ns"]
+            heard[session_id, payload["seq"]] = entry["arrival_ns"]
         elif topic in ("result", "history"):
-            results.add((payload["session_id"], payload["part_id"]))
+            results.add((payload["session_id"], payload["seq"]))
     mine = {key: at_ns for key, at_ns in heard.items() if key[0] == session_id}
     lost = {key: at_ns for key, at_ns in mine.items() if key not in cut.keys}
-    kept = [part for session, part in cut.keys if session == session_id]
+    kept = [seq for session, seq in cut.keys if session == session_id]
     loss_ms = (cut.at_ns - min(lost.values())) / NS_PER_MS if lost else 0.0
     return {
         "session_id": session_id,

@@ -26,7 +26,7 @@ def record_power(
     model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Power cuts at random moments: at most the last sync_interval_ms of rows lost, and said. Else status 1. Needs root for the disk."""
+    """Power cuts at random moments: no more lost than sync_interval_ms, and said; else status 1. Needs root for the disk."""
     check_json_target(json_file)
     progress_console = Console(stderr=True, markup=False)
     try:
@@ -54,13 +54,12 @@ def record_power(
 
 
 def _words(result: dict[str, Any]) -> list[str]:
-    losses = [each["loss_ms"] for each in result["each"]]
+    cuts, broken = result["power_cuts"], result["broken_promises"]
     return [
-        f"{result['power_cuts']} power cuts at {result['parts_per_min']:g} parts a minute, a sync every "
-        f"{result['sync_interval_ms']} ms",
-        f"lost   {result['rows_lost']} rows, {result['rows_told_and_lost']} of them told on `result` before; the oldest, ms before "
-        f"the cut: {losses}",
-        f"kept   {result['rows_at_the_end']} rows, no holes in {result['power_cuts'] - result['broken_promises']['holes_in_what_is_there']} "
-        f"sessions; verify: {result['broken_promises']['findings_of_verify']} findings",
-        f"said   {result['power_cuts'] - result['broken_promises']['power_cuts_not_told']} times by the alarm power-lost",
+        f"{cuts} power cuts at {result['parts_per_min']:g} parts a minute, a sync every {result['sync_interval_ms']} ms",
+        f"lost   {result['rows_lost']} rows, {result['rows_told_and_lost']} of them told on `result` before; the oldest of each "
+        f"cut, ms before it: {[each['loss_ms'] for each in result['each']]}",
+        f"kept   {result['rows_at_the_end']} rows, {broken['holes_in_what_is_there']} missing between them; "
+        f"verify: {broken['findings_of_verify']} findings",
+        f"said   {cuts - broken['power_cuts_not_told']} of {cuts} by the alarm power-lost",
     ]
