@@ -35,7 +35,8 @@ _FIRST_S = 2.0
 _BETWEEN_S = (0.0, 1.5)
 """From a successor's first breath to its kill: while it starts, while it catches up, or when all is as it was."""
 _BACK_TIMEOUT_S = 60.0
-_TOLD_TIMEOUT_S = 300.0
+_TOLD_TIMEOUT_S = 20.0
+"""Without a word: history is told some hundred times a second."""
 _POLL_S = 0.01
 _SEGMENT_MIB = 1
 """So that it is killed while it seals, too."""
@@ -200,13 +201,15 @@ def _await_records(run: RehearsalRun) -> int:
 
 
 def _wait_all_told(log: Path, triggers_sent: int) -> None:
-    """Until so many parts were told, however long history takes."""
-    give_up_ns = now_ns() + int(_TOLD_TIMEOUT_S * NS_PER_S)
+    """Until so many parts were told, however long history takes, or nothing is told any more."""
+    news_ns = now_ns()
     keys: set[PartKey] = set()
     with log.open("rb") as lines:
         rest = b""
-        while len(keys) < triggers_sent and now_ns() < give_up_ns:
+        while len(keys) < triggers_sent and now_ns() < news_ns + int(_TOLD_TIMEOUT_S * NS_PER_S):
             *whole, rest = (rest + lines.read()).split(b"\n")
+            if whole:
+                news_ns = now_ns()
             keys |= {delivery.key for delivery in _deliveries(json.loads(line) for line in whole)}
             time.sleep(_POLL_S)
 

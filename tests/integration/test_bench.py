@@ -138,4 +138,5 @@ def test_tampering(tmp_path: Path) -> None:
     assert result["not_found_without_anchor"] == ["truncation", "recomputed_tail"]
     assert "not found without an anchor: truncation (4 of 4), recomputed_tail (4 of 4)" in done.stdout
     lineside("bench", "tampering", "--rows", "1000", "--tamperings", "24", "--json", tmp_path / "again.json")
-    assert json.loads((tmp_path / "again.json").read_text())["each"] == result["each"]
+    again = json.loads((tmp_path / "again.json").read_text())["each"]
+    assert [(each["kind"], each["done"]) for each in again] == [(each["kind"], each["done"]) for each in result["each"]]
