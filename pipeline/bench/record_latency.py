@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,28 +49,40 @@ class World:
     disk: BlockDisk
 
 
-def _stop_records(world: World, seconds: float) -> None:
+@contextmanager
+def _records_stopped(world: World) -> Iterator[None]:
     pid = service_pids(world.run.service_pid)["records"]
     send_signal(pid, signal.SIGSTOP)
     try:
-        time.sleep(seconds)
+        yield
     finally:
         send_signal(pid, signal.SIGCONT)
 
 
-def _stall_disk(world: World, seconds: float) -> None:
+@contextmanager
+def _disk_stalls(world: World) -> Iterator[None]:
     """Every write waits for most of the time."""
-    end_s = time.monotonic() + seconds
-    while (left_s := end_s - time.monotonic()) > 0:
-        with world.disk.stalled():
-            time.sleep(min(_STALL_S, left_s))
-        time.sleep(max(0.0, min(_BREATH_S, end_s - time.monotonic())))
+    is_over = threading.Event()
+
+    def stall() -> None:
+        while not is_over.is_set():
+            with world.disk.stalled():
+                is_over.wait(_STALL_S)
+            is_over.wait(_BREATH_S)
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
-Condition = Callable[[World, float], None]
-"""Plays one window of so many seconds, and takes back what it did."""
+Condition = Callable[[World], AbstractContextManager[None]]
+"""Holds for a window; what it needs to begin and to end lies outside of that."""
 
-CONDITIONS: dict[str, Condition] = {"records stopped": _stop_records, "disk stalls": _stall_disk}
+CONDITIONS: dict[str, Condition] = {"records stopped": _records_stopped, "disk stalls": _disk_stalls}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +138,12 @@ def record_latency(
                 world = World(run, disk)
                 run.line.start_parts()
                 time.sleep(_SETTLE_S)
-                for condition, play in CONDITIONS.items():
+                for condition, holds in CONDITIONS.items():
                     for window in range(1, windows + 1):
                         progress(
                             f"{condition}: window {window} of {windows}, {seconds:g} s healthy, then {seconds:g} s so"
                         )
-                        spans += _play(world, condition, play, seconds)
+                        spans += _play(world, condition, holds, seconds)
                 run.line.finish()
                 run.wait_finished(_TRAVEL_TIMEOUT_S)
                 summary = run.stop_service()
@@ -171,35 +185,35 @@ def record_latency(
         "summary": summary,
         "broken_promises": {
             **Counter[str](each.kind for each in truth.violations),
-            "triggers_not_on_record": truth.line.triggers_observable - len(recorded),
+            "triggers_not_on_record": max(0, truth.line.triggers_observable - len(recorded)),
         },
     }
 
 
-def _play(world: World, condition: str, play: Condition, seconds: float) -> list[_Span]:
+def _play(world: World, condition: str, holds: Condition, seconds: float) -> list[_Span]:
     """A healthy window, then one with the condition, then until the record has caught up."""
     healthy_ns = now_ns()
     time.sleep(seconds)
-    fault_ns = now_ns()
-    play(world, seconds)
-    end_ns = now_ns()
+    healthy = _Span(condition, False, healthy_ns, now_ns(), 0)
+    with holds(world):
+        fault_ns = now_ns()
+        time.sleep(seconds)
+        end_ns = now_ns()
     _wait_caught_up(world.run)
     caught_up_ns = now_ns()
     time.sleep(_SETTLE_S)
-    return [
-        _Span(condition, False, healthy_ns, fault_ns, 0),
-        _Span(condition, True, fault_ns, end_ns, caught_up_ns),
-    ]
+    return [healthy, _Span(condition, True, fault_ns, end_ns, caught_up_ns)]
 
 
 def _wait_caught_up(run: RehearsalRun) -> None:
-    """Until ``stats`` counts every trigger that was sent by now."""
-    triggers_sent = run.line.report()["triggers_sent"]
+    """Until ``stats`` counts every trigger that the service has seen by now."""
+    heartbeat = run.observer.latest()["heartbeat"]
     give_up_ns = now_ns() + int(_CAUGHT_UP_TIMEOUT_S * NS_PER_S)
     while now_ns() < give_up_ns:
         run.read_words()
         stats = run.observer.latest()["stats"]
-        if stats is not None and stats["parts_triggered"] >= triggers_sent:
+        is_of_session = stats is not None and stats["session_id"] == heartbeat["session_id"]
+        if is_of_session and stats["parts_triggered"] >= heartbeat["triggers_seen"]:
             return
         time.sleep(_POLL_S)
     raise RehearsalError(
