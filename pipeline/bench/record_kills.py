@@ -7,6 +7,7 @@ session of its own) of ``result`` and ``history``, in a process of its own. They
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 import tempfile
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +134,8 @@ def record_kills(
         file_count = len(record_files(run.record_file))
     found = compare(rows, verdicts, deliveries)
     recoveries = _recoveries_ms(killed_ns, deliveries)
+    next_kill_ms = [(later - earlier) / NS_PER_MS for earlier, later in pairwise(killed_ns)] + [math.inf]
+    undisturbed = [took for took, until in zip(recoveries, next_kill_ms, strict=False) if took < until]
     violations = [each.text for each in truth.violations]
     return {
         "suite": "record-kills",
@@ -150,6 +154,7 @@ def record_kills(
             "share": round(found.redeliveries / max(1, len(rows)), 4),
         },
         "recovery_ms": _percentiles(recoveries),
+        "undisturbed_recovery_ms": {**(_percentiles(undisturbed) or {}), "count": len(undisturbed)},
         "verified": {
             "findings": verified.finding_count,
             "covered_rows": verified.covered_rows,

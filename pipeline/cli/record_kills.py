@@ -60,5 +60,6 @@ def _words(result: dict[str, Any]) -> list[str]:
         f"verify with {verified['anchors']} anchors: {verified['findings']} findings",
         f"told       {result['told']}; {broken['rows_not_told']} rows not told, {broken['told_out_of_order']} out of order, "
         f"{broken['told_otherwise']} otherwise; {result['redeliveries']['raw']} raw redeliveries",
-        f"recovery   from the kill to the first part told that was decided after it, ms: {recovery}",
+        f"recovery   from the kill to the first part told that was decided after it, ms: {recovery}; where no other kill came "
+        f"between: {result['undisturbed_recovery_ms']}",
     ]
