@@ -34,8 +34,11 @@ from pipeline.simulator.truth import stream_book
 from vision.package import load_package
 
 _FIRST_S = 2.0
-_BETWEEN_S = (0.0, 1.5)
-"""From a successor's first breath to its kill: while it starts, while it catches up, or when all is as it was."""
+_AT_WORK_S = (0.0, 1.0)
+"""Most kills come so long after the successor of the one killed before has told its first part."""
+_STARTING_S = (0.0, 1.5)
+"""The others come so long after its first breath, whatever it does by then."""
+_STARTING_SHARE = 0.25
 _BACK_TIMEOUT_S = 60.0
 _TOLD_TIMEOUT_S = 20.0
 """Without a word: history is told some hundred times a second."""
@@ -106,14 +109,14 @@ def record_kills(
             keeps_session=True,
         )
         began_ns = now_ns()
-        with ObserverProcess(options):
+        with ObserverProcess(options), _Told(options.log_path) as told:
             run.line.start_parts()
-            killed_ns = _kill_again_and_again(run, kills, random.Random(seed), progress)
+            killed_ns = _kill_again_and_again(run, told, kills, random.Random(seed), progress)
             time.sleep(_FIRST_S)
             run.line.finish()
             run.wait_finished(_BACK_TIMEOUT_S)
             progress("waiting until every row was told")
-            _wait_all_told(options.log_path, run.line.report()["triggers_sent"])
+            told.wait_for_all(run.line.report()["triggers_sent"])
             summary = run.stop_service()
         truth = run.stop_world()
         verdicts, anchors = _read_wire(folder / "wire.jsonl")
@@ -174,14 +177,19 @@ def record_kills(
 
 
 def _kill_again_and_again(
-    run: RehearsalRun, kills: int, chance: random.Random, progress: Callable[[str], None]
+    run: RehearsalRun, told: _Told, kills: int, chance: random.Random, progress: Callable[[str], None]
 ) -> list[int]:
     """The moments of the kills."""
     killed_ns: list[int] = []
     time.sleep(_FIRST_S)
     for number in range(1, kills + 1):
         pid = _await_records(run)
-        time.sleep(chance.uniform(*_BETWEEN_S))
+        if chance.random() < _STARTING_SHARE:
+            time.sleep(chance.uniform(*_STARTING_S))
+        else:
+            told.wait_for_part_after(killed_ns[-1] if killed_ns else 0)
+            time.sleep(chance.uniform(*_AT_WORK_S))
+            pid = _await_records(run)
         run.read_words()
         killed_ns.append(now_ns())
         send_signal(pid, signal.SIGKILL)
@@ -205,18 +213,45 @@ def _await_records(run: RehearsalRun) -> int:
     raise RehearsalError(f"no records process was started again: {run.service_errors}")
 
 
-def _wait_all_told(log: Path, triggers_sent: int) -> None:
-    """Until so many parts were told, however long history takes, or nothing is told any more."""
-    news_ns = now_ns()
-    keys: set[PartKey] = set()
-    with log.open("rb") as lines:
-        rest = b""
-        while len(keys) < triggers_sent and now_ns() < news_ns + int(_TOLD_TIMEOUT_S * NS_PER_S):
-            *whole, rest = (rest + lines.read()).split(b"\n")
-            if whole:
-                news_ns = now_ns()
-            keys |= {delivery.key for delivery in _deliveries(json.loads(line) for line in whole)}
+class _Told:
+    """Follows the subscriber's book while it is written."""
+
+    def __init__(self, log: Path) -> None:
+        self._file = log.open("rb")
+        self._rest = b""
+        self._keys: set[PartKey] = set()
+        self._decided_ns = 0
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def wait_for_part_after(self, moment_ns: int) -> None:
+        """Until a part was told that was decided after that. Raises RehearsalError."""
+        give_up_ns = now_ns() + int(_BACK_TIMEOUT_S * NS_PER_S)
+        while self._decided_ns <= moment_ns:
+            if now_ns() > give_up_ns:
+                raise RehearsalError(f"nothing was told for {_BACK_TIMEOUT_S:.0f} s")
             time.sleep(_POLL_S)
+            self._read()
+
+    def wait_for_all(self, part_count: int) -> None:
+        """Until so many parts were told, however long history takes, or nothing is told any more."""
+        news_ns = now_ns()
+        while len(self._keys) < part_count and now_ns() < news_ns + int(_TOLD_TIMEOUT_S * NS_PER_S):
+            time.sleep(_POLL_S)
+            if self._read():
+                news_ns = now_ns()
+
+    def _read(self) -> bool:
+        """Whether there was anything new."""
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for delivery in _deliveries(json.loads(line) for line in lines):
+            self._keys.add(delivery.key)
+            self._decided_ns = max(self._decided_ns, delivery.decided_ns)
+        return bool(lines)
 
 
 def _read_wire(log: Path) -> tuple[dict[PartKey, tuple[object, ...]], list[Anchor]]:
