@@ -19,6 +19,10 @@ def seconds_until(moment_ns: int) -> float:
 
 def utc_text(moment_ns: int) -> str:
     """A moment of this clock by the wall clock of now, RFC 3339 with microseconds."""
-    wall_ns = time.time_ns() - (now_ns() - moment_ns)
+    return wall_text(time.time_ns() - (now_ns() - moment_ns))
+
+
+def wall_text(wall_ns: int) -> str:
+    """A moment of the wall clock, RFC 3339 with microseconds."""
     moment = datetime.fromtimestamp(wall_ns // NS_PER_S, timezone.utc)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns % NS_PER_S // NS_PER_US:06d}Z"

@@ -16,13 +16,17 @@ def sealed_name(record: Path, number: int) -> Path:
 
 def sealed_files(record: Path) -> dict[int, Path]:
     """The sealed segments that are there, by their number, the oldest first. Raises OSError."""
+    return {number: file for number, file in numbered_files(record) if file == sealed_name(record, number)}
+
+
+def numbered_files(record: Path) -> list[tuple[int, Path]]:
+    """Whatever is called as a sealed segment is, by number, also where two names say the same one. Raises OSError."""
     pattern = re.compile(re.escape(record.stem) + r"-(\d{6,})" + re.escape(record.suffix))
     try:
         found = [(pattern.fullmatch(file.name), file) for file in record.parent.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    numbered = {int(match[1]): file for match, file in found if match is not None}
-    return dict(sorted(numbered.items()))
+        return []
+    return sorted((int(match[1]), file) for match, file in found if match is not None)
 
 
 def record_files(record: Path) -> list[Path]:

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline.payloads import ResultPayload
-from pipeline.record_files import sealed_files
+from pipeline.record_files import numbered_files, sealed_name
 from pipeline.record_reviews import Review, decode_review
-from pipeline.record_segment import SCHEMA_VERSION, read_segments
+from pipeline.record_segment import SCHEMA_VERSION, Segment, read_segments
 
 _LOCK_WAIT_S = 5.0
 _ROWS_AT_ONCE = 5_000
@@ -103,7 +104,7 @@ def read_rows(record: Path, wanted: Wanted | None = None) -> Iterator[RecordedRo
     """The parts wanted, in the record's order. Raises NotReadable."""
     condition, arguments = (wanted or Wanted()).condition()
     ask = f"SELECT id, body, row_hash FROM part WHERE id > ? AND {condition} ORDER BY id LIMIT {_ROWS_AT_ONCE}"
-    with held_still(record) as files:
+    with _complete(record) as files:
         for file in files:
             with _reading(file) as database:
                 last = -1
@@ -116,7 +117,7 @@ def read_late_words(record: Path, session_id: str, part_id: int) -> list[LateWor
     """What was said of a part after its decision, in the order in which it came. Raises NotReadable."""
     ask = "SELECT arrived_ns, body FROM late_inspection WHERE session_id = ? AND part_id = ? ORDER BY arrived_ns"
     found = []
-    with held_still(record) as files:
+    with _complete(record) as files:
         for file in files:
             with _reading(file) as database:
                 for arrived_ns, body in database.execute(ask, (session_id, part_id)):
@@ -177,19 +178,47 @@ def held_still(record: Path) -> Iterator[list[Path]]:
 
     Raises NotReadable where there is none.
     """
-    if record.is_dir():
-        raise NotReadable(f"record {record}: got a folder, expected a file")
     with ExitStack() as stack:
-        newest = _open_newest(record, stack)
         try:
-            sealed = sealed_files(record)
+            if record.is_dir():
+                raise NotReadable(f"record {record}: got a folder, expected a file")
+            newest = _open_newest(record, stack)
+            sealed = numbered_files(record)
         except OSError as error:
             raise NotReadable(f"record {record}: its folder cannot be read: {error.strerror}") from error
-        files = [file for number, file in sealed.items() if newest is None or number < newest]
+        for (number, file), (other_number, other) in pairwise(sealed):
+            if number == other_number:
+                raise NotReadable(
+                    f"record {record}: got {file.name} and {other.name} for segment {number}, expected one; move the other away"
+                )
+        files = [file for number, file in sealed if newest is None or number < newest]
         if newest is not None:
             files.append(record)
         if not files:
             raise NotReadable(f"record {record}: got nothing, expected a file")
+        yield files
+
+
+@contextmanager
+def _complete(record: Path) -> Iterator[list[Path]]:
+    """``held_still``, where no segment is missing between two others, nor under another one's name. Raises NotReadable."""
+    with held_still(record) as files:
+        before: Segment | None = None
+        for file in files:
+            with _reading(file) as database:
+                own = read_segments(database)[-1]
+            if file != record and file != sealed_name(record, own.number):
+                raise NotReadable(
+                    f"record {file}: holds segment {own.number}, expected {sealed_name(record, own.number).name} as its name; "
+                    "give it that one, or move it away where there is such a file"
+                )
+            if before is not None and own.number != before.number + 1:
+                missing = sealed_name(record, before.number + 1)
+                raise NotReadable(
+                    f"record {record}: {missing.name} is missing, expected it between rows {before.last_row} and {own.first_row}; "
+                    f"put it back, or ask for one file alone, as {file}"
+                )
+            before = own
         yield files
 
 
@@ -218,7 +247,7 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection]:
             check_kind(file, database)
             yield database
     except (sqlite3.Error, msgspec.DecodeError) as error:
-        raise NotReadable(f"record {file}: cannot be read: {error}") from error
+        raise _unreadable(file, error) from error
 
 
 def files_of(record: Path) -> list[Path]:
@@ -237,7 +266,22 @@ def open_to_read(file: Path) -> sqlite3.Connection:
     try:
         return sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S)
     except sqlite3.Error as error:
-        raise NotReadable(f"record {file}: cannot be opened: {error}") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> NotReadable:
+    """SQLite's words, and what to do."""
+    if not os.access(file, os.R_OK, effective_ids=True):
+        return NotReadable(
+            f"record {file}: cannot be read: permission denied; ask as the user that the service runs as"
+        )
+    text = str(error)
+    advice = ""
+    if "not a database" in text:
+        advice = "; expected the SQLite file of a record, or the YAML file of its line"
+    elif "malformed" in text:
+        advice = "; keep it as it is: `sqlite3 FILE .recover` shows what can be read of it"
+    return NotReadable(f"record {file}: cannot be read: {text}{advice}")
 
 
 def check_kind(file: Path, database: sqlite3.Connection) -> None:
@@ -246,9 +290,16 @@ def check_kind(file: Path, database: sqlite3.Connection) -> None:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         names = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('part')")}
     except sqlite3.Error as error:
-        raise NotReadable(f"record {file}: cannot be read: {error}") from error
+        raise _unreadable(file, error) from error
+    if version == 0 and not names:
+        what = "is empty" if not file.stat().st_size else "is a database without parts"
+        raise NotReadable(f"record {file}: {what}, expected a record of Lineside")
     if version != SCHEMA_VERSION:
-        raise NotReadable(f"record {file}: is of version {version}, expected version {SCHEMA_VERSION}")
+        whose = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise NotReadable(
+            f"record {file}: is of version {version}, expected version {SCHEMA_VERSION}; read it with {whose} Lineside, or the "
+            "program that wrote it"
+        )
     if not {"id", "session_id", "part_id", "body", "row_hash"} <= names:
         raise NotReadable(f"record {file}: the file is no record of Lineside")
 

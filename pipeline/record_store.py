@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from pipeline.clock import now_ns, utc_text
+from pipeline.clock import NS_PER_S, wall_text
 from pipeline.messages import GiveReview, LateInspection
 from pipeline.outbox import Delivered
 from pipeline.payloads import ResultPayload
@@ -71,11 +71,20 @@ _encode = msgspec.json.Encoder().encode
 class RecordStore:
     """The segment that is written to. One writer; readers may look on."""
 
-    def __init__(self, path: Path, session_id: str, *, budget_us: int, deadline_us: int) -> None:
-        """Opens or creates the file and takes up the session's totals. Raises RecordFault."""
+    def __init__(
+        self,
+        path: Path,
+        session_id: str,
+        *,
+        budget_us: int,
+        deadline_us: int,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Opens or creates the file and takes up the session's totals. ``wall_ns`` tells ages. Raises RecordFault."""
         self._path = path
         self._session_id = session_id
         self._budget_us, self._deadline_us = budget_us, deadline_us
+        self._wall_ns = wall_ns
         self._is_run_begun = False
         self._forgets_keys = False
         self._unwritten_keys: list[KeyChange] = []
@@ -98,6 +107,10 @@ class RecordStore:
         except OSError as error:
             raise RecordFault(f"record {path}: {error}") from error
         except sqlite3.Error as error:
+            if path.is_dir():
+                raise RecordFault(
+                    f"record {path}: got a folder, expected a file; name another under records.path"
+                ) from error
             raise fault_of(path, error) from error
         try:
             if check_kind(path, self._database):
@@ -135,7 +148,7 @@ class RecordStore:
 
     def _begin(self) -> None:
         """The segment after the last one that was sealed; its file is there whole or not at all."""
-        before, begun_utc = _roots(self._path), utc_text(now_ns())
+        before, begun_utc = _roots(self._path), wall_text(self._wall_ns())
         own = before[-1].next(begun_utc) if before else first_segment(begun_utc)
         self._segments = [*before, own]
         inherited = self._inherited_tally()
@@ -264,7 +277,7 @@ class RecordStore:
                 row=row,
                 row_hash=row_hash,
                 verdict=verdict,
-                utc=utc_text(now_ns()),
+                utc=wall_text(self._wall_ns()),
                 who=who,
                 said=given.said,
                 note=given.note,
@@ -372,11 +385,14 @@ class RecordStore:
             self._is_name_synced = True
 
     def end_run(self) -> None:
-        """The session ends in good order. Raises RecordFault."""
+        """The session ends in good order; close it next. Raises RecordFault."""
         try:
             self._database.execute(
-                "UPDATE run SET ended_utc = ? WHERE session_id = ?", (utc_text(now_ns()), self._session_id)
+                "UPDATE run SET ended_utc = ? WHERE session_id = ?", (wall_text(self._wall_ns()), self._session_id)
             )
+            # With no log of its own it can be read by anybody, and nothing is left beside it by who does.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._database.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
             raise fault_of(self._path, error) from error
 
@@ -417,7 +433,7 @@ class RecordStore:
             self._database.execute(
                 "UPDATE segment SET last_row = ?, head = ?, last_review = ?, review_head = ?, sealed_utc = ?"
                 " WHERE number = ?",
-                (*last, *reviews, utc_text(now_ns()), number),
+                (*last, *reviews, wall_text(self._wall_ns()), number),
             )
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
@@ -445,18 +461,23 @@ class RecordStore:
             assert segment.last_row is not None
             assert segment.sealed_utc is not None
             with contextlib.suppress(FileNotFoundError):
-                found.append(SealedSegment(file, segment.last_row, file.stat().st_size, _age_s(segment.sealed_utc)))
+                found.append(
+                    SealedSegment(file, segment.last_row, file.stat().st_size, self._age_s(segment.sealed_utc))
+                )
         return found
 
     @property
     def age_s(self) -> float:
         """How long ago this segment was begun, by the wall clock; negative where that was set back."""
-        return _age_s(self._segments[-1].begun_utc)
+        return self._age_s(self._segments[-1].begun_utc)
 
     def close(self) -> None:
         # What it still moves from its log into the file may fail; the log then stays.
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
+
+    def _age_s(self, utc: str) -> float:
+        return self._wall_ns() / NS_PER_S - datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
 
     def _name_sealed(self, number: int) -> None:
         sealed = sealed_name(self._path, number)
@@ -594,7 +615,7 @@ class RecordStore:
 
     def _begin_run(self) -> tuple[str, ...]:
         """The sessions that ended neither in order nor by a kill that left the box running."""
-        boot_id, utc = _boot_id(), utc_text(now_ns())
+        boot_id, utc = _boot_id(), wall_text(self._wall_ns())
         self._database.execute(
             "INSERT OR IGNORE INTO run (session_id, boot_id, begun_utc) VALUES (?, ?, ?)",
             (self._session_id, boot_id, utc),
@@ -720,10 +741,6 @@ def _roots(record: Path) -> list[Segment]:
 
 def _open_to_read(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
-
-
-def _age_s(utc: str) -> float:
-    return time.time() - datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
 
 
 def _sync_folder(folder: Path) -> None:

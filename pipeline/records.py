@@ -59,7 +59,7 @@ from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record_files import set_aside, set_aside_by
 from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import RecordStore
-from pipeline.retention import to_drop
+from pipeline.retention import is_to_be_sealed, past_limits
 from pipeline.tally import Tally, latency_of, stages_us
 from pipeline.traceability import KeyChange, KeySchedule, RecipeKeys
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
@@ -401,14 +401,8 @@ class Records:
             return
         self._next_drop_ns = now + _DROPPING_LOOKED_AT_NS
         try:
-            dropped = to_drop(
-                self._store.sealed_segments(),
-                self._store.size_bytes,
-                keep_s=None if limits.keep_days is None else limits.keep_days * 86_400,
-                keep_bytes=None if limits.keep_max_gib is None else int(limits.keep_max_gib * (1 << 30)),
-                delivered_row=self._outbox.first_wanted_row - 1,
-            )
-            for segment in dropped:
+            sealed, size_bytes = self._store.sealed_segments(), self._store.size_bytes
+            for segment in past_limits(limits, sealed, size_bytes, self._outbox.first_wanted_row - 1):
                 segment.file.unlink(missing_ok=True)
                 self._counters["segments_dropped"] += 1
         except OSError as error:
@@ -423,9 +417,7 @@ class Records:
         if self._store is None or self._fault is not None or now < self._next_sealing_ns:
             return
         self._next_sealing_ns = now + _SEALING_LOOKED_AT_NS
-        limits = self._config.records
-        is_large = self._store.size_bytes >= limits.segment_max_mib << 20
-        if not is_large and self._store.age_s < limits.segment_max_hours * 3_600:
+        if not is_to_be_sealed(self._config.records, self._store.size_bytes, self._store.age_s):
             return
         try:
             self._keep_delivered()

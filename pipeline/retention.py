@@ -1,10 +1,12 @@
-"""Which sealed segments of the record have had their time."""
+"""When a segment of the record is sealed, and when a sealed one has had its time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.config import RecordsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,24 @@ class SealedSegment:
     last_row: int
     size_bytes: int
     age_s: float
+
+
+def is_to_be_sealed(limits: RecordsConfig, size_bytes: int, age_s: float) -> bool:
+    """Whether the segment that is written to has become too large or too old."""
+    return size_bytes >= limits.segment_max_mib << 20 or age_s >= limits.segment_max_hours * 3_600
+
+
+def past_limits(
+    limits: RecordsConfig, sealed: Sequence[SealedSegment], newest_bytes: int, delivered_row: int
+) -> list[SealedSegment]:
+    """What ``to_drop`` says by the limits that are configured."""
+    return to_drop(
+        sealed,
+        newest_bytes,
+        keep_s=None if limits.keep_days is None else limits.keep_days * 86_400,
+        keep_bytes=None if limits.keep_max_gib is None else int(limits.keep_max_gib * (1 << 30)),
+        delivered_row=delivered_row,
+    )
 
 
 def to_drop(

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.bench.comparison import compared
 from pipeline.bench.recorded import read_late_views, read_parts
-from pipeline.bench.statistics import Window, percentile_difference, percentiles_us
+from pipeline.bench.statistics import Window, percentiles_us
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
@@ -33,7 +34,6 @@ _TRAVEL_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _SILENCE = ("no_verdict", "no_verdict_and_no_result")
 """While there is no broker nobody hears a verdict, and the silence rejects: the verdict is on record."""
-_SHARES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,13 @@ def outage(
         "windows": windows,
         "faults": {
             fault: {
-                **_compared(f"broker {fault}", pairs[fault]),
+                **compared(f"broker {fault}: inspection", pairs[fault]),
                 "windows": [_told(span, each) for span, each in zip(spans, seen, strict=True) if span.fault == fault],
                 "gate": gate[fault],
             }
             for fault in FAULTS
         },
-        "noise": _compared("healthy against healthy", halves),
+        "noise": compared("healthy against healthy: inspection", halves),
         "summary": summary,
         "truth": {key: value for key, value in truth.figures().items() if key != "violations"},
         "broken_promises": {
@@ -190,29 +190,6 @@ def _pairs(spans: Sequence[_Span], seen: Sequence[_Seen], fault: Fault) -> list[
     """Each window with the fault, and the healthy one before it."""
     mine = [each.times_us for span, each in zip(spans, seen, strict=True) if span.fault == fault]
     return list(zip(mine[1::2], mine[::2], strict=True))
-
-
-def _compared(name: str, pairs: Sequence[tuple[Window, Window]]) -> dict[str, Any]:
-    """Percentiles of both kinds of window, and their differences with intervals."""
-    judged = [(faulty, healthy) for faulty, healthy in pairs if faulty.values and healthy.values]
-    if not judged:
-        return {"statement": f"{name}: nothing was inspected in one kind of window"}
-    differences = {share: percentile_difference(judged, percent) for share, percent in _SHARES.items()}
-    words = "; ".join(f"{share} {_in_words(differences[share])}" for share in ("p50", "p99"))
-    return {
-        "healthy_us": percentiles_us([value for _, healthy in judged for value in healthy.values]),
-        "fault_us": percentiles_us([value for faulty, _ in judged for value in faulty.values]),
-        "difference_us": differences,
-        "statement": f"{name}: inspection's {words}",
-    }
-
-
-def _in_words(told: dict[str, float | None]) -> str:
-    low, high = told["low"], told["high"]
-    if low is None or high is None:
-        return f"differs by {told['difference']} us; no interval of one window"
-    verdict = "0 is within, no difference shown" if low <= 0 <= high else "0 is not within, a difference"
-    return f"differs by {told['difference']} us, 95 % {low} .. {high} us: {verdict}"
 
 
 def _told(span: _Span, seen: _Seen) -> dict[str, object]:

@@ -17,6 +17,10 @@ from pipeline.cli.bench_replay import replay
 from pipeline.cli.chaos import chaos
 from pipeline.cli.outage import outage
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.record_bench import record
+from pipeline.cli.record_kills import record_kills
+from pipeline.cli.record_latency import record_latency
+from pipeline.cli.record_power import record_power
 from pipeline.cli.soak import soak
 from pipeline.cli.tampering import tampering
 from pipeline.configs import configs_folder
@@ -41,6 +45,10 @@ bench.command()(soak)
 bench.command()(outage)
 bench.command()(tampering)
 bench.command()(replay)
+bench.command()(record)
+bench.command()(record_kills)
+bench.command()(record_latency)
+bench.command()(record_power)
 
 
 @bench.command()

@@ -7,17 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.bench.outage import outage as measure_outage
+from pipeline.cli.differences import TABLE_WIDTH, difference_table
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
 from pipeline.rehearsal import RehearsalError
 from pipeline.simulator.images import ImageError, SolarCellImages
 from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.solar_cells import test_indices
-
-_TABLE_WIDTH = 140
 
 
 def outage(
@@ -45,8 +43,9 @@ def outage(
         raise fail(str(error)) from None
     console = Console(file=words(json_file), markup=False)
     if not console.is_terminal:
-        console.width = _TABLE_WIDTH
-    console.print(_table(result))
+        console.width = TABLE_WIDTH
+    rows = {**{f"broker {fault}": told for fault, told in result["faults"].items()}, "healthy, halves": result["noise"]}
+    console.print(difference_table("Frame in memory -> judged, us", rows))
     for line in _words(result):
         console.print(line, soft_wrap=True)
     try:
@@ -56,33 +55,6 @@ def outage(
     broken = {name: count for name, count in result["broken_promises"].items() if count}
     if broken:
         raise fail(f"the promise did not hold: {broken}")
-
-
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title="Frame in memory -> judged, us")
-    for title in ("", "healthy p50 / p90 / p99", "fault p50 / p90 / p99", "p50 differs (95 %)", "p99 differs (95 %)"):
-        table.add_column(title, justify="right" if title else "left")
-    rows = {**{f"broker {fault}": told for fault, told in result["faults"].items()}, "healthy, halves": result["noise"]}
-    for name, told in rows.items():
-        if "difference_us" in told:
-            differences = told["difference_us"]
-            table.add_row(
-                name,
-                _times(told["healthy_us"]),
-                _times(told["fault_us"]),
-                _difference(differences["p50"]),
-                _difference(differences["p99"]),
-            )
-    return table
-
-
-def _times(told: dict[str, Any]) -> str:
-    return f"{told['p50']:.0f} / {told['p90']:.0f} / {told['p99']:.0f}"
-
-
-def _difference(told: dict[str, Any]) -> str:
-    interval = "one window" if told["low"] is None else f"{told['low']:+.0f} .. {told['high']:+.0f}"
-    return f"{told['difference']:+.0f} ({interval})"
 
 
 def _words(result: dict[str, Any]) -> list[str]:

@@ -165,7 +165,7 @@ def stats(
                 images=images if images is not None else _images_folder(line),
             )
     except NotReadable as error:
-        raise fail(str(error)) from None
+        raise fail(str(error), 2) from None
     console = Console(file=words(json_file), markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _TABLE_WIDTH
@@ -211,7 +211,7 @@ def show(
         ]
         context = read_context(shown)
     except NotReadable as error:
-        raise fail(str(error)) from None
+        raise fail(str(error), 2) from None
     ref = shown.result.image_ref
     try:
         pictures = pictures_of(folder, ref) if folder is not None and ref is not None else []
@@ -267,7 +267,7 @@ def export(
     except CannotExport as error:
         raise fail(str(error), 2) from None
     except NotReadable as error:
-        raise fail(str(error)) from None
+        raise fail(str(error), 2) from None
     except OSError as error:
         raise fail(f"{target}: {error.strerror}") from None
     print(f"{count} parts in {target}")
@@ -337,7 +337,7 @@ def verify(
         began_s = time.monotonic()
         verified = _verify(file, anchors, Console(stderr=True, markup=False))
     except NotReadable as error:
-        raise fail(str(error)) from None
+        raise fail(str(error), 2) from None
     took_s = time.monotonic() - began_s
     for line in _words(file, verified, anchors, took_s):
         console.print(line, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import Annotated, Any
 
@@ -29,7 +30,11 @@ def tampering(
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("tamperings", total=tamperings)
             result = measure_tampering(
-                rows=rows, tamperings=tamperings, seed=seed, progress=lambda _: progress.advance(task)
+                rows=rows,
+                tamperings=tamperings,
+                seed=seed,
+                workers=os.cpu_count() or 1,
+                progress=lambda _: progress.advance(task),
             )
     except (OSError, sqlite3.Error) as error:
         raise fail(f"the records to be spoiled: {error}") from None
@@ -64,7 +69,13 @@ def _table(result: dict[str, Any]) -> Table:
 
 
 def _words(result: dict[str, Any]) -> list[str]:
+    missed = {kind: result["kinds"][kind] for kind in result["not_found_without_anchor"]}
+    words_of = [
+        f"{kind} ({each['tamperings'] - each['found_without_anchor']} of {each['tamperings']})"
+        for kind, each in missed.items()
+    ]
     return [
+        f"not found without an anchor: {', '.join(words_of) or 'none'}",
         f"the sound record: {result['findings_in_the_sound_record']} findings",
         f"{result['bytes_a_part']} bytes a part; {result['written_rows_per_s']} rows a second written, "
         f"{result['verified_rows_per_s']} verified",

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from pydantic import Field
@@ -21,6 +23,7 @@ ProtocolVersion = Literal["3.1.1", "5"]
 
 _RETRY_NS = 200_000_000
 _KEEP_ALIVE_S = 5
+_SESSION_S = 3_600
 
 
 class BrokerAddress(Options):
@@ -57,12 +60,16 @@ class MqttReader:
         empty_ns: the last moment at which nothing was there to be read, and the connection had not ended.
     """
 
-    def __init__(self, broker: BrokerAddress, client_id: str, filters: Sequence[str], qos: int) -> None:
+    def __init__(
+        self, broker: BrokerAddress, client_id: str, filters: Sequence[str], qos: int, *, keeps_session: bool = False
+    ) -> None:
+        """``keeps_session``: no clean start; the broker keeps what comes while it is away, for an hour in MQTT 5."""
         self.is_subscribed = False
         self.connects = 0
         self._broker = broker
         self._filters = filters
         self._qos = qos
+        self._keeps_session = keeps_session
         self._arrived: list[Message] = []
         self._retry_at_ns = 0
         self.empty_ns = time.monotonic_ns()
@@ -70,7 +77,7 @@ class MqttReader:
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            clean_session=None if self._is_version_5 else True,
+            clean_session=None if self._is_version_5 else not keeps_session,
             protocol=mqtt.MQTTv5 if self._is_version_5 else mqtt.MQTTv311,
         )
         self._client.on_connect = self._on_connect
@@ -119,10 +126,17 @@ class MqttReader:
         if now_ns < self._retry_at_ns:
             return
         self._retry_at_ns = now_ns + _RETRY_NS
-        # Clean start in both versions: what was said while we were away is not for acting on.
-        clean_start = True if self._is_version_5 else mqtt.MQTT_CLEAN_START_FIRST_ONLY
+        # Clean start in both versions, unless asked otherwise: what was said while we were away is not for acting on.
+        clean_start = not self._keeps_session if self._is_version_5 else mqtt.MQTT_CLEAN_START_FIRST_ONLY
+        properties = None
+        if self._is_version_5 and self._keeps_session:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = _SESSION_S
+        address = self._broker
         try:
-            self._client.connect(self._broker.host, self._broker.port, _KEEP_ALIVE_S, clean_start=clean_start)
+            self._client.connect(
+                address.host, address.port, _KEEP_ALIVE_S, clean_start=clean_start, properties=properties
+            )
         except OSError:
             return  # no broker there just now: again in a moment
 

@@ -1,4 +1,4 @@
-"""The wire tap: subscribes to everything under the root and writes down what it hears, as a process of its own.
+"""The wire tap: subscribes to what is told under the root and writes down what it hears, as a process of its own.
 
 ``python -m pipeline.simulator.observer OPTIONS_JSON``. It is ready when the broker has acknowledged the subscription.
 Its log is a JSON-lines file: ``message`` with ``not_before_ns`` and ``arrival_ns`` (CLOCK_MONOTONIC; the message came
@@ -32,6 +32,9 @@ class ObserverOptions(Options):
     broker: BrokerAddress
     root: str = Field(min_length=1, description="topics below this are heard")
     log_path: Path
+    topics: tuple[str, ...] = Field(default=("#",), min_length=1, description="which of them")
+    client_id: str = "lineside-wire-tap"
+    keeps_session: bool = Field(default=False, description="the broker keeps for it what comes while it is away")
 
 
 class ObserverProcess(SimulatorProcess):
@@ -54,7 +57,10 @@ class _Tap:
     def __init__(self, options: ObserverOptions) -> None:
         self._prefix = f"{options.root}/"
         self._log = Book(options.log_path)
-        self._reader = MqttReader(options.broker, "lineside-wire-tap", [f"{options.root}/#"], qos=1)
+        filters = [f"{options.root}/{topic}" for topic in options.topics]
+        self._reader = MqttReader(
+            options.broker, options.client_id, filters, qos=1, keeps_session=options.keeps_session
+        )
         self._connects_logged = 0
         self._is_deaf = False
         self._topics: Counter[str] = Counter()

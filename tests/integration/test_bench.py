@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,19 @@ import pytest
 from tests.models import write_stub_package
 from tests.service import lineside
 
-SUITES = ("line", "capacity", "handover", "preprocess", "soak", "outage")
+SUITES = (
+    "line",
+    "capacity",
+    "handover",
+    "preprocess",
+    "soak",
+    "outage",
+    "record",
+    "record-kills",
+    "record-latency",
+    "record-power",
+)
+_MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDisk(pathlib.Path(sys.argv[1]), 1 << 24).close()"
 SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
 
 
@@ -75,3 +89,54 @@ def test_outage(tmp_path: Path) -> None:
     dead = result["faults"]["dead"]["windows"][1]
     assert dead["not_running"] > 20
     assert dead["judged_late"] > 20
+
+
+@pytest.mark.slow
+def test_record_latency(tmp_path: Path) -> None:
+    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2")
+    assert set(result["conditions"]) == {"records stopped", "disk stalls"}
+    for condition, told in result["conditions"].items():
+        assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
+        for window in told["windows"]:
+            assert window["parts"] > 30
+            assert window["outside_us"]["count"] > 30
+        assert f"{condition}: trigger to heard's p50 differs by" in told["outside"]["statement"]
+    # While records stands still nothing is recorded; all of it is later.
+    assert all(window["caught_up_after_s"] > 0 for window in result["conditions"]["records stopped"]["windows"][1::2])
+
+
+@pytest.mark.slow
+def test_power_cuts(tmp_path: Path) -> None:
+    """What was synced is there, what is lost is young, and the next start says so."""
+    result = measured_on_a_disk(tmp_path, "record-power", "--cuts", "3", "--rate", "1200")
+    assert result["power_cuts"] == 3
+    assert all(each["rows_on_disk"] > 0 for each in result["each"])
+    assert len({each["session_id"] for each in result["each"]}) == 3
+    # Where nothing is lost at all, no power was cut.
+    assert result["rows_lost"] > 0
+
+
+def measured_on_a_disk(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Skips where no disk can be mounted."""
+    try:
+        disk = subprocess.run(
+            [sys.executable, "-c", _MOUNTS, str(folder / "probe")], capture_output=True, text=True, check=False
+        )
+    finally:
+        (folder / "probe.img").unlink(missing_ok=True)
+    if disk.returncode != 0:
+        pytest.skip(f"no disk can be mounted here: {disk.stderr.strip().splitlines()[-1]}")
+    return measured(folder, *arguments)
+
+
+def test_tampering(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    done = lineside("bench", "tampering", "--rows", "1000", "--tamperings", "24", "--json", file)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["found_with_anchor"] == result["tamperings"] == 24
+    assert result["not_found_without_anchor"] == ["truncation", "recomputed_tail"]
+    assert "not found without an anchor: truncation (4 of 4), recomputed_tail (4 of 4)" in done.stdout
+    lineside("bench", "tampering", "--rows", "1000", "--tamperings", "24", "--json", tmp_path / "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())["each"]
+    assert [(each["kind"], each["done"]) for each in again] == [(each["kind"], each["done"]) for each in result["each"]]

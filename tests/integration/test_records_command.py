@@ -103,6 +103,6 @@ def test_what_cannot_be_verified(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

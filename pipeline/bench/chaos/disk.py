@@ -1,16 +1,24 @@
-"""A small disk of the suite's own for the record: it can be filled and made read-only, and nothing else notices."""
+"""Small disks of the suites' own for the record: they can be filled, made read-only, stall or lose their power, and nothing else
+notices.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
+_FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
+_EXT4_SHUTDOWN = 0x8004587D
+_WITHOUT_THE_LOG = struct.pack("I", 2)
+"""What ext4 has not put on the disk by itself stays off it."""
 
 
 class DiskUnavailable(RuntimeError):
@@ -23,10 +31,7 @@ class SmallDisk:
     def __init__(self, folder: Path, size_bytes: int) -> None:
         """Raises DiskUnavailable."""
         self.folder = folder
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(_CLONE_NEWNS) != 0:
-            raise DiskUnavailable(f"a mount namespace: {os.strerror(ctypes.get_errno())}; it needs root")
-        _mount("--make-rprivate", "/")
+        _enter_namespace()
         folder.mkdir()
         _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "lineside-chaos", str(folder))
 
@@ -62,10 +67,83 @@ class SmallDisk:
         _mount("-o", "remount,rw", str(self.folder))
 
 
+class BlockDisk:
+    """An ext4 in a file, mounted as ``SmallDisk`` is: it can stall as a disk does, and lose its power."""
+
+    def __init__(self, folder: Path, size_bytes: int) -> None:
+        """Raises DiskUnavailable."""
+        self.folder = folder
+        self._image = folder.with_name(f"{folder.name}.img")
+        _enter_namespace()
+        with self._image.open("wb") as image:
+            image.truncate(size_bytes)
+        _run("mkfs.ext4", "-q", "-F", str(self._image))
+        folder.mkdir()
+        _mount("-o", "loop", str(self._image), str(folder))
+        # Lets the disk go on when this process is killed while it stalls: nobody else could end what waits for it.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'read -r _; exec fsfreeze --unfreeze "$0"', str(folder)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Unmount; folder and file stay."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+        subprocess.run(["umount", str(self.folder)], capture_output=True, check=False)
+
+    @contextlib.contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Whoever writes waits, in the kernel, until it is over. Raises OSError."""
+        with self._opened() as descriptor:
+            fcntl.ioctl(descriptor, _FIFREEZE, 0)
+            try:
+                yield
+            finally:
+                fcntl.ioctl(descriptor, _FITHAW, 0)
+
+    def cut_power(self) -> None:
+        """What is not on the disk by now never will be; whoever asks for anything gets an error. Raises OSError."""
+        with self._opened() as descriptor:
+            fcntl.ioctl(descriptor, _EXT4_SHUTDOWN, _WITHOUT_THE_LOG)
+
+    def restore_power(self) -> None:
+        """As a box that starts again finds its disk. Raises DiskUnavailable while somebody has a file open."""
+        _run("umount", str(self.folder))
+        _mount("-o", "loop", str(self._image), str(self.folder))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def cover(file: Path, with_file: Path) -> None:
+    """Within the mount namespace of a disk ``file`` reads as ``with_file`` from now on. Raises DiskUnavailable."""
+    _mount("--bind", str(with_file), str(file))
+
+
+def _enter_namespace() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise DiskUnavailable(f"a mount namespace: {os.strerror(ctypes.get_errno())}; it needs root")
+    _mount("--make-rprivate", "/")
+
+
 def _mount(*arguments: str) -> None:
+    _run("mount", *arguments)
+
+
+def _run(*command: str) -> None:
     try:
-        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise DiskUnavailable(f"mount: {error.strerror}") from error
+        raise DiskUnavailable(f"{command[0]}: {error.strerror}") from error
     if done.returncode != 0:
-        raise DiskUnavailable(f"mount {' '.join(arguments)}: {done.stderr.strip()}")
+        raise DiskUnavailable(f"{' '.join(command)}: {done.stderr.strip()}")

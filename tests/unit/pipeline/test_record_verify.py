@@ -132,7 +132,7 @@ def test_a_file_that_is_damaged_half_way(sound: tuple[Path, list[Anchor]], tmp_p
         (lambda path: None, "got nothing, expected a file"),
         (lambda path: path.mkdir(), "got a folder, expected a file"),
         (lambda path: path.write_text("no database " * 100), "cannot be read: file is not a database"),
-        (lambda path: path.write_bytes(b""), "is of version 0, expected version 4"),
+        (lambda path: path.write_bytes(b""), "is empty, expected a record of Lineside"),
     ],
 )
 def test_no_record(make: Callable[[Path], object], text: str, tmp_path: Path) -> None:
