@@ -31,7 +31,7 @@ def replay(
     model: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Another model package for the same images of solar cells.")
     ] = None,
-    parts: Annotated[int, typer.Option(min=1, help="Of the recorded run.")] = 2_000,
+    parts: Annotated[int, typer.Option(min=1, help="Of the recorded run.")] = 2_100,
     rate: Annotated[float, typer.Option(min=1, max=60_000, help="Parts a minute of the recorded run.")] = 2_400.0,
     round_parts: Annotated[int, typer.Option(min=1, help="Parts a round.")] = 500,
     rounds: Annotated[int, typer.Option(min=2, max=1_000, help="Of each, taking turns.")] = 10,
