@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.replay import Changes, Replay, ReplayBroken, ReplayPlan, usable_processes
 from pipeline.replay_figures import ReplayFigures
+from pipeline.report.folder import CannotReport, write_page
 from pipeline.window_reader import NotAWindow
 from vision.runtime import InferenceError, RuntimeProviderError
 
@@ -34,12 +38,14 @@ def replay(
     processes: Annotated[
         int | None, typer.Option(min=1, max=256, help="As many at once; by default as the machine has cores for.")
     ] = None,
+    report: ReportOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run a recorded window again. With the same model, recipe and runtime every score and verdict must be as recorded, bit for
     bit: exit status 1 where one is not, or a frame is damaged. With another one: what that changes.
     """
     check_json_target(json_file)
+    check_report_folder(report)
     console = Console(file=words(json_file), markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _TABLE_WIDTH
@@ -62,8 +68,26 @@ def replay(
         write_json(json_file, result)
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
+    if report is not None:
+        _write_report(report, opened, figures, result)
     if figures.damaged or not figures.compared or (opened.setting.is_same and figures.differing):
         raise typer.Exit(1)
+
+
+def _write_report(folder: Path, opened: Replay, figures: ReplayFigures, result: dict[str, Any]) -> None:
+    # They bring plotting along, which takes a second to load.
+    from pipeline.replay_report import ReplayShown, replay_page
+    from pipeline.report.page import render
+
+    made_utc = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    shown = ReplayShown(opened, figures, result, made_utc, metadata.version("lineside"))
+    try:
+        page = write_page(folder, render(replay_page(shown)))
+    except CannotReport as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        raise fail(f"--report {folder}: {error.strerror}") from None
+    typer.echo(f"report in {page}", err=True)
 
 
 def _with_progress(opened: Replay, processes: int) -> Iterator[Any]:

@@ -336,3 +336,30 @@ def test_the_command(recorded: RecordedWindow, tmp_path: Path) -> None:
     assert result["differs"]["recipe"] == {"rules.0.reject_at_score": {"recorded": 0.5, "replayed": 0.42}}
     assert result["flips"]["pass_to_reject"] == len(result["flipped_parts"]) > 0
     assert "OTHER     recipe: rules.0.reject_at_score: recorded 0.5, now 0.42" in done.stderr
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_flip_with_its_pictures(recorded: RecordedWindow, tmp_path: Path) -> None:
+    file = recipe_file(tmp_path, 0.42)
+    done = lineside("replay", recorded.folder, "--recipe", file, "--report", tmp_path / "page", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    html = (tmp_path / "page" / "index.html").read_text()
+    flips = sum(result["flips"].values())
+    assert f"{flips:,} of {result['compared']:,} verdicts flip" in html
+    for each in result["flipped_parts"]:
+        assert f"Part {each['part_id']}: {each['recorded']} to {each['replayed']}" in html
+    assert html.count("data:image/jpeg") == sum(len(each["views"]) for each in result["flipped_parts"])
+    assert "rules.0.reject_at_score" in html
+    again = lineside("replay", recorded.folder, "--report", tmp_path / "page")
+    assert again.returncode == 0
+    assert "came out the same, bit for bit" in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_a_folder_that_is_not_for_reports(recorded: RecordedWindow, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    told = refused(recorded.folder, "--report", tmp_path)
+    assert "expected a new or empty folder" in told
+    assert (tmp_path / "mine").read_text() == "kept"
