@@ -13,11 +13,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipeline.bench.chaos.disk import BlockDisk
 from pipeline.bench.chaos.processes import send_signal
@@ -79,10 +81,36 @@ def _disk_stalls(world: World) -> Iterator[None]:
         thread.join()
 
 
+@contextmanager
+def _images_on(world: World) -> Iterator[None]:
+    """Every part's picture is kept. The service is started anew for it, and anew afterwards."""
+    run = world.run
+    path = run.folder / "images"
+    _restart(run, {"images": {"path": str(path), "every_nth_pass": 1, "free_min_gib": 0.0}})
+    try:
+        yield
+    finally:
+        _restart(run, {})
+
+
+def _restart(run: RehearsalRun, changes: Mapping[str, Any]) -> None:
+    """With ``changes`` in the line's configuration, in which nothing else is said of images."""
+    line = yaml.safe_load(run.line_file.read_text(encoding="utf-8"))
+    line.pop("images", None)
+    run.stop_service()
+    run.line_file.write_text(yaml.safe_dump({**line, **changes}), encoding="utf-8")
+    run.start_service()
+    time.sleep(_SETTLE_S)
+
+
 Condition = Callable[[World], AbstractContextManager[None]]
 """Holds for a window; what it needs to begin and to end lies outside of that."""
 
-CONDITIONS: dict[str, Condition] = {"records stopped": _records_stopped, "disk stalls": _disk_stalls}
+CONDITIONS: dict[str, Condition] = {
+    "records stopped": _records_stopped,
+    "disk stalls": _disk_stalls,
+    "images on": _images_on,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def change_a_value(database: sqlite3.Connection, order: random.Random) -> str:
             [
                 ("verdict", _other_verdict(body)[0]),
                 ("trigger_ns", body["trigger_ns"] + 1),
-                ("sent_ns", None),
+                ("sent_ns", None if body["sent_ns"] is not None else body["decided_ns"]),
                 ("seq", 0),
             ]
         )

@@ -31,7 +31,7 @@ def record_latency(
     model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Verdict latency with a healthy record, with records stopped, and on a disk that stalls, in turns. Needs root for the disk."""
+    """Verdict latency with a healthy record, records stopped, a disk that stalls, and images kept, in turns. Needs root."""
     check_json_target(json_file)
     progress_console = Console(stderr=True, markup=False)
     try:

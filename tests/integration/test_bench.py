@@ -94,7 +94,7 @@ def test_outage(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_record_latency(tmp_path: Path) -> None:
     result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2")
-    assert set(result["conditions"]) == {"records stopped", "disk stalls"}
+    assert set(result["conditions"]) == {"records stopped", "disk stalls", "images on"}
     for condition, told in result["conditions"].items():
         assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
         for window in told["windows"]:
