@@ -247,7 +247,7 @@ def test_bad_usage(record: Path, tmp_path: Path) -> None:
 def test_an_unreadable_record_leaves_no_report(tmp_path: Path) -> None:
     (tmp_path / "records.db").write_text("noise " * 100)
     status, told = run("stats", tmp_path / "records.db", "--report", tmp_path / "r")
-    assert status == 1
+    assert status == 2
     assert "file is not a database" in told
     assert not (tmp_path / "r").exists()
 
