@@ -29,10 +29,10 @@ _MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDi
 SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
 
 
-def measured(folder: Path, *arguments: str) -> dict[str, Any]:
+def measured(folder: Path, *arguments: str, timeout_s: float = 100.0) -> dict[str, Any]:
     """The result of ``lineside bench`` with the stub model."""
     model, file = write_stub_package(folder / "model"), folder / "result.json"
-    done = lineside("bench", *arguments, "--model", model, "--json", file, timeout_s=100)
+    done = lineside("bench", *arguments, "--model", model, "--json", file, timeout_s=timeout_s)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(file.read_text())
     assert not any(result["broken_promises"].values())
@@ -92,8 +92,10 @@ def test_outage(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_record_latency(tmp_path: Path) -> None:
-    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2")
+    """With images the service is started anew before and after each window, and there are two of them."""
+    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2", timeout_s=360)
     assert set(result["conditions"]) == {"records stopped", "disk stalls", "images on"}
     for condition, told in result["conditions"].items():
         assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
@@ -116,7 +118,7 @@ def test_power_cuts(tmp_path: Path) -> None:
     assert result["rows_lost"] > 0
 
 
-def measured_on_a_disk(folder: Path, *arguments: str) -> dict[str, Any]:
+def measured_on_a_disk(folder: Path, *arguments: str, timeout_s: float = 100.0) -> dict[str, Any]:
     """Skips where no disk can be mounted."""
     try:
         disk = subprocess.run(
@@ -126,7 +128,7 @@ def measured_on_a_disk(folder: Path, *arguments: str) -> dict[str, Any]:
         (folder / "probe.img").unlink(missing_ok=True)
     if disk.returncode != 0:
         pytest.skip(f"no disk can be mounted here: {disk.stderr.strip().splitlines()[-1]}")
-    return measured(folder, *arguments)
+    return measured(folder, *arguments, timeout_s=timeout_s)
 
 
 def test_tampering(tmp_path: Path) -> None:
