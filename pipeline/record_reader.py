@@ -191,7 +191,13 @@ def held_still(record: Path) -> Iterator[list[Path]]:
                 raise NotReadable(
                     f"record {record}: got {file.name} and {other.name} for segment {number}, expected one; move the other away"
                 )
-        files = [file for number, file in sealed if newest is None or number < newest]
+        for number, file in sealed:
+            if newest is not None and number >= newest:
+                raise NotReadable(
+                    f"record {record}: got {file.name} beside it, expected only segments before its own, which is {newest}; "
+                    "move the one that does not belong there away (it can be read alone)"
+                )
+        files = [file for _, file in sealed]
         if newest is not None:
             files.append(record)
         if not files:
@@ -231,7 +237,7 @@ def _open_newest(record: Path, stack: ExitStack) -> int | None:
         check_kind(record, database)
         try:
             own = read_segments(database)[-1]
-        except (sqlite3.Error, IndexError):
+        except sqlite3.Error:
             return _BEYOND_ALL  # to be read as far as it goes
         if own.sealed_utc is None:
             break

@@ -11,7 +11,9 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.record_chain import NO_HASH, link
 from pipeline.record_faults import RecordFault
@@ -30,6 +32,13 @@ CREATE TABLE segment (
     review_head TEXT,
     sealed_utc TEXT
 );
+CREATE TABLE sealed_parts (
+    session_id TEXT NOT NULL,
+    segment INTEGER NOT NULL,
+    first_part INTEGER NOT NULL,
+    last_part INTEGER NOT NULL,
+    PRIMARY KEY (session_id, segment)
+) WITHOUT ROWID;
 CREATE TABLE part (
     id INTEGER PRIMARY KEY,
     session_id TEXT NOT NULL,
@@ -127,15 +136,25 @@ class Segment:
     review_head: str | None = None
     sealed_utc: str | None = None
 
-    def next(self, begun_utc: str) -> Segment:
-        """The one after this one, which is sealed."""
-        assert self.last_row is not None
-        return Segment(self.number + 1, self.last_row + 1, seal_of(self), begun_utc)
+    def next(self, begun_utc: str, number: int | None = None) -> Segment:
+        """The one after this one, which is sealed; with another ``number`` where that name is taken. Raises RecordFault."""
+        if self.last_row is None:
+            raise RecordFault(f"segment {self.number} of the record is not sealed: nothing can come after it")
+        return Segment(number or self.number + 1, self.last_row + 1, seal_of(self), begun_utc)
 
 
-def first_segment(begun_utc: str) -> Segment:
+PartRange: TypeAlias = tuple[str, int, int, int]
+"""Session, segment, and the lowest and highest number of that session's parts in that segment."""
+
+
+def first_segment(begun_utc: str, number: int = 1) -> Segment:
     """Where a record begins."""
-    return Segment(1, 1, NO_HASH, begun_utc)
+    return Segment(number, 1, NO_HASH, begun_utc)
+
+
+def seconds_of(utc: str) -> float:
+    """Of the wall clock, from its text. Raises ValueError."""
+    return datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
 
 
 def seal_of(sealed: Segment) -> str:
@@ -146,7 +165,9 @@ def seal_of(sealed: Segment) -> str:
     return link(sealed.follows, root.encode())
 
 
-def create_tables(database: sqlite3.Connection, segments: Sequence[Segment]) -> None:
+def create_tables(
+    database: sqlite3.Connection, segments: Sequence[Segment], part_ranges: Sequence[PartRange] = ()
+) -> None:
     """In an empty file, within a transaction; ``segments`` are the roots so far and, last, this file's own."""
     for statement in _SCHEMA.split(";"):
         database.execute(statement)
@@ -167,12 +188,70 @@ def create_tables(database: sqlite3.Connection, segments: Sequence[Segment]) -> 
             for s in segments
         ],
     )
+    database.executemany("INSERT INTO sealed_parts VALUES (?,?,?,?)", part_ranges)
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def read_segments(database: sqlite3.Connection) -> list[Segment]:
-    """The roots so far and, last, the file's own. Raises sqlite3.Error."""
-    return [Segment(*row) for row in database.execute(f"SELECT {_SEGMENT} FROM segment ORDER BY number")]
+    """The roots so far and, last, the file's own. Raises sqlite3.Error, also where they hold what is never written."""
+    segments = [Segment(*row) for row in database.execute(f"SELECT {_SEGMENT} FROM segment ORDER BY number")]
+    if not segments:
+        raise sqlite3.DatabaseError("malformed: its table segment is empty")
+    for segment in segments:
+        if (fault := _type_fault(segment)) or (segment is not segments[-1] and segment.sealed_utc is None):
+            text = fault or "it is not sealed, and there are later ones"
+            raise sqlite3.DatabaseError(f"malformed: its table segment, number {segment.number!r}: {text}")
+    return segments
+
+
+def _type_fault(segment: Segment) -> str:
+    is_sealed = segment.sealed_utc is not None
+    counts: dict[str, object] = {"number": segment.number, "first_row": segment.first_row}
+    texts: dict[str, object] = {"follows": segment.follows}
+    times = {"begun_utc": segment.begun_utc}
+    if is_sealed:
+        counts |= {"last_row": segment.last_row or 0, "last_review": segment.last_review or 0}
+        texts |= {"head": segment.head or ""}
+        times |= {"sealed_utc": str(segment.sealed_utc)}
+        if segment.last_row is None:
+            return "it is sealed and has no last_row"
+    for name, count in counts.items():
+        if not isinstance(count, int):
+            return f"got {name} {count!r}, expected a whole number"
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            return f"got {name} {text!r}, expected a hash"
+    for name, time in times.items():
+        try:
+            seconds_of(time)
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return f"got {name} {time!r}, expected a time"
+    return ""
+
+
+def read_part_ranges(database: sqlite3.Connection) -> list[PartRange]:
+    """Of all segments that are sealed, this one too where it is. Raises sqlite3.Error."""
+    return database.execute("SELECT session_id, segment, first_part, last_part FROM sealed_parts").fetchall()
+
+
+def note_part_ranges(database: sqlite3.Connection, segment: int) -> None:
+    """Of the file's own parts, when it is sealed as ``segment``. Raises sqlite3.Error."""
+    database.execute(
+        "INSERT OR REPLACE INTO sealed_parts"
+        " SELECT session_id, ?, min(part_id), max(part_id) FROM part GROUP BY session_id",
+        (segment,),
+    )
+
+
+def segments_with_part(database: sqlite3.Connection, part_id: int, session_id: str | None) -> list[int]:
+    """Numbers of the sealed segments that may have it, the newest first. Raises sqlite3.Error."""
+    ask = (
+        "SELECT DISTINCT segment FROM sealed_parts WHERE ?1 BETWEEN first_part AND last_part"
+        " AND (?2 IS NULL OR session_id = ?2) ORDER BY segment DESC"
+    )
+    if session_id is not None:
+        ask = ask.replace("(?2 IS NULL OR session_id = ?2)", "session_id = ?2")  # by the table's index
+    return [number for (number,) in database.execute(ask, (part_id, session_id))]
 
 
 def check_kind(path: Path, database: sqlite3.Connection) -> bool:

@@ -8,10 +8,9 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -29,16 +28,19 @@ from pipeline.record_beside import (
 from pipeline.record_chain import NO_HASH, link
 from pipeline.record_context import Context
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone, fault_of
-from pipeline.record_files import sealed_files, sealed_name
+from pipeline.record_files import sealed_name
 from pipeline.record_reviews import Review, decode_review, insert_review
+from pipeline.record_roots import open_sealed, read_roots
 from pipeline.record_segment import (
-    Segment,
     bears_a_mark,
     check_kind,
     create_tables,
     first_segment,
     no_record,
+    note_part_ranges,
     read_segments,
+    seconds_of,
+    segments_with_part,
 )
 from pipeline.retention import SealedSegment
 from pipeline.tally import STAGES, Tally
@@ -47,8 +49,6 @@ from pipeline.traceability import KeyChange, KeySchedule
 _LOCK_WAIT_S = 0.25
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TALLY_EVERY_ROWS = 1_000
-_REACH_ROWS = 1 << 18
-"""So far back in sealed segments a part is looked for that is told again: farther than a ledger holds parts."""
 
 _FIND_PART = """
 WITH RECURSIVE session (id) AS (
@@ -91,8 +91,12 @@ class RecordStore:
         """With the next transaction they are on record."""
         self.cut_off: deque[str] = deque()
         """Sessions that ended with the box, to be told; found when the file is opened, or with the first commit."""
+        self.troubles: deque[str] = deque()
+        """Of files beside the record that were passed over when a segment was begun, to be told."""
         self._last_sealed_part: dict[str, int] = {}
-        """By session, as far as it was asked for: its highest part in the sealed segments within reach."""
+        """By session, as far as it was asked for: its highest part in the sealed segments."""
+        self._last_sealed_late_ns: int | None = None
+        """When the newest sealed segment's last late inspection of this session came; None: not asked yet."""
         self._open()
 
     def _open(self) -> None:
@@ -148,15 +152,16 @@ class RecordStore:
 
     def _begin(self) -> None:
         """The segment after the last one that was sealed; its file is there whole or not at all."""
-        before, begun_utc = _roots(self._path), wall_text(self._wall_ns())
-        own = before[-1].next(begun_utc) if before else first_segment(begun_utc)
+        roots, begun_utc = read_roots(self._path), wall_text(self._wall_ns())
+        before, number = roots.segments, roots.next_number
+        own = before[-1].next(begun_utc, number) if before else first_segment(begun_utc, number)
         self._segments = [*before, own]
         inherited = self._inherited_tally()
         scratch = self._path.with_name(f"{self._path.name}.new")
         scratch.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
-            create_tables(database, self._segments)
+            create_tables(database, self._segments, roots.part_ranges)
             if inherited is not None:
                 _keep_tally(database, self._session_id, inherited, own.first_row - 1)
             _keep_delivered(database, self._inherited_delivered())
@@ -168,6 +173,7 @@ class RecordStore:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         scratch.rename(self._path)
         _sync_folder(self._path.parent)
+        self.troubles.extend(roots.troubles)
 
     def commit(
         self,
@@ -213,6 +219,7 @@ class RecordStore:
                         _encode(msgspec.structs.asdict(item.view)).decode(),
                     )
                     for item in late
+                    if not self._is_late_sealed(item)
                 ],
             ).rowcount
             if context is not None and context.sha256 not in self._contexts:
@@ -261,13 +268,15 @@ class RecordStore:
         self._check_identity()
         asked = (given.part_id, given.part_session_id)
         with self._transaction():
-            present = self._database.execute("SELECT id, body FROM review WHERE request = ?", (request,)).fetchone()
+            # In the newest sealed segment too: the answer to it may have been lost when that was sealed.
+            ask_present = "SELECT id, body FROM review WHERE request = ?"
+            present = self._database.execute(ask_present, (request,)).fetchone()
+            present = present or self._in_newest_sealed(ask_present, (request,))
             if present is not None:
                 return int(present[0]), _decode_review(self._path, present[1])
             found = self._database.execute(_FIND_PART, asked).fetchone()
             if found is None:
-                everywhere = self._in_sealed(_FIND_PART, asked, reach_rows=None)
-                found = next((row for row in everywhere if row is not None), None)
+                found = self._find_sealed(_FIND_PART, asked, segments_with_part(self._database, *asked))
             if found is None:
                 return None
             row, session_id, verdict, row_hash = found
@@ -306,14 +315,17 @@ class RecordStore:
             return str(own[0])
         if number == 0:
             return NO_HASH
-        for segment in reversed(self._segments[:-1]):
+        for segment in self._segments[:-1]:
             last, head = (
                 (segment.last_row, segment.head) if table == "part" else (segment.last_review, segment.review_head)
             )
             if last == number:
                 return head
-        found = next((row for row in self._in_sealed(ask, (number,), reach_rows=None) if row is not None), None)
-        return None if found is None else str(found[0])
+            if last is not None and last > number:
+                # The first that ends behind it: it is there or nowhere.
+                found = self._find_sealed(ask, (number,), [segment.number])
+                return None if found is None else str(found[0])
+        return None
 
     def may_be_dropped(self, row: int) -> bool:
         """Whether it is in a segment whose file is not there."""
@@ -356,7 +368,7 @@ class RecordStore:
                     payloads += _payloads(self._path, self._database.execute(ask, (first, last)))
                 else:
                     file = sealed_name(self._path, segment.number)
-                    with contextlib.closing(_open_to_read(file)) as database:
+                    with contextlib.closing(open_sealed(file)) as database:
                         payloads += _payloads(file, database.execute(ask, (first, last)))
             except sqlite3.Error as error:
                 if segment.sealed_utc is None:
@@ -413,14 +425,12 @@ class RecordStore:
         Raises RecordFault; RecordGone where the file has to be opened anew. Killed at any moment, the next to open it goes on
         where this stopped: the seal is in the file before the file gets its name, and the name before the next file is there.
         """
+        self._check_identity()
         number = self._segments[-1].number
         try:
             last = self._last_row()
             if last is None:
                 return False
-            if self._forgets_keys or self._unwritten_keys:
-                with self._transaction():
-                    pass  # they go with it
             # Only without a log beside it may the file change its name: the next one would take that log for its own.
             try:
                 mode = self._database.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
@@ -428,21 +438,26 @@ class RecordStore:
                 return False
             if mode != "delete":
                 return False
-            _keep_tally(self._database, self._session_id, self.tally, last[0])
-            reviews = self._end_of_reviews()
-            self._database.execute(
-                "UPDATE segment SET last_row = ?, head = ?, last_review = ?, review_head = ?, sealed_utc = ?"
-                " WHERE number = ?",
-                (*last, *reviews, wall_text(self._wall_ns()), number),
-            )
-        except sqlite3.Error as error:
+            with self._transaction():
+                _keep_tally(self._database, self._session_id, self.tally, last[0])
+                reviews = self._end_of_reviews()
+                note_part_ranges(self._database, number)
+                self._database.execute(
+                    "UPDATE segment SET last_row = ?, head = ?, last_review = ?, review_head = ?, sealed_utc = ?"
+                    " WHERE number = ?",
+                    (*last, *reviews, wall_text(self._wall_ns()), number),
+                )
+        except (sqlite3.Error, RecordFault) as error:
             with contextlib.suppress(sqlite3.Error):
                 # Without its log each commit would wait for the disk.
                 self._database.execute("PRAGMA journal_mode = WAL")
+            if isinstance(error, RecordFault):
+                raise
             raise fault_of(self._path, error) from error
         self.close()
         self._name_sealed(number)
         self._last_sealed_part.clear()
+        self._last_sealed_late_ns = None
         self._open()
         return True
 
@@ -458,8 +473,8 @@ class RecordStore:
         found = []
         for segment in self._segments[:-1]:
             file = sealed_name(self._path, segment.number)
-            assert segment.last_row is not None
-            assert segment.sealed_utc is not None
+            if segment.last_row is None or segment.sealed_utc is None:
+                raise RecordFault(f"record {self._path}: says nothing of how segment {segment.number} ended")
             with contextlib.suppress(FileNotFoundError):
                 found.append(
                     SealedSegment(file, segment.last_row, file.stat().st_size, self._age_s(segment.sealed_utc))
@@ -477,7 +492,7 @@ class RecordStore:
             self._database.close()
 
     def _age_s(self, utc: str) -> float:
-        return self._wall_ns() / NS_PER_S - datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
+        return self._wall_ns() / NS_PER_S - seconds_of(utc)
 
     def _name_sealed(self, number: int) -> None:
         sealed = sealed_name(self._path, number)
@@ -539,33 +554,44 @@ class RecordStore:
         )
         found = self._database.execute(ask, key).fetchone()
         if found is None and result.part_id <= self._last_sealed_part_of(result.session_id):
-            found = next((row for row in self._sealed(ask, key) if row is not None), None)
+            numbers = segments_with_part(self._database, result.part_id, result.session_id)
+            found = self._find_sealed(ask, key, numbers)
         return None if found is None else (found[0], found[1])
 
     def _last_sealed_part_of(self, session_id: str) -> int:
         known = self._last_sealed_part.get(session_id)
         if known is None:
-            rows = self._sealed("SELECT max(part_id) FROM part WHERE session_id = ?", (session_id,))
-            known = max((row[0] for row in rows if row is not None and row[0] is not None), default=0)
-            self._last_sealed_part[session_id] = known
+            ask = "SELECT coalesce(max(last_part), 0) FROM sealed_parts WHERE session_id = ?"
+            known = self._last_sealed_part[session_id] = self._database.execute(ask, (session_id,)).fetchone()[0]
         return known
 
-    def _sealed(self, ask: str, arguments: tuple[object, ...]) -> Iterator[tuple[Any, ...] | None]:
-        return self._in_sealed(ask, arguments, reach_rows=_REACH_ROWS)
+    def _is_late_sealed(self, item: LateInspection) -> bool:
+        """Whether it is in the newest sealed segment: what was on record before the seal may be told again behind it."""
+        if self._last_sealed_late_ns is None:
+            ask = "SELECT coalesce(max(arrived_ns), 0) FROM late_inspection WHERE session_id = ?"
+            found = self._in_newest_sealed(ask, (self._session_id,))
+            self._last_sealed_late_ns = 0 if found is None else found[0]
+        if item.arrived_ns > self._last_sealed_late_ns:
+            return False
+        ask = "SELECT 1 FROM late_inspection WHERE session_id = ? AND part_id = ? AND camera_id = ? AND arrived_ns = ?"
+        key = (self._session_id, item.part_id, item.view.camera_id, item.arrived_ns)
+        return self._in_newest_sealed(ask, key) is not None
 
-    def _in_sealed(
-        self, ask: str, arguments: tuple[object, ...], *, reach_rows: int | None
-    ) -> Iterator[tuple[Any, ...] | None]:
-        """The first row of the answer of each sealed segment within reach that can be read, the newest first."""
-        for segment in reversed(self._segments[:-1]):
-            assert segment.last_row is not None
-            if reach_rows is not None and self._segments[-1].first_row - segment.last_row > reach_rows:
-                return
+    def _in_newest_sealed(self, ask: str, arguments: tuple[object, ...]) -> tuple[Any, ...] | None:
+        """None also where that segment is not there or cannot be read."""
+        return self._find_sealed(ask, arguments, [segment.number for segment in self._segments[-2:-1]])
+
+    def _find_sealed(self, ask: str, arguments: tuple[object, ...], numbers: Sequence[int]) -> tuple[Any, ...] | None:
+        """The first answer of these segments, as far as they can be read."""
+        for number in numbers:
             with (
                 contextlib.suppress(sqlite3.Error),
-                contextlib.closing(_open_to_read(sealed_name(self._path, segment.number))) as database,
+                contextlib.closing(open_sealed(sealed_name(self._path, number))) as database,
             ):
-                yield database.execute(ask, arguments).fetchone()
+                found: tuple[Any, ...] | None = database.execute(ask, arguments).fetchone()
+                if found is not None:
+                    return found
+        return None
 
     def _insert(self, number: int, result: ResultPayload, body: str, row_hash: str) -> None:
         self._database.execute(
@@ -594,13 +620,13 @@ class RecordStore:
         ask = (
             "SELECT body, (SELECT count(*) FROM late_inspection WHERE session_id = ?1) FROM tally WHERE session_id = ?1"
         )
-        for found in self._sealed(ask, (self._session_id,)):
-            if found is not None:
-                # A sealed file whose totals are none is no damage to the one that is begun.
-                with contextlib.suppress(ValueError):
-                    tally = Tally.from_json(found[0], self._budget_us, self._deadline_us)
-                    tally.late_inspections_before += found[1]
-                    return tally
+        found = self._in_newest_sealed(ask, (self._session_id,))
+        if found is not None:
+            # A sealed file whose totals are none is no damage to the one that is begun.
+            with contextlib.suppress(ValueError):
+                tally = Tally.from_json(found[0], self._budget_us, self._deadline_us)
+                tally.late_inspections_before += found[1]
+                return tally
         return None
 
     def _begin_run_if_it_goes(self) -> None:
@@ -632,7 +658,7 @@ class RecordStore:
         if len(self._segments) < 2:
             return []
         file = sealed_name(self._path, self._segments[-2].number)
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_to_read(file)) as database:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(open_sealed(file)) as database:
             return database.execute("SELECT session_id, boot_id, begun_utc FROM run WHERE ended_utc IS NULL").fetchall()
         return []
 
@@ -649,17 +675,15 @@ class RecordStore:
         file = sealed_name(self._path, self._segments[-2].number)
         with (
             contextlib.suppress(sqlite3.Error, ValueError),
-            contextlib.closing(_open_to_read(file)) as database,
+            contextlib.closing(open_sealed(file)) as database,
         ):
             return read_key_changes(database)
         return []
 
     def _inherited_delivered(self) -> Delivered:
         """As it was when the segment before was sealed."""
-        for found in self._sealed("SELECT live_row, held FROM delivery", ()):
-            if found is not None:
-                return _delivered(*found)
-        return Delivered()
+        found = self._in_newest_sealed("SELECT live_row, held FROM delivery", ())
+        return Delivered() if found is None else _delivered(*found)
 
     def _keep_delivered(self, delivered: Delivered | None) -> None:
         if delivered is not None and delivered != self.delivered:
@@ -711,12 +735,18 @@ def _read_delivered(database: sqlite3.Connection) -> Delivered:
     return Delivered() if found is None else _delivered(*found)
 
 
-def _delivered(live_row: int, held: str) -> Delivered:
-    try:
-        return Delivered(live_row, _decode_held(held))
-    except (msgspec.DecodeError, TypeError):
-        # At worst a consumer sees rows again.
+def _delivered(live_row: object, held: object) -> Delivered:
+    """What cannot be read is nothing: at worst a consumer sees rows again."""
+    if not isinstance(live_row, int) or not isinstance(held, str) or live_row < 0:
         return Delivered()
+    try:
+        intervals = _decode_held(held)
+    except msgspec.DecodeError:
+        return Delivered()
+    ends = [0, *(row for interval in intervals for row in interval)]
+    # Each interval's ends may be one row; the next one begins behind it.
+    is_ascending = all(a < b if place % 2 == 0 else a <= b for place, (a, b) in enumerate(pairwise(ends)))
+    return Delivered(live_row, intervals) if is_ascending else Delivered()
 
 
 def _payloads(file: Path, rows: Iterable[tuple[int, object, str]]) -> list[tuple[int, bytes]]:
@@ -724,23 +754,6 @@ def _payloads(file: Path, rows: Iterable[tuple[int, object, str]]) -> list[tuple
         (number, _encode(msgspec.structs.replace(_decode_result(file, body), row_hash=row_hash)))
         for number, body, row_hash in rows
     ]
-
-
-def _roots(record: Path) -> list[Segment]:
-    """Of the sealed segments, as the newest one that can be read tells them."""
-    try:
-        files = sealed_files(record)
-    except OSError as error:
-        raise RecordFault(f"record {record}: its folder cannot be read: {error.strerror}") from error
-    for file in reversed(files.values()):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_open_to_read(file)) as database:
-            check_kind(file, database)
-            return read_segments(database)
-    return []
-
-
-def _open_to_read(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -34,8 +34,16 @@ CANNOT_PROVE = (
 )
 """Behind the last anchor."""
 
-NOT_CHAINED = ("late inspections", "what the broker has acknowledged", "the sessions' begin and end", "kept totals")
-"""Tables beside the rows that nothing commits to: whoever can write the file can change them unseen."""
+NOT_CHAINED = (
+    "late inspections",
+    "what the broker has acknowledged",
+    "the sessions' begin and end",
+    "kept totals",
+    "when a segment was begun and sealed (segment.begun_utc, sealed_utc)",
+    "the history of lot, order, serial and shift (table traceability)",
+    "which segment has which parts (table sealed_parts)",
+)
+"""Beside the rows nothing commits to these: whoever can write the file can change them unseen."""
 
 _COLUMNS = (
     "session_id",
@@ -178,6 +186,10 @@ class _Reading:
         self.verified.segments += 1
         try:
             self._enter(file, read_segments(database))
+        except sqlite3.Error as error:
+            self._roots = []
+            self._find("root", self.verified.last_row + 1, f"{file.name}: where it stands cannot be read: {error}")
+        try:
             last_row = database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0]
         except sqlite3.Error:
             last_row = 0
@@ -216,14 +228,20 @@ class _Reading:
                 )
         expected = first_segment("")
         for told in segments:
-            if (told.number, told.first_row, told.follows) != (expected.number, expected.first_row, expected.follows):
+            if told.number > expected.number and (told.first_row, told.follows) == (
+                expected.first_row,
+                expected.follows,
+            ):
+                lost = f"segment {expected.number}"
+                if told.number - 1 > expected.number:
+                    lost = f"segments {expected.number} to {told.number - 1}"
+                text = f"{file.name}: when segment {told.number} was begun {lost} could not be read; what was in it is not known"
+                self._find("root", told.first_row, text)
+            elif (told.number, told.first_row, told.follows) != (expected.number, expected.first_row, expected.follows):
                 self._find(
                     "root", told.first_row, f"{file.name}: segment {told.number} does not follow from the one before it"
                 )
             if told is not own:
-                if told.last_row is None:
-                    self._find("root", told.first_row, f"{file.name} does not say where segment {told.number} ends")
-                    break
                 expected = told.next("")
         if own.first_row != verified.last_row + 1:
             if own.first_row > verified.last_row + 1 and verified.rows == 0:

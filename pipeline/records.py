@@ -199,6 +199,12 @@ class Records:
             )
             self._supervised.alarm("power-lost", "warning", text)
 
+    def _tell_passed_over(self) -> None:
+        """For the rest of the session: files beside the record are not what their names say."""
+        if self._store is not None and self._store.troubles:
+            self._supervised.alarm("record-segments", "error", "; ".join(self._store.troubles))
+            self._store.troubles.clear()
+
     def _begin_keys(self, store: RecordStore, is_new: bool) -> None:
         """Lot, order, serial and shift go on as this process knows them, or as the record does; of one that was damaged nothing is
         known, and what an older segment says may be long past.
@@ -262,6 +268,7 @@ class Records:
             self._take_records()
             self._commit_if_due()
             self._tell_cut_off()
+            self._tell_passed_over()
             self._sync_if_due()
             self._seal_if_due()
             self._drop_old()

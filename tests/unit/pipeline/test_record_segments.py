@@ -152,7 +152,7 @@ STEPS = ("pipeline.record_store.RecordStore._name_sealed", "pipeline.record_stor
 
 
 @pytest.mark.parametrize(
-    "step", [*STEPS, "pipeline.record_store.create_tables", "pipeline.record_store._roots", "none"]
+    "step", [*STEPS, "pipeline.record_store.create_tables", "pipeline.record_store.read_roots", "none"]
 )
 def test_a_kill_in_the_midst_of_sealing_loses_nothing(
     open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, step: str

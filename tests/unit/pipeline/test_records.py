@@ -29,11 +29,13 @@ from pipeline.messages import (
     PartRecord,
     ViewInspected,
 )
+from pipeline.record_store import RecordStore
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
 from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.tap import Tap
+from tests.unit.pipeline.test_record_store import results
 
 RECORDS = {"path": "records.db", "history_per_s": 1_000.0}
 
@@ -155,3 +157,17 @@ def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_pat
                 ending.join()
         assert [body["part_id"] for body in tap.bodies("history")] == list(range(1, 101))
         assert tap.bodies("result") == []
+
+
+def test_a_copy_that_is_called_as_a_sealed_segment_is_an_alarm(worker: Worker) -> None:
+    with contextlib.closing(RecordStore(worker.record, "before", budget_us=50, deadline_us=1_000)) as store:
+        store.commit(results(1, 3, "before"), [])
+        copy = worker.record.with_name("records-20261121.db")
+        copy.write_bytes(worker.record.read_bytes())
+        worker.record.unlink()
+    for suffix in ("-wal", "-shm"):
+        worker.record.with_name(worker.record.name + suffix).unlink(missing_ok=True)
+    worker.records.open()
+    worker.records.run()
+    (told,) = (alarm for alarm in worker.alarms() if alarm.code == "record-segments")
+    assert "records-20261121.db" in told.text
