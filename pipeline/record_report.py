@@ -16,7 +16,7 @@ from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
 from pipeline.record_reader import Wanted
 from pipeline.record_survey import SCORE_BINS, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, NOT_CHAINED, Verified
+from pipeline.record_verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
 from pipeline.report.blocks import (
     Block,
     Box,
@@ -134,7 +134,7 @@ def _state_of_proof(shown: RecordShown) -> Notice:
         return Notice("warning", "Not verified: nobody looked whether the record is as the service wrote it.")
     rows = f"{verified.rows:,} rows read"
     if verified.dropped_rows:
-        rows += f"; rows 1 to {verified.dropped_rows:,} were dropped by retention, only their roots are known"
+        rows += f"; rows 1 to {verified.dropped_rows:,} are not there, only their roots are known; {DROPPED_OR_REMOVED}"
     if verified.finding_count:
         lines = [f"Row {each.row}: {each.kind}: {plain(each.text, 300)}" for each in verified.findings[:_FINDINGS_TOLD]]
         more = verified.finding_count - len(lines)

@@ -48,6 +48,8 @@ from pipeline.traceability import KeyChange, KeySchedule
 
 _LOCK_WAIT_S = 0.25
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK_SET_UTC = "2020"
+"""An earlier time is that of a box whose clock nobody had set yet."""
 _TALLY_EVERY_ROWS = 1_000
 
 _FIND_PART = """
@@ -469,17 +471,20 @@ class RecordStore:
         return 0
 
     def sealed_segments(self) -> list[SealedSegment]:
-        """Those that are there, the oldest first, by the roots in this file."""
-        found = []
-        for segment in self._segments[:-1]:
+        """Those that are there, the oldest first, by the roots in this file. One that was sealed before the box knew the time is as
+        old as the one after it. Raises RecordFault, and OSError.
+        """
+        found: list[SealedSegment] = []
+        age_s = 0.0
+        for segment in reversed(self._segments[:-1]):
             file = sealed_name(self._path, segment.number)
             if segment.last_row is None or segment.sealed_utc is None:
                 raise RecordFault(f"record {self._path}: says nothing of how segment {segment.number} ended")
+            if segment.sealed_utc >= _CLOCK_SET_UTC:
+                age_s = self._age_s(segment.sealed_utc)
             with contextlib.suppress(FileNotFoundError):
-                found.append(
-                    SealedSegment(file, segment.last_row, file.stat().st_size, self._age_s(segment.sealed_utc))
-                )
-        return found
+                found.append(SealedSegment(file, segment.last_row, file.stat().st_size, age_s))
+        return found[::-1]
 
     @property
     def age_s(self) -> float:

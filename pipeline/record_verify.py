@@ -34,6 +34,9 @@ CANNOT_PROVE = (
 )
 """Behind the last anchor."""
 
+DROPPED_OR_REMOVED = "whether retention dropped them or somebody removed them the record alone cannot prove"
+"""Of the segments before the first one that is there."""
+
 NOT_CHAINED = (
     "late inspections",
     "what the broker has acknowledged",
@@ -92,6 +95,7 @@ class Verified:
     Attributes:
         segments: files read.
         dropped_rows: rows of segments that are not there, up to here; only their roots are known.
+        unchecked_anchors: how many anchors name a row within these, and so could not be compared with anything.
         rows: rows read.
         last_row: number of the last one, 0 for an empty record.
         head: its hash as it stands there.
@@ -103,6 +107,7 @@ class Verified:
 
     segments: int = 0
     dropped_rows: int = 0
+    unchecked_anchors: int = 0
     rows: int = 0
     last_row: int = 0
     head: str = NO_HASH
@@ -142,10 +147,12 @@ def verify(
     record: Path,
     anchors: Sequence[Anchor] = (),
     *,
+    keeps_all: bool = False,
     findings_max: int = 1_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
-    """Reads the whole record; the service may go on writing. ``progress`` gets rows read and rows in all now and then.
+    """Reads the whole record; the service may go on writing. ``keeps_all``: no retention is configured, so that segments that are
+    not there any more are a finding. ``progress`` gets rows read and rows in all now and then.
 
     Raises NotReadable where there is no record.
     """
@@ -154,6 +161,8 @@ def verify(
         for file in files:
             with closing(open_to_read(file)) as database:
                 reading.read(file, database)
+    if keeps_all:
+        reading.check_beginning()
     reading.check_anchors(anchors)
     return reading.verified
 
@@ -342,12 +351,22 @@ class _Reading:
                 self._find("column", number, f"column {name} is {column!r}, the body says {told!r}", row)
         return row
 
+    def check_beginning(self) -> None:
+        """When all is read, of a record that retention drops nothing of."""
+        count = self.verified.dropped_rows
+        if count:
+            text = (
+                f"{count} rows with their segments are not there, and records.keep_days and keep_max_gib let nothing go"
+            )
+            self._find("missing", 1, text)
+
     def check_anchors(self, anchors: Iterable[Anchor]) -> None:
         """When all is read."""
         verified = self.verified
         for row_count, head in sorted({(anchor.row_count, anchor.head) for anchor in anchors}):
             found = self._heads.get(row_count)
             if found is None and row_count <= verified.dropped_rows:
+                verified.unchecked_anchors += 1
                 continue  # in the midst of a segment that is not there: nothing to compare it with
             is_cut_off, text = anchor_fault(row_count, head, verified.last_row, found)
             if is_cut_off:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import select
+import time
 from collections import deque
 from importlib import metadata
 
@@ -59,7 +60,7 @@ from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record_files import set_aside, set_aside_by
 from pipeline.record_lock import RecordInUse, lock_record
 from pipeline.record_store import RecordStore
-from pipeline.retention import is_to_be_sealed, past_limits
+from pipeline.retention import Retention, is_to_be_sealed
 from pipeline.tally import Tally, latency_of, stages_us
 from pipeline.traceability import KeyChange, KeySchedule, RecipeKeys
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
@@ -131,6 +132,7 @@ class Records:
         self._next_sync_ns = 0
         self._is_unsynced = False
         self._next_drop_ns = 0
+        self._retention = Retention(config.records)
         self._next_delivery_kept_ns = 0
         self._ended = False
         self._stopping = False
@@ -409,14 +411,23 @@ class Records:
         self._next_drop_ns = now + _DROPPING_LOOKED_AT_NS
         try:
             sealed, size_bytes = self._store.sealed_segments(), self._store.size_bytes
-            for segment in past_limits(limits, sealed, size_bytes, self._outbox.first_wanted_row - 1):
+            wall_ns, boot_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            delivered_row = self._outbox.first_wanted_row - 1
+            segment = self._retention.next(sealed, size_bytes, delivered_row, wall_ns=wall_ns, boot_ns=boot_ns)
+            if segment is not None:
                 segment.file.unlink(missing_ok=True)
                 self._counters["segments_dropped"] += 1
+        except RecordFault as error:
+            self._set_record_fault(error)
         except OSError as error:
             text = f"record {limits.path}: an old segment cannot be deleted: {error.filename}: {error.strerror}"
             self._supervised.alarm("record-not-pruned", "warning", text)
         else:
             self._supervised.clear_alarm("record-not-pruned")
+        if self._retention.trouble:
+            self._supervised.alarm("wall-clock-set", "warning", self._retention.trouble)
+        else:
+            self._supervised.clear_alarm("wall-clock-set")
 
     def _seal_if_due(self) -> None:
         """A reader that has the record open keeps it from being sealed: it is tried again."""

@@ -45,7 +45,7 @@ from pipeline.record_reader import (
 from pipeline.record_reviews import Review, agreement
 from pipeline.record_stats import HOUR, MINUTE, RecordStats
 from pipeline.record_survey import PICTURES_MAX, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, NOT_CHAINED, Verified
+from pipeline.record_verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
 from pipeline.record_verify import verify as verify_record
 from pipeline.report.blocks import plain
 
@@ -159,7 +159,7 @@ def stats(
                 counts,
                 survey,
                 late_words=count_late_words(file, parts),
-                verified=_verify(file, anchors, Console(stderr=True, markup=False)) if verify else None,
+                verified=_verify(file, anchors, line, Console(stderr=True, markup=False)) if verify else None,
                 anchor_count=len(anchors),
                 line=line,
                 images=images if images is not None else _images_folder(line),
@@ -335,7 +335,7 @@ def verify(
         file = _record_file(record)
         anchors = _anchors(anchor)
         began_s = time.monotonic()
-        verified = _verify(file, anchors, Console(stderr=True, markup=False))
+        verified = _verify(file, anchors, _line(record), Console(stderr=True, markup=False))
     except NotReadable as error:
         raise fail(str(error), 2) from None
     took_s = time.monotonic() - began_s
@@ -347,6 +347,7 @@ def verify(
         "anchors": [structs.asdict(each) for each in anchors],
         "rows_per_s": round(verified.rows / took_s) if took_s > 0 else None,
         "cannot_prove": list(CANNOT_PROVE) if verified.covered_rows < verified.last_row or not anchors else [],
+        "cannot_prove_of_dropped": DROPPED_OR_REMOVED if verified.dropped_rows else None,
         "not_proven_behind_row": verified.covered_rows,
         "not_chained": list(NOT_CHAINED),
     }
@@ -552,14 +553,18 @@ def _anchors(anchor: Path | None) -> list[Anchor]:
         raise NotReadable(f"{anchor}: expected anchors, one JSON object a line, got no text") from None
 
 
-def _verify(record: Path, anchors: list[Anchor], console: Console) -> Verified:
+def _verify(record: Path, anchors: list[Anchor], line: Line | None, console: Console) -> Verified:
+    keeps_all = line is not None and line.config.records.keep_days is None and line.config.records.keep_max_gib is None
     if not console.is_terminal:
-        return verify_record(record, anchors)
+        return verify_record(record, anchors, keeps_all=keeps_all)
     columns = (TextColumn("rows"), BarColumn(), TextColumn("{task.completed} of {task.total}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("rows", total=None)
         return verify_record(
-            record, anchors, progress=lambda rows, total: progress.update(task, completed=rows, total=total)
+            record,
+            anchors,
+            keeps_all=keeps_all,
+            progress=lambda rows, total: progress.update(task, completed=rows, total=total),
         )
 
 
@@ -574,7 +579,12 @@ def _words(record: Path, verified: Verified, anchors: list[Anchor], took_s: floa
     if verified.dropped_rows:
         lines.insert(
             2,
-            f"dropped   rows 1 to {verified.dropped_rows} were dropped with their segments (retention): only their roots are known",
+            f"dropped   rows 1 to {verified.dropped_rows} are not there with their segments, only their roots are known; "
+            + DROPPED_OR_REMOVED,
+        )
+    if verified.unchecked_anchors:
+        lines.append(
+            f"unchecked {verified.unchecked_anchors} anchors name rows that are not there any more: nothing to compare them with"
         )
     for finding in verified.findings[:_FINDINGS_TOLD]:
         part = f" (session {finding.session_id}, part {finding.part_id})" if finding.session_id is not None else ""

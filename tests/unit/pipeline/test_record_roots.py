@@ -20,6 +20,7 @@ from pipeline.record_reader import NotReadable
 from pipeline.record_roots import open_sealed, read_roots
 from pipeline.record_store import RecordStore
 from pipeline.record_verify import verify
+from tests.unit.pipeline.test_record_segments import anchor_of
 from tests.unit.pipeline.test_record_store import LATE, results
 
 Open = Callable[..., RecordStore]
@@ -223,3 +224,32 @@ def test_a_delivery_of_another_kind_is_none(open_store: Open, record: Path, valu
 
 def test_roots_of_nothing(record: Path) -> None:
     assert (read_roots(record).segments, read_roots(record).next_number) == ([], 1)
+
+
+# --- what is not there any more --------------------------------------------------------------------------------------
+
+
+def test_a_beginning_that_was_removed_is_told_where_nothing_may_go(open_store: Open, record: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 5), [])
+    anchors = [anchor_of(store)]
+    store.commit(results(6, 10), [])
+    assert store.seal()
+    store.commit(results(11, 20), [])
+    anchors.append(anchor_of(store))
+    sealed_name(record, 1).unlink()
+    verified = verify(record, anchors)
+    assert (verified.findings, verified.unchecked_anchors, verified.covered_rows) == ([], 1, 20)
+    assert [(each.kind, each.row) for each in verify(record, anchors, keeps_all=True).findings] == [("missing", 1)]
+
+
+def test_a_segment_sealed_before_the_box_knew_the_time_is_as_old_as_the_next(record: Path) -> None:
+    day_ns = 86_400 * 1_000_000_000
+    wall_ns = 0
+    with closing(RecordStore(record, "a", budget_us=50, deadline_us=1_000, wall_ns=lambda: wall_ns)) as store:
+        for first, sealed_ns in ((1, 20_000 * day_ns), (11, day_ns), (21, 20_001 * day_ns), (31, 2 * day_ns)):
+            store.commit(results(first, first + 9), [])
+            wall_ns = sealed_ns
+            assert store.seal()
+        wall_ns = 20_002 * day_ns
+        assert [round(each.age_s / 86_400) for each in store.sealed_segments()] == [2, 1, 1, 0]

@@ -7,7 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.retention import SealedSegment, to_drop
+from pipeline.clock import NS_PER_S
+from pipeline.config import RecordsConfig
+from pipeline.retention import STEADY_NS, Retention, SealedSegment, to_drop
 
 DAY_S = 86_400.0
 
@@ -56,3 +58,29 @@ def test_always(sizes: list[int], newest: int, keep_days: float | None, keep_byt
         last = dropped[-1]
         was_old = keep_s is not None and last.age_s > keep_s
         assert was_old or (keep_bytes is not None and size + last.size_bytes > keep_bytes)
+
+
+def test_nothing_goes_for_its_age_until_the_wall_clock_has_been_steady() -> None:
+    sealed = segments([5, 5, 5, 5])
+    retention = Retention(RecordsConfig(path=Path("records.db"), keep_days=1.5))
+
+    def ask(boot_ns: int, ahead_s: int = 0) -> list[int]:
+        wall_ns = boot_ns + (1_000_000 + ahead_s) * NS_PER_S
+        found = retention.next(sealed, 1, 40, wall_ns=wall_ns, boot_ns=boot_ns)
+        return [] if found is None else numbers([found])
+
+    assert (ask(0), retention.trouble) == ([], "")
+    assert ask(STEADY_NS - 1) == []
+    assert ask(STEADY_NS) == [1]  # one at a time
+    jumped_ns, year_s = STEADY_NS + NS_PER_S, 365 * 86_400
+    assert ask(jumped_ns, year_s) == []
+    assert f"the wall clock was set by +{year_s} s: for 3600 s no segment is dropped" in retention.trouble
+    assert (ask(jumped_ns + STEADY_NS - 1, year_s + 1), bool(retention.trouble)) == ([], True)
+    assert (ask(jumped_ns + STEADY_NS, year_s + 2), retention.trouble) == ([1], "")
+
+
+def test_the_size_that_is_allowed_is_kept_to_whatever_the_clock_says() -> None:
+    sealed = segments([1 << 29] * 4)
+    retention = Retention(RecordsConfig(path=Path("records.db"), keep_days=1.5, keep_max_gib=1))
+    found = retention.next(sealed, 1, 40, wall_ns=NS_PER_S, boot_ns=NS_PER_S)
+    assert found == sealed[0]
