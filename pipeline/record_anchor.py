@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
+from pipeline.payloads import COUNT_MAX
 from pipeline.record_chain import NO_HASH
 from pipeline.record_reader import NotReadable
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
 class Anchor(msgspec.Struct, frozen=True):
     """So many rows there were, and the last one had this hash; and the same of the reviews, where the anchor knows of them."""
 
-    row_count: int
+    row_count: _Count
     head: str
-    review_count: int | None = None
+    review_count: _Count | None = None
     review_head: str | None = None
 
 
@@ -32,9 +36,9 @@ _decode_printed = msgspec.json.Decoder(_Printed).decode
 def read_anchor(text: str | bytes) -> Anchor:
     """The topic's payload. Raises msgspec.DecodeError and ValueError."""
     anchor = _decode_anchor(text)
-    for count, head in ((anchor.row_count, anchor.head), (anchor.review_count or 0, anchor.review_head or NO_HASH)):
-        if count < 0 or len(head) != len(NO_HASH):
-            raise ValueError(f"got {anchor}, expected a row_count of 0 or more and a head of 64 hexadecimal digits")
+    for head in (anchor.head, anchor.review_head or NO_HASH):
+        if len(head) != len(NO_HASH):
+            raise ValueError(f"got {anchor}, expected a head of 64 hexadecimal digits")
     return anchor
 
 

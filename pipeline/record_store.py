@@ -18,7 +18,7 @@ import msgspec
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.messages import GiveReview, LateInspection
 from pipeline.outbox import Delivered
-from pipeline.payloads import ResultPayload
+from pipeline.payloads import COUNT_MAX, ResultPayload
 from pipeline.record_beside import (
     forget_key_changes,
     keep_context,
@@ -296,6 +296,8 @@ class RecordStore:
 
     def hash_of(self, number: int, table: Literal["part", "review"] = "part") -> str | None:
         """Of this row, or this review; None where there is none, or it is in a file that cannot be read. Raises RecordFault."""
+        if not 0 <= number <= COUNT_MAX:
+            return None  # nor can SQLite be asked for any integer
         column = "row_hash" if table == "part" else "review_hash"
         ask = f"SELECT {column} FROM {table} WHERE id = ?"
         try:

@@ -320,3 +320,11 @@ def test_sealed_files_of_another_version_are_left_alone(open_store: Open, record
     with pytest.raises(RecordFault, match=r"line-000001\.db: is of version 3, this service writes version 4; move"):
         open_store()
     assert (sealed.read_bytes(), list(record.parent.iterdir())) == (before, [sealed])
+
+
+@pytest.mark.parametrize("number", [-1, 2**53, 2**63, 10**20])
+def test_rows_of_any_number_may_be_asked_for(open_store: Open, number: int) -> None:
+    store = open_store()
+    store.commit(results(1, 2), [])
+    assert store.seal()
+    assert (store.hash_of(number), store.hash_of(number, "review")) == (None, None)

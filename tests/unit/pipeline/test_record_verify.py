@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.bench.tampering import TAMPERINGS, write_record
-from pipeline.record_anchor import Anchor, read_anchors
+from pipeline.record_anchor import Anchor, read_anchor, read_anchors
 from pipeline.record_chain import NO_HASH
 from pipeline.record_reader import NotReadable
 from pipeline.record_verify import Verified, verify
@@ -163,13 +164,21 @@ def test_anchors_as_the_wire_carries_them() -> None:
     [
         ("", "f: got no anchor"),
         ("{}", "f, line 1: expected an anchor"),
-        ('{"row_count": -1, "head": "' + "0" * 64 + '"}', "f, line 1: got .* expected a row_count of 0 or more"),
+        ('{"row_count": -1, "head": "' + "0" * 64 + '"}', r"f, line 1: .* >= 0 - at `\$.row_count`"),
         ('{"row_count": 1, "head": "12"}', "64 hexadecimal digits"),
     ],
 )
 def test_no_anchors(text: str, words: str) -> None:
     with pytest.raises(NotReadable, match=words):
         read_anchors(io.StringIO(text), "f")
+
+
+@pytest.mark.parametrize("name", ["row_count", "review_count"])
+@pytest.mark.parametrize("count", [-1, 2**53, 2**63, 10**20])
+def test_an_anchor_of_numbers_that_no_record_comes_to_is_none(name: str, count: int) -> None:
+    told = {"row_count": 1, "head": "0" * 64, "review_count": 1, "review_head": "0" * 64, name: count}
+    with pytest.raises(msgspec.DecodeError):
+        read_anchor(json.dumps(told))
 
 
 PAYLOAD = json.dumps({"schema": "lineside.anchor/1", "row_count": 3, "head": "f" * 64, "utc": "now"})
