@@ -141,6 +141,7 @@ class Records:
         self._counters = {
             "rows_written": 0,
             "rows_recovered": 0,
+            "rows_untold": 0,
             "segments_dropped": 0,
             "commands_unanswered": 0,
             "images_unnamed": 0,
@@ -543,11 +544,31 @@ class Records:
             return
         try:
             self._outbox.turn(self._mqtt.connects if self._mqtt.connected else None, now_ns())
+            self._tell_gone(self._outbox)
             if now_ns() >= self._next_delivery_kept_ns:
                 self._next_delivery_kept_ns = now_ns() + _DELIVERY_KEPT_NS
                 self._keep_delivered()
         except RecordFault as error:
             self._set_record_fault(error)
+
+    def _tell_gone(self, outbox: Outbox) -> None:
+        """What of the record the broker cannot be told now, or never."""
+        if outbox.fault:
+            text = f"rows that were held back cannot be read, and wait with all behind them: {outbox.fault}"
+            self._supervised.alarm("history-waits", "warning", text)
+        else:
+            self._supervised.clear_alarm("history-waits")
+        if not outbox.gone:
+            return
+        first, last = outbox.gone[0][0], outbox.gone[-1][1]
+        while outbox.gone:
+            begin, end = outbox.gone.popleft()
+            self._counters["rows_untold"] += end - begin + 1
+        text = (
+            f"{self._counters['rows_untold']} rows were never told: they are not in the record {self._config.records.path} any "
+            f"more, or damaged there; the last ones found so are among rows {first} to {last}"
+        )
+        self._supervised.alarm("history-gap", "error", text)
 
     def _keep_delivered(self) -> None:
         """Where no commit takes it along."""
