@@ -27,8 +27,11 @@ from pipeline.messages import (
     Halt,
     PartMade,
     PartRecord,
+    Summary,
     ViewInspected,
 )
+from pipeline.outbox import Outbox
+from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
 from pipeline.worker import Supervised
@@ -155,3 +158,28 @@ def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_pat
                 ending.join()
         assert [body["part_id"] for body in tap.bodies("history")] == list(range(1, 101))
         assert tap.bodies("result") == []
+
+
+@pytest.mark.parametrize("kind", [RecordGone, RecordDamaged])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_record_that_goes_with_the_last_delivery_leaves_its_totals(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, kind: type[RecordFault], turns: int
+) -> None:
+    """In the loop's last turn, or after it."""
+    worker.records.open()
+    monkeypatch.setattr("pipeline.transports.mqtt.MqttConnection.connected", property(lambda _self: True))
+    monkeypatch.setattr("pipeline.outbox.Outbox.in_flight_count", property(lambda _self: 1))
+    went_well: list[int] = []
+
+    def go(_self: Outbox, _connection: int | None, now_ns: int) -> None:
+        if worker.records._ended:
+            if len(went_well) == turns:
+                raise kind("record records.db: it went")
+            went_well.append(now_ns)
+
+    monkeypatch.setattr("pipeline.outbox.Outbox.turn", go)
+    worker.records.run()
+    said = [*worker.supervisor.drain()]
+    (summary,) = (message for message in said if isinstance(message, Summary))
+    assert json.loads(summary.json_text)["parts_triggered"] == 1
+    assert any(isinstance(message, Alarm) and "it went" in message.text for message in said)
