@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
+from pipeline.payloads import COUNT_MAX
 from pipeline.record_chain import NO_HASH
 from pipeline.record_reader import NotReadable
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
-class Anchor(msgspec.Struct, frozen=True):
+
+class Anchor(msgspec.Struct, frozen=True, gc=False):
     """So many rows there were, and the last one had this hash; and the same of the reviews, where the anchor knows of them."""
 
-    row_count: int
+    row_count: _Count
     head: str
-    review_count: int | None = None
+    review_count: _Count | None = None
     review_head: str | None = None
 
 
@@ -25,38 +31,61 @@ class _Printed(msgspec.Struct):
     payload: str | Anchor
 
 
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+_HEAD = re.compile("[0-9a-f]{64}")
+
 _decode_anchor = msgspec.json.Decoder(Anchor).decode
 _decode_printed = msgspec.json.Decoder(_Printed).decode
 
 
+@dataclass(frozen=True, slots=True)
+class AnchorLog:
+    """What a log of anchors says.
+
+    Attributes:
+        anchors: each once, in the log's order; the reviews' part stands only where it differs from those before.
+        skipped: lines that are no anchor, as where a log was cut off in the midst of one.
+        first_skipped: the first of them, and why.
+    """
+
+    anchors: list[Anchor]
+    skipped: int = 0
+    first_skipped: str = ""
+
+
 def read_anchor(text: str | bytes) -> Anchor:
     """The topic's payload. Raises msgspec.DecodeError and ValueError."""
-    anchor = _decode_anchor(text)
-    for count, head in ((anchor.row_count, anchor.head), (anchor.review_count or 0, anchor.review_head or NO_HASH)):
-        if count < 0 or len(head) != len(NO_HASH):
-            raise ValueError(f"got {anchor}, expected a row_count of 0 or more and a head of 64 hexadecimal digits")
-    return anchor
+    return _checked(_decode_anchor(text))
 
 
-def read_anchors(lines: Iterable[str], name: str) -> list[Anchor]:
+def read_anchors(lines: Iterable[str], name: str) -> AnchorLog:
     """Anchors, one a line, all of which count. Each is a payload of the topic ``anchor``, also behind whatever
     ``mosquitto_sub`` prints in front of it (``-v``: the topic), or within what it prints of a message as JSON (``-F %j``).
 
-    Raises NotReadable; ``name`` is for its text.
+    Raises NotReadable where no line is one; ``name`` is for its text.
     """
-    anchors = []
+    found: dict[Anchor, None] = {}
+    reviews_seen: set[tuple[int | None, str | None]] = set()
+    skipped, first_skipped = 0, ""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            anchors.append(_read_line(line))
-        except msgspec.DecodeError as error:
-            raise NotReadable(f"{name}, line {number}: expected an anchor: {error}") from None
-        except ValueError as error:
-            raise NotReadable(f"{name}, line {number}: {error}") from None
-    if not anchors:
-        raise NotReadable(f"{name}: got no anchor, expected one a line")
-    return anchors
+            anchor = _read_line(line)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            skipped += 1
+            if skipped == 1:
+                what = "got no text" if _NO_TEXT in line else str(error)
+                first_skipped = f"line {number}: expected an anchor: {what}"
+            continue
+        reviews = anchor.review_count, anchor.review_head
+        if reviews in reviews_seen:
+            anchor = Anchor(anchor.row_count, anchor.head)
+        reviews_seen.add(reviews)
+        found[anchor] = None
+    if not found:
+        raise NotReadable(f"{name}, {first_skipped}" if skipped else f"{name}: got no anchor, expected one a line")
+    return AnchorLog([*found], skipped, first_skipped)
 
 
 def _read_line(line: str) -> Anchor:
@@ -65,7 +94,14 @@ def _read_line(line: str) -> Anchor:
         payload = _decode_printed(text).payload
     except msgspec.DecodeError:
         return read_anchor(text)
-    return payload if isinstance(payload, Anchor) else read_anchor(payload)
+    return _checked(payload) if isinstance(payload, Anchor) else read_anchor(payload)
+
+
+def _checked(anchor: Anchor) -> Anchor:
+    for head in (anchor.head, anchor.review_head or NO_HASH):
+        if not _HEAD.fullmatch(head):
+            raise ValueError(f"got {anchor}, expected a head of 64 hexadecimal digits")
+    return anchor
 
 
 def anchor_fault(count: int, head: str, last: int, found: str | None) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ _NAMING_TRIES = 3
 _NAMING_S = 0.1
 _BEYOND_ALL = 1 << 62
 
+_SECOND = len("2026-01-31T06:00:00")
+_MARGIN = timedelta(days=1)
+"""So far a wall clock may have been set back meanwhile."""
+_SESSIONS = """
+WITH RECURSIVE session (id) AS (
+    SELECT min(session_id) FROM part
+    UNION ALL
+    SELECT (SELECT min(session_id) FROM part WHERE session_id > session.id) FROM session WHERE session.id IS NOT NULL
+)
+"""
+"""Of a file, by its index."""
+
 _decode_result = msgspec.json.Decoder(ResultPayload).decode
 
 
@@ -38,7 +51,10 @@ class NotReadable(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which parts: all conditions hold. ``since`` and ``until`` compare with ``trigger_utc``, as text, the end not included."""
+    """Which parts: all conditions hold. ``since`` and ``until`` compare with ``trigger_utc``, as text, the end not included.
+
+    Segments that were sealed more than a day before ``since`` are not looked through: by the clock that stamped their parts.
+    """
 
     session_id: str | None = None
     part_id: int | None = None
@@ -102,15 +118,35 @@ class LateWord:
 
 def read_rows(record: Path, wanted: Wanted | None = None) -> Iterator[RecordedRow]:
     """The parts wanted, in the record's order. Raises NotReadable."""
-    condition, arguments = (wanted or Wanted()).condition()
-    ask = f"SELECT id, body, row_hash FROM part WHERE id > ? AND {condition} ORDER BY id LIMIT {_ROWS_AT_ONCE}"
+    wanted = wanted or Wanted()
+    condition, arguments = wanted.condition()
+    sessions, row = "", "id"
+    if wanted.part_id is not None:
+        # Looked for in each session by the index, and not among all rows in their order.
+        sessions, row = _SESSIONS, "+id"
+        condition += " AND session_id IN (SELECT id FROM session)"
+    ask = f"{sessions} SELECT id, body, row_hash FROM part WHERE {row} > ? AND {condition} ORDER BY id LIMIT {_ROWS_AT_ONCE}"
     with _complete(record) as files:
         for file in files:
             with _reading(file) as database:
+                if wanted.since_utc is not None and _ended_before(database, wanted.since_utc):
+                    continue
                 last = -1
                 while rows := database.execute(ask, (last, *arguments)).fetchall():
                     for last, body, row_hash in rows:
                         yield RecordedRow(last, file, _result(file, last, body, row_hash))
+
+
+def _ended_before(database: sqlite3.Connection, utc: str) -> bool:
+    """Whether the file was sealed a day or more before. Raises sqlite3.Error."""
+    found = database.execute("SELECT sealed_utc FROM segment ORDER BY number DESC LIMIT 1").fetchone()
+    if found is None or found[0] is None:
+        return False
+    try:
+        sealed, asked = (datetime.fromisoformat(str(text)[:_SECOND]) for text in (found[0], utc))
+        return sealed + _MARGIN < asked
+    except (ValueError, OverflowError):
+        return False  # as it is no moment, its parts are asked
 
 
 def read_late_words(record: Path, session_id: str, part_id: int) -> list[LateWord]:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import sqlite3
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,8 @@ import msgspec
 
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.messages import GiveReview, LateInspection
-from pipeline.outbox import Delivered
-from pipeline.payloads import ResultPayload
+from pipeline.outbox import Delivered, Row, RowsRead
+from pipeline.payloads import COUNT_MAX, ResultPayload
 from pipeline.record_beside import (
     forget_key_changes,
     keep_context,
@@ -64,6 +65,10 @@ WHERE ?2 IS NULL OR session.id = ?2
 ORDER BY part.id DESC LIMIT 1
 """
 """The newest part of this number, by the index of each session's parts."""
+
+_READ_ROWS = "SELECT id, body, row_hash FROM part WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
+_FILES_AT_ONCE = 8
+"""Sealed segments that are opened at once for rows to be told."""
 
 _result_decoder = msgspec.json.Decoder(ResultPayload)
 _decode_held = msgspec.json.Decoder(tuple[tuple[int, int], ...]).decode
@@ -307,6 +312,8 @@ class RecordStore:
 
     def hash_of(self, number: int, table: Literal["part", "review"] = "part") -> str | None:
         """Of this row, or this review; None where there is none, or it is in a file that cannot be read. Raises RecordFault."""
+        if not 0 <= number <= COUNT_MAX:
+            return None  # nor can SQLite be asked for any integer
         column = "row_hash" if table == "part" else "review_hash"
         ask = f"SELECT {column} FROM {table} WHERE id = ?"
         try:
@@ -354,31 +361,49 @@ class RecordStore:
             raise fault_of(self._path, error) from error
         self.delivered = delivered
 
-    def read_payloads(self, first: int, last: int) -> list[tuple[int, bytes]]:
-        """Numbers and ``result`` payloads of the rows that are there of this interval, in order, over all segments.
+    def read_payloads(self, first: int, last: int, count_max: int) -> RowsRead:
+        """Numbers and ``result`` payloads of the first rows that are there of this interval, in order, over all segments.
 
-        Rows of a sealed segment that is not there or cannot be read are left out. Raises RecordFault where it is the one that
-        is written to.
+        Rows of a sealed segment that is not there any more, or damaged, are gone; where one cannot be read for any other reason
+        it stops there and says so. Raises RecordFault where it is the segment that is written to.
         """
-        ask = "SELECT id, body, row_hash FROM part WHERE id BETWEEN ? AND ? ORDER BY id"
-        payloads: list[tuple[int, bytes]] = []
-        for segment in self._segments:
-            if segment.first_row > last or (segment.last_row is not None and segment.last_row < first):
-                continue
-            try:
-                if segment.sealed_utc is None:
-                    payloads += _payloads(self._path, self._database.execute(ask, (first, last)))
-                else:
-                    file = sealed_name(self._path, segment.number)
-                    with contextlib.closing(open_sealed(file)) as database:
-                        payloads += _payloads(file, database.execute(ask, (first, last)))
-            except sqlite3.Error as error:
-                if segment.sealed_utc is None:
+        rows: list[Row] = []
+        through = first - 1
+        begin = max(0, bisect_right(self._segments, first, key=lambda segment: segment.first_row) - 1)
+        opened = 0
+        for segment in self._segments[begin:]:
+            if segment.first_row > last or len(rows) == count_max or opened == _FILES_AT_ONCE:
+                return RowsRead(rows, through)
+            is_own = segment is self._segments[-1]
+            end = last if segment.last_row is None else min(last, segment.last_row)
+            asked = (through + 1, end, count_max - len(rows))
+            if is_own:
+                try:
+                    found = self._database.execute(_READ_ROWS, asked).fetchall()
+                    read = [_payload(self._path, *row) for row in found]
+                except sqlite3.Error as error:
                     raise fault_of(self._path, error) from error
-            except RecordDamaged:
-                if segment.sealed_utc is None:
-                    raise
-        return payloads
+                found_through = found[-1][0] if len(found) == asked[2] else end
+            else:
+                file = sealed_name(self._path, segment.number)
+                try:
+                    file.stat()
+                    opened += 1
+                    read, found_through = _read_sealed(file, *asked)
+                except FileNotFoundError as error:
+                    if _identity(self._path) != self._identity:
+                        # The folder is away, with all that is in it.
+                        return RowsRead(rows, through, f"record {file}: {error.strerror}")
+                    read, found_through = [], end
+                except OSError as error:
+                    return RowsRead(rows, through, f"record {file}: {error.strerror}")
+                except RecordFault as error:
+                    return RowsRead(rows, through, str(error))
+            rows += read
+            through = max(through, found_through)
+            if through < end:
+                return RowsRead(rows, through)
+        return RowsRead(rows, max(through, last))
 
     def sync(self) -> None:
         """So that a power cut does not cost what is committed by now. Waits for the disk. Raises RecordFault."""
@@ -395,7 +420,12 @@ class RecordStore:
         finally:
             os.close(descriptor)
         if not self._is_name_synced:
-            _sync_folder(self._path.parent)
+            try:
+                _sync_folder(self._path.parent)
+            except OSError as error:
+                raise RecordFault(
+                    f"record {self._path}: its folder cannot be put on the disk: {error.strerror}"
+                ) from error
             self._is_name_synced = True
 
     def end_run(self) -> None:
@@ -754,11 +784,41 @@ def _delivered(live_row: object, held: object) -> Delivered:
     return Delivered(live_row, intervals) if is_ascending else Delivered()
 
 
-def _payloads(file: Path, rows: Iterable[tuple[int, object, str]]) -> list[tuple[int, bytes]]:
-    return [
-        (number, _encode(msgspec.structs.replace(_decode_result(file, body), row_hash=row_hash)))
-        for number, body, row_hash in rows
-    ]
+def _payload(file: Path, number: int, body: object, row_hash: str) -> Row:
+    """Raises RecordDamaged."""
+    return number, _encode(msgspec.structs.replace(_decode_result(file, body), row_hash=row_hash))
+
+
+def _read_sealed(file: Path, first: int, last: int, count_max: int) -> tuple[list[Row], int]:
+    """The first rows that can be read of this interval, and up to where it was looked through. Raises RecordFault."""
+    try:
+        with contextlib.closing(open_sealed(file)) as database:
+            try:
+                found = database.execute(_READ_ROWS, (first, last, count_max)).fetchall()
+                through = found[-1][0] if len(found) == count_max else last
+            except sqlite3.Error as error:
+                if not isinstance(fault_of(file, error), RecordDamaged):
+                    raise
+                # Rows beside the damage are told all the same.
+                through = min(last, first + count_max - 1)
+                found = [row for number in range(first, through + 1) for row in _row_if_sound(file, database, number)]
+    except sqlite3.Error as error:
+        raise fault_of(file, error) from error
+    rows = []
+    for row in found:
+        with contextlib.suppress(RecordDamaged):
+            rows.append(_payload(file, *row))
+    return rows, through
+
+
+def _row_if_sound(file: Path, database: sqlite3.Connection, number: int) -> list[tuple[int, object, str]]:
+    """Raises sqlite3.Error where it is not for damage that it cannot be read."""
+    try:
+        return database.execute(_READ_ROWS, (number, number, 1)).fetchall()
+    except sqlite3.Error as error:
+        if not isinstance(fault_of(file, error), RecordDamaged):
+            raise
+        return []
 
 
 def _sync_folder(folder: Path) -> None:

@@ -107,6 +107,9 @@ class Records:
         self._signalling: Link | None = None
         self._images: Link | None = None
         self._batch: list[PartRecord | LateInspection] = []
+        self._batch_model: ModelInUse | None = None
+        self._batch_context: Context | None = None
+        """In use when the batch was taken; that may change before the disk takes it, and then nothing is added to it."""
         self._commit_due_ns = 0
         self._foreign_count = 0
         """How many at the head of the batch came from a signalling that is gone, and are not to be acknowledged."""
@@ -143,6 +146,7 @@ class Records:
         self._counters = {
             "rows_written": 0,
             "rows_recovered": 0,
+            "rows_untold": 0,
             "segments_dropped": 0,
             "commands_unanswered": 0,
             "images_unnamed": 0,
@@ -331,8 +335,11 @@ class Records:
                     self._take_records()
                     if self._batch:
                         self._commit()
-                self._model = message
+                is_first, self._model = self._model is None, message
                 self._context = context_of(self._supervised.line, message, self._version)
+                if is_first:
+                    # Told again by a signalling that was quicker than the supervisor.
+                    self._batch_model, self._batch_context = self._model, self._context
             elif isinstance(message, Admitted):
                 self._supervised.post(self._carried_out(message))
             elif isinstance(message, Alarm):
@@ -362,6 +369,7 @@ class Records:
                 assert isinstance(message, PartRecord | LateInspection)
                 if not self._batch:
                     self._commit_due_ns = now_ns() + self._config.records.commit_interval_ms * NS_PER_MS
+                    self._batch_model, self._batch_context = self._model, self._context
                 self._batch.append(message)
         except PeerGone:
             self._commit()
@@ -397,8 +405,8 @@ class Records:
         try:
             self._store.sync()
             self._is_unsynced = False
-        except (RecordFault, OSError) as error:
-            self._set_record_fault(error if isinstance(error, RecordFault) else RecordFault(str(error)))
+        except RecordFault as error:
+            self._set_record_fault(error)
         self._say_if_slow(now_ns() - now)
 
     def _drop_old(self) -> None:
@@ -453,7 +461,7 @@ class Records:
         began_ns = now_ns()
         assert self._outbox is not None
         try:
-            written = self._store.commit(results, late, self._outbox.delivered(), self._context)
+            written = self._store.commit(results, late, self._outbox.delivered(), self._batch_context)
             self._outbox.committed(self._store.head()[0], now_ns())
         except RecordFault as error:
             self._set_record_fault(error)
@@ -561,11 +569,31 @@ class Records:
             return
         try:
             self._outbox.turn(self._mqtt.connects if self._mqtt.connected else None, now_ns())
+            self._tell_gone(self._outbox)
             if now_ns() >= self._next_delivery_kept_ns:
                 self._next_delivery_kept_ns = now_ns() + _DELIVERY_KEPT_NS
                 self._keep_delivered()
         except RecordFault as error:
             self._set_record_fault(error)
+
+    def _tell_gone(self, outbox: Outbox) -> None:
+        """What of the record the broker cannot be told now, or never."""
+        if outbox.fault:
+            text = f"rows that were held back cannot be read, and wait with all behind them: {outbox.fault}"
+            self._supervised.alarm("history-waits", "warning", text)
+        else:
+            self._supervised.clear_alarm("history-waits")
+        if not outbox.gone:
+            return
+        first, last = outbox.gone[0][0], outbox.gone[-1][1]
+        while outbox.gone:
+            begin, end = outbox.gone.popleft()
+            self._counters["rows_untold"] += end - begin + 1
+        text = (
+            f"{self._counters['rows_untold']} rows were never told: they are not in the record {self._config.records.path} any "
+            f"more, or damaged there; the last ones found so are among rows {first} to {last}"
+        )
+        self._supervised.alarm("history-gap", "error", text)
 
     def _keep_delivered(self) -> None:
         """Where no commit takes it along."""
@@ -627,7 +655,7 @@ class Records:
             stages_us=self._stages_us(record),
             recipe_id=self._recipe.recipe_id,
             recipe_version=self._recipe.recipe_version,
-            model_sha256=self._model.model_sha256 if self._model is not None else None,
+            model_sha256=self._batch_model.model_sha256 if self._batch_model is not None else None,
             calibration_id=None,
             views=[
                 ViewResult(camera_id=v.camera_id, frame_id=v.frame_id, score=v.score, part_mark=v.part_mark)
@@ -649,7 +677,7 @@ class Records:
             is_challenge=False,
             image_ref=self._image_ref(record, trigger_utc),
             traceability=self._store.schedule.at(record.trigger_ns) if self._store is not None else TraceabilityKeys(),
-            context_sha256=self._context.sha256 if self._context is not None else None,
+            context_sha256=self._batch_context.sha256 if self._batch_context is not None else None,
             row_hash="",
         )
 
@@ -821,27 +849,37 @@ class Records:
 
     def _finish(self) -> None:
         self._platform.close()
+        # Where its file is gone: what was on record until then.
+        tally = self._store.tally if self._store is not None else self._tally
+        self._publish_last_stats()
+        try:
+            self._await_acknowledgements()
+            self._end_record()
+        except RecordFault as error:
+            self._supervised.alarm("records", "error", str(error))
+        if tally is not None:
+            self._supervised.post(Summary(json.dumps(tally.summary())))
         if self._store is not None:
-            self._publish_last_stats()
-            try:
-                self._await_acknowledgements()
-                self._keep_delivered()
-                self._store.save_tally()
-                self._store.end_run()
-                self._store.sync()
-            except RecordFault as error:
-                self._supervised.alarm("records", "error", str(error))
-            self._supervised.post(Summary(json.dumps(self._store.tally.summary())))
             self._store.close()
         self._mqtt.close()
         self._lose_signalling()
         self._lose_images()
 
+    def _end_record(self) -> None:
+        """What it keeps beside the rows, where it is still open: the last delivery may have found it gone. Raises RecordFault."""
+        store = self._store
+        if store is None:
+            return
+        self._keep_delivered()
+        store.save_tally()
+        store.end_run()
+        store.sync()
+
     def _await_acknowledgements(self) -> None:
         give_up_ns = now_ns() + _LAST_ACKNOWLEDGEMENTS_NS
-        while self._outbox is not None and self._mqtt.connected and now_ns() < give_up_ns:
+        while (outbox := self._outbox) is not None and self._mqtt.connected and now_ns() < give_up_ns:
             self._deliver()
-            if not self._outbox.in_flight_count:
+            if self._store is None or not outbox.in_flight_count:
                 return
             descriptors = self._mqtt.read_descriptors(), self._mqtt.write_descriptors()
             select.select(*descriptors, [], seconds_until(give_up_ns))

@@ -26,7 +26,7 @@ from pipeline.command_sender import NoAnswer, send_command
 from pipeline.config import Line, load_line
 from pipeline.image_names import pictures_of
 from pipeline.payloads import ReviewPayload, TraceabilityKeys
-from pipeline.record_anchor import Anchor, read_anchors
+from pipeline.record_anchor import Anchor, AnchorLog, read_anchors
 from pipeline.record_commands import keys_text
 from pipeline.record_export import CannotExport
 from pipeline.record_export import export as export_rows
@@ -143,7 +143,8 @@ def stats(
         else None
     )
     try:
-        anchors = _anchors(anchor)
+        log = _anchors(anchor)
+        anchors = log.anchors
         counts = RecordStats(MINUTE if by is Span.MINUTE else HOUR, read_reviews(file))
         for row in _with_progress(read_rows(file, wanted)):
             counts.add(row.result)
@@ -171,6 +172,7 @@ def stats(
         console.width = _TABLE_WIDTH
     for each in _stats_tables(figures):
         console.print(each, soft_wrap=isinstance(each, str))
+    _say_skipped(log, console)
     try:
         write_json(json_file, figures)
     except OSError as error:
@@ -333,7 +335,8 @@ def verify(
     console = Console(file=words(json_file), markup=False, highlight=False)
     try:
         file = _record_file(record)
-        anchors = _anchors(anchor)
+        log = _anchors(anchor)
+        anchors = log.anchors
         began_s = time.monotonic()
         verified = _verify(file, anchors, _line(record), Console(stderr=True, markup=False))
     except NotReadable as error:
@@ -341,10 +344,12 @@ def verify(
     took_s = time.monotonic() - began_s
     for line in _words(file, verified, anchors, took_s):
         console.print(line, soft_wrap=True)
+    _say_skipped(log, console)
     result: dict[str, Any] = {
         "record": str(file),
         **asdict(verified),
         "anchors": [structs.asdict(each) for each in anchors],
+        "anchor_lines_skipped": log.skipped,
         "rows_per_s": round(verified.rows / took_s) if took_s > 0 else None,
         "cannot_prove": list(CANNOT_PROVE) if verified.covered_rows < verified.last_row or not anchors else [],
         "cannot_prove_of_dropped": DROPPED_OR_REMOVED if verified.dropped_rows else None,
@@ -539,18 +544,23 @@ def _line(record: Path) -> Line | None:
     return load_line(record) if record.suffix in (".yaml", ".yml") else None
 
 
-def _anchors(anchor: Path | None) -> list[Anchor]:
+def _anchors(anchor: Path | None) -> AnchorLog:
+    """Bytes that are no text make their line none, and no more."""
     if anchor is None:
-        return []
+        return AnchorLog([])
     if str(anchor) == "-":
-        return read_anchors(sys.stdin, "standard input")
+        return read_anchors((line.decode(errors="replace") for line in sys.stdin.buffer), "standard input")
     try:
-        with anchor.open(encoding="utf-8") as lines:
+        with anchor.open(encoding="utf-8", errors="replace") as lines:
             return read_anchors(lines, str(anchor))
     except OSError as error:
         raise NotReadable(f"{anchor}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise NotReadable(f"{anchor}: expected anchors, one JSON object a line, got no text") from None
+
+
+def _say_skipped(log: AnchorLog, console: Console) -> None:
+    if log.skipped:
+        text = f"SKIPPED   {log.skipped} lines of the anchors are none: {log.first_skipped}"
+        console.print(plain(text, _LINE_CHARS), soft_wrap=True)
 
 
 def _verify(record: Path, anchors: list[Anchor], line: Line | None, console: Console) -> Verified:

@@ -88,7 +88,7 @@ def test_a_report_of_what_the_service_wrote(tmp_path: Path, broker_port: int) ->
         (["line.yaml"], "records.db: got nothing, expected a file"),
         (["images/000.png"], "cannot be read: file is not a database"),
         (["images/000.png", "--anchor", "nosuch"], "nosuch: No such file or directory"),
-        (["images/000.png", "--anchor", "images/000.png"], "expected anchors, one JSON object a line, got no text"),
+        (["images/000.png", "--anchor", "images/000.png"], "line 1: expected an anchor: got no text"),
     ],
 )
 def test_what_cannot_be_verified(

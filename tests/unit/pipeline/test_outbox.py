@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.outbox import IN_FLIGHT_MAX, WAITING_MAX, Delivered, Outbox, Row, Topic
+from pipeline.outbox import IN_FLIGHT_MAX, WAITING_MAX, Delivered, Outbox, Row, RowsRead, Topic
 
 NS_PER_S = 1_000_000_000
 
@@ -32,6 +31,8 @@ class Wire:
     room: int = 10**9
     sent: list[Message] = field(default_factory=list)
     gone_rows: set[int] = field(default_factory=set)
+    waiting_rows: set[int] = field(default_factory=set)
+    reads: int = 0
 
     def send(self, topic: Topic, payload: bytes) -> Message | None:
         if self.room == 0:
@@ -40,8 +41,19 @@ class Wire:
         self.sent.append(Message(topic, int(payload)))
         return self.sent[-1]
 
-    def read(self, first: int, last: int) -> Sequence[Row]:
-        return [(row, str(row).encode()) for row in range(first, last + 1) if row not in self.gone_rows]
+    def read(self, first: int, last: int, count_max: int) -> RowsRead:
+        self.reads += 1
+        through = first - 1
+        rows: list[Row] = []
+        for row in range(first, last + 1):
+            if row in self.waiting_rows:
+                return RowsRead(rows, through, "the disk is away")
+            if row not in self.gone_rows:
+                rows.append((row, str(row).encode()))
+            through = row
+            if len(rows) == count_max or through == first + 99:
+                break
+        return RowsRead(rows, through)
 
     def acknowledge(self, count: int = 10**9) -> None:
         for message in [message for message in self.sent if not message.acknowledged][:count]:
@@ -154,6 +166,80 @@ def test_rows_that_nobody_can_read_any_more_hold_up_nothing() -> None:
     assert wire.rows("history") == [*range(251, 300), *range(301, 400)]
     assert outbox.delivered() == Delivered(499, ())
     assert outbox.next_turn_ns() is None
+    assert {row for first, last in outbox.gone for row in range(first, last + 1)} == wire.gone_rows
+    assert sum(last - first + 1 for first, last in outbox.gone) == len(wire.gone_rows)
+
+
+def test_rows_that_cannot_be_read_now_stay_held_back_and_are_told_later_in_order() -> None:
+    wire = Wire(waiting_rows={30, 31})
+    outbox = outbox_on(wire, last_row=60)
+    for step in range(5):
+        outbox.turn(1, step * NS_PER_S)
+        wire.acknowledge()
+    assert wire.rows("history") == [*range(1, 30)]
+    assert (outbox.fault, outbox.delivered().held) == ("the disk is away", ((30, 60),))
+    assert outbox.next_turn_ns() == 4 * NS_PER_S + NS_PER_S // 2
+    wire.waiting_rows.clear()
+    for step in range(5, 8):
+        outbox.turn(1, step * NS_PER_S)
+        wire.acknowledge()
+    assert wire.rows("history") == [*range(1, 61)]
+    assert (outbox.fault, outbox.delivered(), [*outbox.gone]) == ("", Delivered(60, ()), [])
+
+
+def test_a_live_row_that_cannot_be_read_now_is_held_back_for_later() -> None:
+    wire = Wire(waiting_rows={2})
+    outbox = outbox_on(wire)
+    outbox.turn(1, 0)
+    outbox.committed(3, 0)
+    for now_ns in (0, 1, NS_PER_S + 1):
+        outbox.turn(1, now_ns)
+    assert outbox.next_turn_ns() is not None
+    wire.waiting_rows.clear()
+    outbox.turn(1, 2 * NS_PER_S)
+    assert (wire.rows("result"), wire.rows("history")) == ([1], [2, 3])
+
+
+def test_history_wakes_nobody_while_live_rows_wait_for_the_broker() -> None:
+    wire = Wire()
+    outbox = outbox_on(wire, Delivered(1_000, ((1, 900),)), 1_000)
+    outbox.turn(1, 0)
+    outbox.committed(1_000 + IN_FLIGHT_MAX + 1, NS_PER_S)
+    outbox.turn(1, NS_PER_S)
+    assert len(wire.rows("result")) == IN_FLIGHT_MAX
+    assert outbox.next_turn_ns() is None
+
+
+def test_a_clogged_socket_is_waited_for_by_its_descriptor() -> None:
+    wire = Wire(room=10)
+    outbox = outbox_on(wire, last_row=500)
+    outbox.turn(1, NS_PER_S)
+    assert outbox.next_turn_ns() is None
+    wire.room = 10
+    wire.acknowledge(1)
+    outbox.turn(1, NS_PER_S)
+    assert wire.rows("history") == [*range(1, 21)]
+
+
+def test_what_is_in_flight_is_waited_for_by_the_descriptor() -> None:
+    outbox = outbox_on(Wire(), last_row=20)
+    outbox.turn(1, NS_PER_S)
+    assert (outbox.in_flight_count, outbox.next_turn_ns()) == (20, None)
+
+
+def test_many_rows_that_are_gone_take_a_few_reads_a_turn() -> None:
+    wire = Wire(gone_rows={*range(1, 2_001)})
+    outbox = outbox_on(wire, last_row=2_001)
+    turns = 0
+    while not wire.sent:
+        before = wire.reads
+        outbox.turn(1, NS_PER_S)
+        assert wire.reads - before <= 4
+        due_ns = outbox.next_turn_ns()
+        assert due_ns is None if wire.sent else due_ns is not None and due_ns <= NS_PER_S
+        turns += 1
+    assert turns <= 6
+    assert sum(last - first + 1 for first, last in outbox.gone) == 2_000
 
 
 class AnyOrder(RuleBasedStateMachine):

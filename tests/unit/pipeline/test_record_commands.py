@@ -32,6 +32,7 @@ from pipeline.messages import (
     Message,
     ModelInUse,
     PartRecord,
+    Recorded,
     SetTraceability,
 )
 from pipeline.record_faults import RecordDamaged
@@ -311,6 +312,31 @@ def test_a_part_names_what_it_was_judged_with(tmp_path: Path) -> None:
     contexts = [read_context(each) for each in (second, third)]
     assert [each["fingerprint"]["onnxruntime"] for each in contexts if each is not None] == ["1.0", "2.0"]
     assert verify(worker.record).contexts == 2
+
+
+def test_a_part_that_waits_for_the_disk_names_what_was_in_use_when_it_came(tmp_path: Path) -> None:
+    with worker_at(tmp_path) as worker:
+        worker.tell(MODEL)
+        worker.part(1, now_ns())
+        worker.commit()
+        with contextlib.closing(sqlite3.connect(worker.record, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            worker.part(2, now_ns())
+            worker.part(3, now_ns())
+            worker.commit()
+            worker.tell(ModelInUse("c" * 64, "e" * 64, '{"onnxruntime": "2.0"}'))
+            other.execute("ROLLBACK")
+        worker.commit()
+        worker.part(4, now_ns())
+        worker.commit()
+        acknowledged = [message.count for message in worker.signalling.drain() if isinstance(message, Recorded)]
+        rows = [*read_rows(worker.record)]
+    assert [row.result.part_id for row in rows] == [1, 2, 3, 4]
+    contexts = [read_context(row) for row in rows]
+    assert [each["fingerprint"]["onnxruntime"] for each in contexts if each is not None] == ["1.0", "1.0", "1.0", "2.0"]
+    assert [row.result.model_sha256 for row in rows] == [MODEL.model_sha256] * 3 + ["c" * 64]
+    assert sum(acknowledged) == 4
+    assert verify(worker.record).findings == []
 
 
 # --- against the last anchor -----------------------------------------------------------------------------------

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from collections import Counter
+from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from pipeline.bench.tampering import made_results
+from pipeline.clock import NS_PER_S
 from pipeline.payloads import ResultPayload
 from pipeline.record_export import COLUMNS, CannotExport, export
 from pipeline.record_reader import NotReadable, Wanted, read_late_words, read_rows
@@ -76,6 +80,61 @@ def test_every_part_in_order_with_its_row(record: Path, results: list[ResultPayl
 )
 def test_the_parts_wanted(record: Path, wanted: Wanted, numbers: list[int]) -> None:
     assert [row.row - 1 for row in read_rows(record, wanted)] == list(numbers)
+
+
+def spoil_page_of(file: Path, row: int) -> None:
+    """All that is on the same page of the file as this row."""
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        (body,) = database.execute("SELECT body FROM part WHERE id = ?", (row,)).fetchone()
+        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+    page = file.read_bytes().index(str(body).encode()) // page_bytes
+    with file.open("r+b") as opened:
+        opened.seek(page * page_bytes)
+        opened.write(b"\xff" * page_bytes)
+
+
+def test_one_part_is_found_without_reading_all_others(results: list[ResultPayload], tmp_path: Path) -> None:
+    record = tmp_path / "records.db"
+    store = RecordStore(record, "s0", budget_us=5_000, deadline_us=40_000)
+    store.commit(results, [])
+    store.close()
+    spoil_page_of(record, 100)
+    with pytest.raises(NotReadable):
+        list(read_rows(record))
+    assert [row.row for row in read_rows(record, Wanted(part_id=7))] == [7, 207]
+    assert [row.row for row in read_rows(record, Wanted(part_id=9, lot=None, session_id="s1"))] == [209]
+    assert [*read_rows(record, Wanted(part_id=1_000))] == []
+
+
+@pytest.mark.parametrize(
+    ("since", "is_looked_through"),
+    [
+        ("2026-01-31", True),
+        ("2026-02-01T23:00", True),
+        ("2026-02-02T00:00:02", False),
+        ("2026-03-01", False),
+        ("2026-03", True),
+    ],
+)
+def test_segments_sealed_long_before_are_not_looked_through(
+    results: list[ResultPayload], tmp_path: Path, since: str, is_looked_through: bool
+) -> None:
+    record = tmp_path / "records.db"
+    sealed_ns = int(datetime(2026, 2, 1, tzinfo=timezone.utc).timestamp()) * NS_PER_S
+    store = RecordStore(record, "s0", budget_us=5_000, deadline_us=40_000, wall_ns=lambda: sealed_ns)
+    store.commit(results[:100], [])
+    store.seal()
+    late = [msgspec.structs.replace(result, trigger_utc="2026-03-01T00:00:00.000000Z") for result in results[100:110]]
+    store.commit(late, [])
+    store.close()
+    spoil_page_of(record.with_name("records-000001.db"), 50)
+    rows = read_rows(record, Wanted(since_utc=since))
+    if is_looked_through:
+        with pytest.raises(NotReadable):
+            list(rows)
+    else:
+        assert [row.row for row in rows] == [*range(101, 111)]
 
 
 def test_figures_are_those_of_the_rows(record: Path, results: list[ResultPayload]) -> None:

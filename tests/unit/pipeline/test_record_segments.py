@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.bench.recorded import count_rows, read_parts
 from pipeline.bench.tampering import TAMPERINGS
+from pipeline.outbox import RowsRead
 from pipeline.record_anchor import Anchor
 from pipeline.record_faults import RecordFault, RecordGone
 from pipeline.record_files import record_files, sealed_files, sealed_name
@@ -320,3 +321,111 @@ def test_sealed_files_of_another_version_are_left_alone(open_store: Open, record
     with pytest.raises(RecordFault, match=r"line-000001\.db: is of version 3, this service writes version 4; move"):
         open_store()
     assert (sealed.read_bytes(), list(record.parent.iterdir())) == (before, [sealed])
+
+
+@pytest.mark.parametrize("number", [-1, 2**53, 2**63, 10**20])
+def test_rows_of_any_number_may_be_asked_for(open_store: Open, number: int) -> None:
+    store = open_store()
+    store.commit(results(1, 2), [])
+    assert store.seal()
+    assert (store.hash_of(number), store.hash_of(number, "review")) == (None, None)
+
+
+def payload_rows(store: RecordStore, first: int, last: int, count_max: int = 1_000) -> list[int]:
+    """As far as one read gets."""
+    found = store.read_payloads(first, last, count_max)
+    assert found.fault == ""
+    return [number for number, _ in found.rows]
+
+
+def test_rows_are_read_for_telling_over_all_segments(open_store: Open, record: Path) -> None:
+    store = open_store()
+    for first in (1, 11, 21):
+        store.commit(results(first, first + 9), [])
+        assert store.seal()
+    store.commit(results(31, 33), [])
+    assert payload_rows(store, 1, 33) == [*range(1, 34)]
+    assert payload_rows(store, 10, 12) == [10, 11, 12]
+    found = store.read_payloads(5, 33, 10)
+    assert ([number for number, _ in found.rows], found.through) == ([*range(5, 15)], 14)
+    assert store.read_payloads(40, 50, 10) == RowsRead([], 50)
+    sealed_name(record, 2).unlink()
+    assert payload_rows(store, 1, 33) == [*range(1, 11), *range(21, 34)]
+    assert store.read_payloads(11, 33, 4).through == 24
+
+
+@pytest.mark.parametrize("trouble", ["unable to open database file", "disk I/O error", "database is locked"])
+def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
+    open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    store = open_store()
+    for first in (1, 11):
+        store.commit(results(first, first + 9), [])
+        assert store.seal()
+
+    def refuse(file: Path) -> sqlite3.Connection:
+        if file == sealed_name(record, 2):
+            raise sqlite3.OperationalError(trouble)
+        return sqlite3.connect(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.record_store._open_to_read", refuse)
+        found = store.read_payloads(1, 20, 100)
+    assert ([number for number, _ in found.rows], found.through) == ([*range(1, 11)], 10)
+    assert trouble in found.fault
+    assert "line-000002.db" in found.fault
+    assert payload_rows(store, 1, 20) == [*range(1, 21)]
+
+
+def test_a_folder_that_is_away_takes_no_rows_with_it(open_store: Open, record: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 10), [])
+    assert store.seal()
+    record.parent.rename(record.parent.with_name("away"))
+    found = store.read_payloads(1, 10, 100)
+    assert (found.rows, found.through) == ([], 0)
+    assert "line-000001.db: No such file" in found.fault
+
+
+def test_damage_in_a_sealed_segment_costs_the_rows_that_it_hit(open_store: Open, record: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 60), [])
+    assert store.seal()
+    sealed = sealed_name(record, 1)
+    with closing(sqlite3.connect(sealed, isolation_level=None)) as database:
+        database.execute("UPDATE part SET body = '{' WHERE id = 7")
+    assert payload_rows(store, 1, 60) == [number for number in range(1, 61) if number != 7]
+    with closing(sqlite3.connect(sealed, isolation_level=None)) as database:
+        (body,) = database.execute("SELECT body FROM part WHERE id = 30").fetchone()
+        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+    page = sealed.read_bytes().index(str(body).encode()) // page_bytes
+    with sealed.open("r+b") as file:
+        file.seek(page * page_bytes)
+        file.write(b"\xff" * page_bytes)
+    seen: list[int] = []
+    through = 0
+    while through < 60:
+        found = store.read_payloads(through + 1, 60, 20)
+        assert (found.fault, found.through > through) == ("", True)
+        through = found.through
+        seen += [number for number, _ in found.rows]
+    assert seen == sorted({*seen})
+    assert 40 < len(seen) < 59
+    sealed.write_bytes(b"no database at all" * 1_000)
+    assert payload_rows(store, 1, 60) == []
+
+
+def test_a_folder_that_cannot_be_put_on_the_disk_is_a_fault(
+    open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    store.commit(results(1, 2), [])
+
+    def refuse(_folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.record_store._sync_folder", refuse)
+        with pytest.raises(RecordFault, match="its folder cannot be put on the disk: Input/output error"):
+            store.sync()
+    store.sync()

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from pipeline.bench.tampering import TAMPERINGS, write_record
-from pipeline.record_anchor import Anchor, read_anchors
+from pipeline.cli.records import records
+from pipeline.record_anchor import Anchor, AnchorLog, read_anchor, read_anchors
 from pipeline.record_chain import NO_HASH
 from pipeline.record_reader import NotReadable
 from pipeline.record_verify import Verified, verify
@@ -155,7 +158,8 @@ def test_anchors_as_the_wire_carries_them() -> None:
     lines = [
         json.dumps({"schema": "lineside.anchor/1", "row_count": n, "head": f"{n:064x}", "utc": "x"}) for n in (3, 9)
     ]
-    assert read_anchors(io.StringIO("\n\n".join(lines)), "f") == [Anchor(row_count=n, head=f"{n:064x}") for n in (3, 9)]
+    log = read_anchors(io.StringIO("\n\n".join(lines)), "f")
+    assert log == AnchorLog([Anchor(row_count=n, head=f"{n:064x}") for n in (3, 9)])
 
 
 @pytest.mark.parametrize(
@@ -163,13 +167,21 @@ def test_anchors_as_the_wire_carries_them() -> None:
     [
         ("", "f: got no anchor"),
         ("{}", "f, line 1: expected an anchor"),
-        ('{"row_count": -1, "head": "' + "0" * 64 + '"}', "f, line 1: got .* expected a row_count of 0 or more"),
+        ('{"row_count": -1, "head": "' + "0" * 64 + '"}', r"f, line 1: .* >= 0 - at `\$.row_count`"),
         ('{"row_count": 1, "head": "12"}', "64 hexadecimal digits"),
     ],
 )
 def test_no_anchors(text: str, words: str) -> None:
     with pytest.raises(NotReadable, match=words):
         read_anchors(io.StringIO(text), "f")
+
+
+@pytest.mark.parametrize("name", ["row_count", "review_count"])
+@pytest.mark.parametrize("count", [-1, 2**53, 2**63, 10**20])
+def test_an_anchor_of_numbers_that_no_record_comes_to_is_none(name: str, count: int) -> None:
+    told = {"row_count": 1, "head": "0" * 64, "review_count": 1, "review_head": "0" * 64, name: count}
+    with pytest.raises(msgspec.DecodeError):
+        read_anchor(json.dumps(told))
 
 
 PAYLOAD = json.dumps({"schema": "lineside.anchor/1", "row_count": 3, "head": "f" * 64, "utc": "now"})
@@ -185,4 +197,47 @@ PAYLOAD = json.dumps({"schema": "lineside.anchor/1", "row_count": 3, "head": "f"
     ],
 )
 def test_anchors_as_they_are_printed(line: str) -> None:
-    assert read_anchors(["", f"{line}\n", PAYLOAD], "x") == [Anchor(3, "f" * 64)] * 2
+    assert read_anchors(["", f"{line}\n", PAYLOAD], "x") == AnchorLog([Anchor(3, "f" * 64)])
+
+
+def test_lines_that_are_no_anchor_are_counted_and_the_others_hold() -> None:
+    log = [
+        PAYLOAD[:70],
+        "acme/line/anchor (null)",
+        f"acme/line/anchor {PAYLOAD}",
+        "{" * 100_000,
+        PAYLOAD.replace("f", "\ufffd"),
+    ]
+    found = read_anchors(log, "x")
+    assert (found.anchors, found.skipped) == ([Anchor(3, "f" * 64)], 4)
+    assert found.first_skipped.startswith("line 1: expected an anchor: ")
+
+
+def test_an_idle_line_and_reviews_that_stand_take_no_room() -> None:
+    reviews = [(0, "0"), (0, "0"), (1, "e"), (1, "e")]
+    lines = [
+        json.dumps({"row_count": row, "head": f"{row:064x}", "review_count": count, "review_head": head * 64})
+        for row in (3, 4)
+        for count, head in reviews
+    ]
+    assert read_anchors(lines, "x").anchors == [
+        Anchor(3, f"{3:064x}", 0, "0" * 64),
+        Anchor(3, f"{3:064x}"),
+        Anchor(3, f"{3:064x}", 1, "e" * 64),
+        Anchor(4, f"{4:064x}"),
+    ]
+
+
+@pytest.mark.parametrize("is_piped", [True, False])
+def test_a_log_cut_off_with_bytes_that_are_no_text(
+    sound: tuple[Path, list[Anchor]], tmp_path: Path, is_piped: bool
+) -> None:
+    path, anchors = sound
+    told = json.dumps({"row_count": anchors[-1].row_count, "head": anchors[-1].head}).encode()
+    log = told[:30] + b"\xff\xfe\n" + told + b"\n" + told[:50]
+    (tmp_path / "anchors.jsonl").write_bytes(log)
+    source = "-" if is_piped else str(tmp_path / "anchors.jsonl")
+    found = CliRunner().invoke(records, ["verify", str(path), "--anchor", source], input=log if is_piped else None)
+    assert found.exit_code == 0, found.output
+    assert "SKIPPED   2 lines of the anchors are none: line 1: expected an anchor: got no text" in found.output
+    assert "NOT PROVEN" not in found.output

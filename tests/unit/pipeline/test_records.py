@@ -27,8 +27,11 @@ from pipeline.messages import (
     Halt,
     PartMade,
     PartRecord,
+    Summary,
     ViewInspected,
 )
+from pipeline.outbox import Outbox
+from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record_store import RecordStore
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
@@ -171,3 +174,28 @@ def test_a_copy_that_is_called_as_a_sealed_segment_is_an_alarm(worker: Worker) -
     worker.records.run()
     (told,) = (alarm for alarm in worker.alarms() if alarm.code == "record-segments")
     assert "records-20261121.db" in told.text
+
+
+@pytest.mark.parametrize("kind", [RecordGone, RecordDamaged])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_record_that_goes_with_the_last_delivery_leaves_its_totals(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, kind: type[RecordFault], turns: int
+) -> None:
+    """In the loop's last turn, or after it."""
+    worker.records.open()
+    monkeypatch.setattr("pipeline.transports.mqtt.MqttConnection.connected", property(lambda _self: True))
+    monkeypatch.setattr("pipeline.outbox.Outbox.in_flight_count", property(lambda _self: 1))
+    went_well: list[int] = []
+
+    def go(_self: Outbox, _connection: int | None, now_ns: int) -> None:
+        if worker.records._ended:
+            if len(went_well) == turns:
+                raise kind("record records.db: it went")
+            went_well.append(now_ns)
+
+    monkeypatch.setattr("pipeline.outbox.Outbox.turn", go)
+    worker.records.run()
+    said = [*worker.supervisor.drain()]
+    (summary,) = (message for message in said if isinstance(message, Summary))
+    assert json.loads(summary.json_text)["parts_triggered"] == 1
+    assert any(isinstance(message, Alarm) and "it went" in message.text for message in said)
