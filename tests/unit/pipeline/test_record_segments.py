@@ -369,7 +369,7 @@ def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
         return sqlite3.connect(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record_store._open_to_read", refuse)
+        patched.setattr("pipeline.record_store.open_sealed", refuse)
         found = store.read_payloads(1, 20, 100)
     assert ([number for number, _ in found.rows], found.through) == ([*range(1, 11)], 10)
     assert trouble in found.fault
