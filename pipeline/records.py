@@ -69,6 +69,8 @@ from pipeline.worker import Supervised, attach, settle
 _BATCH_MAX = 2_000
 _SEEN_ALL_THE_SAME = ("DEADLINE", "FAULT")
 """Reasons of parts that have no inspection, or none in time, but most likely frames."""
+_OTHERS_SEEN = ("MISSED_FRAME", "BAD_FRAME", "OVERRUN")
+"""Reasons of parts of which one view has no frame that could be judged: another one may have."""
 _DELIVERY_KEPT_NS = 100 * NS_PER_MS
 _LAST_ACKNOWLEDGEMENTS_NS = 500 * NS_PER_MS
 """At the end so long is waited for what the broker has still to acknowledge; what it has not is told again on ``history``."""
@@ -627,8 +629,12 @@ class Records:
 
     def _image_ref(self, record: PartRecord, trigger_utc: str) -> str | None:
         """Where its pictures are, as far as they are kept; null where none was meant to be."""
-        handed_on = any(view.handed_on for view in record.views)
-        if self._config.images is None or not record.frames or not (handed_on or record.reason in _SEEN_ALL_THE_SAME):
+        if self._config.images is None or not record.frames:
+            return None
+        # Of a part that was decided before signalling's successor told it, nothing is left but that it is a reject.
+        is_kept = record.verdict == "REJECT" or any(view.handed_on for view in record.views)
+        is_seen = record.reason in _SEEN_ALL_THE_SAME or (record.reason in _OTHERS_SEEN and len(record.frames) > 1)
+        if not (is_kept or is_seen):
             return None
         return image_ref(trigger_utc, self._session_id, record.part_id)
 
