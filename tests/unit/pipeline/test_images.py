@@ -48,10 +48,10 @@ SLOTS = 4
 class World:
     """Supervisor, acquisition and records around one images worker, which runs in a thread."""
 
-    def __init__(self, folder: Path, recording: dict[str, Any] | None = None, **images: Any) -> None:
+    def __init__(self, folder: Path, *, recording: dict[str, Any] | None = None, **images: Any) -> None:
         self.path = folder / "kept"
-        asked = {} if recording is None else {"recording": recording}
-        line = load_line(write_line(folder, 1, images={"path": "kept", "free_min_gib": 0.0, **images}, **asked))
+        also = {} if recording is None else {"recording": recording}
+        line = load_line(write_line(folder, 1, images={"path": "kept", "free_min_gib": 0.0, **images}, **also))
         self.theirs, self.supervisor = (Link(end) for end in link_pair())
         self.ring = Ring("cam0", SLOTS, SIDE_PX * SIDE_PX)
         self.worker = Images(Supervised(self.theirs, Configure("images", 1, "s", "", None, 0, Halt(), True), line))
