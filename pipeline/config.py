@@ -643,7 +643,7 @@ def _authority_fault(file: Path) -> str:
 
 
 def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:
-    """The largest ring is named where all of them together are larger than memory."""
+    """The largest ring is named where all of them together are larger than memory, else what is asked for beside them."""
     present, more = memory_bytes(), config.image_slots
     taken = rings_bytes(config.cameras, more)
     largest = max(range(len(config.cameras)), key=lambda index: rings_bytes([config.cameras[index]]))
@@ -653,16 +653,21 @@ def _memory_faults(file: Path, config: LineConfig) -> list[Fault]:
         got = f"{camera.ring_slots + more} slots, {in_mib(ring)} at this frame size, all cameras {in_mib(taken)}"
         expected = f"slots of all cameras within this machine's {in_mib(present)} of memory"
         return [Fault(str(file), f"cameras.{largest}.ring_slots", got, expected)]
-    if config.images is None:
-        return []
-    waiting = config.images.memory_mib << 20
-    if waiting < slot_bytes(camera):
-        expected = f"room for a frame of camera {camera.camera_id}, {in_mib(slot_bytes(camera))}"
-        return [Fault(str(file), "images.memory_mib", str(config.images.memory_mib), expected)]
-    if taken + waiting > present:
-        expected = f"no more than this machine's {in_mib(present)} leave beside the rings' {in_mib(taken)}"
-        return [Fault(str(file), "images.memory_mib", str(config.images.memory_mib), expected)]
-    return []
+    frame_of = max(config.cameras, key=slot_bytes)
+    faults: list[Fault] = []
+    for key, asked in (("images", config.images), ("recording", config.recording)):
+        if asked is None:
+            continue
+        waiting, got = asked.memory_mib << 20, str(asked.memory_mib)
+        if waiting < slot_bytes(frame_of):
+            expected = f"room for a frame of camera {frame_of.camera_id}, {in_mib(slot_bytes(frame_of))}"
+            faults.append(Fault(str(file), f"{key}.memory_mib", got, expected))
+        elif taken + waiting > present:
+            beside = "the rings'" if key == "images" else "the rings' and images'"
+            expected = f"no more than this machine's {in_mib(present)} leave beside {beside} {in_mib(taken)}"
+            faults.append(Fault(str(file), f"{key}.memory_mib", got, expected))
+        taken += waiting
+    return faults
 
 
 def _core_faults(file: Path, config: LineConfig) -> list[Fault]:

@@ -22,18 +22,25 @@ _MARGIN_PX = 3
 _TEXT_SCALE = 0.4
 
 
+_FAULTS = (cv2.error, ArithmeticError, MemoryError, ValueError)
+"""Of one picture, or of what was found on it: none of them is to keep the next one from being written."""
+
+
 class CannotEncode(ValueError):
     """These pixels make no file of that format."""
 
 
 def encode_image(pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, kind: str, jpeg_quality: int) -> bytes:
     """``pixels`` (H, W) or (H, W, 3) uint8 as a file of ``kind`` "png" (bit by bit as they are) or "jpeg". Raises CannotEncode."""
-    picture = pixels
-    if pixel_format is PixelFormat.RGB8:
-        picture = np.ascontiguousarray(pixels[:, :, ::-1])
-    if kind == "png":
-        return _encoded(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION])
-    return _encoded(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    try:
+        picture = pixels
+        if pixel_format is PixelFormat.RGB8:
+            picture = np.ascontiguousarray(pixels[:, :, ::-1])
+        if kind == "png":
+            return _encoded(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION])
+        return _encoded(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    except _FAULTS as error:
+        raise CannotEncode(f"{pixels.shape} as {kind}: {_words(error)}") from error
 
 
 def encode_thumbnail(
@@ -47,6 +54,20 @@ def encode_thumbnail(
     """A JPEG of at most ``longer_px`` on its longer side, with the defects' boxes, classes and scores and, at the top, ``words`` in
     the verdict's colour. Raises CannotEncode.
     """
+    try:
+        return _thumbnail(pixels, pixel_format, longer_px, verdict, words, defects)
+    except _FAULTS as error:
+        raise CannotEncode(f"{pixels.shape} as a thumbnail: {_words(error)}") from error
+
+
+def _thumbnail(
+    pixels: npt.NDArray[np.uint8],
+    pixel_format: PixelFormat,
+    longer_px: int,
+    verdict: str,
+    words: str,
+    defects: Sequence[DefectResult],
+) -> bytes:
     height_px, width_px = pixels.shape[:2]
     scale = min(1.0, longer_px / max(height_px, width_px))
     size = max(1, round(width_px * scale)), max(1, round(height_px * scale))
@@ -83,10 +104,11 @@ def _write(picture: npt.NDArray[np.uint8], text: str, where: tuple[int, int], co
 
 
 def _encoded(suffix: str, picture: npt.NDArray[np.uint8], options: list[int]) -> bytes:
-    try:
-        done, encoded = cv2.imencode(suffix, picture, options)
-    except cv2.error as error:
-        raise CannotEncode(f"{picture.shape} as {suffix}: {error}") from error
+    done, encoded = cv2.imencode(suffix, picture, options)
     if not done:
-        raise CannotEncode(f"{picture.shape} as {suffix}")
+        raise ValueError(f"the encoder of {suffix} made nothing")
     return bytes(encoded)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

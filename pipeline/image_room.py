@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_S
 from pipeline.messages import FrameKey, PartMade
 from pipeline.payloads import DefectResult
-from vision.types import PixelFormat, Verdict
+from vision.types import PixelFormat, Reason, Verdict
 
 PARTS_REMEMBERED = 4_096
 """The newest so many frames' parts are known when the frame comes after the name."""
@@ -124,8 +124,12 @@ class Room:
 
     def _name(self, key: FrameKey, part: PartImages) -> None:
         frame = self._unnamed.pop(key)
-        if part.image_ref is None or (frame.unless_passed and part.verdict == Verdict.PASS.value):
+        is_passed = frame.unless_passed and part.verdict == Verdict.PASS.value
+        if is_passed or part.reason == Reason.NOT_RUNNING.value:
             self.held_bytes -= frame.pixels.nbytes
+        elif part.image_ref is None:
+            # Handed on, and too late for the row to say so.
+            self._drop(frame)
         else:
             self._named.append(NamedFrame(frame, part, part.image_ref))
 

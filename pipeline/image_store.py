@@ -10,15 +10,16 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pipeline.image_names import is_date, is_session, is_unfinished, read_name, unfinished
 from vision.types import Verdict
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -43,8 +44,12 @@ class ImageStore:
     tried again.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, free_min_bytes: int) -> None:
+    def __init__(
+        self, path: Path, *, max_bytes: int, free_min_bytes: int, on_answer: Callable[[], object] = lambda: None
+    ) -> None:
+        """``on_answer`` is called whenever the disk has done a little of what may take long."""
         self._path = path
+        self._on_answer = on_answer
         self._max_bytes = max_bytes
         self._free_min_bytes = free_min_bytes
         self._sums: dict[str, _Sums] = {}
@@ -116,6 +121,7 @@ class ImageStore:
         folders = []
         with _entries(self._path) as dates:
             for date in dates:
+                self._on_answer()
                 if is_date(date.name) and date.is_dir(follow_symlinks=False):
                     with self._opened(date.name) as descriptor, _entries(descriptor) as sessions:
                         folders += [
@@ -131,6 +137,7 @@ class ImageStore:
         try:
             with self._opened(folder) as descriptor, _entries(descriptor) as entries:
                 for entry in entries:
+                    self._on_answer()
                     if not entry.is_file(follow_symlinks=False):
                         continue
                     read = read_name(entry.name)
@@ -179,6 +186,7 @@ class ImageStore:
         victim = self._victims[0]
         with contextlib.suppress(FileNotFoundError), self._opened(victim.folder) as descriptor:
             os.unlink(victim.name, dir_fd=descriptor)
+        self._on_answer()
         self._victims.popleft()
         self._add(victim.folder, victim.name, -victim.size_bytes)
         self.pruned_count += not victim.is_thumbnail
@@ -231,6 +239,13 @@ class ImageStore:
             os.close(descriptor)
 
 
+def first_day_kept(now: datetime, keep_days: float) -> str:
+    """Pictures of earlier days have to go where rows go after ``keep_days``: a whole day with the first of its rows, as each
+    picture goes before its row. Those of the day of ``now``, UTC, stay.
+    """
+    return f"{min(now, now + timedelta(days=1 - keep_days)):%Y-%m-%d}"
+
+
 def _entries(folder: Path | int) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[str]]]:
     return os.scandir(folder)
 
@@ -246,6 +261,9 @@ def _size_bytes(descriptor: int, name: str) -> int:
 def _write_whole(descriptor: int, name: str, body: bytes) -> None:
     """Nobody sees half of it."""
     temporary = unfinished(name)
+    # What a kill left: written into, it would change under each other name that it may have.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=descriptor)
     try:
         with os.fdopen(os.open(temporary, _NEW_FILE, 0o644, dir_fd=descriptor), "wb") as file:
             file.write(body)

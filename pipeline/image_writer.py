@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import ImagesConfig
 from pipeline.image_encoder import CannotEncode, encode_image, encode_thumbnail
 from pipeline.image_names import image_names
 from pipeline.image_room import NamedFrame, Room
-from pipeline.image_store import ImageStore
+from pipeline.image_store import ImageStore, first_day_kept
 
 _IDLE_S = 0.5
 _RETRY_S = 0.5
@@ -30,7 +30,10 @@ class ImageWriter:
         self._room = room
         self._gate = gate
         self._store = ImageStore(
-            config.path, max_bytes=int(config.max_gib * _GIB), free_min_bytes=int(config.free_min_gib * _GIB)
+            config.path,
+            max_bytes=int(config.max_gib * _GIB),
+            free_min_bytes=int(config.free_min_gib * _GIB),
+            on_answer=self._answered,
         )
         self._is_open = False
         self._is_looking = True
@@ -40,13 +43,18 @@ class ImageWriter:
         self.kept_count = 0
         self.has_in_hand = False
         self.busy_since_ns: int | None = None
-        """Since when it has been at what it does now."""
+        """Since when it has waited for the disk; None where it does not."""
         self.fault = ""
         """Why pictures cannot be written; empty where they can."""
 
     @property
     def pruned_count(self) -> int:
         return self._store.pruned_count
+
+    @property
+    def has_died(self) -> bool:
+        """Whether, once started, it ended before it was told to."""
+        return not self._thread.is_alive() and not self._ending.is_set()
 
     def start(self) -> None:
         self._thread.start()
@@ -108,14 +116,21 @@ class ImageWriter:
         """One session's pictures at a time."""
         now = now_ns()
         if now >= self._next_drop_ns and not self._is_looking:
-            is_more = self._keep_days is not None and self._store.drop_before(_day(self._keep_days))
+            is_more = False
+            if self._keep_days is not None:
+                is_more = self._store.drop_before(first_day_kept(datetime.now(timezone.utc), self._keep_days))
             if not is_more:
                 self._next_drop_ns = now + _DROPPING_LOOKED_AT_NS
+
+    def _answered(self) -> None:
+        """A large folder takes its time; a disk that goes on answering does not stand still."""
+        self.busy_since_ns = now_ns()
 
     def _write(self, named: NamedFrame) -> None:
         config, frame, part = self._config, named.frame, named.part
         camera_id = frame.key.camera_id
         picture_name, thumbnail_name = image_names(part.part_id, part.verdict, camera_id, config.format)
+        self.busy_since_ns = None  # not with the disk
         picture = encode_image(frame.pixels, frame.pixel_format, config.format, config.jpeg_quality)
         files = [(picture_name, picture)]
         if config.thumbnail_px is not None:
@@ -125,8 +140,5 @@ class ImageWriter:
                 frame.pixels, frame.pixel_format, config.thumbnail_px, part.verdict, words, defects
             )
             files.append((thumbnail_name, small))
+        self.busy_since_ns = now_ns()
         self._store.write(named.image_ref.rpartition("/")[0], files)
-
-
-def _day(ago_days: float) -> str:
-    return f"{datetime.now(timezone.utc) - timedelta(days=ago_days):%Y-%m-%d}"

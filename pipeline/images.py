@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import select
+import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -69,10 +70,12 @@ class Images:
         """Of the windows before this one."""
         self._dropped_told = 0
         self._stop_ns: int | None = None
+        self.lost_thread = ""
+        """Which of this process's threads has died, of something that nobody foresaw; it ends then."""
 
     def run(self) -> None:
         self._writer.start()
-        while not (self._supervised.orphaned or self._has_ended()):
+        while not (self._supervised.orphaned or self._has_ended() or self.lost_thread):
             self._wait()
             for message, descriptors in self._supervised.received():
                 if isinstance(message, Connect):
@@ -88,6 +91,7 @@ class Images:
                 self._room.expire(now_ns())
                 if self._room.named_count:
                     self._gate.notify()
+            self._mind_threads()
             self._mind_recording()
             self._tell_faults()
             self._supervised.alive(self._counters())
@@ -108,11 +112,18 @@ class Images:
             is_done = is_done and self._recorder is None
         return is_done or now_ns() >= self._stop_ns
 
+    def _mind_threads(self) -> None:
+        if self._writer.has_died:
+            self.lost_thread = "image-writer"
+        elif self._recorder is not None and self._recorder.has_died:
+            self.lost_thread = "window-recorder"
+
     def _end(self) -> None:
         self._writer.end(_LAST_JOIN_S)
         with self._gate:
             self._room.drop_all()
             self._room.dropped_count += self._writer.has_in_hand
+        self._lose_records()
         self._supervised.say_alive(self._counters())
 
     def _connect(self, message: Connect, descriptors: list[int]) -> None:
@@ -291,6 +302,9 @@ def main() -> None:
     settle(supervised)
     supervised.post(Ready())
     images.run()
+    if images.lost_thread:
+        # Its traceback is in the log. Another process begins anew.
+        sys.exit(f"lineside images: its thread {images.lost_thread} died")
 
 
 if __name__ == "__main__":

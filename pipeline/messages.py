@@ -17,8 +17,10 @@ CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "record
 ReviewSaid: TypeAlias = Literal["good", "defective", "unclear"]
 WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost")
 """Of a run: what is in its recorded windows, and what had no room on its way there."""
-IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned")
-"""Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room."""
+IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned", "images_unnamed")
+"""Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room; and parts,
+or late inspections for a window, of which images was not told.
+"""
 Severity: TypeAlias = Literal["warning", "error"]
 FrameOutcome: TypeAlias = Literal["GRABBED", "REFUSED", "BAD", "MISSED"]
 

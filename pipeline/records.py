@@ -14,7 +14,7 @@ from importlib import metadata
 import msgspec
 from msgspec import structs
 
-from pipeline.channel import Link, PeerGone, TooLong
+from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until, utc_text
 from pipeline.closing import Closing
 from pipeline.commands import Arrived, CommandInbox, reply_payload
@@ -41,6 +41,7 @@ from pipeline.messages import (
     Summary,
     ViewInspected,
 )
+from pipeline.naming import Naming
 from pipeline.outbox import Fate, Outbox, Topic
 from pipeline.payloads import (
     AlarmPayload,
@@ -69,15 +70,20 @@ from pipeline.worker import Supervised, attach, settle
 _BATCH_MAX = 2_000
 _SEEN_ALL_THE_SAME = ("DEADLINE", "FAULT")
 """Reasons of parts that have no inspection, or none in time, but most likely frames."""
+_OTHERS_SEEN = ("MISSED_FRAME", "BAD_FRAME", "OVERRUN")
+"""Reasons of parts of which one view has no frame that could be judged: another one may have."""
 _DELIVERY_KEPT_NS = 100 * NS_PER_MS
 _LAST_ACKNOWLEDGEMENTS_NS = 500 * NS_PER_MS
 """At the end so long is waited for what the broker has still to acknowledge; what it has not is told again on ``history``."""
+_LAST_NAMES_NS = 500 * NS_PER_MS
+"""The same for names that images has still to take."""
 _REPLIES_KEPT = 64
 """Answers to commands that wait for the broker; beyond these a command goes unanswered, and is counted."""
 _RETRY_NS = 500 * NS_PER_MS
 _SLOW_NS = NS_PER_S
 """A commit that takes longer is said to be slow."""
 _SLOW_SAID_S = 60.0
+_UNNAMED_SAID_S = 10.0
 _STATS_INTERVAL_NS = NS_PER_S
 _SEALING_LOOKED_AT_NS = NS_PER_S
 _DROPPING_LOOKED_AT_NS = 10 * NS_PER_S
@@ -105,7 +111,7 @@ class Records:
         self._told_set_aside = ""
         self._next_try_ns = 0
         self._signalling: Link | None = None
-        self._images: Link | None = None
+        self._naming = Naming()
         self._batch: list[PartRecord | LateInspection] = []
         self._batch_model: ModelInUse | None = None
         self._batch_context: Context | None = None
@@ -285,6 +291,7 @@ class Records:
                 self._untold_alarms |= self._alarms.keys()
             self._publish_alarms()
             self._deliver()
+            self._name_frames()
             self._publish_replies()
             self._platform.turn()
             self._publish_stats()
@@ -312,7 +319,8 @@ class Records:
             wake_ns = min(wake_ns, self._next_sync_ns)
         if self._signalling is not None and self._wants_more():
             reading.append(self._signalling.fileno())
-        select.select(reading, self._mqtt.write_descriptors(), [], seconds_until(wake_ns))
+        writing = [*self._mqtt.write_descriptors(), *self._naming.write_descriptors()]
+        select.select(reading, writing, [], seconds_until(wake_ns))
 
     def _wants_more(self) -> bool:
         """While the disk fails, what cannot be written stays with signalling."""
@@ -321,8 +329,7 @@ class Records:
     def _take_control(self) -> None:
         for message, descriptors in self._supervised.received():
             if isinstance(message, Connect) and message.peer == "images":
-                self._lose_images()
-                self._images = Link.from_descriptor(descriptors[0])
+                self._naming.connect(Link.from_descriptor(descriptors[0]))
             elif isinstance(message, Connect):
                 # What the last one still said first: its successor knows less of it.
                 self._take_records()
@@ -380,11 +387,6 @@ class Records:
             self._signalling.close()
             self._signalling = None
         self._foreign_count = len(self._batch)
-
-    def _lose_images(self) -> None:
-        if self._images is not None:
-            self._images.close()
-            self._images = None
 
     def _commit_if_due(self) -> None:
         now = now_ns()
@@ -470,10 +472,14 @@ class Records:
             self._say_if_slow(now_ns() - began_ns)
         self._is_unsynced = True
         self._set_fault(None)
-        for part, result in zip(parts, results, strict=True):
-            self._name_frames(part, result)
+        for part, result in zip(parts, written, strict=True):
+            # As it stands in the record, which may have had it before.
+            if part.frames and self._naming.is_connected:
+                self._naming.say(PartMade(part.frames, encode(structs.replace(result, row_hash=""))))
         if self._config.recording is not None:
-            self._tell_late(late)
+            for item in late:
+                self._naming.say(item)
+        self._name_frames()
         self._counters["rows_written"] += len(written)
         count = len(self._batch) - self._foreign_count
         self._batch.clear()
@@ -490,28 +496,14 @@ class Records:
                 self._second_latency.add(latency_us)
         self._deliver()
 
-    def _name_frames(self, part: PartRecord, result: ResultPayload) -> None:
-        """Tell images, if it listens, whose frames it has."""
-        if self._images is None or not part.frames:
-            return
-        try:
-            try:
-                told = self._images.send(PartMade(part.frames, encode(result)))
-            except TooLong:
-                told = self._images.send(PartMade(part.frames, encode(structs.replace(result, defects=[]))))
-        except PeerGone:
-            self._lose_images()
-            return
-        self._counters["images_unnamed"] += not told
-
-    def _tell_late(self, late: list[LateInspection]) -> None:
-        """For a window that may be being recorded."""
-        try:
-            for item in late:
-                if self._images is not None:
-                    self._counters["images_unnamed"] += not self._images.send(item)
-        except PeerGone:
-            self._lose_images()
+    def _name_frames(self) -> None:
+        """Tell images, as far as it takes it now, whose frames it has."""
+        self._naming.turn()
+        lost = self._naming.lost_count
+        if lost > self._counters["images_unnamed"]:
+            self._counters["images_unnamed"] = lost
+            text = f"names of {lost} parts in all came faster than images takes them: their pictures are dropped"
+            self._supervised.alarm("images-unnamed", "warning", text, lasts_s=_UNNAMED_SAID_S)
 
     def _recall_halt(self) -> None:
         """The record's place may have been away, or another one, when the halt was last looked for."""
@@ -683,8 +675,12 @@ class Records:
 
     def _image_ref(self, record: PartRecord, trigger_utc: str) -> str | None:
         """Where its pictures are, as far as they are kept; null where none was meant to be."""
-        handed_on = any(view.handed_on for view in record.views)
-        if self._config.images is None or not record.frames or not (handed_on or record.reason in _SEEN_ALL_THE_SAME):
+        if self._config.images is None or not record.frames:
+            return None
+        # Of a part that was decided before signalling's successor told it, nothing is left but that it is a reject.
+        is_kept = record.verdict == "REJECT" or any(view.handed_on for view in record.views)
+        is_seen = record.reason in _SEEN_ALL_THE_SAME or (record.reason in _OTHERS_SEEN and len(record.frames) > 1)
+        if not (is_kept or is_seen):
             return None
         return image_ref(trigger_utc, self._session_id, record.part_id)
 
@@ -863,7 +859,17 @@ class Records:
             self._store.close()
         self._mqtt.close()
         self._lose_signalling()
-        self._lose_images()
+        self._finish_naming()
+
+    def _finish_naming(self) -> None:
+        """Images has still to write what is named last."""
+        give_up_ns = now_ns() + _LAST_NAMES_NS
+        while (writing := self._naming.write_descriptors()) and now_ns() < give_up_ns:
+            select.select([], writing, [], seconds_until(give_up_ns))
+            self._name_frames()
+        self._counters["images_unnamed"] = self._naming.lost_count + self._naming.waiting_count
+        self._naming.close()
+        self._supervised.say_alive(self._counters)
 
     def _end_record(self) -> None:
         """What it keeps beside the rows, where it is still open: the last delivery may have found it gone. Raises RecordFault."""

@@ -56,6 +56,11 @@ class WindowRecorder:
         # A daemon: one that hangs in the kernel must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="window-recorder", daemon=True)
 
+    @property
+    def has_died(self) -> bool:
+        """Whether, once started, it ended before it was done."""
+        return not self._thread.is_alive() and not self.is_done
+
     def start(self) -> None:
         self._thread.start()
 

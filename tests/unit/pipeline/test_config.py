@@ -218,6 +218,32 @@ def test_faults_of_images(folder: Path, images: dict[str, Any], key: str, expect
     assert any(expected in fault for fault in told), faults
 
 
+def test_what_waits_has_room_for_the_largest_frame_of_all_cameras(folder: Path) -> None:
+    """Which need not be one of the largest ring."""
+    first = LINE["cameras"][0]
+    many = {**first, "camera_id": "many", "width_px": 512, "height_px": 512, "ring_slots": 64}
+    large = {**first, "camera_id": "large", "width_px": 2_048, "height_px": 1_024, "ring_slots": 2}
+    small = {"path": "kept", "memory_mib": 1}
+    line = {**LINE, "cameras": [many, large], "images": small, "recording": {"path": "windows", "memory_mib": 1}}
+    faults = faults_of(folder, yaml.safe_dump(line))
+    for key in ("images", "recording"):
+        expected = f"line.yaml: {key}.memory_mib: got 1, expected room for a frame of camera large, 2 MiB"
+        assert expected in faults
+
+
+def test_what_waits_has_to_fit_beside_everything_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.config.memory_bytes", lambda: 900 << 20)
+    images, recording = {"path": "kept", "memory_mib": 500}, {"path": "windows", "memory_mib": 500}
+    (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "images": images}))
+    load_line(folder / "line.yaml")
+    both = yaml.safe_dump({**LINE, "images": images, "recording": recording})
+    (fault,) = (fault for fault in faults_of(folder, both) if "memory_mib" in fault)
+    assert fault.startswith(
+        "line.yaml: recording.memory_mib: got 500, expected no more than this machine's 900 MiB leave"
+    )
+    assert "leave beside the rings' and images' 5" in fault
+
+
 def test_images_take_slots_of_their_own(folder: Path) -> None:
     assert load_line(folder / "line.yaml").config.image_slots == 0
     (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "images": {"path": "kept", "ring_slots": 5}}))

@@ -38,6 +38,24 @@ def test_what_no_jpeg_can_be_is_said() -> None:
         encode_image(np.zeros((1, 65_536), np.uint8), PixelFormat.MONO8, "jpeg", 95)
 
 
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), 1e30])
+def test_a_thumbnail_that_cannot_be_drawn_is_said(edge: float) -> None:
+    defect = DefectResult(
+        class_name="x", score=1.0, camera_id="c", box_px=(edge, 0.0, 9.0, 9.0), box_mm=None, area_mm2=None
+    )
+    with pytest.raises(CannotEncode, match="as a thumbnail"):
+        encode_thumbnail(noise(64, 64), PixelFormat.MONO8, 64, "REJECT", "", [defect])
+
+
+def test_no_memory_for_a_picture_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cv2, "imencode", refuse)
+    with pytest.raises(CannotEncode, match="MemoryError"):
+        encode_image(noise(8, 8), PixelFormat.MONO8, "png", 95)
+
+
 @pytest.mark.parametrize("pixel_format", list(PixelFormat))
 def test_a_thumbnail_has_the_defects_drawn_where_they_are(pixel_format: PixelFormat) -> None:
     pixels = np.full((400, 800) if pixel_format is PixelFormat.MONO8 else (400, 800, 3), 128, np.uint8)

@@ -77,11 +77,22 @@ def test_what_need_not_be_kept_is_no_loss() -> None:
     room.enter(frame(1, unless_passed=True))
     room.name(made(1, verdict="PASS"))
     room.enter(frame(2))
-    room.name(made(2, verdict="NO_DECISION", image_ref=None))
+    room.name(made(2, verdict="NO_DECISION", reason="NOT_RUNNING", image_ref=None))
     room.enter(frame(3, unless_passed=True))
     room.name(made(3, verdict="NO_DECISION"))
     assert names_in(room) == [(3, "cam0")]
     assert (room.held_bytes, room.dropped_count) == (0, 0)
+
+
+def test_what_was_worth_keeping_and_has_no_place_is_a_loss() -> None:
+    """A view that came too late for a part whose row says already that it has no pictures."""
+    room = Room(1_000)
+    room.name(made(1, verdict="NO_DECISION", reason="MISSED_FRAME", image_ref=None))
+    room.enter(frame(1))
+    room.enter(frame(2, unless_passed=True))
+    room.name(made(2, verdict="NO_DECISION", reason="MISSED_FRAME", image_ref=None))
+    assert room.take() is None
+    assert (room.held_bytes, room.dropped_count) == (0, 2)
 
 
 def test_the_oldest_goes_first_whether_it_has_a_name_or_not() -> None:

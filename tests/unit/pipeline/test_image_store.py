@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from pipeline.image_names import image_names, image_ref, pictures_of, read_name
-from pipeline.image_store import ImageStore
+from pipeline.image_store import ImageStore, first_day_kept
 
 BODY = bytes(1_000)
 DAYS = ("2026-01-30", "2026-01-31")
@@ -122,6 +123,60 @@ def test_days_that_have_had_their_time_go_whole(tmp_path: Path) -> None:
     assert len(kept(tmp_path)) == 5
     assert not (tmp_path / DAYS[0] / "abc1").exists()
     assert store.kept_bytes == 4 * len(BODY)
+
+
+@pytest.mark.parametrize(
+    ("now", "keep_days", "gone"),
+    [
+        ("2026-01-31T00:00:30", 1.0, ["2026-01-29", "2026-01-30"]),  # the first rows of the 30th may go
+        ("2026-01-30T23:59:30", 1.0, ["2026-01-29"]),
+        ("2026-01-31T12:00:00", 0.25, ["2026-01-29", "2026-01-30"]),  # today's stay
+        ("2026-02-06T12:00:00", 7.0, ["2026-01-29", "2026-01-30"]),
+        ("2026-01-31T12:00:00", 1.5, ["2026-01-29", "2026-01-30"]),
+        ("2026-01-31T11:59:00", 1.5, ["2026-01-29"]),
+    ],
+)
+def test_a_day_of_pictures_goes_before_its_first_row(
+    tmp_path: Path, now: str, keep_days: float, gone: list[str]
+) -> None:
+    store = store_at(tmp_path)
+    days = ["2026-01-29", "2026-01-30", "2026-01-31"]
+    for day in days:
+        put(store, 1, "REJECT", day=day)
+    first_kept = first_day_kept(datetime.fromisoformat(now).replace(tzinfo=timezone.utc), keep_days)
+    while store.drop_before(first_kept):
+        pass
+    assert sorted(day.name for day in tmp_path.iterdir()) == [day for day in days if day not in gone]
+
+
+def test_the_disks_answers_are_told_one_by_one(tmp_path: Path) -> None:
+    before = store_at(tmp_path)
+    for part_id in range(1, 11):
+        put(before, part_id, "PASS")
+    answers: list[int] = []
+    store = ImageStore(tmp_path, max_bytes=2 * len(BODY), free_min_bytes=0, on_answer=lambda: answers.append(1))
+    store.open()
+    while store.look():
+        pass
+    assert len(answers) >= 10, "counting"
+    answers.clear()
+    put(store, 11, "REJECT")
+    assert len(answers) >= 9, "making room"
+
+
+def test_what_a_kill_left_unfinished_is_not_written_into(tmp_path: Path) -> None:
+    """It may have another name, elsewhere."""
+    store = store_at(tmp_path)
+    put(store, 1, "PASS")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"whole")
+    for part_id, make in ((2, Path.hardlink_to), (3, Path.symlink_to)):
+        make(tmp_path / DAYS[1] / "abc1" / f".{part_id:08d}-PASS-cam0.png.new", elsewhere)
+        put(store, part_id, "PASS")
+    assert elsewhere.read_bytes() == b"whole"
+    assert [name.split("/")[-1][:8] for name in kept(tmp_path) if name != "elsewhere"] == [
+        f"{part_id:08d}" for part_id in (1, 2, 3)
+    ]
 
 
 def test_it_looks_at_the_past_in_slices(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from pipeline.channel import Link, link_pair
-from pipeline.config import load_line
+from pipeline.config import ImagesConfig, load_line
+from pipeline.image_names import ImageName, read_name
+from pipeline.image_room import Room
+from pipeline.image_writer import ImageWriter
 from pipeline.images import Images
 from pipeline.messages import (
     Alarm,
@@ -26,6 +29,7 @@ from pipeline.messages import (
     Halt,
     ImageTicket,
     PartMade,
+    RecordWindow,
     Release,
     RingOffer,
     Stop,
@@ -44,9 +48,10 @@ SLOTS = 4
 class World:
     """Supervisor, acquisition and records around one images worker, which runs in a thread."""
 
-    def __init__(self, folder: Path, **images: Any) -> None:
+    def __init__(self, folder: Path, *, recording: dict[str, Any] | None = None, **images: Any) -> None:
         self.path = folder / "kept"
-        line = load_line(write_line(folder, 1, images={"path": "kept", "free_min_gib": 0.0, **images}))
+        also = {} if recording is None else {"recording": recording}
+        line = load_line(write_line(folder, 1, images={"path": "kept", "free_min_gib": 0.0, **images}, **also))
         self.theirs, self.supervisor = (Link(end) for end in link_pair())
         self.ring = Ring("cam0", SLOTS, SIDE_PX * SIDE_PX)
         self.worker = Images(Supervised(self.theirs, Configure("images", 1, "s", "", None, 0, Halt(), True), line))
@@ -187,6 +192,62 @@ def test_a_folder_that_cannot_be_had_is_an_alarm_and_waited_for(
     world.listen(lambda: world.counters.get("images_kept") == 3)
     assert len(pictures(tmp_path / "disk")) == 3
     assert "images.path" in world.heard[0].text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_dies_ends_the_process(make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("pipeline.image_store.ImageStore.write", die)
+    world = make_world()
+    world.frame(1)
+    world.name(1)
+    world.thread.join(30)
+    assert not world.thread.is_alive(), "it goes on without its writer"
+    assert world.worker.lost_thread == "image-writer"
+    assert world.stop() == {"images_kept": 0, "images_dropped": 1, "images_pruned": 0}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_recorder_that_dies_ends_the_process(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("pipeline.window_recorder.WindowWriter", die)
+    world = make_world(recording={"path": "windows"})
+    world.supervisor.send(RecordWindow(1.0, "", "{}", ""))
+    world.thread.join(30)
+    assert not world.thread.is_alive(), "it goes on without its recorder"
+    assert world.worker.lost_thread == "window-recorder"
+
+
+def test_a_large_folder_of_former_days_is_no_disk_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to count it: what is waited for is the disk's next answer."""
+    folder = tmp_path / "2026-01-30" / "abc"
+    folder.mkdir(parents=True)
+    for number in range(1, 101):
+        (folder / f"{number:08d}-PASS-cam0.png").touch()
+    writer = ImageWriter(ImagesConfig(path=tmp_path), None, Room(1), threading.Condition())
+    since: list[int | None] = []
+    counted = threading.Event()
+
+    def read(name: str) -> ImageName | None:
+        since.append(writer.busy_since_ns)
+        if len(since) == 100:
+            counted.set()
+        return read_name(name)
+
+    monkeypatch.setattr("pipeline.image_store.read_name", read)
+    writer.start()
+    assert counted.wait(30)
+    writer.end(30)
+    assert None not in since
+    assert len(set(since)) == 100, "one answer a file"
 
 
 def test_a_disk_that_stands_still_costs_the_oldest_pictures_and_no_slot(

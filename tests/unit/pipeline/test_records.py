@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pipeline.clock import now_ns
 from pipeline.config import load_line
 from pipeline.messages import (
     Alarm,
+    Alive,
     AnyMessage,
     Configure,
     Connect,
@@ -57,10 +59,11 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker_at(tmp_path: Path, broker_port: int, part_count: int, first: int = 1) -> Iterator[Worker]:
+def worker_at(tmp_path: Path, broker_port: int, part_count: int, first: int = 1, **changes: object) -> Iterator[Worker]:
     theirs, ours = (Link(end) for end in link_pair())
     one, other = link_pair()
-    line = load_line(write_line(tmp_path, broker_port, degraded={"platform_interval_s": None}, records=RECORDS))
+    quiet = {"degraded": {"platform_interval_s": None}, "records": RECORDS}
+    line = load_line(write_line(tmp_path, broker_port, **quiet, **changes))
     records = Records(Supervised(theirs, Configure("records", 1, "s", "", None, 0, Halt(), True), line))
     with one:
         ours.send(Connect("signalling", 1, None), (one.fileno(),))
@@ -132,6 +135,114 @@ def test_images_is_told_whose_frames_it_has_however_much_was_found(tmp_path: Pat
     assert [len(result["defects"]) for result in results] == [1, 0]
     # This line has no images: what it says of them is nothing.
     assert [result["image_ref"] for result in results] == [None, None]
+
+
+@contextlib.contextmanager
+def images_of(worker: Worker) -> Iterator[list[PartMade]]:
+    """What images, which listens slowly, is told to the end of records."""
+    one, other = link_pair()
+    with one:
+        worker.supervisor.send(Connect("images", 1, None), (one.fileno(),))
+    images, heard = Link(other), list[PartMade]()
+
+    def listen() -> None:
+        with contextlib.suppress(PeerGone):
+            while select.select([images], [], [], 30)[0]:
+                heard.extend(message for message in images.drain() if isinstance(message, PartMade))
+
+    listening = threading.Thread(target=listen)
+    listening.start()
+    try:
+        yield heard
+    finally:
+        listening.join()
+        images.close()
+
+
+def part_of(number: int, verdict: str = "REJECT", reason: str = "DEFECT") -> PartRecord:
+    now = now_ns()
+    frames = (FrameKey("cam0", 1, number),)
+    return PartRecord(number, number, verdict, reason, None, None, now, now, now, now, 0, 0, (), frames)
+
+
+def test_names_that_the_link_does_not_take_at_once_are_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with worker_at(tmp_path, 1, 0) as worker:
+        for number in range(1, 151):
+            assert worker.signalling.send(part_of(number))
+        worker.signalling.send(EndOfParts())
+        # What a link holds then is a few names.
+        monkeypatch.setattr("pipeline.channel._BUFFER_BYTES", 4_608)
+        worker.records.open()
+        with images_of(worker) as heard:
+            worker.records.run()
+        counters = [message.counters for message in worker.supervisor.drain() if isinstance(message, Alive)]
+    assert [message.frames[0].trigger_counter for message in heard] == list(range(1, 151))
+    assert counters[-1]["images_unnamed"] == 0
+
+
+def test_names_that_nobody_takes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.records._LAST_NAMES_NS", 0)
+    with worker_at(tmp_path, 1, 0) as worker:
+        for number in range(1, 151):
+            assert worker.signalling.send(part_of(number))
+        worker.signalling.send(EndOfParts())
+        monkeypatch.setattr("pipeline.channel._BUFFER_BYTES", 4_608)
+        monkeypatch.setattr("pipeline.naming.WAITING_BYTES_MAX", 20_000)
+        one, other = link_pair()
+        with one:
+            worker.supervisor.send(Connect("images", 1, None), (one.fileno(),))
+        worker.records.open()
+        worker.records.run()
+        told = list(worker.supervisor.drain())
+        images = Link(other)
+        heard = list(told_to(images))
+        images.close()
+    counters = [message.counters for message in told if isinstance(message, Alive)]
+    assert 0 < len(heard) == 150 - counters[-1]["images_unnamed"]
+    assert any(isinstance(message, Alarm) and message.code == "images-unnamed" for message in told)
+
+
+def test_a_part_that_is_told_again_is_named_as_it_stands_in_the_record(tmp_path: Path) -> None:
+    """Its pictures are called like its row, not like what a successor made of it."""
+    with worker_at(tmp_path, 1, 0) as worker:
+        worker.signalling.send(part_of(1, "NO_DECISION", "DEADLINE"))
+        worker.signalling.send(part_of(1, "NO_DECISION", "FAULT"))
+        worker.signalling.send(EndOfParts())
+        worker.records.open()
+        with images_of(worker) as heard:
+            worker.records.run()
+    results = [json.loads(message.result_json) for message in heard]
+    assert [(result["reason"], result["row_hash"]) for result in results] == [("DEADLINE", "")] * 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "frame_count", "has_pictures"),
+    [
+        ("REJECT", "DEFECT", 1, True),  # of a signalling that is gone
+        ("PASS", "OK", 2, False),
+        ("NO_DECISION", "DEADLINE", 1, True),
+        ("NO_DECISION", "MISSED_FRAME", 1, False),
+        ("NO_DECISION", "MISSED_FRAME", 2, True),
+        ("NO_DECISION", "OVERRUN", 2, True),
+        ("NO_DECISION", "BAD_FRAME", 2, True),
+        ("NO_DECISION", "NOT_RUNNING", 2, False),
+        ("NO_DECISION", "FAULT", 0, False),
+    ],
+)
+def test_a_part_none_of_whose_views_came_in_time_may_have_pictures(
+    tmp_path: Path, verdict: str, reason: str, frame_count: int, has_pictures: bool
+) -> None:
+    with worker_at(tmp_path, 1, 0, images={"path": "kept"}) as worker:
+        frames = tuple(FrameKey(f"cam{camera}", 1, 1) for camera in range(frame_count))
+        worker.signalling.send(msgspec.structs.replace(part_of(1, verdict, reason), frames=frames))
+        worker.signalling.send(EndOfParts())
+        worker.records.open()
+        worker.records.run()
+    with contextlib.closing(sqlite3.connect(worker.record)) as database:
+        ((body,),) = database.execute("SELECT body FROM part").fetchall()
+    assert (json.loads(body)["image_ref"] is not None) == has_pictures
 
 
 def told_to(link: Link) -> Iterator[AnyMessage]:
