@@ -380,6 +380,9 @@ def test_a_record_that_is_not_what_the_broker_was_told_raises_an_alarm(tmp_path:
         publish_retained(broker.port, b'{"session_id": "x"}')
         (alarm,) = run_once(tmp_path, broker.port, range(0), "f")
         assert (alarm.severity, "is no anchor of this record" in alarm.text) == ("warning", True)
+        publish_retained(broker.port, json.dumps({"session_id": "x", "row_count": 10**20, "head": "0" * 64}).encode())
+        (alarm,) = run_once(tmp_path, broker.port, range(0), "g")
+        assert (alarm.severity, "is no anchor of this record" in alarm.text) == ("warning", True)
 
 
 def publish_retained(port: int, payload: bytes) -> None:

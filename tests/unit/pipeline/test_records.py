@@ -34,9 +34,11 @@ from pipeline.messages import (
 )
 from pipeline.outbox import Outbox
 from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
+from pipeline.record_files import sealed_name
 from pipeline.record_store import RecordStore
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
+from pipeline.transports.mqtt import MqttConnection
 from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.tap import Tap
@@ -310,3 +312,54 @@ def test_a_record_that_goes_with_the_last_delivery_leaves_its_totals(
     (summary,) = (message for message in said if isinstance(message, Summary))
     assert json.loads(summary.json_text)["parts_triggered"] == 1
     assert any(isinstance(message, Alarm) and "it went" in message.text for message in said)
+
+
+class Taken:
+    """A message that the broker acknowledges at once."""
+
+    def is_published(self) -> bool:
+        return True
+
+
+def test_held_back_rows_that_the_record_has_lost_are_counted_and_said(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RecordStore(worker.record, "before", budget_us=5_000, deadline_us=40_000)
+    store.commit(results(1, 10, "before"), [])
+    assert store.seal()
+    store.commit(results(11, 12, "before"), [])
+    store.close()
+    sealed_name(worker.record, 1).unlink()
+    sent: list[tuple[str, int]] = []
+
+    def publish(_self: MqttConnection, topic: str, payload: bytes) -> Taken:
+        sent.append((topic, json.loads(payload)["part_id"]))
+        return Taken()
+
+    monkeypatch.setattr(MqttConnection, "connected", property(lambda _self: True))
+    monkeypatch.setattr(MqttConnection, "publish_acknowledged", publish)
+    worker.records.open()
+    worker.records.run()
+    (gap,) = (alarm for alarm in worker.alarms() if alarm.code == "history-gap")
+    assert "10 rows were never told" in gap.text
+    assert "among rows 1 to 10" in gap.text
+    assert sent == [("test/line/result", 1), ("test/line/history", 11), ("test/line/history", 12)]
+
+
+def test_held_back_rows_that_cannot_be_read_now_are_said(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RecordStore(worker.record, "before", budget_us=5_000, deadline_us=40_000)
+    store.commit(results(1, 10, "before"), [])
+    assert store.seal()
+    store.close()
+    sealed = sealed_name(worker.record, 1)
+    sealed.rename(sealed.with_name("away"))
+    sealed.mkdir()
+    monkeypatch.setattr(MqttConnection, "connected", property(lambda _self: True))
+    monkeypatch.setattr(MqttConnection, "publish_acknowledged", lambda *_: Taken())
+    worker.records.open()
+    worker.records.run()
+    alarms = worker.alarms()
+    assert {alarm.code for alarm in alarms} == {"history-waits"}
+    assert f"record {sealed}: " in alarms[0].text
+    with contextlib.closing(sqlite3.connect(worker.record)) as database:
+        assert database.execute("SELECT live_row, held FROM delivery").fetchone() == (11, "[[1,10]]")
