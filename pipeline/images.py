@@ -67,6 +67,8 @@ class Images:
         self._writer = ImageWriter(config, supervised.line.config.records.keep_days, self._room, self._gate)
         self.cameras: dict[str, _Camera] = {}
         self._records: Link | None = None
+        self._unnamed_told = 0
+        """Parts that this records could not tell."""
         self._recorder: WindowRecorder | None = None
         self._span_told: int | None = None
         self._recorded = Counter[str]()
@@ -140,7 +142,7 @@ class Images:
             with self._gate:
                 self._take_names()
             self._lose_records()
-            self._records = link
+            self._records, self._unnamed_told = link, 0
         else:
             assert message.camera_id is not None
             self._lose(message.camera_id)
@@ -197,7 +199,10 @@ class Images:
                 if isinstance(message, PartMade):
                     self._room.name(message)
                     if self._recorder is not None:
+                        if message.unnamed_count > self._unnamed_told:
+                            self._recorder.lose_parts(message.unnamed_count - self._unnamed_told, "unnamed")
                         self._recorder.part(message)
+                    self._unnamed_told = message.unnamed_count
                 else:
                     assert isinstance(message, LateInspection)
                     if self._recorder is not None:

@@ -209,11 +209,13 @@ class EndOfParts(Message, frozen=True):
 
 class PartMade(Message, frozen=True):
     """records -> images: which part these frames are. ``result_json`` is a ``lineside.result/1`` with an empty ``row_hash``, and
-    without its defects where it were too long with them.
+    without its defects where it were too long with them. ``unnamed_count``: so many parts and late inspections could not be
+    told before it since the two are connected.
     """
 
     frames: tuple[FrameKey, ...]
     result_json: bytes
+    unnamed_count: int = 0
 
 
 # --- commands: records -> supervisor -> signalling, and back ---------------------------------------------------

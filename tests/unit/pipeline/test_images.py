@@ -381,3 +381,22 @@ def test_a_window_that_the_disk_does_not_take_before_the_stop(
     last = recording.heard_of(Alive)[-1]
     assert isinstance(last, Alive)
     assert last.counters["window_frames_lost"] == 3
+
+
+def test_parts_that_records_could_not_tell_are_lost_in_the_window(
+    make_recording: Callable[[], WindowWorld], tmp_path: Path
+) -> None:
+    recording = make_recording()
+    # Before the window begins: none of its parts.
+    recording.frame(1)
+    recording.records.send(PartMade((FrameKey("cam0", 1, 1),), encode(RESULT), unnamed_count=2))
+    recording.listen(lambda: recording.counters.get("images_dropped") == 1)
+    recording.record(60.0, load_package(tmp_path / "model").sha256)
+    recording.hear(lambda: bool(recording.heard_of(WindowSpan)))
+    for number, unnamed_count in ((2, 2), (3, 5), (4, 5)):
+        recording.records.send(PartMade((FrameKey("cam0", 1, number),), encode(RESULT), unnamed_count=unnamed_count))
+    assert recording.stop()["window_parts_lost"] == 3
+    (window,) = (tmp_path / "windows").iterdir()
+    end = WindowReader(window).description.end
+    assert end is not None
+    assert end.counts.parts_lost == {"unnamed": 3}
