@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import msgspec
+from msgspec import structs
 
 from pipeline.channel import Link, PeerGone, TooLong
 from pipeline.messages import LateInspection, PartMade
@@ -29,6 +30,7 @@ class Naming:
         self._waiting: deque[PartMade | LateInspection] = deque()
         self._waiting_bytes = 0
         self.lost_count = 0
+        self._lost_before_link = 0
 
     @property
     def is_connected(self) -> bool:
@@ -42,6 +44,7 @@ class Naming:
         """Takes ownership of the link to a new images."""
         self.close()
         self._link = link
+        self._lost_before_link = self.lost_count
 
     def close(self) -> None:
         if self._link is not None:
@@ -67,7 +70,13 @@ class Naming:
     def turn(self) -> None:
         """Send what the link takes now."""
         try:
-            while self._link is not None and self._waiting and _is_sent(self._link, self._waiting[0]):
+            while self._link is not None and self._waiting:
+                message = self._waiting[0]
+                lost_count = self.lost_count - self._lost_before_link
+                if lost_count and isinstance(message, PartMade):
+                    message = structs.replace(message, unnamed_count=lost_count)
+                if not _is_sent(self._link, message):
+                    return
                 self._take_first()
         except PeerGone:
             self.close()
@@ -82,8 +91,8 @@ def _is_sent(link: Link, message: PartMade | LateInspection) -> bool:
     except TooLong:
         if not isinstance(message, PartMade):
             raise
-        plain = msgspec.structs.replace(_decode(message.result_json), defects=[])
-        return link.send(PartMade(message.frames, encode(plain)))
+        plain = structs.replace(_decode(message.result_json), defects=[])
+        return link.send(structs.replace(message, result_json=encode(plain)))
 
 
 def _size_bytes(message: PartMade | LateInspection) -> int:

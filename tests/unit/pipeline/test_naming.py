@@ -68,7 +68,12 @@ def test_names_wait_within_bounds_and_the_oldest_are_lost_and_counted(naming: Na
         naming.say(one)
         assert (naming.waiting_count, naming.lost_count) == (fitting, 1)
         naming.turn()
-        assert drained(images)[0].frames[0].trigger_counter == 10_000_001
+        first = drained(images)[0]
+        assert (first.frames[0].trigger_counter, first.unnamed_count) == (10_000_001, 1)
+    with images_of(naming) as successor:
+        naming.say(one)
+        naming.turn()
+        assert drained(successor) == [one], "it has lost nothing yet"
 
 
 def test_what_is_too_long_goes_without_its_defects(naming: Naming) -> None:

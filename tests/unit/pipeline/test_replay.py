@@ -188,6 +188,29 @@ def test_a_changed_record_is_found(window: Path) -> None:
     assert said.startswith("camera side: score ")
 
 
+def test_a_part_that_was_recovered_without_its_views_is_not_compared(window: Path) -> None:
+    """As the successor of a signalling that was killed between verdict and record tells it."""
+    from pipeline.window_format import PartEntry, pack_line, unpack_line
+
+    recovered = Counter[str]()
+    lines = (window / INDEX_NAME).read_bytes().splitlines()
+    for number, line in enumerate(lines):
+        entry = unpack_line(line)
+        if isinstance(entry, PartEntry):
+            result = json.loads(bytes(entry.result))
+            if result["reason"] in ("OK", "DEFECT") and recovered[result["reason"]] < 2:
+                recovered[result["reason"]] += 1
+                result |= {"views": [], "defects": []}
+                changed = msgspec.structs.replace(entry, result=msgspec.Raw(json.dumps(result).encode()))
+                lines[number] = pack_line(changed)[:-1]
+    (window / INDEX_NAME).write_bytes(b"".join(line + b"\n" for line in lines))
+    figures = figures_of(Replay(ReplayPlan(window))).figures()
+    assert figures["from_record"]["RECOVERED"] == recovered.total() == 4
+    assert sum(figures["from_record_model_says"]["RECOVERED"].values()) == 4
+    assert figures["differing"] == 0
+    assert figures["compared"] == figures["identical"] > 10
+
+
 # --- damage --------------------------------------------------------------------------------------------------------
 
 
@@ -336,6 +359,50 @@ def test_the_command(recorded: RecordedWindow, tmp_path: Path) -> None:
     assert result["differs"]["recipe"] == {"rules.0.reject_at_score": {"recorded": 0.5, "replayed": 0.42}}
     assert result["flips"]["pass_to_reject"] == len(result["flipped_parts"]) > 0
     assert "OTHER     recipe: rules.0.reject_at_score: recorded 0.5, now 0.42" in done.stderr
+
+
+def test_nothing_is_written_into_the_window(window: Path) -> None:
+    before = (window / DESCRIPTION_NAME).read_bytes()
+    for target in (window / DESCRIPTION_NAME, window / "model" / "new.json", window.parent / "." / "window" / "x.json"):
+        assert f"--json: got {target}, expected a place outside" in refused(window, "--json", target)
+    assert "--report: got" in refused(window, "--report", window / "page")
+    assert (window / DESCRIPTION_NAME).read_bytes() == before
+    assert not (window / "page").exists()
+
+
+def test_parts_that_lack_frames_are_told_of(window: Path, tmp_path: Path) -> None:
+    """Their frames' lines are not readable any more."""
+    lines = (window / INDEX_NAME).read_bytes().splitlines(keepends=True)
+    frames = [number for number, line in enumerate(lines) if b'"kind":"frame"' in line]
+    kept = [line for number, line in enumerate(lines) if number not in frames[:8]]
+    (window / INDEX_NAME).write_bytes(b"".join([*kept, b"what was never written so\n"]))
+    described(window, end=None)
+    done = lineside("replay", window, "--report", tmp_path / "page", "--json", tmp_path / "r.json", "--processes", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["unread_bytes"] == 26
+    incomplete = result["parts_incomplete"]
+    assert incomplete > 0
+    assert f"NOT ALL   {incomplete} of {PARTS} parts were not compared" in done.stdout
+    assert f"the {result['compared']} parts compared must be as recorded" in done.stdout
+    html = (tmp_path / "page" / "index.html").read_text()
+    assert f"{incomplete:,} of {PARTS:,} parts lack frames" in html
+
+
+@pytest.mark.parametrize("option", ["--duration", "--record-s"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_seconds_that_are_no_number(tmp_path: Path, option: str, seconds: str) -> None:
+    done = lineside("run", write_window_line(tmp_path), option, seconds)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert option in done.stderr
+
+
+def test_check_says_where_windows_go(tmp_path: Path) -> None:
+    line = write_window_line(tmp_path, images={"path": "kept"}, recording={"path": "windows", "max_s": 7.0})
+    done = lineside("check", line)
+    assert done.returncode == 0, done.stderr
+    assert f"recording {tmp_path / 'windows'}, at most 7 s and" in done.stdout
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
