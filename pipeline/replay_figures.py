@@ -31,7 +31,7 @@ class ReplayFigures:
         """Parts with any difference; those that came from the record among them, where a view on record differs."""
         self.from_record: Counter[str] = Counter()
         self.model_says: dict[str, Counter[str]] = {}
-        """Of parts whose verdict is the record's, by its reason: what their frames come to."""
+        """Of parts whose verdict is the record's, by why it is: what their frames come to."""
         self.late_compared = 0
         self.late_identical = 0
         self.missing_frames = 0
@@ -51,10 +51,10 @@ class ReplayFigures:
             self._add_view(view)
         if outcome.differences:
             self.differing.append(outcome)
-        if not outcome.is_judged:
-            self.from_record[outcome.recorded_reason] += 1
+        if outcome.from_record is not None:
+            self.from_record[outcome.from_record] += 1
             if outcome.verdict is not None:
-                self.model_says.setdefault(outcome.recorded_reason, Counter())[outcome.verdict] += 1
+                self.model_says.setdefault(outcome.from_record, Counter())[outcome.verdict] += 1
         elif outcome.is_compared:
             self.compared += 1
             self.identical += not outcome.differences

@@ -23,6 +23,8 @@ from vision.runtime import InferenceError
 from vision.types import Frame, Inspection, Reason, Verdict
 
 _JUDGED = (Reason.OK.value, Reason.DEFECT.value)
+RECOVERED = "RECOVERED"
+"""A verdict that was decided, but whose views died with the signalling that decided it: its successor told the rest."""
 _BAD_FRAME = Inspection(Verdict.NO_DECISION, Reason.BAD_FRAME, float("nan"), ())
 
 
@@ -52,6 +54,8 @@ class ViewOutcome:
 class PartOutcome:
     """One part. ``verdict`` and ``reason`` are what the frames come to now, None where there are none to judge, or not all.
 
+    ``from_record``: why its verdict is the record's, with nothing to compare: its reason, or RECOVERED where no view is on record.
+
     ``differences``: in what the replay says other than the record; what it says of parts that the line did not judge in time is
     beside the record and no difference.
     """
@@ -59,6 +63,7 @@ class PartOutcome:
     part_id: int
     recorded_verdict: str
     recorded_reason: str
+    from_record: str | None
     verdict: str | None
     reason: str | None
     views: tuple[ViewOutcome, ...]
@@ -69,7 +74,7 @@ class PartOutcome:
     @property
     def is_judged(self) -> bool:
         """Whether its verdict came from its frames, so that there is something to compare; else it is the record's."""
-        return self.recorded_reason in _JUDGED
+        return self.from_record is None
 
     @property
     def is_compared(self) -> bool:
@@ -128,7 +133,15 @@ class PartReplayer:
                 for key, frame in frames.items()
             ]
         verdict, reason = self._verdict(result, recorded, views)
-        outcome = (result.part_id, result.verdict, result.reason, verdict, reason, tuple(views))
+        outcome = (
+            result.part_id,
+            result.verdict,
+            result.reason,
+            _from_record(result),
+            verdict,
+            reason,
+            tuple(views),
+        )
         differences = tuple(_differences(result, verdict, reason, views))
         return PartOutcome(*outcome, differences, tuple(missing), tuple(damaged))
 
@@ -163,7 +176,7 @@ class PartReplayer:
         if not views:
             return None, None
         seen = {view.frame.camera_id for view in views}
-        if result.reason not in _JUDGED:
+        if _from_record(result) is not None:
             said = {view.frame.camera_id: view.replayed for view in views}
         else:
             said = {
@@ -177,6 +190,12 @@ class PartReplayer:
 
         verdict, reason = part_verdict(self._cameras, said, missing)
         return verdict.value, reason.value
+
+
+def _from_record(result: ResultPayload) -> str | None:
+    if result.reason not in _JUDGED:
+        return result.reason
+    return None if result.views else RECOVERED
 
 
 _NOT_JUDGED = ViewWord(Verdict.NO_DECISION.value, Reason.FAULT.value, None, None, ())
@@ -234,7 +253,7 @@ def _differences(
     result: ResultPayload, verdict: str | None, reason: str | None, views: Sequence[ViewOutcome]
 ) -> list[str]:
     found = []
-    if result.reason in _JUDGED and verdict is not None and (verdict, reason) != (result.verdict, result.reason):
+    if _from_record(result) is None and verdict is not None and (verdict, reason) != (result.verdict, result.reason):
         found.append(f"{verdict} ({reason}), on record {result.verdict} ({result.reason})")
     for view in views:
         before, after = view.recorded, view.replayed

@@ -4,7 +4,7 @@ A folder::
 
     window.json           which session, line, recipe, model and runtime, from when to when; how it ended, once it has
     model/                the model package
-    frames-000001.bin     frames one after the other: a header each, then the pixels as they lay in the slot
+    frames-000001.bin     frames one after the other: a header each, then the pixels, row after row
     index.log             one line a frame, a part, a late inspection or a loss: CRC-32 of the rest, a space, JSON
 
 Chunks and index are only ever appended to; a line of the index is written when what it tells of is in its chunk. So what was
@@ -130,10 +130,11 @@ class LateEntry(msgspec.Struct, frozen=True, tag="late", tag_field="kind"):
 
 
 class LostEntry(msgspec.Struct, frozen=True, tag="lost", tag_field="kind"):
-    """So many frames of the window that were not kept, and why."""
+    """So many frames of the window that were not kept, and why; or so many parts and late inspections."""
 
     frames: int
     why: str
+    parts: int = 0
 
 
 Entry: TypeAlias = FrameEntry | PartEntry | LateEntry | LostEntry
@@ -147,13 +148,14 @@ class CameraFormat(msgspec.Struct, frozen=True):
 
 
 class WindowCounts(msgspec.Struct, frozen=True):
-    """What a window holds; ``frames_lost`` by reason."""
+    """What a window holds; ``frames_lost`` and ``parts_lost`` (late inspections among them) by reason."""
 
     frames: int
     parts: int
     late_inspections: int
     size_bytes: int
     frames_lost: dict[str, int]
+    parts_lost: dict[str, int] = {}
 
 
 class WindowLimits(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import zlib
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from pipeline.window_format import (
     LateEntry,
     LostEntry,
     PartEntry,
+    WindowCounts,
     WindowDescription,
     chunk_name,
     unpack_header,
@@ -42,6 +44,8 @@ from vision.package import ModelPackage, load_package
 from vision.types import Frame
 
 _DESCRIPTION_BYTES_MAX = 16 << 20
+_MAPPED_MAX = 16
+"""Chunks at once."""
 _FAMILY = SCHEMA.rpartition("/")[0] + "/"
 
 
@@ -74,10 +78,18 @@ class WindowReader:
         self._late: dict[int, list[LateEntry]] = {}
         self.frames_lost: dict[str, int] = {}
         """By reason; what the writer said before it ended."""
+        self.parts_lost: dict[str, int] = {}
+        """As ``frames_lost``; late inspections among them."""
+        self.unread_bytes = 0
+        """Of the index of a window that was cut off: from its first bad line on."""
+        self._lines = Counter[str]()
         self._read_index()
         self.part_ids = tuple(sorted(self._parts))
         """Of every part, ascending."""
-        self._chunks = self._map_chunks()
+        self._check_counts()
+        self._check_chunks()
+        self._chunks: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
+        """Those mapped now, the one used last at the end."""
 
     @property
     def is_cut_off(self) -> bool:
@@ -131,11 +143,11 @@ class WindowReader:
     def frame(self, entry: FrameEntry) -> Frame:
         """The frame in place, read-only: shape (height, width) or (height, width, 3), rows ``stride_bytes`` apart.
 
-        Raises FrameDamaged, naming it.
+        Raises FrameDamaged, naming it; NotAWindow where its chunk cannot be read any more.
         """
         facts = entry.frame
         where = f"frame {facts.frame_id} ({facts.key}) in {chunk_name(entry.chunk)} at {entry.offset}"
-        chunk = self._chunks[entry.chunk]
+        chunk = self._mapped(entry.chunk)
         start = entry.offset + HEADER_BYTES
         if not _is_possible(facts) or entry.offset < 0:
             raise FrameDamaged(f"{where}: is no image: {facts}")
@@ -156,43 +168,59 @@ class WindowReader:
         file = self.folder / INDEX_NAME
         try:
             with file.open("rb") as lines:
+                whole_bytes = 0
                 for number, line in enumerate(lines, 1):
                     if not self._take(line, number):
+                        self.unread_bytes = file.stat().st_size - whole_bytes
                         return
+                    whole_bytes += len(line)
         except OSError as error:
             raise NotAWindow(f"{file}: {error.strerror}; expected the window's index: copy the window whole") from error
 
-    def _take(self, line: bytes, number: int) -> bool:
-        """False for the unfinished line at the end of a window that was cut off."""
+    @property
+    def _may_break_off(self) -> bool:
+        """Whether its index may end in what was not written to its end: its writer or its disk failed, or the power went."""
         end = self.description.end
+        return end is None or end.by == "fault"
+
+    def _take(self, line: bytes, number: int) -> bool:
+        """False for the first bad line of a window that was cut off: nothing from there on is read."""
+        where = f"{self.folder / INDEX_NAME}: line {number}"
         if not line.endswith(b"\n"):
-            if end is None or end.by == "fault":
+            if self._may_break_off:
                 return False
             raise NotAWindow(
-                f"{self.folder / INDEX_NAME}: line {number}: is half-written, and {DESCRIPTION_NAME} says that the "
+                f"{where}: is half-written, and {DESCRIPTION_NAME} says that the "
                 "window was ended in order: it was cut off since; copy it again"
             )
         try:
             entry: Entry = unpack_line(line[:-1])
+            part_id = _part_id(entry) if isinstance(entry, PartEntry) else None
         except (ValueError, msgspec.DecodeError) as error:
-            raise NotAWindow(
-                f"{self.folder / INDEX_NAME}: line {number}: got what was not written so: {error}; copy the window again"
-            ) from error
+            if self._may_break_off:
+                return False
+            raise NotAWindow(f"{where}: got what was not written so: {error}; copy the window again") from error
         if isinstance(entry, FrameEntry):
+            self._lines["frames"] += 1
             self.frames.setdefault(entry.frame.key, entry)
         elif isinstance(entry, LateEntry):
+            self._lines["late inspections"] += 1
             self._late.setdefault(entry.part_id, []).append(entry)
         elif isinstance(entry, LostEntry):
-            self.frames_lost[entry.why] = self.frames_lost.get(entry.why, 0) + entry.frames
+            for lost, count in ((self.frames_lost, entry.frames), (self.parts_lost, entry.parts)):
+                if count:
+                    lost[entry.why] = lost.get(entry.why, 0) + count
         else:
+            assert part_id is not None
+            self._lines["parts"] += 1
             # What a worker did not know to be told is told again by its successor.
-            self._parts.setdefault(_part_id(entry), entry)
+            self._parts.setdefault(part_id, entry)
         return True
 
-    def _map_chunks(self) -> dict[int, npt.NDArray[np.uint8]]:
-        self._check_counts()
-        chunks = {}
-        for number in sorted({entry.chunk for entry in self.frames.values()}):
+    def _mapped(self, number: int) -> npt.NDArray[np.uint8]:
+        """A map keeps a descriptor, and a large window has more chunks than a process may have of these."""
+        chunk = self._chunks.get(number)
+        if chunk is None:
             file = self.folder / chunk_name(number)
             try:
                 with file.open("rb") as opened:
@@ -200,21 +228,34 @@ class WindowReader:
                     # The arrays keep the map alive; it goes with the last view of it.
                     mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else bytearray()
             except OSError as error:
-                count = sum(entry.chunk == number for entry in self.frames.values())
+                raise NotAWindow(f"{file}: {error.strerror}; copy the window whole") from error
+            chunk = self._chunks[number] = np.frombuffer(mapped, np.uint8)
+            if len(self._chunks) > _MAPPED_MAX:
+                self._chunks.popitem(last=False)
+        self._chunks.move_to_end(number)
+        return chunk
+
+    def _check_chunks(self) -> None:
+        counts = Counter(entry.chunk for entry in self.frames.values())
+        for number, count in sorted(counts.items()):
+            file = self.folder / chunk_name(number)
+            try:
+                with file.open("rb"):
+                    pass
+            except OSError as error:
                 raise NotAWindow(
                     f"{file}: {error.strerror}; expected the chunk with {count} of the window's frames: "
                     "copy the window whole"
                 ) from error
-            chunks[number] = np.frombuffer(mapped, np.uint8)
-        return chunks
 
     def _check_counts(self) -> None:
         end = self.description.end
         if end is None or end.by == "fault":
             return
         for what, got, expected in (
-            ("frames", len(self.frames), end.counts.frames),
-            ("parts", len(self._parts), end.counts.parts),
+            *((what, self._lines[what], count) for what, count in _counted(end.counts)),
+            ("lost frames", sum(self.frames_lost.values()), sum(end.counts.frames_lost.values())),
+            ("lost parts", sum(self.parts_lost.values()), sum(end.counts.parts_lost.values())),
         ):
             if got < expected:
                 raise NotAWindow(
@@ -226,6 +267,10 @@ class WindowReader:
         """The part's triggers with their frames, None where there is none in the window."""
         for key in part.frames:
             yield key, self.frames.get(key)
+
+
+def _counted(counts: WindowCounts) -> tuple[tuple[str, int], ...]:
+    return ("frames", counts.frames), ("parts", counts.parts), ("late inspections", counts.late_inspections)
 
 
 class _PartId(msgspec.Struct):

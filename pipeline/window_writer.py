@@ -58,6 +58,7 @@ class CannotRecord(RuntimeError):
 
 class _PartKey(msgspec.Struct):
     session_id: str
+    part_id: int
     trigger_ns: int
 
 
@@ -94,8 +95,13 @@ class WindowWriter:
         self._size_bytes = 0
         self._free_looked_at_bytes = -_FREE_LOOKED_AT_BYTES
         self._counts = {"frame": 0, "part": 0, "late": 0}
+        self._parts: set[int] = set()
+        self._lates: set[tuple[int, FrameKey]] = set()
+        """What is in it: a worker's successor tells again what it does not know to be told."""
         self._lost: Counter[str] = Counter()
         self._lost_told: Counter[str] = Counter()
+        self._parts_lost: Counter[str] = Counter()
+        self._parts_lost_told: Counter[str] = Counter()
         self._ended_by: EndedBy | None = None
         self._end_text = ""
         self._is_closed = False
@@ -105,6 +111,7 @@ class WindowWriter:
             raise CannotRecord(f"window {folder}: is there already; expected a folder that is not") from None
         except OSError as error:
             raise CannotRecord(f"window {folder}: cannot be made: {error.strerror}") from error
+        is_begun = False
         try:
             self._keep_model(model, facts.model_sha256)
             self.began_ns = now_ns()
@@ -113,9 +120,14 @@ class WindowWriter:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._index = os.open(folder / INDEX_NAME, flags, 0o644)
             self._describe(self._description)
+            is_begun = True
         except OSError as error:
-            self._close_files()
             raise CannotRecord(f"window {folder}: {error.filename or folder}: {error.strerror}") from error
+        finally:
+            if not is_begun:
+                self._close_files()
+                # Made a moment ago, and nothing is in it but a copy of the model.
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def ended_by(self) -> EndedBy | None:
@@ -123,6 +135,11 @@ class WindowWriter:
         if self._ended_by is None and now_ns() >= self._end_ns:
             self._end("max_s", f"{self._limits.max_s:g} s are over", self._end_ns)
         return self._ended_by
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended, or will at the latest; its last frames may come ``settle_ns`` after that."""
+        return self._end_ns
 
     @property
     def end_text(self) -> str:
@@ -170,18 +187,23 @@ class WindowWriter:
 
     def add_part(self, frames: tuple[FrameKey, ...], result_json: bytes) -> bool:
         """Keep what was decided on a part of this session; its frames may come before it or after it. False where it was
-        triggered outside the window, or the disk has failed.
+        triggered outside the window, is in it already, or the disk has failed.
 
         Raises msgspec.DecodeError where it is no result.
         """
         part = _decode_part_key(result_json)
         is_mine = part.session_id == self._description.facts.session_id
-        if not is_mine or not self._spans(part.trigger_ns, 0):
+        if not is_mine or not self._spans(part.trigger_ns, 0) or part.part_id in self._parts:
             return False
-        return self._add("part", PartEntry(frames, msgspec.Raw(result_json)))
+        if not self._add("part", PartEntry(frames, msgspec.Raw(result_json))):
+            return False
+        self._parts.add(part.part_id)
+        return True
 
     def add_late(self, part_id: int, arrived_ns: int, view: ViewInspected) -> bool:
-        """Keep what an inspection said of a part after its decision."""
+        """Keep what an inspection said of a part after its decision. False where that is in the window already, or the disk has
+        failed.
+        """
         said = LateView(
             frame=FrameKey(view.camera_id, view.source, view.trigger_counter),
             verdict=view.verdict,
@@ -191,11 +213,19 @@ class WindowWriter:
             defects=tuple(ViewDefect(found.class_name, found.score, found.box_px) for found in view.defects),
             inferred_ns=view.inferred_ns,
         )
-        return self._add("late", LateEntry(part_id, arrived_ns, said))
+        key = (part_id, said.frame)
+        if key in self._lates or not self._add("late", LateEntry(part_id, arrived_ns, said)):
+            return False
+        self._lates.add(key)
+        return True
 
     def lose(self, frames: int, why: str) -> None:
         """So many frames of this window are not in it."""
         self._lost[why] += frames
+
+    def lose_parts(self, parts: int, why: str) -> None:
+        """So many parts of this window, or late inspections, are not in it."""
+        self._parts_lost[why] += parts
 
     def end(self) -> None:
         """Take no more parts that are triggered from now on; those before it may still be told."""
@@ -206,8 +236,8 @@ class WindowWriter:
         """Put all of it on the disk and say how it ended. Where the disk fails it stays without an end, as if cut off."""
         self.end()
         assert self._ended_by is not None
-        self._tell_lost()
         try:
+            self._tell_lost()
             for descriptor in (self._chunk, self._index):
                 if descriptor is not None:
                     os.fsync(descriptor)
@@ -222,12 +252,14 @@ class WindowWriter:
             late_inspections=self._counts["late"],
             size_bytes=self._size_bytes,
             frames_lost=dict(sorted(self._lost.items())),
+            parts_lost=dict(sorted(self._parts_lost.items())),
         )
         end = WindowEnd(self._end_ns, utc_text(self._end_ns), self._ended_by, self._end_text, counts)
         try:
             self._describe(msgspec.structs.replace(self._description, end=end))
         except OSError as error:
             self._fail(error)
+            return msgspec.structs.replace(end, by=self._ended_by, text=self._end_text)
         return end
 
     def _keep_model(self, model: Path, sha256: str) -> None:
@@ -301,27 +333,32 @@ class WindowWriter:
 
     def _write_line(self, entry: Entry) -> None:
         self._tell_lost()
+        self._write_bytes(pack_line(entry))
+
+    def _write_bytes(self, line: bytes) -> None:
         assert self._index is not None
-        line = pack_line(entry)
         _write_all(self._index, [memoryview(line)])
         self._size_bytes += len(line)
 
     def _tell_lost(self) -> None:
-        """With the next line: a window that is cut off knows too how much it lacks."""
+        """With the next line: a window that is cut off knows too how much it lacks. Raises OSError."""
         if self._index is None or self._ended_by == "fault":
             return
-        with contextlib.suppress(OSError):  # the line that comes next meets the same fault
-            for why, frames in (self._lost - self._lost_told).items():
-                self._lost_told[why] += frames
-                _write_all(self._index, [memoryview(pack_line(LostEntry(frames, why)))])
+        for why, frames in (self._lost - self._lost_told).items():
+            self._lost_told[why] += frames
+            self._write_bytes(pack_line(LostEntry(frames, why)))
+        for why, parts in (self._parts_lost - self._parts_lost_told).items():
+            self._parts_lost_told[why] += parts
+            self._write_bytes(pack_line(LostEntry(0, why, parts)))
 
     def _end(self, by: EndedBy, text: str, moment_ns: int) -> None:
         if self._ended_by is None:
             self._ended_by, self._end_text, self._end_ns = by, text, min(moment_ns, self._end_ns)
 
     def _fail(self, error: OSError) -> None:
-        self._end("fault", f"the disk of {self.folder} failed: {error.strerror}", now_ns())
-        self._ended_by = "fault"
+        """Whatever else had ended it: half a line may lie at the end of its index now, and nothing is written after that."""
+        self._end("fault", "", now_ns())
+        self._ended_by, self._end_text = "fault", f"the disk of {self.folder} failed: {error.strerror}"
 
     def _describe(self, description: WindowDescription) -> None:
         """Whole or not at all."""

@@ -132,6 +132,7 @@ class WindowLine:
         )
         self.writer = WindowWriter(target, self.facts, limits, package.folder, chunk_bytes=chunk_bytes)
         self.window = RecordedWindow(target)
+        self.late_told: list[Late] = []
         self._timing = Timing.of(self.line.config)
         self._machine = DeadlineMachine(CAMERAS, self._timing, Matching.of(self.line.config))
         self._machine.running = True
@@ -245,6 +246,7 @@ class WindowLine:
         if isinstance(output, Late):
             self.writer.add_late(output.part_id, output.arrived_ns, output.view)
             self.window.late += 1
+            self.late_told.append(output)
         if not isinstance(output, Decision):
             return
         result = result_of(output)

@@ -188,6 +188,29 @@ def test_a_changed_record_is_found(window: Path) -> None:
     assert said.startswith("camera side: score ")
 
 
+def test_a_part_that_was_recovered_without_its_views_is_not_compared(window: Path) -> None:
+    """As the successor of a signalling that was killed between verdict and record tells it."""
+    from pipeline.window_format import PartEntry, pack_line, unpack_line
+
+    recovered = Counter[str]()
+    lines = (window / INDEX_NAME).read_bytes().splitlines()
+    for number, line in enumerate(lines):
+        entry = unpack_line(line)
+        if isinstance(entry, PartEntry):
+            result = json.loads(bytes(entry.result))
+            if result["reason"] in ("OK", "DEFECT") and recovered[result["reason"]] < 2:
+                recovered[result["reason"]] += 1
+                result |= {"views": [], "defects": []}
+                changed = msgspec.structs.replace(entry, result=msgspec.Raw(json.dumps(result).encode()))
+                lines[number] = pack_line(changed)[:-1]
+    (window / INDEX_NAME).write_bytes(b"".join(line + b"\n" for line in lines))
+    figures = figures_of(Replay(ReplayPlan(window))).figures()
+    assert figures["from_record"]["RECOVERED"] == recovered.total() == 4
+    assert sum(figures["from_record_model_says"]["RECOVERED"].values()) == 4
+    assert figures["differing"] == 0
+    assert figures["compared"] == figures["identical"] > 10
+
+
 # --- damage --------------------------------------------------------------------------------------------------------
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from pipeline.window_format import DESCRIPTION_NAME, BadHeader, FrameFacts, WindowLimits, pack_header, unpack_header
-from pipeline.window_reader import WindowReader
+from pipeline.payloads import encode
+from pipeline.window_format import (
+    DESCRIPTION_NAME,
+    INDEX_NAME,
+    BadHeader,
+    FrameFacts,
+    WindowLimits,
+    pack_header,
+    unpack_header,
+)
+from pipeline.window_reader import NotAWindow, WindowReader
 from pipeline.window_writer import CannotRecord, WindowWriter
 from tests.windows import LIMITS, WindowLine, pictures, write_window_line
 from vision.package import MODEL_NAME
@@ -175,3 +188,144 @@ def test_killed_at_any_moment_all_that_was_whole_is_there(tmp_path: Path) -> Non
     for entry in reader.frames.values():
         reader.frame(entry)
     assert (tmp_path / "window" / "model" / MODEL_NAME).is_file()
+
+
+# --- told twice, lost, broken off ----------------------------------------------------------------------------------
+
+
+def test_what_is_told_twice_is_in_it_once(tmp_path: Path) -> None:
+    """As by the successor of a signalling that was killed."""
+    line = started(tmp_path)
+    rng = np.random.default_rng(0)
+    line.run(pictures(1, rng), "late")
+    (result,) = line.window.results
+    (late,) = line.late_told
+    assert not line.writer.add_part((), encode(result))
+    assert not line.writer.add_late(late.part_id, late.arrived_ns, late.view)
+    line.close()
+    reader = WindowReader(tmp_path / "window")
+    assert (reader.part_ids, reader.late_count) == ((1,), 1)
+    assert reader.description.end is not None
+    assert (reader.description.end.counts.parts, reader.description.end.counts.late_inspections) == (1, 1)
+
+
+def test_an_index_that_tells_a_part_twice_is_read(tmp_path: Path) -> None:
+    line = started(tmp_path)
+    run(line, 3)
+    line.close()
+    index = tmp_path / "window" / INDEX_NAME
+    lines = index.read_bytes().splitlines(keepends=True)
+    told = next(each for each in lines if b'"part"' in each)
+    index.write_bytes(b"".join([*lines, told]))
+    description = json.loads((tmp_path / "window" / DESCRIPTION_NAME).read_text())
+    description["end"]["counts"]["parts"] = 4
+    (tmp_path / "window" / DESCRIPTION_NAME).write_text(json.dumps(description))
+    assert WindowReader(tmp_path / "window").part_ids == (1, 2, 3)
+
+
+def test_what_is_lost_is_counted_and_missed(tmp_path: Path) -> None:
+    line = started(tmp_path)
+    run(line, 2)
+    line.writer.lose(3, "slot")
+    line.writer.lose_parts(2, "memory")
+    line.close()
+    reader = WindowReader(tmp_path / "window")
+    assert reader.description.end is not None
+    assert reader.frames_lost == reader.description.end.counts.frames_lost == {"slot": 3}
+    assert reader.parts_lost == reader.description.end.counts.parts_lost == {"memory": 2}
+    index = tmp_path / "window" / INDEX_NAME
+    lines = index.read_bytes().splitlines(keepends=True)
+    for less, what in ((lines[:-1], "lost parts"), ([*lines[:-2], lines[-1]], "lost frames")):
+        index.write_bytes(b"".join(less))
+        with pytest.raises(NotAWindow, match=what):
+            WindowReader(tmp_path / "window")
+
+
+def test_a_late_inspection_that_is_gone_is_missed(tmp_path: Path) -> None:
+    line = started(tmp_path)
+    line.run(pictures(1, np.random.default_rng(0)), "late")
+    line.close()
+    index = tmp_path / "window" / INDEX_NAME
+    index.write_bytes(
+        b"".join(each for each in index.read_bytes().splitlines(keepends=True) if b'"kind":"late"' not in each)
+    )
+    with pytest.raises(NotAWindow, match="got 0 late inspections, expected the 1"):
+        WindowReader(tmp_path / "window")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"kind":"part","frames":[],"result":{}}'])
+def test_a_window_that_was_cut_off_is_read_up_to_its_first_bad_line(tmp_path: Path, body: bytes) -> None:
+    line = started(tmp_path)
+    run(line, 6)
+    line.close()
+    description = json.loads((tmp_path / "window" / DESCRIPTION_NAME).read_text())
+    spoiled = b"%08x %s\n" % (zlib.crc32(body), body)
+    index = tmp_path / "window" / INDEX_NAME
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join([*lines[:9], spoiled, *lines[10:]]))
+    with pytest.raises(NotAWindow, match="line 10: got what was not written so"):
+        WindowReader(tmp_path / "window")
+    (tmp_path / "window" / DESCRIPTION_NAME).write_text(json.dumps(description | {"end": None}))
+    reader = WindowReader(tmp_path / "window")
+    assert reader.part_ids == (1, 2, 3)
+    assert reader.unread_bytes == len(spoiled) + sum(map(len, lines[10:]))
+
+
+def test_a_refused_window_leaves_nothing_behind(tmp_path: Path) -> None:
+    line = started(tmp_path)
+    line.close()
+    with pytest.raises(CannotRecord):
+        WindowWriter(
+            tmp_path / "other",
+            msgspec.structs.replace(line.facts, model_sha256="0"),
+            LIMITS,
+            tmp_path / "line" / "model",
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_disk_that_fails_at_the_end_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = started(tmp_path)
+    run(line, 2)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    line.writer.end()
+    monkeypatch.setattr(Path, "replace", fails)
+    end = line.writer.close()
+    assert end.by == "fault"
+    assert "No space left on device" in end.text
+    assert WindowReader(tmp_path / "window").is_cut_off
+
+
+def test_nothing_is_written_behind_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = started(tmp_path)
+    run(line, 2)
+    line.writer.lose(1, "slot")
+
+    def half(descriptor: int, parts: list[memoryview]) -> int:
+        os.write(descriptor, bytes(parts[0])[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "writev", half)
+        run(line, 1)
+    run(line, 3)
+    assert line.writer.close().by == "fault"
+    reader = WindowReader(tmp_path / "window")
+    assert reader.part_ids == (1, 2)
+    assert len(reader.frames) == 4
+
+
+def test_more_chunks_than_descriptors(tmp_path: Path) -> None:
+    line = started(tmp_path, chunk_bytes=1)
+    run(line, 40)
+    line.close()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reader = WindowReader(tmp_path / "window")
+    entries = list(reader.frames.values())
+    assert len({entry.chunk for entry in entries}) == 80
+    for entry in [*entries, *entries[:5]]:
+        reader.frame(entry)
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 30
