@@ -57,6 +57,8 @@ class Acquisition:
         self._images: Link | None = None
         self._keeper = ("images", 0)
         self._credit = supervised.line.config.image_slots
+        self._window_frames_lost = 0
+        """Since the last ticket to images."""
         """So many slots images may hold; the ring has them beside the camera's own."""
         self._signalling: Link | None = None
         self._trigger_counter = journal.last()
@@ -213,11 +215,16 @@ class Acquisition:
             lent.trigger_ns,
             lent.grabbed_ns,
             message.inferred_ns,
+            self._window_frames_lost,
         )
-        if len(self._ring.held(self._keeper)) > self._credit or not self._to_images(ticket):
-            self._ring.release(slot, generation, reader=self._keeper)
-            if self._credit > 0:
-                self.counters["window_frames_lost" if message.window_only else "images_dropped"] += 1
+        if len(self._ring.held(self._keeper)) <= self._credit and self._to_images(ticket):
+            self._window_frames_lost = 0
+            return
+        self._ring.release(slot, generation, reader=self._keeper)
+        if self._credit > 0:
+            self.counters["images_dropped"] += not message.window_only
+            self.counters["window_frames_lost"] += message.is_recorded
+            self._window_frames_lost += message.is_recorded
 
     def _take_releases(self) -> None:
         if self._inspection is not None:

@@ -33,6 +33,8 @@ from pipeline.messages import (
     Release,
     RingOffer,
     Stop,
+    WindowClosed,
+    WindowSpan,
 )
 from pipeline.ring import RingReader, StaleGeneration
 from pipeline.window_format import CameraFormat, FrameFacts, WindowFacts, WindowLimits
@@ -66,6 +68,7 @@ class Images:
         self.cameras: dict[str, _Camera] = {}
         self._records: Link | None = None
         self._recorder: WindowRecorder | None = None
+        self._span_told: int | None = None
         self._recorded = Counter[str]()
         """Of the windows before this one."""
         self._dropped_told = 0
@@ -119,6 +122,10 @@ class Images:
             self.lost_thread = "window-recorder"
 
     def _end(self) -> None:
+        if self._recorder is not None:
+            if not self._recorder.is_done:
+                self._recorder.abandon()
+            self._close_window(self._recorder)
         self._writer.end(_LAST_JOIN_S)
         with self._gate:
             self._room.drop_all()
@@ -176,6 +183,8 @@ class Images:
             key = FrameKey(ticket.camera_id, ticket.source, ticket.trigger_counter)
             self._room.enter(HeldFrame(key, pixels, frame.pixel_format, ticket.unless_passed, now_ns()))
         if self._recorder is not None:
+            if ticket.window_frames_lost:
+                self._recorder.lose_without_slot(ticket.window_frames_lost)
             self._recorder.frame(_facts(ticket, frame), pixels)
         # There are never more out than this link holds.
         camera.link.send(Release(ticket.slot, ticket.generation))
@@ -223,8 +232,11 @@ class Images:
             limits,
             line.recipe.model,
             settle_ns=line.config.timing.deadline_us * NS_PER_US,
+            # So long records may be behind.
+            parts_after_ns=int(line.config.records.acknowledged_within_s * NS_PER_S) + NS_PER_S,
             memory_bytes=config.memory_mib << 20,
         )
+        self._span_told = None
         self._supervised.clear_alarm("recording-failed")
         text = f"every frame is recorded for {message.duration_s:g} s into {self._recorder.folder}"
         self._supervised.alarm("recording", "warning", text)
@@ -236,12 +248,19 @@ class Images:
             return
         if self._stop_ns is not None and self._records is None:
             recorder.finish()
+        if recorder.until_ns != self._span_told and recorder.until_ns is not None:
+            self._span_told = recorder.until_ns
+            self._supervised.post(WindowSpan(recorder.until_ns))
         if recorder.is_done:
-            self._recorded += self._window_counters()
-            self._recorder = None
-            self._supervised.clear_alarm("recording")
-            if recorder.fault:
-                self._supervised.alarm("recording-failed", "warning", recorder.fault)
+            self._close_window(recorder)
+
+    def _close_window(self, recorder: WindowRecorder) -> None:
+        self._recorded += self._window_counters()
+        self._recorder = None
+        self._supervised.clear_alarm("recording")
+        if recorder.fault:
+            self._supervised.alarm("recording-failed", "warning", recorder.fault)
+        self._supervised.post(WindowClosed())
 
     def _window_counters(self) -> Counter[str]:
         recorder = self._recorder
@@ -251,6 +270,7 @@ class Images:
             window_frames=recorder.frame_count,
             window_parts=recorder.part_count,
             window_frames_lost=recorder.lost_count,
+            window_parts_lost=recorder.parts_lost_count,
         )
 
     def _tell_faults(self) -> None:

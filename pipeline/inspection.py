@@ -238,6 +238,7 @@ class InspectionWorker:
             unless_passed=worth is Worth.UNLESS_PASSED,
             window_only=worth is Worth.NOTHING,
             inferred_ns=inferred_ns,
+            is_recorded=is_recorded,
         )
 
     def _send_releases(self) -> None:

@@ -15,8 +15,8 @@ Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", 
 UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
 CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "record_window", "set_traceability", "review"]
 ReviewSaid: TypeAlias = Literal["good", "defective", "unclear"]
-WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost")
-"""Of a run: what is in its recorded windows, and what had no room on its way there."""
+WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost", "window_parts_lost")
+"""Of a run: what is in its recorded windows, and what had no room on its way there (late inspections count as parts)."""
 IMAGE_COUNTERS = ("images_kept", "images_dropped", "images_pruned", "images_unnamed")
 """Of a run: frames kept as files; frames that were worth keeping, or might have been, and are not; files that made room; and parts,
 or late inspections for a window, of which images was not told.
@@ -90,7 +90,7 @@ class Release(Message, frozen=True):
 class HandOn(Message, frozen=True):
     """In the place of a ``Release``: the frame is worth keeping, so that acquisition may lend the slot to images.
     ``unless_passed``: only where its part does not pass; ``window_only``: not as a picture, but a window is being recorded.
-    ``inferred_ns``: when the model had run on its batch; None where it did not.
+    ``is_recorded``: a window is being recorded. ``inferred_ns``: when the model had run on its batch; None where it did not.
     """
 
     slot: int
@@ -98,13 +98,16 @@ class HandOn(Message, frozen=True):
     unless_passed: bool
     window_only: bool = False
     inferred_ns: int | None = None
+    is_recorded: bool = False
 
 
 # --- acquisition <-> images ------------------------------------------------------------------------------------
 
 
 class ImageTicket(Message, frozen=True):
-    """Lends a slot whose frame is worth keeping; images answers with ``Release``, as soon as it has a copy."""
+    """Lends a slot whose frame is worth keeping; images answers with ``Release``, as soon as it has a copy.
+    ``window_frames_lost``: so many frames of a window had no slot to wait in since the ticket before.
+    """
 
     camera_id: str
     source: int
@@ -117,6 +120,7 @@ class ImageTicket(Message, frozen=True):
     trigger_ns: int
     grabbed_ns: int
     inferred_ns: int | None
+    window_frames_lost: int = 0
 
 
 # --- inspection -> signalling -> records -> images -------------------------------------------------------------
@@ -411,6 +415,16 @@ class RecordWindow(Message, frozen=True):
     fingerprint_sha256: str
 
 
+class WindowSpan(Message, frozen=True):
+    """images -> supervisor: a window has begun, or its end is another one; frames that come until then are wanted."""
+
+    until_ns: int
+
+
+class WindowClosed(Message, frozen=True):
+    """images -> supervisor: the window is closed, or there is none; another one may begin."""
+
+
 class Summary(Message, frozen=True):
     """records -> supervisor at the end: the contract's counts and latencies as JSON text."""
 
@@ -454,5 +468,7 @@ AnyMessage: TypeAlias = (
     | ModelInUse
     | HandOnAll
     | RecordWindow
+    | WindowSpan
+    | WindowClosed
     | Summary
 )

@@ -13,6 +13,8 @@ import socket
 import subprocess
 from collections.abc import Callable
 
+import msgspec
+
 from pipeline.channel import PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
@@ -47,17 +49,18 @@ from pipeline.messages import (
     Stop,
     Stopped,
     Summary,
+    WindowClosed,
+    WindowSpan,
 )
 from pipeline.places import DiesTooOften, Place
 from pipeline.realtime import hold_cpu_latency
 from pipeline.record_lock import lock_record
 from pipeline.session import new_session_id
+from pipeline.window_booking import WindowBooking
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S
 _DEATH_PATIENCE_NS = 2 * NS_PER_S
-_WINDOW_SETTLES_NS = NS_PER_S
-"""A window's last frames come after its end."""
 _TURN_NS = 100 * NS_PER_MS
 _AWAY_NS = NS_PER_S
 """A turn that takes longer: it was the supervisor that stood still, or the whole box."""
@@ -105,8 +108,7 @@ class Supervisor:
         self._turned_ns = self._started_ns
         self._commands = CommandRelay()
         self._has_lock = False
-        self._window_until_ns = 0
-        """So long frames of a window are handed on."""
+        self._window = WindowBooking()
         self._halt = Halt()
         """As signalling has it, for its successor; and records keeps it for the next session."""
         self._made_before: frozenset[Made | None] = frozenset()
@@ -302,7 +304,7 @@ class Supervisor:
                 self._check_model(message)
                 self._tell_model(self._signalling, message)
                 self._tell_model(self._records, message)
-                worker.send(HandOnAll(self._window_until_ns))
+                worker.send(HandOnAll(self._window.until_ns))
         elif isinstance(message, Fatal):
             self._refused(worker, message)
         elif isinstance(message, StateChanged):
@@ -325,6 +327,11 @@ class Supervisor:
             self._records.send(message)
         elif isinstance(message, LineClear):
             self._line_clearance = ""
+        elif isinstance(message, WindowSpan):
+            self._window.span(message.until_ns)
+            self._inspection.send(HandOnAll(self._window.until_ns))
+        elif isinstance(message, WindowClosed):
+            self._end_window()
 
     def _refused(self, worker: Place, fatal: Fatal) -> None:
         """Nothing runs without it; but what inspection could load once, a disk's fault may keep from it for a while. It ends
@@ -338,23 +345,30 @@ class Supervisor:
     def _relay(self, command: Command) -> None:
         """From records to signalling, or an answer at once."""
         onward = self._commands.take(command, signalling_lives=self._signalling.control is not None)
-        refusal = self._cannot_record() if command.name == "record_window" else ""
-        if isinstance(onward, Command) and refusal:
-            self._answer(
-                CommandReply(command.name, command.request_id, False, refusal, command.reply_topic, command.correlation)
-            )
-        elif isinstance(onward, Command):
+        if isinstance(onward, Command) and isinstance(onward.parameters, StartWindow):
+            if refusal := self._cannot_record():
+                self._answer(
+                    CommandReply(onward.name, onward.request_id, False, refusal, onward.reply_topic, onward.correlation)
+                )
+                return
+            # Until its answer no other one is let through.
+            self._window.ask(onward.request_id, onward.parameters.duration_s)
+        if isinstance(onward, Command):
             self._signalling.send(onward)
         elif onward is not None:
             self._records.send(onward)
 
     def _answer(self, reply: CommandReply) -> None:
+        duration_s = self._window.answered(reply.request_id)
+        if duration_s is not None and reply.ok:
+            if refusal := self._cannot_record():
+                reply = msgspec.structs.replace(reply, ok=False, text=refusal)
+            else:
+                self._record_window(duration_s)
         command = self._commands.answered(reply)
         if command is not None:
             said = f"cmd/{command.name} by {command.who}, request {command.request_id}"
             self._tell(f"lineside: note: {said}: {'done' if reply.ok else 'refused'}: {reply.text}")
-            if reply.ok and isinstance(command.parameters, StartWindow):
-                self._record_window(command.parameters.duration_s)
         self._records.send(reply)
 
     # --- windows -----------------------------------------------------------------------------------------------
@@ -363,16 +377,16 @@ class Supervisor:
         """Why no window can be begun now; empty where one can."""
         if self._line.config.recording is None:
             return "no place for windows is configured (recording.path)"
-        if now_ns() < self._window_until_ns:
+        if self._window.is_taken:
             return "a window is being recorded; try again when the alarm `recording` is gone"
         if self._inspection.ready is None or any(worker.ready is None for worker in self._images):
             return "inspection or images is not ready; try again in a moment"
         return ""
 
     def _record_window(self, duration_s: float) -> None:
-        if text := self._cannot_record():
-            self._tell(f"lineside: error: no window is recorded: {text}")
-            return
+        """Where none is being recorded, and all are ready."""
+        if "recording-failed" in self._alarms:
+            self._raise_alarm(Alarm("recording-failed", "warning", "", raised=False))
         ready = self._inspection.ready
         assert ready is not None
         assert ready.model_sha256 is not None
@@ -380,12 +394,11 @@ class Supervisor:
         assert ready.fingerprint_json is not None
         for worker in self._images:
             worker.send(RecordWindow(duration_s, ready.model_sha256, ready.fingerprint_json, ready.fingerprint_sha256))
-        self._window_until_ns = now_ns() + int(duration_s * NS_PER_S) + _WINDOW_SETTLES_NS
-        self._inspection.send(HandOnAll(self._window_until_ns))
+        self._window.open(duration_s, now_ns())
+        self._inspection.send(HandOnAll(self._window.until_ns))
 
     def _end_window(self) -> None:
-        """Who wrote it is dead."""
-        self._window_until_ns = 0
+        self._window.close()
         self._inspection.send(HandOnAll(0))
 
     def _check_model(self, ready: Ready) -> None:
@@ -437,9 +450,13 @@ class Supervisor:
         for code in of_it:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
         if worker in self._images:
+            if self._window.is_open:
+                text = "images died while it recorded a window, which is cut off; lineside replay runs what there is"
+                self._raise_alarm(Alarm("recording-failed", "warning", text, raised=True))
             self._end_window()
         if worker is self._signalling:
             for reply in self._commands.signalling_died():
+                self._window.answered(reply.request_id)
                 self._records.send(reply)
         for peer in self._workers:
             if peer is not worker:

@@ -158,6 +158,10 @@ class WindowWriter:
     def lost_count(self) -> int:
         return self._lost.total()
 
+    @property
+    def parts_lost_count(self) -> int:
+        return self._parts_lost.total()
+
     def add_frame(self, frame: FrameFacts, pixels: npt.NDArray[np.uint8]) -> bool:
         """Keep a frame: ``pixels`` is uint8 (stride_bytes * height_px,), its slot's bytes, read in place.
 
@@ -321,12 +325,16 @@ class WindowWriter:
         self._chunk = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def _add(self, kind: str, entry: Entry) -> bool:
-        if self._is_closed or self._ended_by == "fault":
+        if self._is_closed:
+            return False
+        if self._ended_by == "fault":
+            self.lose_parts(1, "fault")
             return False
         try:
             self._write_line(entry)
         except OSError as error:
             self._fail(error)
+            self.lose_parts(1, "fault")
             return False
         self._counts[kind] += 1
         return True
