@@ -107,6 +107,9 @@ class HandOverRules(RuleBasedStateMachine):
         self.acquisition = Acquisition(supervised, self.camera, self.ring, journal, "cam0")
         self.asked = 0
         self.taken = 0
+        self.recorded: set[tuple[int, int]] = set()
+        """Slot and generation of what inspection handed on for a window."""
+        self.window_asked = self.window_taken = self.window_lost_told = 0
         self.readers: dict[Role, Reader] = {}
         self.connect("inspection", 1)
         self.connect("images", 1)
@@ -143,7 +146,10 @@ class HandOverRules(RuleBasedStateMachine):
                 assert isinstance(message, FrameTicket if reader.role == "inspection" else ImageTicket)
                 assert message.slot not in reader.held, "lent twice"
                 reader.held[message.slot] = (message.generation, message.trigger_counter)
-                self.taken += reader.role == "images"
+                if isinstance(message, ImageTicket):
+                    self.taken += not message.window_only
+                    self.window_taken += (message.slot, message.generation) in self.recorded
+                    self.window_lost_told += message.window_frames_lost
 
     @rule()
     def grab(self) -> None:
@@ -156,13 +162,20 @@ class HandOverRules(RuleBasedStateMachine):
         return self.readers[role].lives and bool(self.readers[role].held)
 
     @precondition(lambda self: self.holds("inspection"))
-    @rule(pick=st.integers(0, 9), worth=st.booleans(), unless_passed=st.booleans())
-    def inspection_is_done(self, pick: int, worth: bool, unless_passed: bool) -> None:
+    @rule(pick=st.integers(0, 9), worth=st.booleans(), unless_passed=st.booleans(), is_recorded=st.booleans())
+    def inspection_is_done(self, pick: int, worth: bool, unless_passed: bool, is_recorded: bool) -> None:
         inspection = self.readers["inspection"]
         slot = sorted(inspection.held)[pick % len(inspection.held)]
         generation, _ = inspection.held.pop(slot)
-        inspection.link.send(HandOn(slot, generation, unless_passed) if worth else Release(slot, generation))
+        if worth or is_recorded:
+            hand_on = HandOn(slot, generation, unless_passed, window_only=not worth, is_recorded=is_recorded)
+            inspection.link.send(hand_on)
+        else:
+            inspection.link.send(Release(slot, generation))
         self.asked += worth
+        self.window_asked += is_recorded
+        if is_recorded:
+            self.recorded.add((slot, generation))
         self.turn()
 
     @precondition(lambda self: self.holds("images"))
@@ -221,6 +234,8 @@ class HandOverRules(RuleBasedStateMachine):
     @invariant()
     def what_images_did_not_get_is_counted(self) -> None:
         assert self.taken + self.acquisition.counters["images_dropped"] == self.asked
+        assert self.window_taken + self.acquisition.counters["window_frames_lost"] == self.window_asked
+        assert self.window_lost_told <= self.acquisition.counters["window_frames_lost"]
 
 
 def test_any_interleaving_of_two_readers() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import select
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from pipeline.images import Images
 from pipeline.messages import (
     Alarm,
     Alive,
+    AnyMessage,
     Configure,
     Connect,
     FrameKey,
@@ -33,12 +36,16 @@ from pipeline.messages import (
     Release,
     RingOffer,
     Stop,
+    WindowClosed,
+    WindowSpan,
 )
 from pipeline.payloads import encode
 from pipeline.ring import Ring, SlotHeader
+from pipeline.window_reader import WindowReader
 from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.unit.pipeline.test_payloads import RESULT
+from vision.package import load_package
 from vision.types import PixelFormat
 
 SIDE_PX = 32
@@ -272,3 +279,105 @@ def test_a_disk_that_stands_still_costs_the_oldest_pictures_and_no_slot(
         assert "has not answered" in next(alarm.text for alarm in world.heard if alarm.code == "images")
     finally:
         goes_on.set()
+
+
+# --- windows -------------------------------------------------------------------------------------------------------
+
+
+class WindowWorld(World):
+    """One that records."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, recording={"path": "windows", "free_min_gib": 0.0})
+        self.said: list[AnyMessage] = []
+
+    def record(self, duration_s: float, model_sha256: str) -> None:
+        fingerprint = {"onnxruntime": "1"}
+        text = json.dumps(fingerprint, sort_keys=True)
+        self.supervisor.send(RecordWindow(duration_s, model_sha256, text, hashlib.sha256(text.encode()).hexdigest()))
+
+    def hear(self, until: Callable[[], bool]) -> None:
+        while not until():
+            assert select.select([self.supervisor], [], [], 30)[0], "nothing more was heard"
+            self.said += self.supervisor.drain()
+
+    def heard_of(self, kind: type[AnyMessage]) -> list[AnyMessage]:
+        return [message for message in self.said if isinstance(message, kind)]
+
+
+@pytest.fixture
+def make_recording(tmp_path: Path) -> Iterator[Callable[[], WindowWorld]]:
+    with contextlib.ExitStack() as worlds:
+
+        def make() -> WindowWorld:
+            world = WindowWorld(tmp_path)
+            worlds.callback(world.close)
+            return world
+
+        yield make
+
+
+def failed(world: WindowWorld) -> list[str]:
+    return [each.text for each in world.said if isinstance(each, Alarm) and each.code == "recording-failed"]
+
+
+def test_a_window_says_when_it_ends_and_that_it_is_closed(
+    make_recording: Callable[[], WindowWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = make_recording()
+    monkeypatch.setattr("pipeline.images.NS_PER_S", 1_000_000)  # records is not waited for so long
+    recording.record(0.3, load_package(tmp_path / "model").sha256)
+    recording.hear(lambda: bool(recording.heard_of(WindowSpan)))
+    assert not recording.heard_of(WindowClosed)
+    recording.hear(lambda: bool(recording.heard_of(WindowClosed)))
+    (window,) = (tmp_path / "windows").iterdir()
+    description = WindowReader(window).description
+    span = recording.heard_of(WindowSpan)[0]
+    assert isinstance(span, WindowSpan)
+    assert span.until_ns >= description.began_ns + 300_000_000
+    assert not failed(recording)
+
+
+def test_a_window_that_cannot_begin_lets_the_next_one_begin(
+    make_recording: Callable[[], WindowWorld], tmp_path: Path
+) -> None:
+    recording = make_recording()
+    recording.record(60.0, "0" * 64)
+    recording.hear(lambda: bool(recording.heard_of(WindowClosed)))
+    assert "is what judges" in failed(recording)[0]
+    assert not recording.heard_of(WindowSpan)
+    recording.said.clear()
+    recording.record(60.0, load_package(tmp_path / "model").sha256)
+    recording.hear(lambda: bool(recording.heard_of(WindowSpan)))
+    assert "window_frames" not in recording.stop()
+
+
+def test_a_window_that_the_disk_does_not_take_before_the_stop(
+    make_recording: Callable[[], WindowWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = make_recording()
+    goes_on, held = threading.Event(), threading.Event()
+
+    def stall(*_: object) -> bool:
+        held.set()
+        goes_on.wait()
+        return True
+
+    monkeypatch.setattr("pipeline.window_writer.WindowWriter.add_frame", stall)
+    recording.record(60.0, load_package(tmp_path / "model").sha256)
+    recording.hear(lambda: bool(recording.heard_of(WindowSpan)))
+    for number in range(1, 4):
+        recording.frame(number)
+    recording.all_slots_back()
+    held.wait()
+    try:
+        recording.records.close()
+        recording.supervisor.send(Stop())
+        recording.thread.join()
+    finally:
+        goes_on.set()
+    recording.said += recording.supervisor.drain()
+    assert "3 frames and 0 parts were waiting" in failed(recording)[0]
+    last = recording.heard_of(Alive)[-1]
+    assert isinstance(last, Alive)
+    assert last.counters["window_frames_lost"] == 3

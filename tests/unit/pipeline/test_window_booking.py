@@ -6,18 +6,19 @@ from pipeline.clock import NS_PER_S
 from pipeline.window_booking import WindowBooking
 
 
+def state(booking: WindowBooking) -> tuple[bool, bool]:
+    return booking.is_taken, booking.is_open
+
+
 def test_a_command_that_waits_for_its_answer_keeps_others_out() -> None:
     booking = WindowBooking()
-    assert not booking.is_taken
+    assert state(booking) == (False, False)
     booking.ask("first", 2.0)
-    assert booking.is_taken
-    assert not booking.is_open
-    assert booking.answered("another") is None
-    assert booking.answered(None) is None
-    assert booking.is_taken
-    assert booking.answered("first") == 2.0
-    assert not booking.is_taken
-    assert booking.answered("first") is None
+    assert state(booking) == (True, False)
+    assert [booking.answered(other) for other in ("another", None)] == [None, None]
+    assert state(booking) == (True, False)
+    assert [booking.answered("first") for _ in range(2)] == [2.0, None]
+    assert state(booking) == (False, False)
 
 
 def test_it_is_taken_until_it_is_closed() -> None:
@@ -26,9 +27,9 @@ def test_it_is_taken_until_it_is_closed() -> None:
     assert booking.until_ns >= 100 + 2 * NS_PER_S
     booking.span(100 + 3 * NS_PER_S)
     assert booking.until_ns == 100 + 3 * NS_PER_S
-    assert booking.is_taken
+    assert state(booking) == (True, True)
     booking.close()
-    assert not booking.is_taken
+    assert state(booking) == (False, False)
     assert booking.until_ns == 0
 
 
