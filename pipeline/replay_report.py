@@ -75,6 +75,11 @@ def _outcome(shown: ReplayShown) -> Notice:
         lines.append("The window was cut off: whoever recorded it was killed. What was whole before that is here.")
     if figures.damaged:
         lines.append(f"{len(figures.damaged):,} frames are damaged; their parts are not compared.")
+    incomplete = figures.parts_incomplete
+    if incomplete:
+        lines.append(f"{incomplete:,} of {figures.parts:,} parts lack frames and are not compared.")
+    if unread_bytes := shown.result["unread_bytes"]:
+        lines.append(f"{unread_bytes:,} bytes of the window's index cannot be read: parts in them are not here.")
     if not figures.compared:
         return Notice("bad", "Nothing was compared: no part was judged and has all its frames here.", lines)
     if not setting.is_same:
@@ -84,8 +89,9 @@ def _outcome(shown: ReplayShown) -> Notice:
     if figures.differing:
         title = f"NOT as recorded, with the same model, recipe and runtime: {len(figures.differing):,} parts differ."
         return Notice("bad", title, lines)
-    title = f"As recorded: all {figures.compared:,} parts came out the same, bit for bit."
-    return Notice("bad" if figures.damaged else "good", title, lines)
+    title = f"As recorded: all {figures.compared:,} parts that were compared came out the same, bit for bit."
+    is_small_part = incomplete > figures.compared
+    return Notice("bad" if figures.damaged else "neutral" if is_small_part else "good", title, lines)
 
 
 def _facts(shown: ReplayShown) -> Facts:
@@ -231,7 +237,7 @@ def _not_compared(shown: ReplayShown) -> Iterator[Block]:
     says = result["from_record_model_says"]
     if result["from_record"]:
         yield Table(
-            "Parts whose verdict is the record's, since time or a rule made it",
+            "Parts whose verdict is the record's, since time or a rule made it, or its views are not on record",
             ["reason", "parts", "what the model says of such frames as there are"],
             [
                 (
@@ -252,6 +258,7 @@ def _not_compared(shown: ReplayShown) -> Iterator[Block]:
         ("parts not compared for these", f"{result['parts_incomplete']:,}"),
         *((f"frames lost while it was recorded: {plain(why)}", f"{n:,}") for why, n in result["frames_lost"].items()),
     ]
+    rows += [(f"parts lost while it was recorded: {plain(why)}", f"{n:,}") for why, n in result["parts_lost"].items()]
     yield Table("Frames and late inspections", ["what", "count"], rows, frozenset({1}))
     if shown.figures.damaged:
         yield Table("Damaged", ["frame"], [(plain(text, 300),) for text in shown.figures.damaged[:_DAMAGED_MAX]])

@@ -26,6 +26,15 @@ from vision.package import load_package
 _OTHER_THRESHOLD = 0.8
 """Of the recorded one."""
 _RECORDED_MORE_S = 30.0
+_TOLD = (
+    "compared",
+    "identical",
+    "differing",
+    "from_record",
+    "late_inspections",
+    "missing_frames",
+    "parts_incomplete",
+)
 
 
 def record_run(folder: Path, model: Path, images: ImageSource, *, parts: int, parts_per_min: float) -> Path:
@@ -71,9 +80,7 @@ def replay(
         "window": {
             "parts": told["parts"],
             "must_be_identical": opened.setting.is_same,
-            **{
-                key: told[key] for key in ("compared", "identical", "from_record", "late_inspections", "missing_frames")
-            },
+            **{key: told[key] for key in _TOLD},
             "damaged_frames": told["damaged_frames"],
             "size_bytes": sum(file.stat().st_size for file in window.rglob("*") if file.is_file()),
         },
@@ -86,6 +93,27 @@ def replay(
     }
 
 
+def faults_of(result: dict[str, Any]) -> list[str]:
+    """What of a result of ``replay`` is not as it must be, for people."""
+    told, other = result["window"], result["another_threshold"]
+    faults = []
+    if told["damaged_frames"]:
+        faults.append(f"{told['damaged_frames']} frames are damaged")
+    if told["must_be_identical"] and told["differing"]:
+        faults.append(f"{told['differing']} parts differ, and none may")
+    if not other["checked"]:
+        # With several rules there is nothing to check it by.
+        if told["differing"]:
+            faults.append(f"another threshold was not tried: {other['why_not']}")
+    elif not other["must_flip"]:
+        faults.append("no recorded score lies between the two thresholds: nothing was shown; record more parts")
+    elif not other["must_flip"] == other["flipped"] == other["flipped_as_they_must"]:
+        faults.append(
+            f"{other['flipped']} parts flip, of these {other['flipped_as_they_must']} of the {other['must_flip']} that must"
+        )
+    return faults
+
+
 def _all_of(opened: Replay) -> ReplayFigures:
     figures = ReplayFigures()
     for outcome in opened.outcomes(1):
@@ -96,8 +124,10 @@ def _all_of(opened: Replay) -> ReplayFigures:
 def _another_threshold(opened: Replay, figures: ReplayFigures) -> dict[str, Any]:
     """The parts that flip, and those that must by their recorded scores. With one rule: else scores do not say of which class."""
     rules = opened.recipe.rules
-    if len(rules) > 1 or figures.differing:
-        return {"checked": False}
+    if len(rules) > 1:
+        return {"checked": False, "why_not": "more than one rule"}
+    if figures.differing:
+        return {"checked": False, "why_not": "parts differ with the recorded threshold already"}
     score = rules[0].reject_at_score * _OTHER_THRESHOLD
     recipe = opened.recipe.model_dump(mode="json", by_alias=True)
     recipe["rules"][0]["reject_at_score"] = score
@@ -105,9 +135,10 @@ def _another_threshold(opened: Replay, figures: ReplayFigures) -> dict[str, Any]
         file = Path(scratch) / "recipe.yaml"
         file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
         other = Replay(ReplayPlan(opened.plan.window, recipe=file))
-    flipped = {outcome.part_id for outcome in _all_of(other).flipped}
+    outcomes = list(other.outcomes(1))
+    flipped = {outcome.part_id for outcome in outcomes if outcome.is_flipped}
     must: set[int] = set()
-    for part_id in opened.reader.part_ids:
+    for part_id in (outcome.part_id for outcome in outcomes if outcome.is_compared):
         _, result = opened.reader.part(part_id)
         scores = [view.score for view in result.views if view.score is not None]
         if result.verdict == "PASS" and max(scores) >= score:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.bench.replay import record_run
+from pipeline.bench.replay import faults_of, record_run
 from pipeline.bench.replay import replay as measure_replay
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.configs import configs_folder
@@ -69,7 +69,5 @@ def replay(
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
     print(json.dumps(result, indent=2), file=words(json_file))
-    told, other = result["window"], result["another_threshold"]
-    as_it_must = not other["checked"] or other["must_flip"] == other["flipped"] == other["flipped_as_they_must"]
-    if told["damaged_frames"] or (told["must_be_identical"] and told["identical"] < told["compared"]) or not as_it_must:
-        raise typer.Exit(1)
+    if faults := faults_of(result):
+        raise fail("; ".join(faults))

@@ -39,11 +39,25 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
     if line.config.images is not None:
         print(f"images    {_images(line.config.images)}")
+    if line.config.recording is not None:
+        recording = line.config.recording
+        print(
+            f"recording {_place(recording.path)}, at most {recording.max_s:g} s and {recording.max_gib:g} GiB a window, "
+            f"{recording.free_min_gib:g} GiB stay free"
+        )
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
 
 
 def _images(images: ImagesConfig) -> str:
-    text = f"{images.path}, {images.format}, at most {images.max_gib:g} GiB, {images.free_min_gib:g} GiB stay free"
-    there = next(folder for folder in (images.path, *images.path.parents) if os.access(folder, os.F_OK))
+    kept = f"{images.format}, at most {images.max_gib:g} GiB, {images.free_min_gib:g} GiB stay free"
+    return f"{images.path}, {kept}{_not_writable(images.path)}"
+
+
+def _place(path: Path) -> str:
+    return f"{path}{_not_writable(path)}"
+
+
+def _not_writable(path: Path) -> str:
+    there = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))
     # Not a fault: as with a full disk, the service starts, says so and tries again.
-    return text if os.access(there, os.W_OK | os.X_OK) else f"{text}; NOT WRITABLE NOW: {there}"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"; NOT WRITABLE NOW: {there}"

@@ -46,6 +46,7 @@ def replay(
     """
     check_json_target(json_file)
     check_report_folder(report)
+    _spare_window(window, json_file, report)
     console = Console(file=words(json_file), markup=False, highlight=False)
     if not console.is_terminal:
         console.width = _TABLE_WIDTH
@@ -72,6 +73,17 @@ def replay(
         _write_report(report, opened, figures, result)
     if figures.damaged or not figures.compared or (opened.setting.is_same and figures.differing):
         raise typer.Exit(1)
+
+
+def _spare_window(window: Path, json_file: Path | None, report: Path | None) -> None:
+    """Nothing is ever written into a window."""
+    for option, target in (("--json", json_file), ("--report", report)):
+        if (
+            target is not None
+            and str(target) != "-"
+            and window.resolve() in (target.resolve(), *target.resolve().parents)
+        ):
+            raise fail(f"{option}: got {target}, expected a place outside the window {window}", 2)
 
 
 def _write_report(folder: Path, opened: Replay, figures: ReplayFigures, result: dict[str, Any]) -> None:
@@ -113,7 +125,9 @@ def _result(opened: Replay, figures: ReplayFigures, processes: int, took_s: floa
         "began_utc": opened.reader.description.began_utc,
         "ended_by": None if end is None else end.by,
         "is_cut_off": opened.reader.is_cut_off,
+        "unread_bytes": opened.reader.unread_bytes,
         "frames_lost": opened.reader.frames_lost,
+        "parts_lost": opened.reader.parts_lost,
         "model_sha256": opened.package.sha256,
         "recipe_id": opened.recipe.recipe_id,
         "recipe_version": opened.recipe.recipe_version,
@@ -138,11 +152,16 @@ def _words(opened: Replay, figures: ReplayFigures, result: dict[str, Any]) -> It
         yield f"          to {description.end.utc}: {description.end.text}"
     if lost := sum(result["frames_lost"].values()):
         yield f"          {lost} frames were not kept: {result['frames_lost']}"
+    if lost := sum(result["parts_lost"].values()):
+        yield f"          {lost} parts and late inspections were not kept: {result['parts_lost']}"
+    if result["unread_bytes"]:
+        yield f"          {result['unread_bytes']} bytes of its index are not readable, from its first bad line on"
     yield f"model     {result['model_sha256']}"
     yield f"recipe    {result['recipe_id']} {result['recipe_version']}"
     setting = opened.setting
     if setting.is_same:
-        yield "same      model, recipe and runtime are those that judged: everything must be as recorded, bit for bit"
+        what = f"the {result['compared']} parts compared" if result["parts_incomplete"] else "everything"
+        yield f"same      model, recipe and runtime are those that judged: {what} must be as recorded, bit for bit"
     for what, changes in (("model", setting.model), ("recipe", setting.recipe), ("runtime", setting.runtime)):
         yield from _told_changes(what, changes)
     yield _table(result)
@@ -209,5 +228,10 @@ def _parts_words(opened: Replay, figures: ReplayFigures) -> Iterator[str]:
         yield f"DAMAGED   {text}"
     if len(figures.damaged) > _NAMED_MAX:
         yield f"DAMAGED   and {len(figures.damaged) - _NAMED_MAX} more"
+    if figures.parts_incomplete:
+        yield (
+            f"NOT ALL   {figures.parts_incomplete} of {figures.parts} parts were not compared: "
+            "frames of them are not in the window, or damaged"
+        )
     if not figures.compared:
         yield "NOTHING   was compared: the window holds no part that was judged and whose frames are all there"

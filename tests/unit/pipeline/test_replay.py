@@ -361,6 +361,50 @@ def test_the_command(recorded: RecordedWindow, tmp_path: Path) -> None:
     assert "OTHER     recipe: rules.0.reject_at_score: recorded 0.5, now 0.42" in done.stderr
 
 
+def test_nothing_is_written_into_the_window(window: Path) -> None:
+    before = (window / DESCRIPTION_NAME).read_bytes()
+    for target in (window / DESCRIPTION_NAME, window / "model" / "new.json", window.parent / "." / "window" / "x.json"):
+        assert f"--json: got {target}, expected a place outside" in refused(window, "--json", target)
+    assert "--report: got" in refused(window, "--report", window / "page")
+    assert (window / DESCRIPTION_NAME).read_bytes() == before
+    assert not (window / "page").exists()
+
+
+def test_parts_that_lack_frames_are_told_of(window: Path, tmp_path: Path) -> None:
+    """Their frames' lines are not readable any more."""
+    lines = (window / INDEX_NAME).read_bytes().splitlines(keepends=True)
+    frames = [number for number, line in enumerate(lines) if b'"kind":"frame"' in line]
+    kept = [line for number, line in enumerate(lines) if number not in frames[:8]]
+    (window / INDEX_NAME).write_bytes(b"".join([*kept, b"what was never written so\n"]))
+    described(window, end=None)
+    done = lineside("replay", window, "--report", tmp_path / "page", "--json", tmp_path / "r.json", "--processes", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["unread_bytes"] == 26
+    incomplete = result["parts_incomplete"]
+    assert incomplete > 0
+    assert f"NOT ALL   {incomplete} of {PARTS} parts were not compared" in done.stdout
+    assert f"the {result['compared']} parts compared must be as recorded" in done.stdout
+    html = (tmp_path / "page" / "index.html").read_text()
+    assert f"{incomplete:,} of {PARTS:,} parts lack frames" in html
+
+
+@pytest.mark.parametrize("option", ["--duration", "--record-s"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_seconds_that_are_no_number(tmp_path: Path, option: str, seconds: str) -> None:
+    done = lineside("run", write_window_line(tmp_path), option, seconds)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert option in done.stderr
+
+
+def test_check_says_where_windows_go(tmp_path: Path) -> None:
+    line = write_window_line(tmp_path, images={"path": "kept"}, recording={"path": "windows", "max_s": 7.0})
+    done = lineside("check", line)
+    assert done.returncode == 0, done.stderr
+    assert f"recording {tmp_path / 'windows'}, at most 7 s and" in done.stdout
+
+
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
