@@ -44,6 +44,7 @@ from vision.types import Frame
 
 _SLOW_NS = 2 * NS_PER_S
 _LAST_JOIN_S = 0.2
+_PARTS_AFTER_S_MAX = 10.0
 
 
 @dataclass(slots=True)
@@ -232,8 +233,9 @@ class Images:
             limits,
             line.recipe.model,
             settle_ns=line.config.timing.deadline_us * NS_PER_US,
-            # So long records may be behind.
-            parts_after_ns=int(line.config.records.acknowledged_within_s * NS_PER_S) + NS_PER_S,
+            # So long records may be behind, as far as that is waited for.
+            parts_after_ns=int(min(line.config.records.acknowledged_within_s, _PARTS_AFTER_S_MAX) * NS_PER_S)
+            + NS_PER_S,
             memory_bytes=config.memory_mib << 20,
         )
         self._span_told = None
@@ -257,10 +259,11 @@ class Images:
     def _close_window(self, recorder: WindowRecorder) -> None:
         self._recorded += self._window_counters()
         self._recorder = None
+        # Before the alarm goes, at which the next one may be asked for.
+        self._supervised.post(WindowClosed())
         self._supervised.clear_alarm("recording")
         if recorder.fault:
             self._supervised.alarm("recording-failed", "warning", recorder.fault)
-        self._supervised.post(WindowClosed())
 
     def _window_counters(self) -> Counter[str]:
         recorder = self._recorder

@@ -63,8 +63,7 @@ class WindowRecorder:
         self._settle_ns = settle_ns
         self._parts_after_ns = parts_after_ns
         self._memory_bytes = memory_bytes
-        self._longest_ns = int(limits.max_s * NS_PER_S) + settle_ns
-        self._asked_ns = now_ns()
+        self._takes_until_ns = now_ns() + int(limits.max_s * NS_PER_S) + settle_ns + parts_after_ns
         self._gate = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._in_hand: _Waiting | None = None
@@ -154,9 +153,8 @@ class WindowRecorder:
 
     def _offer(self, offered: _Waiting) -> None:
         with self._gate:
-            until_ns = self.until_ns if self.until_ns is not None else self._asked_ns + self._longest_ns
             # By this thread's clock: the other one may hang on its disk.
-            if self._is_closing or now_ns() >= until_ns + self._parts_after_ns:
+            if self._is_closing or now_ns() >= self._takes_until_ns:
                 return
             size_bytes = self._waiting_bytes[offered.is_frame] + offered.size_bytes
             if size_bytes > (self._memory_bytes if offered.is_frame else _PARTS_BYTES):
@@ -180,6 +178,7 @@ class WindowRecorder:
 
     def _write(self, writer: WindowWriter) -> None:
         self.until_ns = writer.end_ns + self._settle_ns
+        self._takes_until_ns = self.until_ns + self._parts_after_ns
         closes_ns: int | None = None
         while closes_ns is None or now_ns() < closes_ns:
             with self._gate:
@@ -189,7 +188,7 @@ class WindowRecorder:
                     break
             self._add_next(writer)
             if closes_ns is None and (ended_by := writer.ended_by) is not None:
-                closes_ns = now_ns() + self._settle_ns + self._parts_after_ns
+                closes_ns = self._takes_until_ns = now_ns() + self._settle_ns + self._parts_after_ns
                 if ended_by != "max_s":
                     self.until_ns = writer.end_ns
         with self._gate:

@@ -107,8 +107,12 @@ def test_by_command(tmp_path: Path, broker_port: int) -> None:
             told = operator.ask("record_window", duration_s=wrong)
             assert not told["ok"]
             assert expected in told["text"]
-        told = operator.ask("record_window", duration_s=1.0)
-        assert told["ok"], told
+        # The second comes before the first is answered.
+        for payload in [operator.command(duration_s=1.0) for _ in range(2)]:
+            operator.publish("record_window", payload)
+        tap.wait_until(lambda: len(tap.bodies("cmd/record_window/reply")) == 4)
+        answers = tap.bodies("cmd/record_window/reply")[2:]
+        assert sorted(answer["ok"] for answer in answers) == [False, True]
         tap.wait_until(lambda: bool(tap.bodies("alarm/recording")))
         assert "windows" in tap.bodies("alarm/recording")[-1]["text"]
         again = operator.ask("record_window", duration_s=1.0)
@@ -121,8 +125,15 @@ def test_by_command(tmp_path: Path, broker_port: int) -> None:
         assert end.by == "max_s"
         assert end.ns - reader.description.began_ns == 1_000_000_000
         assert len(reader.part_ids) > 5
+        # The alarm is gone: the next one may begin, and is there.
+        told = operator.ask("record_window", duration_s=1.0)
+        assert told["ok"], told
+        tap.wait_until(lambda: tap.bodies("alarm/recording")[-1] is not None)
+        tap.wait_until(lambda: tap.bodies("alarm/recording")[-1] is None)
         summary = service.stop()
-    assert summary["window_parts"] == len(reader.part_ids)
+    windows = [WindowReader(folder) for folder in (tmp_path / "windows").iterdir()]
+    assert len(windows) == 2
+    assert summary["window_parts"] == sum(len(window.part_ids) for window in windows)
     done = lineside("replay", reader.folder)
     assert done.returncode == 0, done.stdout
 

@@ -344,6 +344,7 @@ def test_a_window_that_cannot_begin_lets_the_next_one_begin(
     recording = make_recording()
     recording.record(60.0, "0" * 64)
     recording.hear(lambda: bool(recording.heard_of(WindowClosed)))
+    recording.hear(lambda: bool(failed(recording)))
     assert "is what judges" in failed(recording)[0]
     assert not recording.heard_of(WindowSpan)
     recording.said.clear()
