@@ -126,7 +126,7 @@ class Images:
         if self._recorder is not None:
             if not self._recorder.is_done:
                 self._recorder.abandon()
-            self._close_window(self._recorder)
+            self._count_window(self._recorder)
         self._writer.end(_LAST_JOIN_S)
         with self._gate:
             self._room.drop_all()
@@ -257,11 +257,14 @@ class Images:
             self._close_window(recorder)
 
     def _close_window(self, recorder: WindowRecorder) -> None:
-        self._recorded += self._window_counters()
-        self._recorder = None
         # Before the alarm goes, at which the next one may be asked for.
         self._supervised.post(WindowClosed())
         self._supervised.clear_alarm("recording")
+        self._count_window(recorder)
+
+    def _count_window(self, recorder: WindowRecorder) -> None:
+        self._recorded += self._window_counters()
+        self._recorder = None
         if recorder.fault:
             self._supervised.alarm("recording-failed", "warning", recorder.fault)
 

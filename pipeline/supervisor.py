@@ -451,7 +451,7 @@ class Supervisor:
             self._raise_alarm(Alarm(code, "warning", "", raised=False))
         if worker in self._images:
             if self._window.is_open:
-                text = "images died while it recorded a window, which is cut off; lineside replay runs what there is"
+                text = "images ended while it recorded a window, which is not whole; lineside replay runs what there is"
                 self._raise_alarm(Alarm("recording-failed", "warning", text, raised=True))
             self._end_window()
         if worker is self._signalling:

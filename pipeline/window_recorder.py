@@ -122,12 +122,6 @@ class WindowRecorder:
                 self._without_slot += frames
                 self._untold[True, _SLOT] += frames
 
-    def lose_parts(self, parts: int, why: str) -> None:
-        """So many parts were not told."""
-        with self._gate:
-            if not self._is_closing:
-                self._untold[False, why] += parts
-
     def finish(self) -> None:
         """Nothing more will be offered: what waits is written, and the window closed."""
         with self._gate:
@@ -142,7 +136,7 @@ class WindowRecorder:
             for each in waiting:
                 self._untold[each.is_frame, "stopped"] += 1
             self._is_closing = self._is_finishing = True
-            self.fault = f"window {self.folder}: its disk did not take all of it before the service stopped: "
+            self.fault = f"window {self.folder}: not all of it was written before its process ended: "
             frames = sum(each.is_frame for each in waiting)
             self.fault += f"{frames} frames and {len(waiting) - frames} parts were waiting"
             self._gate.notify()
