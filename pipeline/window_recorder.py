@@ -122,6 +122,12 @@ class WindowRecorder:
                 self._without_slot += frames
                 self._untold[True, _SLOT] += frames
 
+    def lose_parts(self, parts: int, why: str) -> None:
+        """So many parts were not told."""
+        with self._gate:
+            if not self._is_closing:
+                self._untold[False, why] += parts
+
     def finish(self) -> None:
         """Nothing more will be offered: what waits is written, and the window closed."""
         with self._gate:
