@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import sys
 import tempfile
 import time
 import uuid
@@ -155,7 +156,9 @@ def _descriptors() -> frozenset[Descriptor]:
             descriptor = Descriptor(int(link.name), str(link.readlink()))
         except FileNotFoundError:  # the one that listed the folder
             continue
-        if descriptor.kind and descriptor.number != helper_fd:
+        # Fonts and the like, which libraries keep open: the environment may lie in the folder for temporary files.
+        is_library = descriptor.target.startswith(f"{sys.prefix}/")
+        if descriptor.kind and not is_library and descriptor.number != helper_fd:
             found.add(descriptor)
     return frozenset(found)
 
