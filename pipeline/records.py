@@ -547,6 +547,7 @@ class Records:
                 if isinstance(error, RecordGone):
                     self._set_record_fault(error)
             else:
+                self._is_unsynced = True
                 self._counters["rows_recovered"] += len(written)
                 self._closing.written(written)
         if self._closing.trouble:

@@ -11,7 +11,14 @@ from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import SyntheticImages
 from pipeline.simulator.line import FaultOptions, SpeedChange
 from pipeline.simulator.truth import Truth
-from tests.chaos.books import check_marks, check_promise, check_record, check_wire_is_recorded, read_rows
+from tests.chaos.books import (
+    check_marks,
+    check_promise,
+    check_record,
+    check_wire_is_recorded,
+    read_rows,
+    withheld_ns,
+)
 from tests.models import write_stub_package
 from tests.service import let_parts_come
 
@@ -22,6 +29,12 @@ SLACK: dict[str, Any] = {"deadline_us": 200_000, "gate_offset_pulses": 2_600}
 
 def play(folder: Path, sockets: Path, **plan: Any) -> tuple[dict[str, Any], Truth]:
     """One rehearsal with the stub model; the record checked as after any run."""
+    summary, truth, _record = play_on_record(folder, sockets, **plan)
+    return summary, truth
+
+
+def play_on_record(folder: Path, sockets: Path, **plan: Any) -> tuple[dict[str, Any], Truth, Path]:
+    """As ``play``; and where its record is."""
     model = write_stub_package(folder / "model", channel_count=plan.pop("channel_count", 1))
     rehearsal = Rehearsal(model=model, **{"parts": PARTS, **SLACK, **plan})
     with RehearsalRun(rehearsal, sockets) as run:
@@ -34,7 +47,7 @@ def play(folder: Path, sockets: Path, **plan: Any) -> tuple[dict[str, Any], Trut
     check_marks(run.record_file, sockets / "line.jsonl")
     assert summary["parts_triggered"] == len(rows) == summary["passed"] + summary["rejected"] + summary["no_decision"]
     assert sum(summary["reasons"].values()) == summary["parts_triggered"]
-    return summary, truth
+    return summary, truth, run.record_file
 
 
 def test_healthy_line(tmp_path: Path, tmp_socket_dir: Path) -> None:
@@ -166,7 +179,7 @@ def test_a_frozen_broker_delays_nothing_and_passes_nothing_late(tmp_path: Path, 
 def test_overrun_is_said_and_recovers(tmp_path: Path, tmp_socket_dir: Path) -> None:
     """Far beyond what the box can do, no slot is free: refused frames are counted, and nothing passes unjudged."""
     camera = {"ring_slots": 2}
-    summary, truth = play(
+    summary, truth, record = play_on_record(
         tmp_path,
         tmp_socket_dir,
         parts=3_000,
@@ -175,7 +188,7 @@ def test_overrun_is_said_and_recovers(tmp_path: Path, tmp_socket_dir: Path) -> N
         gate_offset_pulses=1_000,
         camera=camera,
     )
-    check_promise(truth)
+    check_promise(truth, withheld_ns=withheld_ns(record))
     assert summary["parts_triggered"] == truth.line.triggers_sent
     # A refusal that was told after the choice finds its part decided.
     assert 0 < summary["reasons"].get("OVERRUN", 0) <= summary["frames_refused"]

@@ -42,6 +42,7 @@ from pipeline.transports.mqtt import MqttConnection
 from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.tap import Tap
+from tests.unit.pipeline.test_closing import leave
 from tests.unit.pipeline.test_record_store import results
 
 RECORDS = {"path": "records.db", "history_per_s": 1_000.0}
@@ -108,6 +109,29 @@ def test_a_folder_that_cannot_be_read_is_waited_for(worker: Worker, monkeypatch:
     assert [(alarm.code, alarm.raised) for alarm in worker.alarms()] == [("records", False)]
     with contextlib.closing(sqlite3.connect(worker.record)) as database:
         assert database.execute("SELECT part_id FROM part").fetchall() == [(1,)]
+
+
+def test_what_a_killed_session_left_is_made_safe_from_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no part of its own is committed after it."""
+    synced, sync = threading.Event(), RecordStore.sync
+
+    def listened(store: RecordStore) -> None:
+        sync(store)
+        if store.head()[0] == 3:
+            synced.set()
+
+    monkeypatch.setattr(RecordStore, "sync", listened)
+    leave(tmp_path / "records.db", "killed", decided=3)
+    with worker_at(tmp_path, 1, 0) as worker:
+        worker.records.open()
+        running = threading.Thread(target=worker.records.run)
+        running.start()
+        is_safe = synced.wait(30)
+        worker.signalling.send(EndOfParts())
+        running.join()
+    assert is_safe
 
 
 def test_images_is_told_whose_frames_it_has_however_much_was_found(tmp_path: Path) -> None:
