@@ -37,8 +37,8 @@ from pipeline.messages import (
     WindowSpan,
 )
 from pipeline.ring import RingReader, StaleGeneration
-from pipeline.window_format import CameraFormat, FrameFacts, WindowFacts, WindowLimits
-from pipeline.window_recorder import WindowRecorder
+from pipeline.window.format import CameraFormat, FrameFacts, WindowFacts, WindowLimits
+from pipeline.window.recorder import WindowRecorder
 from pipeline.worker import Supervised, attach, settle
 from vision.types import Frame
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pipeline.ledger import BadLedger, Ledger
 from pipeline.ledger_file import damaged_ledgers, ledger_files
-from pipeline.record_files import record_files
+from pipeline.record.files import record_files
 from vision.types import Reason
 
 _LOCK_WAIT_S = 0.25

@@ -54,13 +54,13 @@ from pipeline.payloads import (
     encode,
 )
 from pipeline.platform_watch import PlatformWatch
-from pipeline.record_anchor import Anchor, anchor_fault, read_anchor
-from pipeline.record_commands import carry_out
-from pipeline.record_context import Context, context_of
-from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
-from pipeline.record_files import set_aside, set_aside_by
-from pipeline.record_lock import RecordInUse, lock_record
-from pipeline.record_store import RecordStore
+from pipeline.record.anchor import Anchor, anchor_fault, read_anchor
+from pipeline.record.commands import carry_out
+from pipeline.record.context import Context, context_of
+from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
+from pipeline.record.files import set_aside, set_aside_by
+from pipeline.record.lock import RecordInUse, lock_record
+from pipeline.record.store import RecordStore
 from pipeline.retention import Retention, is_to_be_sealed
 from pipeline.tally import Tally, latency_of, stages_us
 from pipeline.traceability import KeyChange, KeySchedule, RecipeKeys

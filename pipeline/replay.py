@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from pipeline.config import Line, RuntimeConfig, load_model
 from pipeline.line_inspector import frame_formats, open_inspector
 from pipeline.replay_part import PartOutcome, PartReplayer
-from pipeline.window_format import DESCRIPTION_NAME, FrameEntry
-from pipeline.window_reader import NotAWindow, WindowReader
+from pipeline.window.format import DESCRIPTION_NAME, FrameEntry
+from pipeline.window.reader import NotAWindow, WindowReader
 from vision.faults import Fault
 from vision.inspector import Inspector, RecipeError, check_recipe
 from vision.package import ModelPackage, load_package

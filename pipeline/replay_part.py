@@ -14,8 +14,8 @@ import msgspec
 from pipeline.part_verdict import part_verdict
 from pipeline.payloads import ResultPayload
 from pipeline.told_defects import told_defects, told_score
-from pipeline.window_format import FrameEntry, FrameKey, LateView, ViewDefect
-from pipeline.window_reader import FrameDamaged, WindowReader
+from pipeline.window.format import FrameEntry, FrameKey, LateView, ViewDefect
+from pipeline.window.reader import FrameDamaged, WindowReader
 from vision.inspector import Inspector
 from vision.judge import FAULT
 from vision.preprocess import WrongFrame

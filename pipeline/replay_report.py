@@ -27,7 +27,7 @@ from pipeline.report.blocks import (
 )
 from pipeline.report.pictures import no_picture, picture_of
 from pipeline.report.plots import Mark, score_differences, score_histogram
-from pipeline.window_reader import FrameDamaged
+from pipeline.window.reader import FrameDamaged
 from vision.recipe import Recipe
 from vision.types import PixelFormat
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.ledger_file import ledger_files, session_of
-from pipeline.record_files import record_files
+from pipeline.record.files import record_files
 
 _BASE_36 = string.digits + string.ascii_lowercase
 _LOCK_WAIT_S = 0.25

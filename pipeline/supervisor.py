@@ -54,9 +54,9 @@ from pipeline.messages import (
 )
 from pipeline.places import DiesTooOften, Place
 from pipeline.realtime import hold_cpu_latency
-from pipeline.record_lock import lock_record
+from pipeline.record.lock import lock_record
 from pipeline.session import new_session_id
-from pipeline.window_booking import WindowBooking
+from pipeline.window.booking import WindowBooking
 
 _STOP_PATIENCE_NS = 5 * NS_PER_S
 _CLOSE_PATIENCE_NS = 3 * NS_PER_S

@@ -19,8 +19,8 @@ from pipeline.messages import FrameStatus, Trigger, ViewInspected
 from pipeline.payloads import DefectResult, ResultPayload, ViewResult, encode
 from pipeline.rules import Matching, Timing
 from pipeline.told_defects import told_defects, told_score
-from pipeline.window_format import CameraFormat, FrameFacts, FrameKey, WindowFacts, WindowLimits
-from pipeline.window_writer import CHUNK_BYTES, WindowWriter
+from pipeline.window.format import CameraFormat, FrameFacts, FrameKey, WindowFacts, WindowLimits
+from pipeline.window.writer import CHUNK_BYTES, WindowWriter
 from tests.models import write_stub_package
 from vision.inspector import Inspector
 from vision.package import load_package

@@ -28,13 +28,13 @@ from pipeline.bench.tampering import made_results
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import RecordsConfig
 from pipeline.payloads import DefectResult, ResultPayload, encode
-from pipeline.record_anchor import Anchor
-from pipeline.record_export import CannotExport, export
-from pipeline.record_files import record_files
-from pipeline.record_reader import read_rows
-from pipeline.record_segment import read_segments, seal_of
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.export import CannotExport, export
+from pipeline.record.files import record_files
+from pipeline.record.reader import read_rows
+from pipeline.record.segment import read_segments, seal_of
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import verify
 from pipeline.retention import is_to_be_sealed, past_limits
 
 BATCHES_ROWS = (2, 200, 2_000)

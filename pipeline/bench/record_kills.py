@@ -24,10 +24,10 @@ import numpy as np
 from pipeline.bench.chaos.processes import has_ended, send_signal
 from pipeline.bench.processes import service_pids
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
-from pipeline.record_anchor import Anchor
-from pipeline.record_files import record_files
-from pipeline.record_reader import NotReadable, read_rows
-from pipeline.record_verify import verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.files import record_files
+from pipeline.record.reader import NotReadable, read_rows
+from pipeline.record.verify import verify
 from pipeline.rehearsal import TOPIC_ROOT, Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess

@@ -23,8 +23,8 @@ from pipeline.bench.chaos.processes import has_ended, send_signal
 from pipeline.bench.processes import service_pids
 from pipeline.clock import NS_PER_MS, now_ns
 from pipeline.ledger_file import ledger_files
-from pipeline.record_reader import NotReadable, read_rows
-from pipeline.record_verify import verify
+from pipeline.record.reader import NotReadable, read_rows
+from pipeline.record.verify import verify
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
 from pipeline.simulator.truth import stream_book

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.clock import NS_PER_US
 from pipeline.payloads import ResultPayload
-from pipeline.record_files import record_files
+from pipeline.record.files import record_files
 from pipeline.tally import latency_of
 
 _INSPECTION_STAGES = ("handover", "preprocess", "inference", "judge")

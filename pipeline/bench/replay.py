@@ -20,7 +20,7 @@ from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.replay import Replay, ReplayPlan, ReplayProcesses, Span, replay_span, spans_of
 from pipeline.replay_figures import ReplayFigures
 from pipeline.simulator.images import ImageSource
-from pipeline.window_reader import NotAWindow
+from pipeline.window.reader import NotAWindow
 from vision.package import load_package
 
 _OTHER_THRESHOLD = 0.8

@@ -24,10 +24,10 @@ import msgspec
 
 from pipeline.clock import utc_text
 from pipeline.payloads import DefectResult, ResultPayload, ViewResult
-from pipeline.record_anchor import Anchor
-from pipeline.record_chain import NO_HASH, link
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import Verified, verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.chain import NO_HASH, link
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import Verified, verify
 
 _PARTS_A_SESSION = 40_000
 _BATCH_ROWS = 200

@@ -20,7 +20,7 @@ from pipeline.replay import ReplayBroken
 from pipeline.simulator.images import ImageError, SolarCellImages
 from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.solar_cells import test_indices
-from pipeline.window_reader import NotAWindow
+from pipeline.window.reader import NotAWindow
 from vision.runtime import InferenceError, RuntimeProviderError
 
 

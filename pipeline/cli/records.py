@@ -26,11 +26,11 @@ from pipeline.command_sender import NoAnswer, send_command
 from pipeline.config import Line, load_line
 from pipeline.image_names import pictures_of
 from pipeline.payloads import ReviewPayload, TraceabilityKeys
-from pipeline.record_anchor import Anchor, AnchorLog, read_anchors
-from pipeline.record_commands import keys_text
-from pipeline.record_export import CannotExport
-from pipeline.record_export import export as export_rows
-from pipeline.record_reader import (
+from pipeline.record.anchor import Anchor, AnchorLog, read_anchors
+from pipeline.record.commands import keys_text
+from pipeline.record.export import CannotExport
+from pipeline.record.export import export as export_rows
+from pipeline.record.reader import (
     LateWord,
     NotReadable,
     RecordedRow,
@@ -42,11 +42,11 @@ from pipeline.record_reader import (
     read_reviews,
     read_rows,
 )
-from pipeline.record_reviews import Review, agreement
-from pipeline.record_stats import HOUR, MINUTE, RecordStats
-from pipeline.record_survey import PICTURES_MAX, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
-from pipeline.record_verify import verify as verify_record
+from pipeline.record.reviews import Review, agreement
+from pipeline.record.stats import HOUR, MINUTE, RecordStats
+from pipeline.record.survey import PICTURES_MAX, RecordSurvey
+from pipeline.record.verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
+from pipeline.record.verify import verify as verify_record
 from pipeline.report.blocks import plain
 
 _FINDINGS_TOLD = 20

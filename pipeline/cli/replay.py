@@ -19,7 +19,7 @@ from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.replay import Changes, Replay, ReplayBroken, ReplayPlan, usable_processes
 from pipeline.replay_figures import ReplayFigures
 from pipeline.report.folder import CannotReport, write_page
-from pipeline.window_reader import NotAWindow
+from pipeline.window.reader import NotAWindow
 from vision.runtime import InferenceError, RuntimeProviderError
 
 _NAMED_MAX = 20

@@ -12,10 +12,10 @@ import typer
 
 from pipeline.cli.output import fail
 from pipeline.config import Line
-from pipeline.record_reader import Wanted
-from pipeline.record_stats import RecordStats
-from pipeline.record_survey import RecordSurvey
-from pipeline.record_verify import Verified
+from pipeline.record.reader import Wanted
+from pipeline.record.stats import RecordStats
+from pipeline.record.survey import RecordSurvey
+from pipeline.record.verify import Verified
 from pipeline.report.folder import CannotReport, check_folder, write_page
 
 ReportOption = Annotated[
@@ -49,7 +49,7 @@ def write_report(
 ) -> None:
     """The record's page, and where it is on standard error."""
     # They bring plotting along, which takes a second to load.
-    from pipeline.record_report import RecordShown, record_page
+    from pipeline.record.report import RecordShown, record_page
     from pipeline.report.page import render
 
     shown = RecordShown(

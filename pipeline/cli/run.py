@@ -16,8 +16,8 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.config import FolderCamera, Line, load_line, resolved
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import IMAGE_COUNTERS, WINDOW_COUNTERS, ServiceState
-from pipeline.record_files import sealed_files
-from pipeline.record_lock import RecordInUse
+from pipeline.record.files import sealed_files
+from pipeline.record.lock import RecordInUse
 from pipeline.supervisor import Malformed, ServiceFailed, Supervisor
 from pipeline.systemd import ServiceNotifier
 from pipeline.words import Words

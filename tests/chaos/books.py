@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bench.recorded import read_parts
-from pipeline.record_files import record_files
+from pipeline.record.files import record_files
 from pipeline.simulator.truth import Truth, read_book, stream_book
 
 

@@ -14,7 +14,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from pipeline.record_lock import RecordInUse, lock_record
+from pipeline.record.lock import RecordInUse, lock_record
 from tests.chaos.books import check_record, read_rows
 from tests.operator_terminal import Operator
 from tests.service import Service, workers_of, write_line

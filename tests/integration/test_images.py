@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.image_names import read_name
 from pipeline.payloads import ResultPayload
-from pipeline.record_reader import read_rows
+from pipeline.record.reader import read_rows
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import SyntheticImages, load_images, mark_strip
 from pipeline.simulator.line import FaultOptions

@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 
 from pipeline.clock import now_ns
-from pipeline.record_reader import read_rows
-from pipeline.record_verify import verify
+from pipeline.record.reader import read_rows
+from pipeline.record.verify import verify
 from tests.operator_terminal import Operator
 from tests.service import Service, lineside, workers_of, write_line
 from tests.tap import Tap

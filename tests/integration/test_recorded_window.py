@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from pipeline.payloads import ResultPayload
-from pipeline.record_reader import read_rows
+from pipeline.record.reader import read_rows
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.line import FaultOptions
-from pipeline.window_reader import WindowReader
+from pipeline.window.reader import WindowReader
 from tests.chaos.books import check_promise
 from tests.models import write_stub_package
 from tests.operator_terminal import Operator

@@ -19,7 +19,7 @@ from pipeline.bench.chaos.watch import WireWatch
 from pipeline.bench.statistics import share_interval
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import load_line
-from pipeline.record_files import record_files
+from pipeline.record.files import record_files
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.rules import Timing
 from pipeline.simulator.faulty_model import write_faulty_package

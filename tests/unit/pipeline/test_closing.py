@@ -19,7 +19,7 @@ from pipeline.ledger import _ENTRY, Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile, damaged_ledgers, ledger_files
 from pipeline.messages import Trigger
 from pipeline.payloads import ResultPayload
-from pipeline.record_store import RecordStore
+from pipeline.record.store import RecordStore
 from pipeline.rules import Matching
 from tests.chaos.books import check_record, read_rows
 from vision.types import Reason, Verdict

@@ -41,7 +41,7 @@ from pipeline.messages import (
 )
 from pipeline.payloads import encode
 from pipeline.ring import Ring, SlotHeader
-from pipeline.window_reader import WindowReader
+from pipeline.window.reader import WindowReader
 from pipeline.worker import Supervised
 from tests.service import write_line
 from tests.unit.pipeline.test_payloads import RESULT
@@ -223,7 +223,7 @@ def test_a_recorder_that_dies_ends_the_process(
     def die(*_: object, **__: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("pipeline.window_recorder.WindowWriter", die)
+    monkeypatch.setattr("pipeline.window.recorder.WindowWriter", die)
     world = make_world(recording={"path": "windows"})
     world.supervisor.send(RecordWindow(1.0, "", "{}", ""))
     world.thread.join(30)
@@ -364,7 +364,7 @@ def test_a_window_that_the_disk_does_not_take_before_the_stop(
         goes_on.wait()
         return True
 
-    monkeypatch.setattr("pipeline.window_writer.WindowWriter.add_frame", stall)
+    monkeypatch.setattr("pipeline.window.writer.WindowWriter.add_frame", stall)
     recording.record(60.0, load_package(tmp_path / "model").sha256)
     recording.hear(lambda: bool(recording.heard_of(WindowSpan)))
     for number in range(1, 4):

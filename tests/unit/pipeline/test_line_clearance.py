@@ -13,7 +13,7 @@ import pytest
 from pipeline.ledger import Ledger, LedgerHead, TriggerKey
 from pipeline.ledger_file import LedgerFile
 from pipeline.line_clearance import Clearance, Made, clearance_asked, made_last
-from pipeline.record_store import RecordStore
+from pipeline.record.store import RecordStore
 from pipeline.rules import Matching
 from tests.unit.pipeline.test_payloads import RESULT
 from vision.types import Reason, Verdict

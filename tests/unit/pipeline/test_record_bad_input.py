@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from pipeline.bench.tampering import made_results
 from pipeline.cli.records import records
-from pipeline.record_faults import RecordDamaged, RecordFault
-from pipeline.record_files import set_aside
-from pipeline.record_segment import SCHEMA_VERSION
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import verify
+from pipeline.record.faults import RecordDamaged, RecordFault
+from pipeline.record.files import set_aside
+from pipeline.record.segment import SCHEMA_VERSION
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import verify
 
 COMMANDS = ("verify", "stats", "show", "export")
 NOBODY = 65534

@@ -35,9 +35,9 @@ from pipeline.messages import (
     Recorded,
     SetTraceability,
 )
-from pipeline.record_faults import RecordDamaged
-from pipeline.record_reader import read_context, read_reviews, read_rows
-from pipeline.record_verify import verify
+from pipeline.record.faults import RecordDamaged
+from pipeline.record.reader import read_context, read_reviews, read_rows
+from pipeline.record.verify import verify
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
 from pipeline.worker import Supervised

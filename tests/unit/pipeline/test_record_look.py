@@ -16,10 +16,10 @@ import pytest
 from pipeline.bench.tampering import made_results
 from pipeline.clock import NS_PER_S
 from pipeline.payloads import ResultPayload
-from pipeline.record_export import COLUMNS, CannotExport, export
-from pipeline.record_reader import NotReadable, Wanted, read_late_words, read_rows
-from pipeline.record_stats import MINUTE, count_all
-from pipeline.record_store import RecordStore
+from pipeline.record.export import COLUMNS, CannotExport, export
+from pipeline.record.reader import NotReadable, Wanted, read_late_words, read_rows
+from pipeline.record.stats import MINUTE, count_all
+from pipeline.record.store import RecordStore
 from pipeline.tally import latency_of
 from tests.unit.pipeline.test_record_store import LATE
 

@@ -22,10 +22,10 @@ from pipeline.bench.tampering import made_results
 from pipeline.cli.records import records
 from pipeline.messages import GiveReview
 from pipeline.payloads import DefectResult, ResultPayload, TraceabilityKeys
-from pipeline.record_context import Context
-from pipeline.record_reader import RecordedRow, count_late_words, read_rows
-from pipeline.record_store import RecordStore
-from pipeline.record_survey import PICTURES_MAX, RecordSurvey, TimeSpans
+from pipeline.record.context import Context
+from pipeline.record.reader import RecordedRow, count_late_words, read_rows
+from pipeline.record.store import RecordStore
+from pipeline.record.survey import PICTURES_MAX, RecordSurvey, TimeSpans
 from pipeline.tally import latency_of
 from tests.browser import browser
 from tests.unit.pipeline.test_record_store import LATE

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from pipeline.config import load_line
 from pipeline.messages import GiveReview, ModelInUse, ReviewSaid
 from pipeline.payloads import TraceabilityKeys
-from pipeline.record_anchor import Anchor
-from pipeline.record_chain import link
-from pipeline.record_context import Context, context_of
-from pipeline.record_reader import NotReadable, Wanted, read_context, read_reviews, read_rows
-from pipeline.record_reviews import Review, agreement
-from pipeline.record_stats import count_all
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import Verified, verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.chain import link
+from pipeline.record.context import Context, context_of
+from pipeline.record.reader import NotReadable, Wanted, read_context, read_reviews, read_rows
+from pipeline.record.reviews import Review, agreement
+from pipeline.record.stats import count_all
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import Verified, verify
 from tests.service import write_line
 from tests.unit.pipeline.test_record_store import results
 

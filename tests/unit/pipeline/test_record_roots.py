@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.record_store
+import pipeline.record.store
 from pipeline.messages import GiveReview
 from pipeline.outbox import Delivered
-from pipeline.record_anchor import Anchor
-from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
-from pipeline.record_files import sealed_name
-from pipeline.record_reader import NotReadable
-from pipeline.record_roots import open_sealed, read_roots
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
+from pipeline.record.files import sealed_name
+from pipeline.record.reader import NotReadable
+from pipeline.record.roots import open_sealed, read_roots
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import verify
 from tests.unit.pipeline.test_record_segments import anchor_of
 from tests.unit.pipeline.test_record_store import LATE, results
 
@@ -91,7 +91,7 @@ def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
         return open_sealed(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record_roots.open_sealed", refuse)
+        patched.setattr("pipeline.record.roots.open_sealed", refuse)
         with pytest.raises(RecordFault, match=r"line-000002\.db: disk I/O error: what comes after it cannot be begun"):
             open_store()
     assert not record.exists()
@@ -148,7 +148,7 @@ def test_only_the_segment_that_has_it_is_opened(
         opened.append(file.name)
         return open_sealed(file)
 
-    monkeypatch.setattr(pipeline.record_store, "open_sealed", open_counted)
+    monkeypatch.setattr(pipeline.record.store, "open_sealed", open_counted)
 
     def asked(ask: Callable[[], object]) -> list[str]:
         opened.clear()

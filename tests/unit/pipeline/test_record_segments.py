@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pipeline.bench.recorded import count_rows, read_parts
 from pipeline.bench.tampering import TAMPERINGS
 from pipeline.outbox import RowsRead
-from pipeline.record_anchor import Anchor
-from pipeline.record_faults import RecordFault, RecordGone
-from pipeline.record_files import record_files, sealed_files, sealed_name
-from pipeline.record_segment import read_segments, seal_of
-from pipeline.record_store import RecordStore
-from pipeline.record_verify import verify
+from pipeline.record.anchor import Anchor
+from pipeline.record.faults import RecordFault, RecordGone
+from pipeline.record.files import record_files, sealed_files, sealed_name
+from pipeline.record.segment import read_segments, seal_of
+from pipeline.record.store import RecordStore
+from pipeline.record.verify import verify
 from pipeline.tally import Tally
 from tests.unit.pipeline.test_record_store import LATE, result, results
 
@@ -149,11 +149,11 @@ class Killed(BaseException):
     """Here a kill came."""
 
 
-STEPS = ("pipeline.record_store.RecordStore._name_sealed", "pipeline.record_store._sync_folder")
+STEPS = ("pipeline.record.store.RecordStore._name_sealed", "pipeline.record.store._sync_folder")
 
 
 @pytest.mark.parametrize(
-    "step", [*STEPS, "pipeline.record_store.create_tables", "pipeline.record_store.read_roots", "none"]
+    "step", [*STEPS, "pipeline.record.store.create_tables", "pipeline.record.store.read_roots", "none"]
 )
 def test_a_kill_in_the_midst_of_sealing_loses_nothing(
     open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -267,7 +267,7 @@ def test_every_tampering_within_a_sealed_segment_is_found_without_an_anchor(
 
 def boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, boot_id: str) -> None:
     (tmp_path / "boot_id").write_text(f"{boot_id}\n")
-    monkeypatch.setattr("pipeline.record_store._BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr("pipeline.record.store._BOOT_ID", tmp_path / "boot_id")
 
 
 def test_a_session_that_ended_with_the_box_is_told_once(
@@ -369,7 +369,7 @@ def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
         return sqlite3.connect(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record_store.open_sealed", refuse)
+        patched.setattr("pipeline.record.store.open_sealed", refuse)
         found = store.read_payloads(1, 20, 100)
     assert ([number for number, _ in found.rows], found.through) == ([*range(1, 11)], 10)
     assert trouble in found.fault
@@ -425,7 +425,7 @@ def test_a_folder_that_cannot_be_put_on_the_disk_is_a_fault(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record_store._sync_folder", refuse)
+        patched.setattr("pipeline.record.store._sync_folder", refuse)
         with pytest.raises(RecordFault, match="its folder cannot be put on the disk: Input/output error"):
             store.sync()
     store.sync()

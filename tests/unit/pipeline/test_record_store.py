@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from pipeline.messages import LateInspection, ViewInspected
 from pipeline.payloads import ResultPayload, encode
-from pipeline.record_faults import RecordDamaged, RecordFault
-from pipeline.record_files import set_aside, set_aside_by
-from pipeline.record_store import RecordStore
+from pipeline.record.faults import RecordDamaged, RecordFault
+from pipeline.record.files import set_aside, set_aside_by
+from pipeline.record.store import RecordStore
 from pipeline.tally import STAGES, Tally, latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
 

@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from pipeline.bench.tampering import TAMPERINGS, write_record
 from pipeline.cli.records import records
-from pipeline.record_anchor import Anchor, AnchorLog, read_anchor, read_anchors
-from pipeline.record_chain import NO_HASH
-from pipeline.record_reader import NotReadable
-from pipeline.record_verify import Verified, verify
+from pipeline.record.anchor import Anchor, AnchorLog, read_anchor, read_anchors
+from pipeline.record.chain import NO_HASH
+from pipeline.record.reader import NotReadable
+from pipeline.record.verify import Verified, verify
 
 ROWS = 250
 BEHIND_THE_CHAIN = ("truncation", "recomputed_tail")

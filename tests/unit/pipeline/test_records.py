@@ -33,9 +33,9 @@ from pipeline.messages import (
     ViewInspected,
 )
 from pipeline.outbox import Outbox
-from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone
-from pipeline.record_files import sealed_name
-from pipeline.record_store import RecordStore
+from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
+from pipeline.record.files import sealed_name
+from pipeline.record.store import RecordStore
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
 from pipeline.transports.mqtt import MqttConnection

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from pipeline.replay import Replay, ReplayPlan
 from pipeline.replay_figures import ReplayFigures
-from pipeline.window_format import DESCRIPTION_NAME, HEADER_BYTES, INDEX_NAME, chunk_name
-from pipeline.window_reader import NotAWindow, WindowReader
+from pipeline.window.format import DESCRIPTION_NAME, HEADER_BYTES, INDEX_NAME, chunk_name
+from pipeline.window.reader import NotAWindow, WindowReader
 from tests.models import write_nan_package, write_stub_package
 from tests.service import lineside
 from tests.windows import CAMERAS, THRESHOLD, Course, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
@@ -168,7 +168,7 @@ def fingerprint_sha256(fingerprint: dict[str, Any]) -> str:
 
 def test_a_changed_record_is_found(window: Path) -> None:
     """A score changed by its last bit, with the line's checksum made right."""
-    from pipeline.window_format import PartEntry, pack_line, unpack_line
+    from pipeline.window.format import PartEntry, pack_line, unpack_line
 
     lines = (window / INDEX_NAME).read_bytes().splitlines()
     for number, line in enumerate(lines):
@@ -190,7 +190,7 @@ def test_a_changed_record_is_found(window: Path) -> None:
 
 def test_a_part_that_was_recovered_without_its_views_is_not_compared(window: Path) -> None:
     """As the successor of a signalling that was killed between verdict and record tells it."""
-    from pipeline.window_format import PartEntry, pack_line, unpack_line
+    from pipeline.window.format import PartEntry, pack_line, unpack_line
 
     recovered = Counter[str]()
     lines = (window / INDEX_NAME).read_bytes().splitlines()

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.ledger import LedgerHead
 from pipeline.ledger_file import LedgerFile
-from pipeline.record_store import RecordStore
+from pipeline.record.store import RecordStore
 from pipeline.rules import Matching
 from pipeline.session import new_session_id
 from tests.unit.pipeline.test_payloads import RESULT

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.payloads import encode
-from pipeline.window_format import (
+from pipeline.window.format import (
     DESCRIPTION_NAME,
     INDEX_NAME,
     BadHeader,
@@ -25,8 +25,8 @@ from pipeline.window_format import (
     pack_header,
     unpack_header,
 )
-from pipeline.window_reader import NotAWindow, WindowReader
-from pipeline.window_writer import CannotRecord, WindowWriter
+from pipeline.window.reader import NotAWindow, WindowReader
+from pipeline.window.writer import CannotRecord, WindowWriter
 from tests.windows import LIMITS, WindowLine, pictures, write_window_line
 from vision.package import MODEL_NAME
 from vision.types import PixelFormat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.clock import NS_PER_S
-from pipeline.window_booking import WindowBooking
+from pipeline.window.booking import WindowBooking
 
 
 def state(booking: WindowBooking) -> tuple[bool, bool]:

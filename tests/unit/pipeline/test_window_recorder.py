@@ -16,10 +16,10 @@ import pytest
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.messages import FrameKey, PartMade
 from pipeline.payloads import encode
-from pipeline.window_format import FrameFacts, WindowLimits
-from pipeline.window_reader import WindowReader
-from pipeline.window_recorder import WindowRecorder
-from pipeline.window_writer import WindowWriter
+from pipeline.window.format import FrameFacts, WindowLimits
+from pipeline.window.reader import WindowReader
+from pipeline.window.recorder import WindowRecorder
+from pipeline.window.writer import WindowWriter
 from tests.unit.pipeline.test_payloads import RESULT
 from tests.unit.pipeline.test_window import FACTS
 from tests.windows import LIMITS, SESSION, WindowLine, write_window_line
@@ -103,7 +103,7 @@ def test_what_waits_when_it_closes_is_in_it(make_recorder: MakeRecorder, monkeyp
 
 
 def test_parts_and_frames_that_wait_are_bounded(make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.window_recorder._PARTS_BYTES", 20_000)
+    monkeypatch.setattr("pipeline.window.recorder._PARTS_BYTES", 20_000)
     stall = Stall(monkeypatch)
     recorder = make_recorder(memory_bytes=3 * PIXELS.nbytes)
     recorder.start()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.bench.record import RETENTIONS, Retention, month
-from pipeline.record_files import sealed_files
-from pipeline.record_verify import verify
+from pipeline.record.files import sealed_files
+from pipeline.record.verify import verify
 
 
 def played(folder: Path, retention: Retention) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.bench.recorded import count_rows, read_late_views, read_parts
 from pipeline.messages import LateInspection, ViewInspected
-from pipeline.record_store import RecordStore
+from pipeline.record.store import RecordStore
 from pipeline.tally import latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
 

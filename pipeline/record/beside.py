@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pipeline.payloads import TraceabilityKeys
-from pipeline.record_context import Context
+from pipeline.record.context import Context
 from pipeline.traceability import CHANGES_KEPT, KeyChange, RecipeKeys
 
 _CHANGE = "from_ns, boot_id, utc, who, request, keys, recipe"

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 
 from pipeline.payloads import COUNT_MAX
-from pipeline.record_chain import NO_HASH
-from pipeline.record_reader import NotReadable
+from pipeline.record.chain import NO_HASH
+from pipeline.record.reader import NotReadable
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 

@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 
 from pipeline.payloads import ResultPayload
-from pipeline.record_files import numbered_files, sealed_name
-from pipeline.record_reviews import Review, decode_review
-from pipeline.record_segment import SCHEMA_VERSION, Segment, read_segments
+from pipeline.record.files import numbered_files, sealed_name
+from pipeline.record.reviews import Review, decode_review
+from pipeline.record.segment import SCHEMA_VERSION, Segment, read_segments
 
 _LOCK_WAIT_S = 5.0
 _ROWS_AT_ONCE = 5_000

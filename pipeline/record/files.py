@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from pipeline.record_faults import RecordFault
+from pipeline.record.faults import RecordFault
 
 
 def sealed_name(record: Path, number: int) -> Path:

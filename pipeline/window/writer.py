@@ -1,4 +1,4 @@
-"""Writes a recorded window, frame by frame and part by part; see ``window_format``.
+"""Writes a recorded window, frame by frame and part by part; see ``format``.
 
 Memory stays the same however long it is. A window ends by itself at its limits, and when its disk fails; what is offered after
 that is counted. An existing folder is never written to.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S, now_ns, utc_text
 from pipeline.messages import ViewInspected
-from pipeline.window_format import (
+from pipeline.window.format import (
     DESCRIPTION_NAME,
     HEADER_BYTES,
     INDEX_NAME,

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.messages import LateInspection, PartMade
-from pipeline.window_format import FrameFacts, FrameKey, WindowFacts, WindowLimits
-from pipeline.window_writer import CannotRecord, WindowWriter
+from pipeline.window.format import FrameFacts, FrameKey, WindowFacts, WindowLimits
+from pipeline.window.writer import CannotRecord, WindowWriter
 from vision.faults import FaultsError
 
 _IDLE_S = 0.2

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline.record_chain import NO_HASH, link
-from pipeline.record_faults import RecordFault
+from pipeline.record.chain import NO_HASH, link
+from pipeline.record.faults import RecordFault
 
 SCHEMA_VERSION = 4
 

@@ -1,4 +1,4 @@
-"""Reads a recorded window and never writes to it; see ``window_format``.
+"""Reads a recorded window and never writes to it; see ``format``.
 
 Frames are looked at in place (the chunks are mapped), and each one's checksums are checked before it is given out.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pipeline.config import Line
 from pipeline.payloads import ResultPayload
-from pipeline.window_format import (
+from pipeline.window.format import (
     DESCRIPTION_NAME,
     HEADER_BYTES,
     INDEX_NAME,

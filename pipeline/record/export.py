@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.record_reader import RecordedRow
+from pipeline.record.reader import RecordedRow
 from pipeline.tally import STAGES, latency_of
 
 _ROWS_A_GROUP = 20_000

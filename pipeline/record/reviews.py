@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.messages import ReviewSaid
 from pipeline.payloads import VerdictName
-from pipeline.record_chain import NO_HASH, link
+from pipeline.record.chain import NO_HASH, link
 
 _COLUMNS = ("session_id", "part_id", "utc", "who", "said", "request")
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_US
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
-from pipeline.record_reader import NotReadable, RecordedRow, read_context
+from pipeline.record.reader import NotReadable, RecordedRow, read_context
 from pipeline.tally import latency_of
 
 SCORE_BINS = 50

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.record_anchor import Anchor, anchor_fault
-from pipeline.record_chain import NO_HASH, link
-from pipeline.record_reader import check_kind, held_still, open_to_read
-from pipeline.record_reviews import ReviewChain
-from pipeline.record_segment import Segment, first_segment, read_segments
+from pipeline.record.anchor import Anchor, anchor_fault
+from pipeline.record.chain import NO_HASH, link
+from pipeline.record.reader import check_kind, held_still, open_to_read
+from pipeline.record.reviews import ReviewChain
+from pipeline.record.segment import Segment, first_segment, read_segments
 
 FindingKind = Literal[
     "missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor", "context", "review"

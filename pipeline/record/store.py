@@ -19,20 +19,20 @@ from pipeline.clock import NS_PER_S, wall_text
 from pipeline.messages import GiveReview, LateInspection
 from pipeline.outbox import Delivered, Row, RowsRead
 from pipeline.payloads import COUNT_MAX, ResultPayload
-from pipeline.record_beside import (
+from pipeline.record.beside import (
     forget_key_changes,
     keep_context,
     keep_key_changes,
     kept_contexts,
     read_key_changes,
 )
-from pipeline.record_chain import NO_HASH, link
-from pipeline.record_context import Context
-from pipeline.record_faults import RecordDamaged, RecordFault, RecordGone, fault_of
-from pipeline.record_files import sealed_name
-from pipeline.record_reviews import Review, decode_review, insert_review
-from pipeline.record_roots import open_sealed, read_roots
-from pipeline.record_segment import (
+from pipeline.record.chain import NO_HASH, link
+from pipeline.record.context import Context
+from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone, fault_of
+from pipeline.record.files import sealed_name
+from pipeline.record.reviews import Review, decode_review, insert_review
+from pipeline.record.roots import open_sealed, read_roots
+from pipeline.record.segment import (
     bears_a_mark,
     check_kind,
     create_tables,

@@ -14,9 +14,9 @@ import numpy as np
 from pipeline.image_names import pictures_of, read_name
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
-from pipeline.record_reader import Wanted
-from pipeline.record_survey import SCORE_BINS, RecordSurvey
-from pipeline.record_verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
+from pipeline.record.reader import Wanted
+from pipeline.record.survey import SCORE_BINS, RecordSurvey
+from pipeline.record.verify import CANNOT_PROVE, DROPPED_OR_REMOVED, NOT_CHAINED, Verified
 from pipeline.report.blocks import (
     Block,
     Box,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.record_faults import RecordDamaged, RecordFault, fault_of
-from pipeline.record_files import sealed_files
-from pipeline.record_segment import PartRange, Segment, check_kind, read_part_ranges, read_segments
+from pipeline.record.faults import RecordDamaged, RecordFault, fault_of
+from pipeline.record.files import sealed_files
+from pipeline.record.segment import PartRange, Segment, check_kind, read_part_ranges, read_segments
 
 _LOCK_WAIT_S = 0.25
 

@@ -7,9 +7,9 @@ import msgspec
 from pipeline.clock import now_ns, utc_text
 from pipeline.messages import Command, GiveReview, SetTraceability
 from pipeline.payloads import TraceabilityKeys
-from pipeline.record_faults import RecordFault
-from pipeline.record_reviews import agreement
-from pipeline.record_store import RecordStore
+from pipeline.record.faults import RecordFault
+from pipeline.record.reviews import agreement
+from pipeline.record.store import RecordStore
 from pipeline.traceability import KeyChange, RecipeKeys
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.latency import LatencyHistogram
 from pipeline.payloads import ResultPayload
-from pipeline.record_reviews import Review, agreement
+from pipeline.record.reviews import Review, agreement
 from pipeline.tally import STAGES, latency_of
 
 HOUR = len("2026-01-01T00")

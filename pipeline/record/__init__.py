@@ -1,0 +1,8 @@
+"""The record: what was decided of every part, in a chain of rows that shows whether anybody touched it.
+
+* ``chain``, ``segment``, ``roots``, ``files``: what a record is on disk: sealed segments, one file each, and the open one.
+* ``store``: the one writer. ``context``, ``beside``, ``reviews``: what is kept beside the rows. ``faults``: what may befall it.
+* ``reader``, ``verify``, ``anchor``: reading it and proving it, while it is written or years later. Never writes.
+* ``survey``, ``stats``, ``export``, ``report``: what a reader makes of it.
+* ``commands``: traceability keys and reviews that come over the wire. ``lock``: one service on a record.
+"""
