@@ -22,9 +22,10 @@ from pipeline.record.chain import NO_HASH, link
 from pipeline.record.reader import check_kind, held_still, open_to_read
 from pipeline.record.reviews import ReviewChain
 from pipeline.record.segment import Segment, first_segment, read_segments
+from pipeline.record.structure import structure_faults
 
 FindingKind = Literal[
-    "missing", "broken_link", "column", "unreadable", "root", "truncated", "anchor", "context", "review"
+    "missing", "broken_link", "column", "structure", "unreadable", "root", "truncated", "anchor", "context", "review"
 ]
 
 CANNOT_PROVE = (
@@ -73,10 +74,11 @@ class Finding:
     Attributes:
         kind: ``missing``: rows are not there; ``broken_link``: the row does not follow from the one before, as one of
             the two was edited, exchanged or put there, or something between them was taken out; ``column``: a column
-            says other than the row's body; ``unreadable``: not a result's JSON, or the file is damaged; ``root``: a
-            segment is not what a later one says of it; ``truncated``: the record ends before an anchor; ``anchor``: the
-            row that an anchor names has another hash; ``context``: the context that a row names is not in its file, or
-            is not what its hash says; ``review``: the like of all these of an operator's review.
+            says other than the row's body; ``structure``: a table, an index or a stored type is not the service's, so
+            that parts may not be found, or others in their place; ``unreadable``: not a result's JSON, or the file is
+            damaged; ``root``: a segment is not what a later one says of it; ``truncated``: the record ends before an
+            anchor; ``anchor``: the row that an anchor names has another hash; ``context``: the context that a row names
+            is not in its file, or is not what its hash says; ``review``: the like of all these of an operator's review.
         row: its number, from 1; of missing rows the first; of reviews that of the review.
         session_id, part_id: what the row says of itself; None where it says nothing.
     """
@@ -223,7 +225,17 @@ class _Reading:
                 self._find("review", number, f"{file.name}: {text}")
         except sqlite3.Error as error:
             self._find("review", self._reviews.count + 1, f"{file.name}: from here on they cannot be read: {error}")
+        self._check_structure(file, database)
         self._leave(file)
+
+    def _check_structure(self, file: Path, database: sqlite3.Connection) -> None:
+        """Where the file can be read at all."""
+        try:
+            for fault in structure_faults(database):
+                row = self.verified.last_row if fault.row is None else fault.row
+                self._find("structure", row, f"{file.name}: {fault.text}")
+        except sqlite3.Error as error:
+            self._find("structure", self.verified.last_row, f"{file.name}: its tables cannot be checked: {error}")
 
     def _enter(self, file: Path, segments: list[Segment]) -> None:
         """Whether this file stands where it says, and its predecessors are what it says of them."""

@@ -74,10 +74,15 @@ def test_every_tampering_is_found(sound: tuple[Path, list[Anchor]], kind: str, s
     [
         ("UPDATE part SET verdict = 'PASS', row_hash = row_hash WHERE id = 7", []),
         ("UPDATE part SET encoder_count = 3 WHERE id = 7", [("column", 7)]),
-        ("UPDATE part SET encoder_count = 'x' WHERE id = 7", [("column", 7)]),
+        ("UPDATE part SET encoder_count = 'x' WHERE id = 7", [("column", 7), ("structure", 7)]),
         ("UPDATE part SET body = replace(body, 'OK', 'KO') WHERE id = 7", [("column", 7), ("broken_link", 7)]),
         ("UPDATE part SET row_hash = 'f' WHERE id = 7", [("broken_link", 7), ("broken_link", 8)]),
-        ("UPDATE part SET body = x'ff' WHERE id = 7", [("unreadable", 7), ("broken_link", 7)]),
+        ("UPDATE part SET body = x'ff' WHERE id = 7", [("unreadable", 7), ("broken_link", 7), ("structure", 7)]),
+        ("UPDATE part SET session_id = CAST(session_id AS BLOB) WHERE id = 7", [("structure", 7)]),
+        ("UPDATE part SET trigger_utc = CAST(trigger_utc AS BLOB) WHERE id = 7", [("structure", 7)]),
+        ("CREATE VIEW parts AS SELECT * FROM part", [("structure", ROWS)]),
+        ("CREATE INDEX by_seq ON part (seq)", [("structure", ROWS)]),
+        ("DROP TABLE late_inspection", [("structure", ROWS)] * 2),
         ("DELETE FROM part WHERE id BETWEEN 7 AND 9", [("missing", 7), ("broken_link", 10)]),
         ("UPDATE part SET id = -7 WHERE id = 7", [("broken_link", -7), ("missing", 7), ("broken_link", 8)]),
         ("DELETE FROM part WHERE id > 99", [("truncated", 100), ("truncated", 100), ("truncated", 100)]),
@@ -89,6 +94,35 @@ def test_where_it_is_found(sound: tuple[Path, list[Anchor]], statement: str, fin
     path, anchors = sound
     path = spoiled(path, lambda database: database.execute(statement))
     assert told(verify(path, anchors)) == findings
+
+
+def hide_a_part(database: sqlite3.Connection) -> None:
+    """From whoever looks for it by the index."""
+    database.executescript("""
+        CREATE TABLE fewer (session_id TEXT NOT NULL, part_id INTEGER NOT NULL, UNIQUE (session_id, part_id));
+        INSERT INTO fewer (rowid, session_id, part_id) SELECT id, session_id, part_id FROM part WHERE id <> 7;
+        PRAGMA writable_schema = ON;
+        UPDATE sqlite_master SET rootpage =
+            (SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_fewer_1')
+            WHERE name = 'sqlite_autoindex_part_1';
+        DELETE FROM sqlite_master WHERE tbl_name = 'fewer';
+    """)
+
+
+def forge_a_second_row(database: sqlite3.Connection) -> None:
+    """In a table without keys."""
+    database.executescript("""
+        ALTER TABLE part RENAME TO parts;
+        CREATE TABLE part AS SELECT * FROM parts;
+        DROP TABLE parts;
+        INSERT INTO part SELECT * FROM part WHERE id = 7;
+    """)
+
+
+@pytest.mark.parametrize("spoil", [hide_a_part, forge_a_second_row])
+def test_other_tables_with_the_same_rows(sound: tuple[Path, list[Anchor]], spoil: Spoil) -> None:
+    path, anchors = sound
+    assert "structure" in {kind for kind, _ in told(verify(spoiled(path, spoil), anchors))}
 
 
 def test_an_anchor_covers_what_is_before_it(sound: tuple[Path, list[Anchor]]) -> None:
