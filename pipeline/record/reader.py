@@ -216,8 +216,10 @@ def held_still(record: Path) -> Iterator[list[Path]]:
     """
     with ExitStack() as stack:
         try:
-            if record.is_dir():
-                raise NotReadable(f"record {record}: got a folder, expected a file")
+            if record.exists() and not record.is_file():
+                # A pipe would be waited for, beyond the reach of any signal.
+                what = "a folder" if record.is_dir() else "a pipe, socket or device"
+                raise NotReadable(f"record {record}: got {what}, expected a file")
             newest = _open_newest(record, stack)
             sealed = numbered_files(record)
         except OSError as error:

@@ -55,7 +55,7 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 def contents(folder: Path) -> dict[str, bytes | None]:
     """What every file holds; an index is SQLite's own scratch."""
     return {
-        str(file.relative_to(folder)): None if file.is_dir() or file.name.endswith("-shm") else file.read_bytes()
+        str(file.relative_to(folder)): file.read_bytes() if file.is_file() and not file.name.endswith("-shm") else None
         for file in folder.rglob("*")
     }
 
@@ -93,6 +93,11 @@ def a_directory(record: Path) -> None:
     record.unlink()
     record.mkdir()
     (record / "mine.txt").write_text("mine")
+
+
+def a_pipe(record: Path) -> None:
+    record.unlink()
+    os.mkfifo(record)
 
 
 def empty(record: Path) -> None:
@@ -133,6 +138,7 @@ BAD: dict[Spoil, str] = {
     older: f"is of version 2, expected version {SCHEMA_VERSION}; read it with an older Lineside",
     newer: f"is of version 99, expected version {SCHEMA_VERSION}; read it with a newer Lineside",
     a_directory: "got a folder, expected a file",
+    a_pipe: "got a pipe, socket or device, expected a file",
     empty: "is empty, expected a record of Lineside",
     text: "cannot be read: file is not a database; expected the SQLite file of a record",
     anothers_database: "the file is no record of Lineside",
