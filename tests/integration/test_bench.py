@@ -24,6 +24,7 @@ SUITES = (
     "record-kills",
     "record-latency",
     "record-power",
+    "replay",
 )
 _MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDisk(pathlib.Path(sys.argv[1]), 1 << 24).close()"
 SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
@@ -116,6 +117,20 @@ def test_power_cuts(tmp_path: Path) -> None:
     assert len({each["session_id"] for each in result["each"]}) == 3
     # Where nothing is lost at all, no power was cut.
     assert result["rows_lost"] > 0
+
+
+@pytest.mark.slow
+def test_replay(tmp_path: Path) -> None:
+    """With the shipped model, as the stub's scores are 0 or 1, and no threshold between them flips anything."""
+    file = tmp_path / "result.json"
+    short = ("--parts", "60", "--rate", "1200", "--round-parts", "30", "--rounds", "2")
+    done = lineside("bench", "replay", *short, "--json", file, timeout_s=100.0)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["window"]["identical"] == result["window"]["compared"] > 30
+    assert result["another_threshold"]["flipped_as_they_must"] == result["another_threshold"]["must_flip"]
+    for told in (result["one_process"], result["several_processes"]):
+        assert told["replay_parts_per_s"] > 0 < told["bare_parts_per_s"]
 
 
 def measured_on_a_disk(folder: Path, *arguments: str, timeout_s: float = 100.0) -> dict[str, Any]:
