@@ -149,11 +149,15 @@ class Killed(BaseException):
     """Here a kill came."""
 
 
-STEPS = ("pipeline.record.store.RecordStore._name_sealed", "pipeline.record.store._sync_folder")
+STEPS = (
+    "pipeline.record.store.name_sealed",
+    "pipeline.record.sealing.sync_folder",
+    "pipeline.record.begin.sync_folder",
+)
 
 
 @pytest.mark.parametrize(
-    "step", [*STEPS, "pipeline.record.store.create_tables", "pipeline.record.store.read_roots", "none"]
+    "step", [*STEPS, "pipeline.record.begin.create_tables", "pipeline.record.begin.read_roots", "none"]
 )
 def test_a_kill_in_the_midst_of_sealing_loses_nothing(
     open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -267,7 +271,7 @@ def test_every_tampering_within_a_sealed_segment_is_found_without_an_anchor(
 
 def boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, boot_id: str) -> None:
     (tmp_path / "boot_id").write_text(f"{boot_id}\n")
-    monkeypatch.setattr("pipeline.record.store._BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr("pipeline.record.runs._BOOT_ID", tmp_path / "boot_id")
 
 
 def test_a_session_that_ended_with_the_box_is_told_once(
@@ -369,7 +373,7 @@ def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
         return sqlite3.connect(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record.store.open_sealed", refuse)
+        patched.setattr("pipeline.record.readback.open_sealed", refuse)
         found = store.read_payloads(1, 20, 100)
     assert ([number for number, _ in found.rows], found.through) == ([*range(1, 11)], 10)
     assert trouble in found.fault
@@ -425,7 +429,7 @@ def test_a_folder_that_cannot_be_put_on_the_disk_is_a_fault(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record.store._sync_folder", refuse)
+        patched.setattr("pipeline.record.store.sync_folder", refuse)
         with pytest.raises(RecordFault, match="its folder cannot be put on the disk: Input/output error"):
             store.sync()
     store.sync()
