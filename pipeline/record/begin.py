@@ -15,7 +15,7 @@ from pipeline.record.files import sealed_name, sync_folder
 from pipeline.record.roots import read_roots
 from pipeline.record.runs import keep_open_runs, open_runs
 from pipeline.record.sealed import ask_sealed
-from pipeline.record.segment import Segment, create_tables, first_segment
+from pipeline.record.segment import PAGE_BYTES, Segment, create_tables, first_segment
 from pipeline.record.totals import ended_tally, keep_tally
 from pipeline.tally import Tally
 from pipeline.traceability import KeyChange
@@ -36,6 +36,7 @@ def begin_segment(record: Path, session_id: str, empty: Tally, begun_utc: str) -
     scratch = record.with_name(f"{record.name}.new")
     scratch.unlink(missing_ok=True)
     with closing(sqlite3.connect(scratch, isolation_level=None)) as database:
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         database.execute("BEGIN IMMEDIATE")
         create_tables(database, [*before, own], roots.part_ranges)
         if tally is not None:

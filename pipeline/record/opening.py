@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone, fault_of
 from pipeline.record.files import identity_of
 from pipeline.record.sealing import name_sealed
-from pipeline.record.segment import Segment, bears_a_mark, check_kind, no_record, read_segments
+from pipeline.record.segment import LOG_BYTES, Segment, bears_a_mark, check_kind, no_record, read_segments
 
 _LOCK_WAIT_S = 0.25
 
@@ -85,6 +85,8 @@ def open_segment(path: Path, begin: Callable[[], None]) -> OpenSegment:
             return open_segment(path, begin)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        page_bytes = database.execute("PRAGMA page_size").fetchone()[0]
+        database.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page_bytes}")
     except sqlite3.Error as error:
         close_database(database)
         fault = fault_of(path, error)

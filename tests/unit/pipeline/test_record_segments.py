@@ -21,7 +21,7 @@ from pipeline.outbox import RowsRead
 from pipeline.record.anchor import Anchor
 from pipeline.record.faults import RecordFault, RecordGone
 from pipeline.record.files import record_files, sealed_files, sealed_name
-from pipeline.record.segment import read_segments, seal_of
+from pipeline.record.segment import LOG_BYTES, PAGE_BYTES, read_segments, seal_of
 from pipeline.record.store import RecordStore
 from pipeline.record.verify import verify
 from pipeline.tally import Tally
@@ -264,6 +264,56 @@ def test_every_tampering_within_a_sealed_segment_is_found_without_an_anchor(
             database.execute("UPDATE part SET id = id + 1000")
             database.execute("UPDATE part SET id = id - 970")
     assert verify(record).finding_count > 0
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def page_bytes_of(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as database:
+        return int(database.execute("PRAGMA page_size").fetchone()[0])
+
+
+def test_a_new_file_has_large_pages_written_to_and_sealed(open_store: Open, record: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 10), [])
+    assert page_bytes_of(record) == PAGE_BYTES == 8192
+    assert store.seal()
+    assert [page_bytes_of(file) for file in record_files(record)] == [PAGE_BYTES] * 2
+
+
+def test_a_record_with_small_pages_goes_on(open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were before pages were large."""
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.record.begin.PAGE_BYTES", 4096)
+        old = open_store()
+        for first in (1, 11):
+            old.commit(results(first, first + 9), [LATE])
+            assert first > 1 or old.seal()
+        old.end_run()
+        old.close()
+    store = open_store()
+    store.commit(results(21, 30), [])
+    assert [page_bytes_of(file) for file in record_files(record)] == [4096, 4096]
+    assert store.seal()
+    store.commit(results(31, 40), [])
+    assert [page_bytes_of(file) for file in record_files(record)] == [4096, 4096, PAGE_BYTES]
+    assert store.tally.verdicts.total() == 40
+    assert payload_rows(store, 1, 40) == [*range(1, 41)]
+    verified = verify(record, [anchor_of(store)])
+    assert (verified.rows, verified.findings) == (40, [])
+
+
+@pytest.mark.parametrize("page_bytes", [4096, PAGE_BYTES])
+def test_the_log_grows_no_larger_with_larger_pages(
+    open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int
+) -> None:
+    monkeypatch.setattr("pipeline.record.begin.PAGE_BYTES", page_bytes)
+    store = open_store()
+    for first in range(1, 8_000, 100):
+        store.commit(results(first, first + 99), [])
+    assert page_bytes_of(record) == page_bytes
+    assert LOG_BYTES < record.with_name(f"{record.name}-wal").stat().st_size < 1.2 * LOG_BYTES
 
 
 # --- power cuts ----------------------------------------------------------------------------------------------------
