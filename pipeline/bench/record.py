@@ -32,7 +32,7 @@ from pipeline.record.anchor import Anchor
 from pipeline.record.export import CannotExport, export
 from pipeline.record.files import record_files
 from pipeline.record.reader import read_rows
-from pipeline.record.segment import read_segments, seal_of
+from pipeline.record.segment import LOG_BYTES, PAGE_BYTES, read_segments, seal_of
 from pipeline.record.store import RecordStore
 from pipeline.record.verify import verify
 from pipeline.retention import is_to_be_sealed, past_limits
@@ -108,8 +108,10 @@ class _Plain:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
         self._database.execute(
             "CREATE TABLE part (id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, part_id INTEGER NOT NULL, seq INTEGER NOT NULL,"
             " verdict TEXT NOT NULL, reason TEXT NOT NULL, encoder_count INTEGER, trigger_ns INTEGER NOT NULL,"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PASSING = ("database is locked", "database or disk is full")
@@ -33,3 +35,12 @@ def fault_of(path: Path, error: sqlite3.Error) -> RecordFault:
     elif any(words in text for words in _DAMAGE):
         kind = RecordDamaged
     return kind(f"record {path}: {error}")
+
+
+@contextmanager
+def faults_of(path: Path) -> Iterator[None]:
+    """SQLite's errors come out of it as RecordFault."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise fault_of(path, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -32,6 +33,24 @@ def numbered_files(record: Path) -> list[tuple[int, Path]]:
 def record_files(record: Path) -> list[Path]:
     """All of the record that is there, the oldest rows first: sealed segments, then the file ``record`` itself. Raises OSError."""
     return [*sealed_files(record).values(), *([record] if record.exists() else [])]
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Of the file itself, whatever its name; None where it cannot be asked."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def sync_folder(folder: Path) -> None:
+    """So that a name survives a power cut. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def set_aside(path: Path, session_id: str) -> Path:

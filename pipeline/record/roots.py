@@ -6,13 +6,11 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from pipeline.record.faults import RecordDamaged, RecordFault, fault_of
 from pipeline.record.files import sealed_files
+from pipeline.record.sealed import open_sealed
 from pipeline.record.segment import PartRange, Segment, check_kind, read_part_ranges, read_segments
-
-_LOCK_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,3 @@ def read_roots(record: Path) -> Roots:
     while next_number in files:
         next_number += 1
     return Roots(segments, part_ranges, next_number, troubles)
-
-
-def open_sealed(file: Path) -> sqlite3.Connection:
-    """To read only. Raises sqlite3.Error, as does whatever is asked of it."""
-    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)

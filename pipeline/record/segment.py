@@ -19,6 +19,10 @@ from pipeline.record.chain import NO_HASH, link
 from pipeline.record.faults import RecordFault
 
 SCHEMA_VERSION = 4
+PAGE_BYTES = 8192
+"""Of a new file. A row without defects takes a bit over a kilobyte: three of them leave much of SQLite's own 4,096 bytes empty."""
+LOG_BYTES = 4_096_000
+"""So large the log grows before it is moved into the file: SQLite's own 1,000 pages, where they have 4,096 bytes."""
 
 _SCHEMA = """
 CREATE TABLE segment (

@@ -60,7 +60,7 @@ def texts_of(tap: Tap, code: str) -> list[str]:
 
 def test_a_full_disk_that_is_freed(tmp_path: Path, broker_port: int) -> None:
     place = tmp_path / "small"
-    with mounted(place, "-t", "tmpfs", "-o", "size=1m", "lineside-test"):
+    with mounted(place, "-t", "tmpfs", "-o", "size=2m", "lineside-test"):
         line = write_line(tmp_path, broker_port, records={"path": "small/records.db"})
         with Service(line) as service, Tap(broker_port, ROOT) as tap:
             service.wait_for("RUNNING")
@@ -81,7 +81,7 @@ def test_a_full_disk_that_is_freed(tmp_path: Path, broker_port: int) -> None:
 
 def test_a_disk_full_from_the_start(tmp_path: Path, broker_port: int) -> None:
     place = tmp_path / "small"
-    with mounted(place, "-t", "tmpfs", "-o", "size=1m", "lineside-test"):
+    with mounted(place, "-t", "tmpfs", "-o", "size=2m", "lineside-test"):
         filler = place / "filler"
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:

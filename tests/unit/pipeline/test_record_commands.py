@@ -37,6 +37,7 @@ from pipeline.messages import (
 )
 from pipeline.record.faults import RecordDamaged
 from pipeline.record.reader import read_context, read_reviews, read_rows
+from pipeline.record.segment import PAGE_BYTES
 from pipeline.record.verify import verify
 from pipeline.records import Records
 from pipeline.simulator.broker import start_broker
@@ -265,14 +266,14 @@ def test_a_damaged_record_takes_the_keys_of_this_process_along_and_none_of_befor
         assert worker.records._store is not None
         assert worker.records._store.seal()
         assert worker.ask(SetTraceability({"lot": "L-2"}), "r2").ok
-        worker.record.write_bytes(worker.record.read_bytes()[:4096] + b"x" * 40_960)
+        worker.record.write_bytes(worker.record.read_bytes()[:PAGE_BYTES] + b"x" * 40_960)
         worker.records._set_record_fault(RecordDamaged("malformed"))
         worker.records.open()
         worker.commit()  # shows that writing goes again
         worker.part(2, now_ns())
         worker.commit()
         assert lots(worker.record) == {1: "L-1", 2: "L-2"}
-    worker.record.write_bytes(worker.record.read_bytes()[:4096] + b"x" * 40_960)
+    worker.record.write_bytes(worker.record.read_bytes()[:PAGE_BYTES] + b"x" * 40_960)
     with worker_at(tmp_path, session_id="t") as worker:
         worker.part(1, now_ns())
         worker.commit()

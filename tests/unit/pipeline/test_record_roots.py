@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.record.store
+import pipeline.record.sealed
 from pipeline.messages import GiveReview
 from pipeline.outbox import Delivered
 from pipeline.record.anchor import Anchor
 from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record.files import sealed_name
 from pipeline.record.reader import NotReadable
-from pipeline.record.roots import open_sealed, read_roots
+from pipeline.record.roots import read_roots
+from pipeline.record.sealed import open_sealed
 from pipeline.record.store import RecordStore
 from pipeline.record.verify import verify
 from tests.unit.pipeline.test_record_segments import anchor_of
@@ -148,7 +149,7 @@ def test_only_the_segment_that_has_it_is_opened(
         opened.append(file.name)
         return open_sealed(file)
 
-    monkeypatch.setattr(pipeline.record.store, "open_sealed", open_counted)
+    monkeypatch.setattr(pipeline.record.sealed, "open_sealed", open_counted)
 
     def asked(ask: Callable[[], object]) -> list[str]:
         opened.clear()

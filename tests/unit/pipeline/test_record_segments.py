@@ -21,7 +21,7 @@ from pipeline.outbox import RowsRead
 from pipeline.record.anchor import Anchor
 from pipeline.record.faults import RecordFault, RecordGone
 from pipeline.record.files import record_files, sealed_files, sealed_name
-from pipeline.record.segment import read_segments, seal_of
+from pipeline.record.segment import LOG_BYTES, PAGE_BYTES, read_segments, seal_of
 from pipeline.record.store import RecordStore
 from pipeline.record.verify import verify
 from pipeline.tally import Tally
@@ -149,11 +149,15 @@ class Killed(BaseException):
     """Here a kill came."""
 
 
-STEPS = ("pipeline.record.store.RecordStore._name_sealed", "pipeline.record.store._sync_folder")
+STEPS = (
+    "pipeline.record.store.name_sealed",
+    "pipeline.record.sealing.sync_folder",
+    "pipeline.record.begin.sync_folder",
+)
 
 
 @pytest.mark.parametrize(
-    "step", [*STEPS, "pipeline.record.store.create_tables", "pipeline.record.store.read_roots", "none"]
+    "step", [*STEPS, "pipeline.record.begin.create_tables", "pipeline.record.begin.read_roots", "none"]
 )
 def test_a_kill_in_the_midst_of_sealing_loses_nothing(
     open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -262,12 +266,62 @@ def test_every_tampering_within_a_sealed_segment_is_found_without_an_anchor(
     assert verify(record).finding_count > 0
 
 
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def page_bytes_of(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as database:
+        return int(database.execute("PRAGMA page_size").fetchone()[0])
+
+
+def test_a_new_file_has_large_pages_written_to_and_sealed(open_store: Open, record: Path) -> None:
+    store = open_store()
+    store.commit(results(1, 10), [])
+    assert page_bytes_of(record) == PAGE_BYTES == 8192
+    assert store.seal()
+    assert [page_bytes_of(file) for file in record_files(record)] == [PAGE_BYTES] * 2
+
+
+def test_a_record_with_small_pages_goes_on(open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were before pages were large."""
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.record.begin.PAGE_BYTES", 4096)
+        old = open_store()
+        for first in (1, 11):
+            old.commit(results(first, first + 9), [LATE])
+            assert first > 1 or old.seal()
+        old.end_run()
+        old.close()
+    store = open_store()
+    store.commit(results(21, 30), [])
+    assert [page_bytes_of(file) for file in record_files(record)] == [4096, 4096]
+    assert store.seal()
+    store.commit(results(31, 40), [])
+    assert [page_bytes_of(file) for file in record_files(record)] == [4096, 4096, PAGE_BYTES]
+    assert store.tally.verdicts.total() == 40
+    assert payload_rows(store, 1, 40) == [*range(1, 41)]
+    verified = verify(record, [anchor_of(store)])
+    assert (verified.rows, verified.findings) == (40, [])
+
+
+@pytest.mark.parametrize("page_bytes", [4096, PAGE_BYTES])
+def test_the_log_grows_no_larger_with_larger_pages(
+    open_store: Open, record: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int
+) -> None:
+    monkeypatch.setattr("pipeline.record.begin.PAGE_BYTES", page_bytes)
+    store = open_store()
+    for first in range(1, 8_000, 100):
+        store.commit(results(first, first + 99), [])
+    assert page_bytes_of(record) == page_bytes
+    assert LOG_BYTES < record.with_name(f"{record.name}-wal").stat().st_size < 1.2 * LOG_BYTES
+
+
 # --- power cuts ----------------------------------------------------------------------------------------------------
 
 
 def boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, boot_id: str) -> None:
     (tmp_path / "boot_id").write_text(f"{boot_id}\n")
-    monkeypatch.setattr("pipeline.record.store._BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr("pipeline.record.runs._BOOT_ID", tmp_path / "boot_id")
 
 
 def test_a_session_that_ended_with_the_box_is_told_once(
@@ -369,7 +423,7 @@ def test_a_sealed_segment_that_cannot_be_read_now_is_waited_for(
         return sqlite3.connect(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record.store.open_sealed", refuse)
+        patched.setattr("pipeline.record.readback.open_sealed", refuse)
         found = store.read_payloads(1, 20, 100)
     assert ([number for number, _ in found.rows], found.through) == ([*range(1, 11)], 10)
     assert trouble in found.fault
@@ -425,7 +479,7 @@ def test_a_folder_that_cannot_be_put_on_the_disk_is_a_fault(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.record.store._sync_folder", refuse)
+        patched.setattr("pipeline.record.store.sync_folder", refuse)
         with pytest.raises(RecordFault, match="its folder cannot be put on the disk: Input/output error"):
             store.sync()
     store.sync()

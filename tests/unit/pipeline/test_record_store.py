@@ -21,6 +21,7 @@ from pipeline.messages import LateInspection, ViewInspected
 from pipeline.payloads import ResultPayload, encode
 from pipeline.record.faults import RecordDamaged, RecordFault
 from pipeline.record.files import set_aside, set_aside_by
+from pipeline.record.segment import PAGE_BYTES
 from pipeline.record.store import RecordStore
 from pipeline.tally import STAGES, Tally, latency_of, stages_us
 from tests.unit.pipeline.test_payloads import RESULT
@@ -265,7 +266,7 @@ def test_a_record_overwritten_whole_is_damaged_where_a_killed_process_had_it_ope
         open_store(path=path)
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 100, 4096])
+@pytest.mark.parametrize("kept_bytes", [0, 100, 4096, PAGE_BYTES])
 def test_pages_of_noise_are_damage_and_lose_nothing_of_the_batch(
     open_store: Open, tmp_path: Path, kept_bytes: int
 ) -> None:
