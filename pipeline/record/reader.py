@@ -323,6 +323,8 @@ def _unreadable(file: Path, error: Exception) -> NotReadable:
     advice = ""
     if "not a database" in text:
         advice = "; expected the SQLite file of a record, or the YAML file of its line"
+    elif "unable to open" in text and not os.access(file.parent, os.W_OK):
+        advice = "; its log (-wal) lies beside it, and SQLite has no place for its index: copy both to a folder that can be written"
     elif "malformed" in text:
         advice = "; keep it as it is: `sqlite3 FILE .recover` shows what can be read of it"
     return NotReadable(f"record {file}: cannot be read: {text}{advice}")

@@ -188,6 +188,8 @@ class _Reading:
         self._contexts_read: set[str] = set()
         self._reviews = ReviewChain({anchor.review_count for anchor in anchors if anchor.review_count is not None})
         self._roots: list[Segment] = []
+        self._is_cut_short = False
+        """The file before this one could not be read to its end."""
         self._follows = NO_HASH
         """What the next row has to commit to."""
 
@@ -205,6 +207,7 @@ class _Reading:
         except sqlite3.Error:
             last_row = 0
         self._contexts, self._spoiled, self._missing = set(), set(), set()
+        self._is_cut_short = False
         try:
             for number, stored, body, row_hash in _rows(database):
                 row = self._read_row(number, stored, body, row_hash)
@@ -217,6 +220,7 @@ class _Reading:
                 if self._progress is not None and self.verified.rows % _PROGRESS_ROWS == 0:
                     self._progress(self.verified.rows, last_row)
         except sqlite3.Error as error:
+            self._is_cut_short = True
             self._find(
                 "unreadable", self.verified.last_row + 1, f"{file.name}: from here on it cannot be read: {error}"
             )
@@ -269,7 +273,9 @@ class _Reading:
                 verified.dropped_rows = own.first_row - 1
             elif own.first_row > verified.last_row + 1:
                 count = own.first_row - verified.last_row - 1
-                self._find("missing", verified.last_row + 1, f"{count} rows are missing before {file.name}")
+                kind: FindingKind
+                kind, what = ("unreadable", "could not be read") if self._is_cut_short else ("missing", "are missing")
+                self._find(kind, verified.last_row + 1, f"{count} rows {what} before {file.name}")
             else:
                 self._find("root", own.first_row, f"{file.name} begins with a row that was there already")
             before = segments[-2] if len(segments) > 1 else None
