@@ -22,7 +22,7 @@ from pipeline.bench.statistics import Window, percentiles_us
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
-from pipeline.simulator.truth import TAP_LAG_NS, WATCHDOG_NS, stream_book
+from pipeline.simulator.truth import TAP_LAG_NS, UNHEARD, WATCHDOG_NS, stream_book
 from vision.package import load_package
 
 Fault = Literal["frozen", "dead"]
@@ -32,8 +32,6 @@ _SETTLE_S = 1.0
 _RECOVERY_TIMEOUT_S = 60.0
 _TRAVEL_TIMEOUT_S = 60.0
 _POLL_S = 0.05
-_SILENCE = ("no_verdict", "no_verdict_and_no_result")
-"""While there is no broker nobody hears a verdict, and the silence rejects: the verdict is on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def outage(
         "summary": summary,
         "truth": {key: value for key, value in truth.figures().items() if key != "violations"},
         "broken_promises": {
-            **Counter[str](each.kind for each in truth.violations if each.kind not in _SILENCE),
+            **Counter[str](each.kind for each in truth.violations if each.kind not in UNHEARD),
             "passed_during_fault": sum(each["passed_after_watchdog"] for each in gate.values()),
             "triggers_not_on_record": truth.line.triggers_observable - summary["parts_triggered"],
         },

@@ -14,14 +14,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.bench.chaos.disk import BlockDisk
+from pipeline.bench.chaos.disk import BlockDisk, record_disk
 from pipeline.bench.chaos.processes import send_signal
 from pipeline.bench.comparison import compared
 from pipeline.bench.processes import service_pids
@@ -38,8 +38,6 @@ _CAUGHT_UP_TIMEOUT_S = 120.0
 _TRAVEL_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _STALL_S, _BREATH_S = 1.6, 0.4
-_DISK_BYTES_LEAST = 128 << 20
-_DISK_BYTES_PER_PART = 6_000
 _LEDGER_PARTS = 131_072
 
 
@@ -149,8 +147,7 @@ def record_latency(
     with tempfile.TemporaryDirectory(prefix="lineside-") as name:
         folder = Path(name)
         parts = parts_per_min / 60 * (seconds + _SETTLE_S) * windows * 2 * len(CONDITIONS)
-        disk = BlockDisk(folder / "disk", _DISK_BYTES_LEAST + int(parts * _DISK_BYTES_PER_PART))
-        try:
+        with closing(record_disk(folder / "disk", parts)) as disk:
             plan = Rehearsal(
                 model=model,
                 images=images,
@@ -177,8 +174,6 @@ def record_latency(
                 summary = run.stop_service()
                 truth = run.stop_world()
                 recorded = list(read_parts(run.record_file))
-        finally:
-            disk.close()
     seen = _seen(spans, recorded, truth)
     pairs = {condition: _pairs(spans, seen, condition) for condition in CONDITIONS}
     healthy = [each for some in pairs.values() for _, each in some]

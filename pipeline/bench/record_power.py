@@ -14,11 +14,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench.chaos.disk import BlockDisk, cover
+from pipeline.bench.chaos.disk import BlockDisk, cover, record_disk
 from pipeline.bench.chaos.processes import has_ended, send_signal
 from pipeline.bench.processes import service_pids
 from pipeline.clock import NS_PER_MS, now_ns
@@ -27,7 +28,7 @@ from pipeline.record.reader import NotReadable, read_rows
 from pipeline.record.verify import verify
 from pipeline.rehearsal import Rehearsal, RehearsalError, RehearsalRun
 from pipeline.simulator.images import ImageSource
-from pipeline.simulator.truth import stream_book
+from pipeline.simulator.truth import UNHEARD, stream_book
 from vision.package import load_package
 
 _COMMIT_INTERVAL_MS = 20
@@ -35,11 +36,7 @@ _ALLOWANCE_MS = 250
 """For the sync itself and for a process that waits for a core."""
 _UP_S = (1.5, 4.0)
 _END_TIMEOUT_S = 60.0
-_DISK_BYTES_LEAST = 128 << 20
-_DISK_BYTES_PER_PART = 6_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SILENCE = ("no_verdict", "no_verdict_and_no_result")
-"""While there is no service nobody says anything, and the silence rejects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +65,7 @@ def record_power(
     with tempfile.TemporaryDirectory(prefix="lineside-") as name:
         folder = Path(name)
         parts = parts_per_min / 60 * (_UP_S[1] + 2) * (cuts + 1)
-        disk = BlockDisk(folder / "disk", _DISK_BYTES_LEAST + int(parts * _DISK_BYTES_PER_PART))
-        try:
+        with closing(record_disk(folder / "disk", parts)) as disk:
             boot_id = folder / "boot_id"
             boot_id.write_text(f"{uuid.UUID(int=chance.getrandbits(128))}\n")
             cover(_BOOT_ID, boot_id)
@@ -103,8 +99,6 @@ def record_power(
                 run.stop_service()
                 truth = run.stop_world()
                 last = verify(run.record_file)
-        finally:
-            disk.close()
         wire = [entry for entry in stream_book(folder / "wire.jsonl") if entry["event"] == "message"]
     told = [_told(cut, wire) for cut in done]
     bound_ms = sync_interval_ms + _COMMIT_INTERVAL_MS + _ALLOWANCE_MS
@@ -127,7 +121,7 @@ def record_power(
             "holes_in_what_is_there": sum(each["holes"] for each in told),
             "findings_of_verify": last.finding_count + sum(cut.findings for cut in done),
             "power_cuts_not_told": sum(not each["is_told"] for each in told),
-            **Counter[str](each.kind for each in truth.violations if each.kind not in _SILENCE),
+            **Counter[str](each.kind for each in truth.violations if each.kind not in UNHEARD),
         },
     }
 

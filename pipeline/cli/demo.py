@@ -53,10 +53,7 @@ def demo(
         result = _play(plan, words(json_file))
     except (RehearsalError, SimulatorError, ImageError) as error:
         raise fail(str(error)) from None
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
+    write_json(json_file, result)
     if not _holds(result):
         raise fail("the promise did not hold; see the summary")
 

@@ -42,10 +42,17 @@ def check_json_target(json_file: Path | None) -> None:
 
 
 def write_json(json_file: Path | None, result: dict[str, object]) -> None:
-    """Write the result where it was asked for; a plain file appears whole or not at all. Raises OSError."""
+    """Write the result where it was asked for; a plain file appears whole or not at all. Ends the command if it cannot."""
     if json_file is None:
         return
     text = json.dumps(result, indent=2) + "\n"
+    try:
+        _write(json_file, text)
+    except OSError as error:
+        raise fail(f"{json_file}: {error.strerror}") from None
+
+
+def _write(json_file: Path, text: str) -> None:
     if str(json_file) == "-":
         sys.stdout.write(text)
         sys.stdout.flush()

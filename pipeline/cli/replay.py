@@ -65,10 +65,7 @@ def replay(
     result = _result(opened, figures, count, took_s)
     for line in _words(opened, figures, result):
         console.print(line, soft_wrap=isinstance(line, str))
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
+    write_json(json_file, result)
     if report is not None:
         _write_report(report, opened, figures, result)
     if figures.damaged or not figures.compared or (opened.setting.is_same and figures.differing):

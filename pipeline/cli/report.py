@@ -49,7 +49,8 @@ def write_report(
 ) -> None:
     """The record's page, and where it is on standard error."""
     # They bring plotting along, which takes a second to load.
-    from pipeline.record.report import RecordShown, record_page
+    from pipeline.record.report.page import record_page
+    from pipeline.record.report.shown import RecordShown
     from pipeline.report.page import render
 
     shown = RecordShown(

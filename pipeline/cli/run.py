@@ -85,10 +85,7 @@ def run(
     if line.config.recording is not None:
         summary |= {name: supervisor.counter(name) for name in WINDOW_COUNTERS}
     summary["session_id"] = supervisor.session_id
-    try:
-        write_json(json_file, summary)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
+    write_json(json_file, summary)
 
 
 def _expect_recording(record_s: float | None, line: Line) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.clock import NS_PER_S
 from pipeline.rehearsal import RehearsalError
 from pipeline.rules import Timing
-from pipeline.simulator.truth import GateTruth, Truth, ViolationKind, stream_book
+from pipeline.simulator.truth import UNHEARD, GateTruth, Truth, ViolationKind, stream_book
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,6 @@ _COUNTER_OF: dict[ViolationKind, str] = {
     "passed_on_late_verdict": "unjudged_passed",
     "wrong_part_passed": "wrong_part_passed",
 }
-_UNHEARD: tuple[ViolationKind, ...] = ("no_verdict", "no_verdict_and_no_result")
-"""Nobody heard it: no violation where nobody could be told, so long as it is on record, which is looked up there."""
 
 
 def read_rows(records: Iterable[Path]) -> list[Row]:
@@ -277,7 +275,7 @@ def take_account(
         if gate.late:
             feel(gate.sensed_ns)
     for violation in truth.violations:
-        if violation.kind not in _UNHEARD:
+        if violation.kind not in UNHEARD:
             blame(violation.at_ns, _COUNTER_OF.get(violation.kind, "other_violations"), violation.text)
     for word in words:
         feel(word.at_ns)

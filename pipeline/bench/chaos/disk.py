@@ -19,6 +19,8 @@ _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 _EXT4_SHUTDOWN = 0x8004587D
 _WITHOUT_THE_LOG = struct.pack("I", 2)
 """What ext4 has not put on the disk by itself stays off it."""
+RECORD_BYTES_PER_PART = 6_000
+_RECORD_BYTES_LEAST = 128 << 20
 
 
 class DiskUnavailable(RuntimeError):
@@ -122,6 +124,11 @@ class BlockDisk:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def record_disk(folder: Path, parts: float) -> BlockDisk:
+    """With room for the record of so many parts. Raises DiskUnavailable."""
+    return BlockDisk(folder, _RECORD_BYTES_LEAST + int(parts * RECORD_BYTES_PER_PART))
 
 
 def cover(file: Path, with_file: Path) -> None:

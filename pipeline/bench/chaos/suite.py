@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.bench.chaos.books import CALM, Account, Episode, read_rows, read_words, take_account
-from pipeline.bench.chaos.disk import DiskUnavailable, SmallDisk
+from pipeline.bench.chaos.disk import RECORD_BYTES_PER_PART, DiskUnavailable, SmallDisk
 from pipeline.bench.chaos.faults import CATALOGUE, FaultOfKind, World
 from pipeline.bench.chaos.wall_clock import SteppedClock
 from pipeline.bench.chaos.watch import WireWatch
@@ -33,7 +33,6 @@ _GAP_S = (0.2, 1.2)
 _RECOVERY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _IMAGES_GIB = 0.2
-_RECORD_BYTES_PER_PART = 6_000
 _RECORD_BYTES_LEAST = 256 << 20
 
 
@@ -115,7 +114,7 @@ class _Run:
 
     def _make_disk(self) -> SmallDisk | None:
         parts = self._plan.parts_per_min * self._plan.seconds / 60.0
-        size_bytes = _RECORD_BYTES_LEAST + int(parts * _RECORD_BYTES_PER_PART)
+        size_bytes = _RECORD_BYTES_LEAST + int(parts * RECORD_BYTES_PER_PART)
         try:
             return SmallDisk(self._folder / "disk", size_bytes)
         except DiskUnavailable as error:

@@ -7,6 +7,7 @@ from pipeline.simulator.truth.books import Record, read_book, stream_book
 from pipeline.simulator.truth.join import find_truth
 from pipeline.simulator.truth.report import (
     TAP_LAG_NS,
+    UNHEARD,
     WATCHDOG_NS,
     ControllerTruth,
     GateTruth,
@@ -22,6 +23,7 @@ from pipeline.simulator.truth.report import (
 
 __all__ = [
     "TAP_LAG_NS",
+    "UNHEARD",
     "WATCHDOG_NS",
     "ControllerTruth",
     "GateTruth",

@@ -20,6 +20,8 @@ ViolationKind = Literal[
     "retained_verdict",
     "result_contradicting",
 ]
+UNHEARD: tuple[ViolationKind, ...] = ("no_verdict", "no_verdict_and_no_result")
+"""Nobody heard it: no violation where nobody could be told and the silence rejects, so long as it is on record."""
 
 WATCHDOG_NS = 500_000_000
 """Silence of the heartbeat after which a controller must let nothing pass."""

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from pipeline.bench.tampering import TAMPERINGS
 from pipeline.bench.tampering import tampering as measure_tampering
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.bench.measuring import tell
+from pipeline.cli.output import JsonOption, check_json_target, fail
 
 _TABLE_WIDTH = 100
 
@@ -38,16 +39,7 @@ def tampering(
             )
     except (OSError, sqlite3.Error) as error:
         raise fail(f"the records to be spoiled: {error}") from None
-    console = Console(file=words(json_file), markup=False)
-    if not console.is_terminal:
-        console.width = _TABLE_WIDTH
-    console.print(_table(result))
-    for line in _words(result):
-        console.print(line, soft_wrap=True)
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
+    tell(json_file, result, [_table(result), *_words(result)], width=_TABLE_WIDTH)
     missed = tamperings - result["found_with_anchor"]
     if missed or result["findings_in_the_sound_record"]:
         raise fail(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +12,10 @@ from rich.progress import Progress
 
 from pipeline.bench.replay import faults_of, record_run
 from pipeline.bench.replay import replay as measure_replay
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.configs import configs_folder
-from pipeline.rehearsal import RehearsalError
+from pipeline.cli.bench.measuring import failing_in_words, package_folder, solar_cells, tell_as_json
+from pipeline.cli.bench.options import CellModelOption
+from pipeline.cli.output import JsonOption, check_json_target, fail
 from pipeline.replay import ReplayBroken
-from pipeline.simulator.images import ImageError, SolarCellImages
-from pipeline.simulator.process import SimulatorError
-from pipeline.simulator.solar_cells import test_indices
 from pipeline.window.reader import NotAWindow
 from vision.runtime import InferenceError, RuntimeProviderError
 
@@ -28,9 +24,7 @@ def replay(
     window: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A window that is there already; else a run is recorded first.")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another model package for the same images of solar cells.")
-    ] = None,
+    model: CellModelOption = None,
     parts: Annotated[int, typer.Option(min=1, help="Of the recorded run.")] = 2_100,
     rate: Annotated[float, typer.Option(min=1, max=60_000, help="Parts a minute of the recorded run.")] = 2_400.0,
     round_parts: Annotated[int, typer.Option(min=1, help="Parts a round.")] = 500,
@@ -52,22 +46,18 @@ def replay(
                 progress=lambda: progress.advance(task),
             )
 
-    try:
-        if window is not None:
-            result = measured(window)
-        else:
-            package = model if model is not None else configs_folder() / "models" / "solar-cell"
-            images = SolarCellImages(indices=test_indices())
-            with tempfile.TemporaryDirectory(prefix="lineside-") as folder:
-                result = measured(record_run(Path(folder), package, images, parts=parts, parts_per_min=rate))
-    except NotAWindow as error:
-        raise fail(str(error), 2) from None
-    except (ReplayBroken, RuntimeProviderError, InferenceError, RehearsalError, SimulatorError, ImageError) as error:
-        raise fail(str(error)) from None
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
-    print(json.dumps(result, indent=2), file=words(json_file))
+    with failing_in_words():
+        try:
+            if window is not None:
+                result = measured(window)
+            else:
+                package, images = package_folder(model), solar_cells()
+                with tempfile.TemporaryDirectory(prefix="lineside-") as folder:
+                    result = measured(record_run(Path(folder), package, images, parts=parts, parts_per_min=rate))
+        except NotAWindow as error:
+            raise fail(str(error), 2) from None
+        except (ReplayBroken, RuntimeProviderError, InferenceError) as error:
+            raise fail(str(error)) from None
+    tell_as_json(json_file, result)
     if faults := faults_of(result):
         raise fail("; ".join(faults))

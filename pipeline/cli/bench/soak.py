@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -12,12 +12,9 @@ from rich.live import Live
 from rich.table import Table
 
 from pipeline.bench.soak import soak as measure_soak
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.configs import configs_folder
-from pipeline.rehearsal import RehearsalError
-from pipeline.simulator.images import ImageError, SolarCellImages
-from pipeline.simulator.process import SimulatorError
-from pipeline.simulator.solar_cells import test_indices
+from pipeline.cli.bench.measuring import expect_kept, failing_in_words, package_folder, solar_cells, tell, tell_progress
+from pipeline.cli.bench.options import ModelOption, RateOption
+from pipeline.cli.output import JsonOption, check_json_target
 
 _WORDS_EVERY_S = 60.0
 _TABLE_WIDTH = 180
@@ -33,44 +30,23 @@ _MEASURES = (
 
 def soak(
     minutes: Annotated[float, typer.Option(min=0.05, max=100_000.0, help="How long parts come down the line.")],
-    rate: Annotated[float, typer.Option(min=1.0, max=60_000.0, help="Parts a minute.")] = 6_000.0,
-    model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
+    rate: RateOption = 6_000.0,
+    model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Whether anything grows or slows down in a long run: memory, descriptors, threads, disk, latency; per process."""
     check_json_target(json_file)
     progress_console = Console(stderr=True, markup=False)
     progress_console.print(f"{rate:g} parts a minute for {minutes:g} minutes ...")
-    folder = model if model is not None else configs_folder() / "models" / "solar-cell"
-    images = SolarCellImages(indices=test_indices())
-    try:
+    with failing_in_words():
+        measure = partial(measure_soak, package_folder(model), solar_cells(), minutes=minutes, parts_per_min=rate)
         if progress_console.is_terminal:
             with Live(console=progress_console, refresh_per_second=2) as live:
-                result = measure_soak(
-                    folder,
-                    images,
-                    minutes=minutes,
-                    parts_per_min=rate,
-                    progress=lambda figures: live.update(_display(minutes, figures)),
-                )
+                result = measure(progress=lambda figures: live.update(_display(minutes, figures)))
         else:
-            said = _now_and_then(lambda figures: progress_console.print(_line(figures), soft_wrap=True))
-            result = measure_soak(folder, images, minutes=minutes, parts_per_min=rate, progress=said)
-    except (RehearsalError, SimulatorError, ImageError) as error:
-        raise fail(str(error)) from None
-    console = Console(file=words(json_file), markup=False)
-    if not console.is_terminal:
-        console.width = _TABLE_WIDTH
-    console.print(_table(result))
-    for line in _words(result):
-        console.print(line, soft_wrap=True)
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
-    broken = {name: count for name, count in result["broken_promises"].items() if count}
-    if broken:
-        raise fail(f"the promise did not hold: {broken}")
+            result = measure(progress=_now_and_then(lambda figures: tell_progress(_line(figures))))
+    tell(json_file, result, [_table(result), *_words(result)], width=_TABLE_WIDTH)
+    expect_kept(result["broken_promises"])
 
 
 def _now_and_then(call: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:

@@ -6,11 +6,11 @@ import sqlite3
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.bench.record import record as measure_record
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
+from pipeline.cli.bench.measuring import expect_kept, tell, tell_progress
+from pipeline.cli.output import JsonOption, check_json_target, fail
 
 _TABLE_WIDTH = 120
 _SAMPLES_TOLD = 10
@@ -26,31 +26,18 @@ def record(
 ) -> None:
     """Rows a second against a plain table, bytes a part, speed of verify and export, and a month under retention."""
     check_json_target(json_file)
-    progress_console = Console(stderr=True, markup=False)
     try:
         result = measure_record(
             scale=scale,
             days=days,
             parts_per_min=rate,
-            progress=lambda text: progress_console.print(text, soft_wrap=True),
+            progress=tell_progress,
         )
     except (OSError, sqlite3.Error) as error:
         raise fail(f"the records to be measured: {error}") from None
-    console = Console(file=words(json_file), markup=False)
-    if not console.is_terminal:
-        console.width = _TABLE_WIDTH
-    console.print(_writing_table(result))
-    for kind, told in result["month"].items():
-        console.print(_month_table(kind, told))
-    for line in _words(result):
-        console.print(line, soft_wrap=True)
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
-    broken = {name: count for name, count in result["broken_promises"].items() if count}
-    if broken:
-        raise fail(f"the promise did not hold: {broken}")
+    tables = [_writing_table(result), *(_month_table(kind, told) for kind, told in result["month"].items())]
+    tell(json_file, result, [*tables, *_words(result)], width=_TABLE_WIDTH)
+    expect_kept(result["broken_promises"])
 
 
 def _writing_table(result: dict[str, Any]) -> Table:

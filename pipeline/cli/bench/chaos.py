@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.bench.chaos.faults import CATALOGUE
 from pipeline.bench.chaos.suite import Chaos, Progress, run_chaos
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.configs import configs_folder
-from pipeline.rehearsal import RehearsalError
+from pipeline.cli.bench.measuring import failing_in_words, package_folder, solar_cells
+from pipeline.cli.bench.options import ModelOption
+from pipeline.cli.console import console_for, show
+from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.simulator.gate import Mutant
-from pipeline.simulator.images import ImageError, SolarCellImages
-from pipeline.simulator.process import SimulatorError
-from pipeline.simulator.solar_cells import test_indices
 
 _KINDS = tuple(entry.kind for entry in CATALOGUE)
 _FAULTS = 60
@@ -62,7 +58,7 @@ def chaos(
     controller: Annotated[
         Mutant | None, typer.Option(help="A controller that misbehaves: the suite must catch it.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
+    model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Kill, freeze, cut, fill, damage and starve a running service; compare the books that line and controller kept."""
@@ -70,35 +66,25 @@ def chaos(
     if unknown:
         raise fail(f"--kind: got {', '.join(unknown)}, expected some of {', '.join(sorted(_KINDS))}", 2)
     check_json_target(json_file)
-    # A file or a pipe has no width of its own to keep to.
-    console = Console(file=words(json_file), markup=False)
-    if not console.is_terminal:
-        console.width = _TABLE_WIDTH
-    plan = Chaos(
-        model=model if model is not None else configs_folder() / "models" / "solar-cell",
-        images=SolarCellImages(indices=test_indices()),
-        faults=faults if faults is not None else _FAULTS,
-        seconds=seconds,
-        seed=seed,
-        parts_per_min=rate,
-        deadline_us=deadline_us,
-        gate_offset_pulses=gate_pulses,
-        kinds=kind,
-        mutant=controller,
-        calm_s=calm,
-    )
-    console.print(f"{plan.faults} faults at {rate:g} parts a minute, seed {seed} ...")
-    try:
+    console = console_for(json_file, width=_TABLE_WIDTH)
+    with failing_in_words():
+        plan = Chaos(
+            model=package_folder(model),
+            images=solar_cells(),
+            faults=faults if faults is not None else _FAULTS,
+            seconds=seconds,
+            seed=seed,
+            parts_per_min=rate,
+            deadline_us=deadline_us,
+            gate_offset_pulses=gate_pulses,
+            kinds=kind,
+            mutant=controller,
+            calm_s=calm,
+        )
+        console.print(f"{plan.faults} faults at {rate:g} parts a minute, seed {seed} ...")
         result = run_chaos(plan, lambda progress: console.print(_line(progress), soft_wrap=True))
-    except (RehearsalError, SimulatorError, ImageError) as error:
-        raise fail(str(error)) from None
-    console.print(_table(result))
-    for line in _words(result):
-        console.print(line, soft_wrap=True)
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
+    show(console, [_table(result), *_words(result)])
+    write_json(json_file, result)
     failures = []
     if result["violations"]:
         failures.append(f"the promise did not hold: {len(result['violations'])} violations")

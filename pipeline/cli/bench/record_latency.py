@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.table import Table
 
-from pipeline.bench.chaos.disk import DiskUnavailable
 from pipeline.bench.record_latency import record_latency as measure_record_latency
-from pipeline.cli.differences import TABLE_WIDTH, difference_table
-from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.configs import configs_folder
-from pipeline.rehearsal import RehearsalError
-from pipeline.simulator.images import ImageError, SolarCellImages
-from pipeline.simulator.process import SimulatorError
-from pipeline.simulator.solar_cells import test_indices
+from pipeline.cli.bench.differences import TABLE_WIDTH, difference_table
+from pipeline.cli.bench.measuring import expect_kept, failing_in_words, package_folder, solar_cells, tell, tell_progress
+from pipeline.cli.bench.options import ModelOption
+from pipeline.cli.output import JsonOption, check_json_target
 
 _SIDES = {
     "inside": "Frame in memory -> socket, us (the service's books)",
@@ -28,38 +24,28 @@ def record_latency(
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each window.")] = 60.0,
     windows: Annotated[int, typer.Option(min=1, max=1_000, help="Windows of each kind for each condition.")] = 5,
     rate: Annotated[float, typer.Option(min=1.0, max=6_000.0, help="Parts a minute.")] = 1_200.0,
-    model: Annotated[Path | None, typer.Option(metavar="DIR", help="Another model package.")] = None,
+    model: ModelOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Verdict latency with a healthy record, records stopped, a disk that stalls, and images kept, in turns. Needs root."""
     check_json_target(json_file)
-    progress_console = Console(stderr=True, markup=False)
-    try:
+    with failing_in_words():
         result = measure_record_latency(
-            model if model is not None else configs_folder() / "models" / "solar-cell",
-            SolarCellImages(indices=test_indices()),
+            package_folder(model),
+            solar_cells(),
             seconds=seconds,
             windows=windows,
             parts_per_min=rate,
-            progress=lambda text: progress_console.print(text, soft_wrap=True),
+            progress=tell_progress,
         )
-    except (RehearsalError, SimulatorError, ImageError, DiskUnavailable) as error:
-        raise fail(str(error)) from None
-    console = Console(file=words(json_file), markup=False)
-    if not console.is_terminal:
-        console.width = TABLE_WIDTH
+    tell(json_file, result, [*_tables(result), *_words(result)], width=TABLE_WIDTH)
+    expect_kept(result["broken_promises"])
+
+
+def _tables(result: dict[str, Any]) -> Iterator[Table]:
     for side, title in _SIDES.items():
         rows = {condition: told[side] for condition, told in result["conditions"].items()}
-        console.print(difference_table(title, {**rows, "healthy, halves": result["noise"][side]}))
-    for line in _words(result):
-        console.print(line, soft_wrap=True)
-    try:
-        write_json(json_file, result)
-    except OSError as error:
-        raise fail(f"{json_file}: {error.strerror}") from None
-    broken = {name: count for name, count in result["broken_promises"].items() if count}
-    if broken:
-        raise fail(f"the promise did not hold: {broken}")
+        yield difference_table(title, {**rows, "healthy, halves": result["noise"][side]})
 
 
 def _words(result: dict[str, Any]) -> list[str]:

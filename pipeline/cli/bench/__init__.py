@@ -1,0 +1,40 @@
+"""``lineside bench``: the project's own measurements, each a command with options of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.bench.chaos import chaos
+from pipeline.cli.bench.outage import outage
+from pipeline.cli.bench.plain import capacity, handover, line, preprocess
+from pipeline.cli.bench.record import record
+from pipeline.cli.bench.record_kills import record_kills
+from pipeline.cli.bench.record_latency import record_latency
+from pipeline.cli.bench.record_power import record_power
+from pipeline.cli.bench.replay import replay
+from pipeline.cli.bench.soak import soak
+from pipeline.cli.bench.tampering import tampering
+
+bench = typer.Typer(
+    name="bench",
+    help="Measure: each against a named alternative, or against time, in one run on this box.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    chaos,
+    soak,
+    outage,
+    tampering,
+    replay,
+    record,
+    record_kills,
+    record_latency,
+    record_power,
+    line,
+    capacity,
+    handover,
+    preprocess,
+):
+    bench.command()(command)

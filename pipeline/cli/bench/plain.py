@@ -1,0 +1,42 @@
+"""Benches without options of their own, whose result is shown as the JSON that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.bench.capacity import capacity as measure_capacity
+from pipeline.bench.handover import handover as measure_handover
+from pipeline.bench.line import line as measure_line
+from pipeline.bench.preprocess import preprocess as measure_preprocess
+from pipeline.cli.bench.measuring import failing_in_words, package_folder, solar_cells, tell_as_json
+from pipeline.cli.bench.options import CellModelOption
+from pipeline.cli.output import JsonOption, check_json_target
+
+
+def line(model: CellModelOption = None, json_file: JsonOption = None) -> None:
+    """What the whole service adds to the bare model, windows of both taking turns."""
+    _run(json_file, lambda: measure_line(package_folder(model), solar_cells()))
+
+
+def capacity(model: CellModelOption = None, json_file: JsonOption = None) -> None:
+    """The highest rate at which almost every part is judged in time, line and controller on the same box."""
+    _run(json_file, lambda: measure_capacity(package_folder(model), solar_cells()))
+
+
+def handover(json_file: JsonOption = None) -> None:
+    """Frames between processes: through shared memory and through a socket, small and large."""
+    _run(json_file, measure_handover)
+
+
+def preprocess(json_file: JsonOption = None) -> None:
+    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain."""
+    _run(json_file, measure_preprocess)
+
+
+def _run(json_file: Path | None, measure: Callable[[], dict[str, Any]]) -> None:
+    check_json_target(json_file)
+    with failing_in_words():
+        result = measure()
+    tell_as_json(json_file, result)

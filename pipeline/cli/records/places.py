@@ -1,0 +1,23 @@
+"""Where the record, its line and its pictures are, as the argument RECORD names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import Line, load_line
+
+
+def line_of(record: Path) -> Line | None:
+    """Whose record it is, where that was told. Raises FaultsError."""
+    return load_line(record) if record.suffix in (".yaml", ".yml") else None
+
+
+def record_file(record: Path) -> Path:
+    """Of the line, or RECORD itself."""
+    line = line_of(record)
+    return record if line is None else line.config.records.path
+
+
+def images_folder(line: Line | None) -> Path | None:
+    """Of kept pictures, where the line is known and keeps any."""
+    return None if line is None or line.config.images is None else line.config.images.path
