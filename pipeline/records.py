@@ -40,14 +40,14 @@ from pipeline.messages import (
     Summary,
 )
 from pipeline.naming import Naming
-from pipeline.part_result import part_result
-from pipeline.payloads import ResultPayload, encode
+from pipeline.payloads import encode
 from pipeline.platform_watch import PlatformWatch
 from pipeline.record.commands import carry_out
-from pipeline.record.context import Context, context_of
+from pipeline.record.context import context_of
 from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record.store import RecordStore
 from pipeline.record.told_anchor import ToldAnchor, anchor_payload
+from pipeline.record_batch import Batch, JudgedWith
 from pipeline.record_opening import RecordOpening
 from pipeline.retention import is_to_be_sealed
 from pipeline.standing_alarms import StandingAlarms
@@ -85,15 +85,8 @@ class Records:
         self._signalling: Link | None = None
         self._naming = Naming()
         self._unnamed_count = 0
-        self._batch: list[PartRecord | LateInspection] = []
-        self._batch_model: ModelInUse | None = None
-        self._batch_context: Context | None = None
-        """In use when the batch was taken; that may change before the disk takes it, and then nothing is added to it."""
-        self._commit_due_ns = 0
-        self._foreign_count = 0
-        """How many at the head of the batch came from a signalling that is gone, and are not to be acknowledged."""
-        self._model: ModelInUse | None = None
-        self._context: Context | None = None
+        self._batch = Batch()
+        self._judged_with: JudgedWith | None = None
         self._version = metadata.version("lineside")
         self._lost_power = False
         """Whether a session before this one ended with the box."""
@@ -202,7 +195,7 @@ class Records:
         if self._fault is not None:
             wake_ns = min(wake_ns, self._next_try_ns)
         elif self._batch:
-            wake_ns = min(wake_ns, self._commit_due_ns)
+            wake_ns = min(wake_ns, self._batch.due_ns)
         if self._is_unsynced and self._fault is None:
             wake_ns = min(wake_ns, self._next_sync_ns)
         if self._signalling is not None and self._wants_more():
@@ -225,16 +218,17 @@ class Records:
                 self._signalling = Link.from_descriptor(descriptors[0])
                 self._tell_health()
             elif isinstance(message, ModelInUse):
-                if self._model is not None:
+                is_first = self._judged_with is None
+                if not is_first:
                     # What came before it was judged with the one before.
                     self._take_records()
                     if self._batch:
                         self._commit()
-                is_first, self._model = self._model is None, message
-                self._context = context_of(self._supervised.line, message, self._version)
+                context = context_of(self._supervised.line, message, self._version)
+                self._judged_with = JudgedWith(message.model_sha256, context)
                 if is_first:
                     # Told again by a signalling that was quicker than the supervisor.
-                    self._batch_model, self._batch_context = self._model, self._context
+                    self._batch.judged_with = self._judged_with
             elif isinstance(message, Admitted):
                 self._supervised.post(self._carried_out(message))
             elif isinstance(message, Alarm):
@@ -262,9 +256,9 @@ class Records:
                     return
                 assert isinstance(message, PartRecord | LateInspection)
                 if not self._batch:
-                    self._commit_due_ns = now_ns() + self._config.records.commit_interval_ms * NS_PER_MS
-                    self._batch_model, self._batch_context = self._model, self._context
-                self._batch.append(message)
+                    due_ns = now_ns() + self._config.records.commit_interval_ms * NS_PER_MS
+                    self._batch.begin(due_ns, self._judged_with)
+                self._batch.add(message)
         except PeerGone:
             self._commit()
             self._lose_signalling()
@@ -273,7 +267,7 @@ class Records:
         if self._signalling is not None:
             self._signalling.close()
             self._signalling = None
-        self._foreign_count = len(self._batch)
+        self._batch.sender_gone()
 
     def _commit_if_due(self) -> None:
         now = now_ns()
@@ -282,7 +276,7 @@ class Records:
                 self.open()
             # Only what was written shows that writing goes again.
             self._commit()
-        elif self._batch and (now >= self._commit_due_ns or len(self._batch) >= _BATCH_MAX):
+        elif self._batch and (now >= self._batch.due_ns or len(self._batch) >= _BATCH_MAX):
             self._commit()
 
     def _sync_if_due(self) -> None:
@@ -325,12 +319,12 @@ class Records:
     def _commit(self) -> None:
         if self._store is None:
             return
-        parts = [item for item in self._batch if isinstance(item, PartRecord)]
-        results = [self._result(item, self._store) for item in parts]
-        late = [item for item in self._batch if isinstance(item, LateInspection)]
+        batch = self._batch
+        results = batch.results(self._supervised.line, self._session_id, self._store.schedule)
+        context = batch.judged_with.context if batch.judged_with is not None else None
         began_ns = now_ns()
         try:
-            written = self._store.commit(results, late, self._delivery.delivered(), self._batch_context)
+            written = self._store.commit(results, batch.late, self._delivery.delivered(), context)
             self._delivery.committed()
         except RecordFault as error:
             self._set_record_fault(error)
@@ -339,18 +333,16 @@ class Records:
             self._say_if_slow(now_ns() - began_ns)
         self._is_unsynced = True
         self._set_fault(None)
-        for part, result in zip(parts, written, strict=True):
+        for part, result in zip(batch.parts, written, strict=True):
             # As it stands in the record, which may have had it before.
             if part.frames and self._naming.is_connected:
                 self._naming.say(PartMade(part.frames, encode(structs.replace(result, row_hash=""))))
         if self._config.recording is not None:
-            for item in late:
+            for item in batch.late:
                 self._naming.say(item)
         self._name_frames()
         self._written_count += len(written)
-        count = len(self._batch) - self._foreign_count
-        self._batch.clear()
-        self._foreign_count = 0
+        count = batch.written()
         if self._signalling is not None and count:
             try:
                 self._signalling.send(Recorded(count))
@@ -358,17 +350,6 @@ class Records:
                 self._lose_signalling()
         self._stats.add(written)
         self._deliver()
-
-    def _result(self, part: PartRecord, store: RecordStore) -> ResultPayload:
-        model, context = self._batch_model, self._batch_context
-        return part_result(
-            part,
-            self._supervised.line,
-            self._session_id,
-            model_sha256=model.model_sha256 if model is not None else None,
-            context_sha256=context.sha256 if context is not None else None,
-            traceability=store.schedule.at(part.trigger_ns),
-        )
 
     def _name_frames(self) -> None:
         """Tell images, as far as it takes it now, whose frames it has."""
