@@ -35,7 +35,7 @@ def test_a_damaged_record_is_set_aside_and_said_in_every_session_that_did(tmp_pa
         store = RecordOpening(supervised).open()
         store.commit(results(1, 3, "s"), [])
         store.close()
-        record.write_bytes(record.read_bytes()[:4_096] + b"x" * 40_960)
+        record.write_bytes(record.read_bytes()[:8_192] + b"x" * 40_960)
         store = RecordOpening(supervised).open()
         assert store.head()[0] == 0
         store.close()
