@@ -33,6 +33,8 @@ def supervised_at(
     theirs, ours = (Link(end) for end in link_pair())
     line = load_line(write_line(folder, 1, **changes))
     configure = Configure("records", 1, session_id, "", None, 0, halt or Halt(), has_lock)
-    yield Supervised(theirs, configure, line), Heard(ours)
-    for link in (theirs, ours):
-        link.close()
+    try:
+        yield Supervised(theirs, configure, line), Heard(ours)
+    finally:
+        for link in (theirs, ours):
+            link.close()
