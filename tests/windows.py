@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from pipeline.clock import NS_PER_MS, utc_text
+from pipeline.clock import NS_PER_MS
 from pipeline.config import Line, load_line
 from pipeline.deadline import DeadlineMachine, Decision, Late, Output
 from pipeline.line_inspector import frame_formats, open_inspector
-from pipeline.messages import FrameStatus, Trigger, ViewInspected
-from pipeline.payloads import DefectResult, ResultPayload, ViewResult, encode
+from pipeline.messages import FrameStatus, PartRecord, Trigger, ViewInspected
+from pipeline.part_result import part_result
+from pipeline.payloads import ResultPayload, TraceabilityKeys, encode
 from pipeline.rules import Matching, Timing
 from pipeline.told_defects import told_defects, told_score
 from pipeline.window.format import CameraFormat, FrameFacts, FrameKey, WindowFacts, WindowLimits
@@ -249,54 +250,35 @@ class WindowLine:
             self.late_told.append(output)
         if not isinstance(output, Decision):
             return
-        result = result_of(output)
+        result = part_result(
+            told(output),
+            self.line,
+            SESSION,
+            model_sha256=None,
+            context_sha256=None,
+            traceability=TraceabilityKeys(),
+        )
         self.writer.add_part(keys, encode(result))
         self.window.results.append(result)
 
 
-def result_of(decision: Decision) -> ResultPayload:
-    """As records makes it."""
-    return ResultPayload(
-        session_id=SESSION,
-        seq=decision.seq,
+def told(decision: Decision) -> PartRecord:
+    """As signalling tells it, less what a window has no use for."""
+    return PartRecord(
         part_id=decision.part_id,
+        seq=decision.seq,
         verdict=decision.verdict.value,
         reason=decision.reason.value,
         encoder_count=decision.encoder_count,
         reject_at_encoder_count=None,
-        part_key=None,
-        age_us=1,
-        valid_us=1,
-        trigger_utc=utc_text(decision.trigger_ns),
         trigger_ns=decision.trigger_ns,
         decided_ns=decision.decided_ns,
         sent_ns=decision.decided_ns,
         deadline_ns=decision.decided_ns,
-        stages_us={},
-        recipe_id="stub",
-        recipe_version="1",
-        model_sha256=None,
-        calibration_id=None,
-        views=[
-            ViewResult(camera_id=v.camera_id, frame_id=v.frame_id, score=v.score, part_mark=v.part_mark)
-            for v in decision.views
-        ],
-        defects=[
-            DefectResult(
-                class_name=defect.class_name,
-                score=defect.score,
-                camera_id=view.camera_id,
-                box_px=defect.box_px,
-                box_mm=None,
-                area_mm2=None,
-            )
-            for view in decision.views
-            for defect in view.defects
-        ],
-        is_simulated=True,
-        is_challenge=False,
-        image_ref=None,
-        row_hash="",
+        age_us=1,
+        valid_us=1,
+        views=decision.views,
+        frames=(),
     )
 
 

@@ -60,11 +60,11 @@ def test_acknowledging_before_the_commit_is_caught(tmp_path: Path) -> None:
     file = source / "pipeline" / "records.py"
     text = file.read_text()
     for right, wrong in (
-        ("                self._batch.append(message)\n", "                self._signalling.send(Recorded(1))\n"),
+        ("                self._batch.add(message)\n", "                self._signalling.send(Recorded(1))\n"),
         ("        if self._signalling is not None and count:\n", "        if False:\n"),
     ):
         assert text.count(right) == 1, "records.py has changed: the defect cannot be planted any more"
-        text = text.replace(right, right + wrong if "append" in right else wrong)
+        text = text.replace(right, right + wrong if "add" in right else wrong)
     file.write_text(text)
     status, result, words = run_kills(source, tmp_path)
     assert status == 1, words

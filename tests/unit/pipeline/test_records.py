@@ -243,34 +243,6 @@ def test_a_part_that_is_told_again_is_named_as_it_stands_in_the_record(tmp_path:
     assert [(result["reason"], result["row_hash"]) for result in results] == [("DEADLINE", "")] * 2
 
 
-@pytest.mark.parametrize(
-    ("verdict", "reason", "frame_count", "has_pictures"),
-    [
-        ("REJECT", "DEFECT", 1, True),  # of a signalling that is gone
-        ("PASS", "OK", 2, False),
-        ("NO_DECISION", "DEADLINE", 1, True),
-        ("NO_DECISION", "MISSED_FRAME", 1, False),
-        ("NO_DECISION", "MISSED_FRAME", 2, True),
-        ("NO_DECISION", "OVERRUN", 2, True),
-        ("NO_DECISION", "BAD_FRAME", 2, True),
-        ("NO_DECISION", "NOT_RUNNING", 2, False),
-        ("NO_DECISION", "FAULT", 0, False),
-    ],
-)
-def test_a_part_none_of_whose_views_came_in_time_may_have_pictures(
-    tmp_path: Path, verdict: str, reason: str, frame_count: int, has_pictures: bool
-) -> None:
-    with worker_at(tmp_path, 1, 0, images={"path": "kept"}) as worker:
-        frames = tuple(FrameKey(f"cam{camera}", 1, 1) for camera in range(frame_count))
-        worker.signalling.send(msgspec.structs.replace(part_of(1, verdict, reason), frames=frames))
-        worker.signalling.send(EndOfParts())
-        worker.records.open()
-        worker.records.run()
-    with contextlib.closing(sqlite3.connect(worker.record)) as database:
-        ((body,),) = database.execute("SELECT body FROM part").fetchall()
-    assert (json.loads(body)["image_ref"] is not None) == has_pictures
-
-
 def told_to(link: Link) -> Iterator[AnyMessage]:
     with contextlib.suppress(PeerGone):
         yield from link.drain()
