@@ -11,6 +11,7 @@ from importlib import metadata
 
 from msgspec import structs
 
+from pipeline.batch import Batch, JudgedWith
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.closing import Closing
@@ -47,8 +48,7 @@ from pipeline.record.context import context_of
 from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone
 from pipeline.record.store import RecordStore
 from pipeline.record.told_anchor import ToldAnchor, anchor_payload
-from pipeline.record_batch import Batch, JudgedWith
-from pipeline.record_opening import RecordOpening
+from pipeline.reopening import RecordOpening
 from pipeline.retention import is_to_be_sealed
 from pipeline.standing_alarms import StandingAlarms
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription

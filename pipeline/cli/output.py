@@ -15,6 +15,8 @@ JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for standard output.")
 ]
 
+_RESULT_BEGINS = b"{\n  "
+
 
 def words(json_file: Path | None) -> TextIO:
     """The stream for people: standard error where the JSON takes standard output."""
@@ -30,6 +32,9 @@ def check_json_target(json_file: Path | None) -> None:
             raise fail(f"--json: got {json_file}, expected a file in an existing folder, or -", 2)
         if _is_written_in_place(json_file):
             writable = os.access(json_file, os.W_OK)
+        elif json_file.exists() and not _is_a_result(json_file):
+            text = f"--json: got {json_file}, which holds something other than a result; name another file, or remove that one"
+            raise fail(text, 2)
         else:
             writable = True
             scratch = _scratch(json_file)
@@ -68,6 +73,12 @@ def _write(json_file: Path, text: str) -> None:
 def _is_written_in_place(json_file: Path) -> bool:
     """A device or a pipe, /dev/null among them, is not to be replaced by a file."""
     return json_file.exists() and not json_file.is_file()
+
+
+def _is_a_result(json_file: Path) -> bool:
+    """Not a record, a line's YAML, a log of anchors: whatever may stand beside --json in the same command."""
+    with json_file.open("rb") as file:
+        return file.read(len(_RESULT_BEGINS)) in (_RESULT_BEGINS, b"")
 
 
 def _scratch(json_file: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pipeline.outbox import Delivered
 from pipeline.record.beside import keep_key_changes, read_key_changes
-from pipeline.record.delivery import keep_delivered, read_delivered
+from pipeline.record.delivered import keep_delivered, read_delivered
 from pipeline.record.files import sealed_name, sync_folder
 from pipeline.record.roots import read_roots
 from pipeline.record.runs import keep_open_runs, open_runs

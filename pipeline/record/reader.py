@@ -53,7 +53,7 @@ class NotReadable(RuntimeError):
 class Wanted:
     """Which parts: all conditions hold. ``since`` and ``until`` compare with ``trigger_utc``, as text, the end not included.
 
-    Segments that were sealed more than a day before ``since`` are not looked through: by the clock that stamped their parts.
+    Sealed segments whose last part came more than a day before ``since`` are not looked through.
     """
 
     session_id: str | None = None
@@ -138,13 +138,15 @@ def read_rows(record: Path, wanted: Wanted | None = None) -> Iterator[RecordedRo
 
 
 def _ended_before(database: sqlite3.Connection, utc: str) -> bool:
-    """Whether the file was sealed a day or more before. Raises sqlite3.Error."""
-    found = database.execute("SELECT sealed_utc FROM segment ORDER BY number DESC LIMIT 1").fetchone()
-    if found is None or found[0] is None:
+    """Whether the file is sealed, and its last part came a day or more before. Raises sqlite3.Error."""
+    sealed = database.execute("SELECT sealed_utc IS NOT NULL FROM segment ORDER BY number DESC LIMIT 1").fetchone()
+    if sealed is None or not sealed[0]:
         return False
+    # The part's own time and not the seal's: to that no row commits.
+    found = database.execute("SELECT trigger_utc FROM part ORDER BY id DESC LIMIT 1").fetchone()
     try:
-        sealed, asked = (datetime.fromisoformat(str(text)[:_SECOND]) for text in (found[0], utc))
-        return sealed + _MARGIN < asked
+        last, asked = (datetime.fromisoformat(str(text)[:_SECOND]) for text in (found[0] if found else "", utc))
+        return last + _MARGIN < asked
     except (ValueError, OverflowError):
         return False  # as it is no moment, its parts are asked
 

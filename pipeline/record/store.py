@@ -26,7 +26,7 @@ from pipeline.record.beside import (
     read_key_changes,
 )
 from pipeline.record.context import Context
-from pipeline.record.delivery import keep_delivered, read_delivered
+from pipeline.record.delivered import keep_delivered, read_delivered
 from pipeline.record.faults import RecordDamaged, RecordFault, RecordGone, fault_of, faults_of
 from pipeline.record.files import sync_folder
 from pipeline.record.heads import end_of_chain, end_of_reviews, end_of_rows, hash_of, last_own_row, may_be_dropped

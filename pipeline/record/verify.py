@@ -46,6 +46,7 @@ NOT_CHAINED = (
     "when a segment was begun and sealed (segment.begun_utc, sealed_utc)",
     "the history of lot, order, serial and shift (table traceability)",
     "which segment has which parts (table sealed_parts)",
+    "kept pictures and recorded windows, which are files beside the record",
 )
 """Beside the rows nothing commits to these: whoever can write the file can change them unseen."""
 

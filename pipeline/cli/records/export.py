@@ -20,7 +20,7 @@ from pipeline.cli.records.options import (
     UntilOption,
     wanted_of,
 )
-from pipeline.cli.records.places import record_file
+from pipeline.cli.records.places import line_of, record_file
 from pipeline.cli.records.reading import with_progress
 from pipeline.record.export import CannotExport
 from pipeline.record.export import export as export_rows
@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """One flat table, a row a part."""
     wanted = replace(wanted_of(session, since, until), lot=lot, order=order, serial=serial, shift=shift)
-    file = record_file(record)
+    file = record_file(record, line_of(record))
     try:
         if target.resolve() in [each.resolve() for each in files_of(file)]:
             raise fail(f"got {target}, expected a file that is not the record's own", 2)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.output import fail
+from pipeline.clock import asked_text
 from pipeline.record.reader import Wanted
-
-_UTC = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?")
 
 RecordArgument = Annotated[
     Path, typer.Argument(metavar="RECORD", help="The record's file, or the YAML file of the line whose record it is.")
@@ -30,7 +28,11 @@ ShiftOption = Annotated[str | None, typer.Option(metavar="SHIFT", help="Only par
 
 def wanted_of(session: str | None, since: str | None, until: str | None) -> Wanted:
     """Ends the command where that is no moment."""
-    for name, value in (("--since", since), ("--until", until)):
-        if value is not None and not _UTC.fullmatch(value):
-            raise fail(f"{name}: got {value!r}, expected a moment as 2026-01-31 or 2026-01-31T06:00:00, in UTC", 2)
-    return Wanted(session_id=session, since_utc=since, until_utc=until)
+    return Wanted(session_id=session, since_utc=_moment("--since", since), until_utc=_moment("--until", until))
+
+
+def _moment(name: str, asked: str | None) -> str | None:
+    try:
+        return None if asked is None else asked_text(asked)
+    except ValueError as error:
+        raise fail(f"{name}: {error}", 2) from None

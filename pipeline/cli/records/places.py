@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import Line, load_line
+from pipeline.config import Line, load_line, resolved
 
 
 def line_of(record: Path) -> Line | None:
@@ -12,10 +12,11 @@ def line_of(record: Path) -> Line | None:
     return load_line(record) if record.suffix in (".yaml", ".yml") else None
 
 
-def record_file(record: Path) -> Path:
-    """Of the line, or RECORD itself."""
-    line = line_of(record)
-    return record if line is None else line.config.records.path
+def record_file(record: Path, line: Line | None) -> Path:
+    """Of the line, or RECORD itself; of a link the file, as its other segments lie beside that."""
+    if line is not None:
+        return line.config.records.path
+    return resolved(record) if record.is_symlink() else record
 
 
 def images_folder(line: Line | None) -> Path | None:

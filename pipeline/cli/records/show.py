@@ -18,7 +18,7 @@ from pipeline.cli.records.options import LotOption, OrderOption, RecordArgument,
 from pipeline.cli.records.places import images_folder, line_of, record_file
 from pipeline.clock import NS_PER_US
 from pipeline.image_names import pictures_of
-from pipeline.payloads import TraceabilityKeys
+from pipeline.payloads import COUNT_MAX, TraceabilityKeys
 from pipeline.record.commands import keys_text
 from pipeline.record.reader import (
     LateWord,
@@ -38,7 +38,7 @@ _LINE_CHARS = 2_000
 
 def show(
     record: RecordArgument,
-    part: Annotated[int, typer.Argument(metavar="PART", help="The part_id.")],
+    part: Annotated[int, typer.Argument(metavar="PART", min=1, max=COUNT_MAX, help="The part_id.")],
     session: SessionOption = None,
     lot: LotOption = None,
     order: OrderOption = None,
@@ -51,8 +51,9 @@ def show(
 ) -> None:
     """All that is on record of one part: verdict, why, by what, what people said, where the time went, its pictures' files."""
     check_json_target(json_file)
-    file = record_file(record)
-    folder = images if images is not None else images_folder(line_of(record))
+    configured = line_of(record)
+    file = record_file(record, configured)
+    folder = images if images is not None else images_folder(configured)
     try:
         wanted = Wanted(session_id=session, part_id=part, lot=lot, order=order, shift=shift)
         found = list(read_rows(file, wanted))

@@ -21,7 +21,7 @@ from pipeline.cli.records.options import (
     UntilOption,
     wanted_of,
 )
-from pipeline.cli.records.places import images_folder, line_of
+from pipeline.cli.records.places import images_folder, line_of, record_file
 from pipeline.cli.records.proof import anchors_of, say_skipped, verified_against
 from pipeline.cli.records.reading import with_progress
 from pipeline.cli.records.stats_tables import stats_tables
@@ -74,7 +74,7 @@ def stats(
     if images is not None and not images.is_dir():
         raise fail(f"--images: got {images}, expected a folder", 2)
     line = line_of(record)
-    file = record if line is None else line.config.records.path
+    file = record_file(record, line)
     survey = (
         RecordSurvey(None if line is None else line.config.timing.budget_us, PICTURES_MAX)
         if report is not None

@@ -38,11 +38,12 @@ def verify(
     check_json_target(json_file)
     console = console_for(json_file, highlight=False)
     try:
-        file = record_file(record)
+        line = line_of(record)
+        file = record_file(record, line)
         log = anchors_of(anchor)
         anchors = log.anchors
         began_s = time.monotonic()
-        verified = verified_against(anchors, file, line_of(record))
+        verified = verified_against(anchors, file, line)
     except NotReadable as error:
         raise fail(str(error), 2) from None
     took_s = time.monotonic() - began_s

@@ -177,6 +177,47 @@ def test_a_sound_record_is_left_as_it_is_too(command: str, folder: Path, tmp_pat
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("command", ["verify", "stats", "show"])
+@pytest.mark.parametrize("name", ["records.db", "records-000001.db", "anchors.jsonl", "line.yaml"])
+def test_a_result_takes_the_place_of_results_alone(command: str, name: str, folder: Path) -> None:
+    (folder / "anchors.jsonl").write_text('{"row_count": 1, "head": "0"}\n')
+    (folder / "line.yaml").write_text("schema: lineside.line/1\n")
+    before = contents(folder)
+    more = ["7"] if command == "show" else []
+    asked = [command, str(folder / "records.db"), *more, "--json"]
+    done = CliRunner().invoke(records, [*asked, str(folder / name)])
+    assert (done.exit_code, "something other than a result" in done.output) == (2, True)
+    assert contents(folder) == before
+    for _ in range(2):
+        assert CliRunner().invoke(records, [*asked, str(folder / "result.json")]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("show", str(2**63)), "less than or equal to 9007199254740991"),
+        (("show", "0"), "greater than or equal to 1"),
+        (("stats", "--since", "2026-99-99"), "--since: got '2026-99-99', expected a moment that there is"),
+        (("stats", "--until", "now"), "--until: got 'now', expected a moment as 2026-01-31"),
+    ],
+)
+def test_no_such_part_or_moment(arguments: tuple[str, ...], words: str, folder: Path) -> None:
+    command, *more = arguments
+    done = CliRunner().invoke(records, [command, str(folder / "records.db"), *more])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_link_to_a_record_is_the_whole_of_it(command: str, folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "records.db"
+    link.parent.mkdir()
+    link.symlink_to(folder / "records.db")
+    status, said = ask(command, link.parent, tmp_path / "out.csv")
+    assert status == 0
+    assert {"verify": "300", "stats": "300 parts", "show": "part      7", "export": "300 parts"}[command] in said
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_log_that_a_kill_left_over_is_read_and_left(command: str, tmp_path: Path) -> None:
     writing, folder = tmp_path / "writing", tmp_path / "record"

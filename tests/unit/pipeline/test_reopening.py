@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.record.faults import RecordFault
 from pipeline.record.lock import lock_record
-from pipeline.record_opening import RecordOpening
+from pipeline.reopening import RecordOpening
 from tests.supervised import supervised_at
 from tests.unit.pipeline.test_record_store import results
 

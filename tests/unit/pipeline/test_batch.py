@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.batch import Batch, JudgedWith
 from pipeline.config import load_line
 from pipeline.messages import LateInspection
 from pipeline.payloads import TraceabilityKeys
 from pipeline.record.context import Context
-from pipeline.record_batch import Batch, JudgedWith
 from pipeline.traceability import KeyChange, KeySchedule, RecipeKeys
 from tests.service import write_line
 from tests.unit.pipeline.test_part_result import PART, VIEW
