@@ -51,6 +51,7 @@ from pipeline.record.told_anchor import ToldAnchor, anchor_payload
 from pipeline.reopening import RecordOpening
 from pipeline.retention import is_to_be_sealed
 from pipeline.standing_alarms import StandingAlarms
+from pipeline.tally import Tally
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.worker import Supervised, attach, settle
 
@@ -240,6 +241,9 @@ class Records:
                 self._replies.add(message)
             elif isinstance(message, Stop):
                 self._stopping = True
+                if self._fault is not None:
+                    # Should the disk not come back, this process is ended from outside.
+                    self._post_summary(self._tally)
         if self._supervised.orphaned:
             # The next service's records has the same client id.
             self._mqtt.connect_no_more()
@@ -515,21 +519,28 @@ class Records:
 
     def _finish(self) -> None:
         self._platform.close()
-        # Where its file is gone: what was on record until then.
-        tally = self._store.tally if self._store is not None else self._opening.tally
+        tally = self._tally
         self._publish_last_stats()
         try:
             self._await_acknowledgements()
             self._end_record()
         except RecordFault as error:
             self._supervised.alarm("records", "error", str(error))
-        if tally is not None:
-            self._supervised.post(Summary(json.dumps(tally.summary())))
+        self._post_summary(tally)
         if self._store is not None:
             self._store.close()
         self._mqtt.close()
         self._lose_signalling()
         self._finish_naming()
+
+    @property
+    def _tally(self) -> Tally | None:
+        """Where the record's file is gone: what was on record until then."""
+        return self._store.tally if self._store is not None else self._opening.tally
+
+    def _post_summary(self, tally: Tally | None) -> None:
+        if tally is not None:
+            self._supervised.post(Summary(json.dumps(tally.summary())))
 
     def _finish_naming(self) -> None:
         """Images has still to write what is named last."""

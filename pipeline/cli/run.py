@@ -77,7 +77,7 @@ def run(
         # Everything is closed; what is left is to write the summary.
         signal.signal(number, signal.SIG_IGN)
     if summary_text is None:
-        raise fail(f"no summary: records did not close {line.config.records.path} in time")
+        raise fail(supervisor.unrecorded or f"no summary: records did not close {line.config.records.path} in time")
     summary: dict[str, object] = json.loads(summary_text)
     summary["frames_refused"] = supervisor.counter("frames_refused")
     if line.config.images is not None:
@@ -85,7 +85,11 @@ def run(
     if line.config.recording is not None:
         summary |= {name: supervisor.counter(name) for name in WINDOW_COUNTERS}
     summary["session_id"] = supervisor.session_id
-    write_json(json_file, summary)
+    try:
+        write_json(json_file, summary)
+    finally:
+        if supervisor.unrecorded:
+            raise fail(supervisor.unrecorded)
 
 
 def _expect_recording(record_s: float | None, line: Line) -> None:

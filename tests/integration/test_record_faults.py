@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -77,6 +78,27 @@ def test_a_full_disk_that_is_freed(tmp_path: Path, broker_port: int) -> None:
             run_part(tap)
             service.stop()
         check_all_recorded(tap, place / "records.db")
+
+
+def test_a_disk_full_to_the_end(tmp_path: Path, broker_port: int) -> None:
+    """What is on record is summed up all the same; the rest waits for the next start."""
+    place = tmp_path / "small"
+    with mounted(place, "-t", "tmpfs", "-o", "size=2m", "lineside-test"):
+        line = write_line(tmp_path, broker_port, records={"path": "small/records.db"})
+        with Service(line) as service, Tap(broker_port, ROOT) as tap:
+            service.wait_for("RUNNING")
+            run_part(tap)
+            with (place / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(512))
+            service.wait_for("HALTED no record of verdicts")
+            tap.wait_count("verdict", 10)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(timeout=60) == 1
+            assert f"parts are not on record: {place / 'records.db'} could not be written in time" in service.errors
+            summary = json.loads(service.summary_file.read_text())
+        rows = read_rows(place / "records.db")
+        assert 10 <= summary["parts_triggered"] == len(rows) < len(tap.bodies("verdict"))
 
 
 def test_a_disk_full_from_the_start(tmp_path: Path, broker_port: int) -> None:
