@@ -37,12 +37,12 @@ def run(
 
     Prints READY when warm and RUNNING when it judges production.
     """
-    check_json_target(json_file)
     for option, seconds in (("--duration", duration), ("--record-s", record_s)):
         if seconds is not None and not math.isfinite(seconds):
             raise fail(f"{option}: got {seconds}, expected seconds", 2)
     line = load_line(config)
     _spare_own_files(json_file, line)
+    check_json_target(json_file)
     _expect_recording(record_s, line)
     try:
         expect_room(line.config.cameras, line.config.image_slots)
