@@ -428,9 +428,12 @@ class WindowClosed(Message, frozen=True):
 
 
 class Summary(Message, frozen=True):
-    """records -> supervisor at the end: the contract's counts and latencies as JSON text."""
+    """records -> supervisor at the end: the contract's counts and latencies as JSON text. Not ``is_final`` where the disk did not
+    take the newest parts yet.
+    """
 
     json_text: str
+    is_final: bool
 
 
 AnyMessage: TypeAlias = (

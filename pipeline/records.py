@@ -243,7 +243,7 @@ class Records:
                 self._stopping = True
                 if self._fault is not None:
                     # Should the disk not come back, this process is ended from outside.
-                    self._post_summary(self._tally)
+                    self._post_summary(self._tally, is_final=False)
         if self._supervised.orphaned:
             # The next service's records has the same client id.
             self._mqtt.connect_no_more()
@@ -526,7 +526,7 @@ class Records:
             self._end_record()
         except RecordFault as error:
             self._supervised.alarm("records", "error", str(error))
-        self._post_summary(tally)
+        self._post_summary(tally, is_final=True)
         if self._store is not None:
             self._store.close()
         self._mqtt.close()
@@ -538,9 +538,9 @@ class Records:
         """Where the record's file is gone: what was on record until then."""
         return self._store.tally if self._store is not None else self._opening.tally
 
-    def _post_summary(self, tally: Tally | None) -> None:
+    def _post_summary(self, tally: Tally | None, *, is_final: bool) -> None:
         if tally is not None:
-            self._supervised.post(Summary(json.dumps(tally.summary())))
+            self._supervised.post(Summary(json.dumps(tally.summary()), is_final))
 
     def _finish_naming(self) -> None:
         """Images has still to write what is named last."""

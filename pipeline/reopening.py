@@ -30,6 +30,8 @@ class RecordOpening:
         self._schedule: KeySchedule | None = None
         """Lot, order, serial and shift, as ``tally``."""
         self._told_set_aside = ""
+        self._checked: tuple[int, int] | None = None
+        """The file whose pages were looked at: once, as it is opened anew as often as the disk fails."""
         self.tally: Tally | None = None
 
     def open(self) -> RecordStore:
@@ -68,7 +70,15 @@ class RecordOpening:
                 raise RecordFault(
                     f"record {path}: its lock cannot be had: {error.filename}: {error.strerror}"
                 ) from error
-        return RecordStore(path, self._session_id, budget_us=timing.budget_us, deadline_us=timing.deadline_us)
+        store = RecordStore(path, self._session_id, budget_us=timing.budget_us, deadline_us=timing.deadline_us)
+        if store.identity != self._checked:
+            try:
+                store.check_pages()
+            except RecordFault:
+                store.close()
+                raise
+            self._checked = store.identity
+        return store
 
     def _tell_set_aside(self, why: str) -> None:
         """An alarm for the rest of the session: what was recorded before is in another file."""

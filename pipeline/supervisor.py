@@ -98,7 +98,7 @@ class Supervisor:
         self._permitted_ns = 0
         self._was_warm = False
         self._stopping = False
-        self._summary: str | None = None
+        self._summary: Summary | None = None
         self.unrecorded = ""
         """After ``run``: why not all parts are on record; empty where they are."""
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -164,13 +164,13 @@ class Supervisor:
             self._stop()
         finally:
             self._end_all()
-            self.unrecorded = self._close_ledger()
+            self.unrecorded = self._close_ledger() or self._summary_fault()
             self._wake_receiver.close()
             self._wake_sender.close()
             for descriptor in (lock, latency_descriptor):
                 if descriptor is not None:
                     os.close(descriptor)
-        return self._summary
+        return self._summary.json_text if self._summary is not None else None
 
     def counter(self, name: str) -> int:
         """A counter summed over all workers and their incarnations."""
@@ -315,7 +315,7 @@ class Supervisor:
         elif isinstance(message, Stopped):
             worker.stopped = True
         elif isinstance(message, Summary):
-            self._summary = message.json_text
+            self._summary = message
         elif isinstance(message, Command):
             self._relay(message)
         elif isinstance(message, Admitted):
@@ -599,6 +599,14 @@ class Supervisor:
                     continue
                 with contextlib.suppress(ServiceFailed):
                     self._bury(worker)
+
+    def _summary_fault(self) -> str:
+        """Of one that was given while parts waited for the disk, and that no other followed."""
+        if self._summary is None or self._summary.is_final:
+            return ""
+        return (
+            f"records did not close {self._line.config.records.path} in time: it may hold more parts than the summary"
+        )
 
     def _close_ledger(self) -> str:
         """Why not all parts are on record; empty where they are."""

@@ -138,14 +138,17 @@ def read_rows(record: Path, wanted: Wanted | None = None) -> Iterator[RecordedRo
 
 
 def _ended_before(database: sqlite3.Connection, utc: str) -> bool:
-    """Whether the file is sealed, and its last part came a day or more before. Raises sqlite3.Error."""
+    """Whether the file is sealed, and its sessions' last parts came a day or more before. Raises sqlite3.Error."""
     sealed = database.execute("SELECT sealed_utc IS NOT NULL FROM segment ORDER BY number DESC LIMIT 1").fetchone()
     if sealed is None or not sealed[0]:
         return False
-    # The part's own time and not the seal's: to that no row commits.
-    found = database.execute("SELECT trigger_utc FROM part ORDER BY id DESC LIMIT 1").fetchone()
+    # The parts' own time and not the seal's: to that no row commits. Rows of a killed session come behind the next one's.
+    newest = database.execute(
+        f"{_SESSIONS} SELECT max(trigger_utc) FROM session CROSS JOIN part WHERE part.session_id = session.id"
+        " AND part.part_id = (SELECT max(part_id) FROM part WHERE session_id = session.id)"
+    ).fetchone()[0]
     try:
-        last, asked = (datetime.fromisoformat(str(text)[:_SECOND]) for text in (found[0] if found else "", utc))
+        last, asked = (datetime.fromisoformat(str(text)[:_SECOND]) for text in (newest, utc))
         return last + _MARGIN < asked
     except (ValueError, OverflowError):
         return False  # as it is no moment, its parts are asked

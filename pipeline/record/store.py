@@ -151,6 +151,19 @@ class RecordStore:
                 self.save_tally()
         return written
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Of the file that is written to."""
+        return self._segment.identity
+
+    def check_pages(self) -> None:
+        """Whether the file can be read throughout, pages included that no writing touches. Raises RecordFault."""
+        try:
+            with faults_of(self._path):
+                self._segment.check_pages()
+        except OSError as error:
+            raise RecordGone(f"record {self._path}: {error.strerror}") from error
+
     def begin_keys(self, changes: Sequence[KeyChange], *, forgets: bool = False) -> None:
         """From now on ``schedule`` has these too, and the record with the first commit. ``forgets``: and none of those before."""
         if forgets:

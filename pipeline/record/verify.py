@@ -80,7 +80,8 @@ class Finding:
             damaged; ``root``: a segment is not what a later one says of it; ``truncated``: the record ends before an
             anchor; ``anchor``: the row that an anchor names has another hash; ``context``: the context that a row names
             is not in its file, or is not what its hash says; ``review``: the like of all these of an operator's review.
-        row: its number, from 1; of missing rows the first; of reviews that of the review.
+        row: its number, from 1; of missing rows the first; of reviews that of the review; of a file's structure its last
+            row, 0 where there is none.
         session_id, part_id: what the row says of itself; None where it says nothing.
     """
 

@@ -98,7 +98,7 @@ def test_a_disk_full_to_the_end(tmp_path: Path, broker_port: int) -> None:
             assert f"parts are not on record: {place / 'records.db'} could not be written in time" in service.errors
             summary = json.loads(service.summary_file.read_text())
         rows = read_rows(place / "records.db")
-        assert 10 <= summary["parts_triggered"] == len(rows) < len(tap.bodies("verdict"))
+        assert 0 < summary["parts_triggered"] == len(rows) < len(tap.bodies("verdict"))
 
 
 def test_a_disk_full_from_the_start(tmp_path: Path, broker_port: int) -> None:

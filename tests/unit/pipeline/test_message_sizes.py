@@ -42,8 +42,8 @@ def supervised_of(control: Link, tmp_path: Path) -> Supervised:
 def test_a_worker_outlives_a_message_that_no_link_carries(tmp_path: Path) -> None:
     theirs, ours = (Link(end) for end in link_pair())
     worker = supervised_of(theirs, tmp_path)
-    worker.post(Summary("x" * MESSAGE_BYTES_MAX))
-    worker.post(Summary("short"))
+    worker.post(Summary("x" * MESSAGE_BYTES_MAX, True))
+    worker.post(Summary("short", True))
     heard: list[AnyMessage] = list(ours.drain())
     assert [type(message) for message in heard] == [Alarm, Summary]
     assert "records: Summary takes" in heard[0].text  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import sqlite3
 import tempfile
@@ -18,7 +17,7 @@ from pipeline.bench.tampering import made_results
 from pipeline.cli.records import records
 from pipeline.record.faults import RecordDamaged, RecordFault
 from pipeline.record.files import set_aside
-from pipeline.record.segment import PAGE_BYTES, SCHEMA_VERSION
+from pipeline.record.segment import SCHEMA_VERSION
 from pipeline.record.store import RecordStore
 from pipeline.record.verify import verify
 
@@ -319,23 +318,3 @@ def test_a_service_goes_on_behind_what_it_does_not_need(spoil: Spoil, folder: Pa
     assert {name: after[name] for name in before if name != "records.db"} == {
         name: body for name, body in before.items() if name != "records.db"
     }
-
-
-def test_damage_where_nothing_is_written_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
-    """Rows that came after it would be sealed with it."""
-    record = tmp_path / "records.db"
-    with closing(open_store(record)) as store:
-        store.commit(list(made_results(600)), [])
-    content = bytearray(record.read_bytes())
-    middle = len(content) // 2 // PAGE_BYTES * PAGE_BYTES
-    content[middle : middle + 2 * PAGE_BYTES] = random.Random(1).randbytes(2 * PAGE_BYTES)
-    record.write_bytes(content)
-    with pytest.raises(RecordDamaged, match=r"records\.db: database is damaged: "):
-        open_store(record, "s1")
-    assert record.read_bytes() == content
-    found = [(finding.kind, finding.text) for finding in verify(record).findings]
-    assert "unreadable" in {kind for kind, _ in found}
-    set_aside(record, "s1")
-    with closing(open_store(record, "s1")) as store:
-        store.commit(list(made_results(10)), [])
-    assert verify(record).rows == 10
