@@ -80,11 +80,24 @@ def _disk_stalls(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _images_on(world: World) -> Iterator[None]:
-    """Every part's picture is kept. The service is started anew for it, and anew afterwards."""
+def _images_of_rejects(world: World) -> Iterator[None]:
+    """As configured by default. The service is started anew for it, and anew afterwards."""
+    with _images_on(world, {}):
+        yield
+
+
+@contextmanager
+def _images_of_all(world: World) -> Iterator[None]:
+    """Every part's picture is kept: the most that can be asked of it."""
+    with _images_on(world, {"every_nth_pass": 1}):
+        yield
+
+
+@contextmanager
+def _images_on(world: World, kept: Mapping[str, Any]) -> Iterator[None]:
     run = world.run
     path = run.folder / "images"
-    _restart(run, {"images": {"path": str(path), "every_nth_pass": 1, "free_min_gib": 0.0}})
+    _restart(run, {"images": {"path": str(path), "free_min_gib": 0.0, **kept}})
     try:
         yield
     finally:
@@ -107,7 +120,8 @@ Condition = Callable[[World], AbstractContextManager[None]]
 CONDITIONS: dict[str, Condition] = {
     "records stopped": _records_stopped,
     "disk stalls": _disk_stalls,
-    "images on": _images_on,
+    "images of rejects": _images_of_rejects,
+    "images of all": _images_of_all,
 }
 
 
