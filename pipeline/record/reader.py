@@ -53,7 +53,7 @@ class NotReadable(RuntimeError):
 class Wanted:
     """Which parts: all conditions hold. ``since`` and ``until`` compare with ``trigger_utc``, as text, the end not included.
 
-    Sealed segments whose last part came more than a day before ``since`` are not looked through.
+    Sealed segments in which every session's last part came over a day before ``since`` are passed over.
     """
 
     session_id: str | None = None

@@ -41,6 +41,15 @@ def _mount(*arguments: str) -> None:
         pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
 
 
+def fill(place: Path) -> Path:
+    """A file that leaves no room beside it."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    return filler
+
+
 def run_part(tap: Tap) -> None:
     tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["state"] == "RUNNING")
     tap.wait_count("verdict", 10)
@@ -66,10 +75,7 @@ def test_a_full_disk_that_is_freed(tmp_path: Path, broker_port: int) -> None:
         with Service(line) as service, Tap(broker_port, ROOT) as tap:
             service.wait_for("RUNNING")
             run_part(tap)
-            filler = place / "filler"
-            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(512))
+            filler = fill(place)
             service.wait_for("HALTED no record of verdicts")
             tap.wait_until(lambda: any("full" in text for text in texts_of(tap, "records")))
             tap.wait_count("verdict", 10)
@@ -88,9 +94,7 @@ def test_a_disk_full_to_the_end(tmp_path: Path, broker_port: int) -> None:
         with Service(line) as service, Tap(broker_port, ROOT) as tap:
             service.wait_for("RUNNING")
             run_part(tap)
-            with (place / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(512))
+            fill(place)
             service.wait_for("HALTED no record of verdicts")
             tap.wait_count("verdict", 10)
             service.process.send_signal(signal.SIGTERM)
@@ -104,10 +108,7 @@ def test_a_disk_full_to_the_end(tmp_path: Path, broker_port: int) -> None:
 def test_a_disk_full_from_the_start(tmp_path: Path, broker_port: int) -> None:
     place = tmp_path / "small"
     with mounted(place, "-t", "tmpfs", "-o", "size=2m", "lineside-test"):
-        filler = place / "filler"
-        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(512))
+        filler = fill(place)
         line = write_line(tmp_path, broker_port, records={"path": "small/records.db"})
         with Service(line) as service, Tap(broker_port, ROOT) as tap:
             service.wait_for("HALTED no record of verdicts")
