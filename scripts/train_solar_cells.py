@@ -324,7 +324,7 @@ def card(sha256: str, accuracy: dict[str, Any], quick: bool) -> dict[str, Any]:
         "version": "0.0.0" if quick else "1.0.0",
         "task": "classification",
         "input": input_ | {"scale": 1 / 255, "mean": [MEAN], "std": [STD], "fit": "stretch"},
-        "output": {"name": "probabilities"},
+        "outputs": {"scores": "probabilities"},
         "classes": list(CLASSES),
         "decoder": "classification",
         "thresholds": {"defective": THRESHOLD},

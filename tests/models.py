@@ -12,6 +12,8 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from vision.geometry import BoxPx, RowGeometry
+
 STUB_CLASSES = ("functional", "defective")
 OPSET = 17
 
@@ -99,7 +101,7 @@ def stub_card(width_px: int, height_px: int, channel_count: int) -> dict[str, An
             "std": [1.0] * channel_count,
             "fit": "stretch",
         },
-        "output": {"name": "probabilities"},
+        "outputs": {"scores": "probabilities"},
         "classes": list(STUB_CLASSES),
         "decoder": "classification",
         "thresholds": {"defective": 0.5},
@@ -120,3 +122,21 @@ def write_package(
     card = {key: value for key, value in card.items() if value is not None}
     (folder / "model.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
     return folder
+
+
+def geometry_of(region_px: BoxPx, input_width_px: int, input_height_px: int) -> RowGeometry:
+    """A region of the frame, stretched to the model's input."""
+    x1, y1, x2, y2 = region_px
+    return RowGeometry(
+        region_px=region_px,
+        input_width_px=input_width_px,
+        input_height_px=input_height_px,
+        left_px=0,
+        top_px=0,
+        shown_width_px=input_width_px,
+        shown_height_px=input_height_px,
+        origin_x_px=x1,
+        origin_y_px=y1,
+        step_x_px=(x2 - x1) / input_width_px,
+        step_y_px=(y2 - y1) / input_height_px,
+    )

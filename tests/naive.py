@@ -24,6 +24,7 @@ def preprocess(
     std: list[float],
     fit: str,
     pad_value: int,
+    crop_fraction: float = 1.0,
 ) -> npt.NDArray[np.float64]:
     """Crop, channel order, resize and normalisation of one region; returns (channels, height, width)."""
     region = pixels[y_px : y_px + height_px, x_px : x_px + width_px].astype(np.float64)
@@ -34,9 +35,15 @@ def preprocess(
         fit_width = min(out_width_px, max(1, round(width_px * ratio)))
         fit_height = min(out_height_px, max(1, round(height_px * ratio)))
     left, top = (out_width_px - fit_width) // 2, (out_height_px - fit_height) // 2
+    shown_width, shown_height = float(width_px), float(height_px)
+    if fit == "crop":
+        shrink = crop_fraction * min(width_px / out_width_px, height_px / out_height_px)
+        shown_width, shown_height = out_width_px * shrink, out_height_px * shrink
     out = np.full((len(planes), out_height_px, out_width_px), float(pad_value))
     for plane, levels in enumerate(planes):
-        out[plane, top : top + fit_height, left : left + fit_width] = bilinear(levels, fit_width, fit_height)
+        out[plane, top : top + fit_height, left : left + fit_width] = bilinear(
+            levels, fit_width, fit_height, shown_width, shown_height
+        )
         out[plane] = (out[plane] * scale - mean[plane]) / std[plane]
     return out
 
@@ -51,23 +58,25 @@ def channels_of(region: npt.NDArray[np.float64], pixel_format: str, colour_order
     return [by_name[name] for name in colour_order]
 
 
-def bilinear(levels: npt.NDArray[np.float64], width_px: int, height_px: int) -> npt.NDArray[np.float64]:
-    """Half-pixel centres, clamped edges, no antialiasing."""
+def bilinear(
+    levels: npt.NDArray[np.float64], width_px: int, height_px: int, shown_width_px: float, shown_height_px: float
+) -> npt.NDArray[np.float64]:
+    """The middle of an image, so much of it. Half-pixel centres, clamped edges, no antialiasing."""
     out = np.empty((height_px, width_px))
     source_height, source_width = levels.shape
     for y in range(height_px):
-        top, bottom, down = neighbours(y, source_height, height_px)
+        top, bottom, down = neighbours(y, source_height, height_px, shown_height_px)
         for x in range(width_px):
-            left, right, across = neighbours(x, source_width, width_px)
+            left, right, across = neighbours(x, source_width, width_px, shown_width_px)
             upper = levels[top, left] * (1 - across) + levels[top, right] * across
             lower = levels[bottom, left] * (1 - across) + levels[bottom, right] * across
             out[y, x] = upper * (1 - down) + lower * down
     return out
 
 
-def neighbours(target: int, source_px: int, target_px: int) -> tuple[int, int, float]:
+def neighbours(target: int, source_px: int, target_px: int, shown_px: float) -> tuple[int, int, float]:
     """The two source pixels around a target pixel's centre and the weight of the second."""
-    position = (target + 0.5) * source_px / target_px - 0.5
+    position = (source_px - shown_px) / 2 + (target + 0.5) * shown_px / target_px - 0.5
     first = floor(position)
     return min(max(first, 0), source_px - 1), min(max(first + 1, 0), source_px - 1), position - first
 

@@ -8,15 +8,16 @@ import numpy as np
 
 from vision import part_mark
 from vision.decoders import DECODERS, Decoder
-from vision.decoders.bad_output import BadOutput
+from vision.decoders.base import BadOutput, WrongOutput
 from vision.faults import Fault, FaultsError
-from vision.judge import FAULT, judge
-from vision.package import ModelCard, ModelPackage
+from vision.geometry import BoxPx, RowGeometry, row_geometry
+from vision.judge import FAULT, Judge
+from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
-from vision.recipe import PartMark, Recipe
+from vision.recipe import Finding, PartMark, Recipe
 from vision.runtime import Session
-from vision.types import Frame, Inspection
+from vision.types import Findings, Frame, Inspection
 
 
 class RecipeError(FaultsError):
@@ -36,13 +37,17 @@ class _ViewPlan:
         part_mark: PartMark | None,
         first_row: int,
         regions: list[RegionPlan],
+        geometries: list[RowGeometry],
         decoders: list[Decoder],
+        judge: Judge,
     ) -> None:
         self.frame_format = frame_format
         self.part_mark = part_mark
         self.rows = range(first_row, first_row + len(regions))
         self.regions = regions
+        self.geometries = geometries
         self.decoders = decoders
+        self.judge = judge
         self.is_loaded = False
         self.is_inferred = False
 
@@ -57,7 +62,9 @@ class Inspector:
     def __init__(
         self, recipe: Recipe, package: ModelPackage, session: Session, formats: Mapping[str, FrameFormat]
     ) -> None:
-        """Raises RecipeError for every mismatch found, ValueError for a session with another number of rows."""
+        """Raises RecipeError for every mismatch with the recipe, PackageError where the model's output is not what its card
+        says, ValueError for a session with another number of rows.
+        """
         if faults := check_recipe(recipe, package.card, formats):
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
@@ -65,30 +72,20 @@ class Inspector:
                 f"session: got {session.batch_rows} batch rows, expected {recipe.batch_rows}: one per region"
             )
         card = package.card
-        self._recipe = recipe
-        self._classes = tuple(card.classes)
         self._session = session
         self._views: dict[str, _ViewPlan] = {}
         row = 0
         for view in recipe.views:
             frame_format = formats[view.camera_id]
+            geometries = [row_geometry(region, card.input) for region in view.regions]
             self._views[view.camera_id] = _ViewPlan(
                 frame_format=frame_format,
                 part_mark=view.part_mark,
                 first_row=row,
                 regions=[RegionPlan(view.camera_id, region, frame_format, card.input) for region in view.regions],
-                decoders=[
-                    DECODERS[card.decoder](
-                        len(card.classes),
-                        (
-                            float(region.x_px),
-                            float(region.y_px),
-                            float(region.x_px + region.width_px),
-                            float(region.y_px + region.height_px),
-                        ),
-                    )
-                    for region in view.regions
-                ],
+                geometries=geometries,
+                decoders=[_decoder_of(package, session, geometry) for geometry in geometries],
+                judge=Judge(recipe, view.camera_id, card.classes, _bounds([shown.region_px for shown in geometries])),
             )
             row += len(view.regions)
 
@@ -108,7 +105,7 @@ class Inspector:
         for camera_id in self._views:
             self.judge(camera_id)
         self.begin()
-        self._session.input[...] = 0.0
+        self._session.input[...] = 0
 
     def begin(self) -> None:
         """Starts a new part: no view is loaded."""
@@ -139,7 +136,7 @@ class Inspector:
         for view in self._views.values():
             view.is_inferred = False
             if not view.is_loaded:
-                self._session.input[view.rows.start : view.rows.stop] = 0.0
+                self._session.input[view.rows.start : view.rows.stop] = 0
         self._session.run()
         for view in self._views.values():
             view.is_inferred = view.is_loaded
@@ -149,16 +146,28 @@ class Inspector:
 
         Raises StageError for a view that was not loaded and inferred since the last ``begin``.
         """
+        try:
+            return self._view(camera_id).judge.judge(self.findings(camera_id))
+        except BadOutput:
+            return FAULT
+
+    def findings(self, camera_id: str) -> list[Findings]:
+        """What was found in each region of a view, in the recipe's order.
+
+        Raises BadOutput where the model's output cannot be read, StageError as ``judge`` does.
+        """
         view = self._view(camera_id)
         if not view.is_inferred:
             raise StageError(f"camera {camera_id}: judged before its frame of this part was loaded and inferred")
-        try:
-            findings = [
-                decoder.decode(self._session.output[row]) for row, decoder in zip(view.rows, view.decoders, strict=True)
-            ]
-        except BadOutput:
-            return FAULT
-        return judge(findings, self._recipe, self._classes)
+        return [decoder.decode(self._session.rows[row]) for row, decoder in zip(view.rows, view.decoders, strict=True)]
+
+    def geometries(self, camera_id: str) -> list[RowGeometry]:
+        """How each region of a view is shown to the model, in the recipe's order: rows of the batch from the view's first."""
+        return self._view(camera_id).geometries
+
+    def rows(self, camera_id: str) -> range:
+        """The rows of the batch that are a view's regions."""
+        return self._view(camera_id).rows
 
     def read_mark(self, frame: Frame) -> int | None:
         """The part number in the frame's pixels; None where the recipe has no mark for this view or none is readable.
@@ -187,11 +196,7 @@ def check_recipe(
     recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFormat], *, file: str = "recipe"
 ) -> list[Fault]:
     """Every mismatch between a recipe, the model's card and the line's cameras; ``file`` names the recipe's file."""
-    faults = [
-        Fault(file, f"rules.{index}.class", repr(rule.class_name), f"a class of the model: {', '.join(card.classes)}")
-        for index, rule in enumerate(recipe.rules)
-        if rule.class_name not in card.classes
-    ]
+    faults = _rule_faults(recipe, card, formats, file)
     for view_index, view in enumerate(recipe.views):
         key = f"views.{view_index}"
         frame_format = formats.get(view.camera_id)
@@ -216,3 +221,55 @@ def check_recipe(
                     expected = f"to end inside the {limit} px of camera {view.camera_id}"
                     faults.append(Fault(file, f"{where}.{name}", got, expected))
     return faults
+
+
+def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFormat], file: str) -> list[Fault]:
+    faults: list[Fault] = []
+    viewed = [view.camera_id for view in recipe.views]
+    score_min = getattr(card.decoder, "score_min", 0.0)
+    ruled: list[tuple[str, Finding, float, str]] = [
+        *((f"rules.{at}", rule, rule.reject_at_score, "reject_at_score") for at, rule in enumerate(recipe.rules)),
+        *((f"required.{at}", one, one.found_at_score, "found_at_score") for at, one in enumerate(recipe.required)),
+    ]
+    for key, one, score, score_key in ruled:
+        if one.class_name not in card.classes:
+            expected = f"a class of the model: {', '.join(card.classes)}"
+            faults.append(Fault(file, f"{key}.class", repr(one.class_name), expected))
+        if score < score_min:
+            expected = f"at least {score_min:g}: the model's card drops findings below that (decoder.score_min)"
+            faults.append(Fault(file, f"{key}.{score_key}", f"{score:g}", expected))
+        if one.camera_id is not None and one.camera_id not in viewed:
+            expected = f"a camera of the recipe's views: {', '.join(viewed)}"
+            faults.append(Fault(file, f"{key}.camera_id", repr(one.camera_id), expected))
+        if (zone := one.zone) is not None:
+            for camera_id in viewed:
+                frame_format = formats.get(camera_id)
+                if frame_format is None or one.camera_id not in (None, camera_id):
+                    continue
+                for name, start, limit in (
+                    ("x_px", zone.x_px + zone.width_px, frame_format.width_px),
+                    ("y_px", zone.y_px + zone.height_px, frame_format.height_px),
+                ):
+                    if start > limit:
+                        expected = f"to end inside the {limit} px of camera {camera_id}"
+                        faults.append(Fault(file, f"{key}.zone.{name}", f"an end at {start}", expected))
+    unruled = [
+        camera_id for camera_id in viewed if not any(one.camera_id in (None, camera_id) for _, one, _, _ in ruled)
+    ]
+    for camera_id in unruled:
+        got = f"none that holds for camera {camera_id}"
+        faults.append(Fault(file, "rules", got, "one for each view: this one would always pass"))
+    return faults
+
+
+def _decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:
+    card = package.card
+    try:
+        return DECODERS[card.decoder.kind](card.decoder, card.classes, geometry, session.formats)
+    except WrongOutput as error:
+        raise PackageError([Fault(str(package.card_path), error.key, error.got, error.expected)]) from None
+
+
+def _bounds(boxes_px: list[BoxPx]) -> BoxPx:
+    x1, y1, x2, y2 = zip(*boxes_px, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from vision.decoders import DECODED_TASKS, DECODERS
-from vision.faults import Fault, FaultsError, faults_of, quote
+from vision.decoders import DECODERS, DecoderSettings
+from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
+from vision.model_input import ModelInput
 from vision.recipe import Strict
 
 CARD_NAME = "model.yaml"
 MODEL_NAME = "model.onnx"
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(allow_inf_nan=False, gt=0.0)]
 
 
 class PackageError(FaultsError):
@@ -29,42 +27,9 @@ class PackageUnreadable(PackageError):
     """A file of the package could not be read now: the disk's fault, which may pass, and says nothing of the package."""
 
 
-class ModelInput(Strict):
-    """What the model wants to see: ``x = (pixel * scale - mean) / std`` per channel, pixel 0..255."""
-
-    name: str = Field(min_length=1)
-    width_px: int = Field(gt=0)
-    height_px: int = Field(gt=0)
-    colour_order: Literal["GRAY", "RGB", "BGR"]
-    layout: Literal["NCHW"] = "NCHW"
-    scale: Positive
-    mean: list[Finite]
-    std: list[Positive]
-    fit: Literal["stretch", "letterbox"] = "stretch"
-    pad_value: int = Field(default=114, ge=0, le=255, description="grey level around a letterboxed region")
-
-    @field_validator("mean", "std")
-    @classmethod
-    def _one_per_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        order = info.data.get("colour_order")
-        if order is not None and len(values) != _channel_count(order):
-            raise ValueError(f"{_channel_count(order)} numbers, one per channel of {order}")
-        return values
-
-    @property
-    def channel_count(self) -> int:
-        return _channel_count(self.colour_order)
-
-    @property
-    def row_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one row of the batch."""
-        return (self.channel_count, self.height_px, self.width_px)
-
-
-class ModelOutput(Strict):
-    """The tensor that the decoder reads."""
-
-    name: str = Field(min_length=1)
+def _settings_of(decoder: object) -> object:
+    """A word alone is a kind with its defaults."""
+    return {"kind": decoder} if isinstance(decoder, str) else decoder
 
 
 class ModelCard(Strict):
@@ -74,22 +39,17 @@ class ModelCard(Strict):
     version: str = Field(min_length=1)
     task: Literal["classification", "detection", "segmentation", "anomaly", "reference"]
     input: ModelInput
-    output: ModelOutput
+    outputs: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description="the tensor that has each role that the decoder knows"
+    )
     classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
-    decoder: str
+    decoder: Annotated[DecoderSettings, BeforeValidator(_settings_of, json_schema_input_type=DecoderSettings | str)]
     thresholds: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(default_factory=dict)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     licence: str = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
     accuracy: dict[str, Any] = Field(default_factory=dict)
     limitations: str = ""
-
-    @field_validator("task")
-    @classmethod
-    def _task_has_a_decoder(cls, task: str) -> str:
-        if task not in DECODED_TASKS:
-            raise ValueError(f"a task with a decoder in this version: {', '.join(DECODED_TASKS)}")
-        return task
 
     @field_validator("classes")
     @classmethod
@@ -98,13 +58,6 @@ class ModelCard(Strict):
             raise ValueError("every class once")
         return classes
 
-    @field_validator("decoder")
-    @classmethod
-    def _decoder_exists(cls, decoder: str) -> str:
-        if decoder not in DECODERS:
-            raise ValueError(f"one of: {', '.join(sorted(DECODERS))}")
-        return decoder
-
     @field_validator("thresholds")
     @classmethod
     def _thresholds_name_classes(cls, thresholds: dict[str, float], info: ValidationInfo) -> dict[str, float]:
@@ -112,6 +65,18 @@ class ModelCard(Strict):
         if classes is not None and (strangers := sorted(set(thresholds) - set(classes))):
             raise ValueError(f"thresholds of the model's classes {classes} only, not of {strangers}")
         return thresholds
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> ModelCard:
+        decoder = DECODERS[self.decoder.kind]
+        if self.task != decoder.TASK:
+            raise disagreement("task", repr(self.task), f"{decoder.TASK}, which decoder {self.decoder.kind} serves")
+        known = {*decoder.ROLES, *decoder.OPTIONAL_ROLES}
+        if missing := sorted(decoder.ROLES - set(self.outputs)):
+            raise disagreement("outputs", str(sorted(self.outputs)), f"also the roles {', '.join(missing)}")
+        if strangers := sorted(set(self.outputs) - known):
+            raise disagreement("outputs", f"the roles {', '.join(strangers)}", f"only {', '.join(sorted(known))}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +155,3 @@ def _is_file(path: Path) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> PackageUnreadable:
     return PackageUnreadable([Fault(str(path), "", str(error.strerror), "a readable file")])
-
-
-def _channel_count(colour_order: str) -> int:
-    return 1 if colour_order == "GRAY" else 3

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vision.geometry import row_geometry
 from vision.kernels import flat_rows
 from vision.kernels.resize import (
     BLUE_WEIGHT,
@@ -18,7 +19,7 @@ from vision.kernels.resize import (
     channels_to_planes,
     fill_border,
 )
-from vision.package import ModelInput
+from vision.model_input import ModelInput
 from vision.recipe import Region
 from vision.types import PixelFormat
 
@@ -64,9 +65,14 @@ class RegionPlan:
         self._row_shape = model_input.row_shape
 
         source_channels = frame_format.pixel_format.channel_count
-        top_px, left_px, height_px, width_px = fitted(region.width_px, region.height_px, model_input)
-        tops, row_weights = _neighbours(region.height_px, height_px)
-        lefts, column_weights = _neighbours(region.width_px, width_px)
+        shown = row_geometry(region, model_input)
+        top_px, left_px, height_px, width_px = shown.top_px, shown.left_px, shown.shown_height_px, shown.shown_width_px
+        tops, row_weights = _neighbours(
+            region.height_px, height_px, origin=shown.origin_y_px - region.y_px, step=shown.step_y_px
+        )
+        lefts, column_weights = _neighbours(
+            region.width_px, width_px, origin=shown.origin_x_px - region.x_px, step=shown.step_x_px
+        )
         bottoms = np.minimum(tops + 1, region.height_px - 1)
         mean, std = np.asarray(model_input.mean), np.asarray(model_input.std)
         gains = (model_input.scale / std).astype(np.float32)
@@ -119,22 +125,15 @@ class RegionPlan:
         self._kernel(flat, pitch, *self._source, *self._affine, out_row, *self._corner, *self._extra)
 
 
-def fitted(width_px: int, height_px: int, model_input: ModelInput) -> tuple[int, int, int, int]:
-    """Where a region of this size lands in the model's input: (top, left, height, width) in pixels."""
-    if model_input.fit == "stretch":
-        return 0, 0, model_input.height_px, model_input.width_px
-    ratio = min(model_input.width_px / width_px, model_input.height_px / height_px)
-    fit_height = min(model_input.height_px, max(1, round(height_px * ratio)))
-    fit_width = min(model_input.width_px, max(1, round(width_px * ratio)))
-    return (model_input.height_px - fit_height) // 2, (model_input.width_px - fit_width) // 2, fit_height, fit_width
-
-
-def _neighbours(source_px: int, target_px: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def _neighbours(
+    source_px: int, target_px: int, *, origin: float, step: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """For each target pixel its lower source neighbour and the weight of the next one; edges clamped.
 
-    The neighbour is never the last pixel (unless it is the only one), so that the next one always exists.
+    The first target pixel's left edge lies at ``origin``, and ``step`` source pixels are shown by one. The neighbour is
+    never the last pixel (unless it is the only one), so that the next one always exists.
     """
-    position = (np.arange(target_px, dtype=np.float64) + 0.5) * (source_px / target_px) - 0.5
+    position = origin + (np.arange(target_px, dtype=np.float64) + 0.5) * step - 0.5
     position = position.clip(0.0, source_px - 1)
     lower = np.minimum(np.floor(position).astype(np.int64), max(source_px - 2, 0))
     return lower, (position - lower).astype(np.float32)

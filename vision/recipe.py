@@ -45,11 +45,41 @@ class View(Strict):
     part_mark: PartMark | None = None
 
 
-class Rule(Strict):
-    """Reject the part when a finding of ``class`` scores at least ``reject_at_score``."""
+class Zone(Strict):
+    """A rectangle of the frame. A finding is in it where the middle of its box is, or the peak of an anomaly."""
+
+    x_px: int = Field(ge=0)
+    y_px: int = Field(ge=0)
+    width_px: int = Field(gt=0)
+    height_px: int = Field(gt=0)
+
+
+class Finding(Strict):
+    """Which findings of a view count: of this class, at least so large, seen here."""
 
     class_name: str = Field(alias="class", min_length=1)
+    camera_id: str | None = Field(default=None, min_length=1, description="null: in each view by itself")
+    zone: Zone | None = Field(default=None, description="null: everywhere")
+    min_width_px: float = Field(default=0.0, ge=0.0, description="of the box, in the frame")
+    min_height_px: float = Field(default=0.0, ge=0.0, description="of the box, in the frame")
+    min_area_px: float = Field(default=0.0, ge=0.0, description="of the mask where there is one, else of the box")
+
+
+class Rule(Finding):
+    """Reject the part when such findings score at least ``reject_at_score`` in a view: ``reject_at_count`` of them, or so
+    many that they cover ``reject_at_total_area_px`` together. One is enough where neither is given.
+    """
+
     reject_at_score: Annotated[float, Field(gt=0.0, le=1.0)]
+    reject_at_count: int | None = Field(default=None, ge=1)
+    reject_at_total_area_px: float | None = Field(default=None, gt=0.0)
+
+
+class Required(Finding):
+    """Reject the part when a view has fewer than ``count`` such findings that score at least ``found_at_score``."""
+
+    found_at_score: Annotated[float, Field(gt=0.0, le=1.0)]
+    count: int = Field(default=1, ge=1)
 
 
 def _printable(word: str) -> str:
@@ -77,7 +107,8 @@ class Recipe(Strict):
     recipe_version: str = Field(min_length=1, max_length=32)
     model: Path = Field(strict=False, description="folder of the model package, relative to this file")
     views: list[View] = Field(min_length=1)
-    rules: list[Rule] = Field(min_length=1)
+    rules: list[Rule] = Field(default_factory=list, description="what must not be there")
+    required: list[Required] = Field(default_factory=list, description="what must be there")
     traceability: Traceability = Field(
         default=Traceability(), description="on record with each part; cmd/set_traceability says otherwise"
     )
@@ -89,9 +120,16 @@ class Recipe(Strict):
             raise disagreement(
                 "views", f"two views of one camera among {cameras}", "all regions of a camera in one view"
             )
-        classes = [rule.class_name for rule in self.rules]
-        if len(set(classes)) != len(classes):
-            raise disagreement("rules", f"two rules for one class among {classes}", "one rule a class")
+        if not self.rules and not self.required:
+            raise disagreement("rules", "no rule and nothing required", "at least one of either: all parts would pass")
+        for key, given in (("rules", self.rules), ("required", self.required)):
+            alike: set[str] = set()
+            for one in given:
+                which = one.model_dump_json(include=set(Finding.model_fields))
+                if which in alike:
+                    got = f"two for class {one.class_name} that mean the same findings"
+                    raise disagreement(key, got, "one, or two that differ in camera_id, zone or size")
+                alike.add(which)
         return self
 
     @property

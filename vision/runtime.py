@@ -21,6 +21,8 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from vision.decoders import DECODING_VERSION, TensorFormat
+from vision.decoders.base import RowTensors
 from vision.faults import Fault
 from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault, read_bytes
 from vision.preprocess import PREPROCESSING_VERSION
@@ -48,6 +50,9 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+_INPUT_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
+_OUTPUT_TYPES = ("tensor(float)", "tensor(bool)", "tensor(uint8)", "tensor(int32)", "tensor(int64)")
+
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
 
 
@@ -62,44 +67,57 @@ class InferenceError(RuntimeError):
 class Session:
     """A model ready to run on one fixed batch. Made by ``open_session``.
 
-    ``input``: float32 (batch_rows, channels, height, width), zero at first, filled by the caller, read by ``run``.
-    ``output``: float32 (batch_rows, classes), overwritten by each ``run``.
+    ``input``: float32 or uint8 (batch_rows, channels, height, width), zero at first, filled by the caller, read by ``run``.
+    ``outputs``: the tensors that the card names, each (batch_rows, ...), overwritten by each ``run``.
+    ``rows``: for each row of the batch, views of the outputs by the roles that the card gives them; ``formats`` is what they
+    hold.
 
-    On the CPU provider both are bound by address: the model reads and writes them in place. On CUDA and TensorRT
-    ``run`` copies ``input`` to a buffer on the device that is bound once, and ONNX Runtime copies the output back into
-    ``output``. The GPU path follows ONNX Runtime's documentation; it has not been run by this project's tests.
+    A model with a batch of 1 and no other runs once for each row.
+
+    On the CPU provider all are bound by address: the model reads and writes them in place. On CUDA and TensorRT ``run``
+    copies ``input`` to buffers on the device that are bound once, and ONNX Runtime copies the outputs back. The GPU path
+    follows ONNX Runtime's documentation; it has not been run by this project's tests.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, package: ModelPackage, fingerprint: dict[str, str | int]
+        self,
+        session: onnxruntime.InferenceSession,
+        package: ModelPackage,
+        fingerprint: dict[str, str | int],
+        rows_per_run: int,
     ) -> None:
+        """Raises InferenceError where the model does not run, PackageError where its outputs cannot be bound."""
         card = package.card
         batch_rows = int(fingerprint["batch_rows"])
         self.batch_rows = batch_rows
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.fingerprint = fingerprint
         self.fingerprint_sha256 = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
-        self.input: npt.NDArray[np.float32] = np.zeros((batch_rows, *card.input.row_shape), np.float32)
-        self.output: npt.NDArray[np.float32] = np.zeros((batch_rows, len(card.classes)), np.float32)
+        self.input: npt.NDArray[Any] = np.zeros((batch_rows, *card.input.row_shape), card.input.numpy_dtype)
         self._session = session
-        self._binding = session.io_binding()
-        self._device_input: Any = None
-        if self.providers[0] == _PROVIDERS["cpu"]:
-            self._binding.bind_input(card.input.name, "cpu", 0, np.float32, self.input.shape, self.input.ctypes.data)
-        else:
-            # A CPU buffer bound as input would be copied to the device when it is bound and never again.
-            self._device_input = onnxruntime.OrtValue.ortvalue_from_numpy(self.input, "cuda", 0)
-            self._binding.bind_ortvalue_input(card.input.name, self._device_input)
-        self._binding.bind_output(card.output.name, "cpu", 0, np.float32, self.output.shape, self.output.ctypes.data)
+        self.outputs = _buffers(session, package, self.input[:rows_per_run], batch_rows)
+        self.rows: tuple[RowTensors, ...] = tuple(
+            {role: self.outputs[name][row] for role, name in card.outputs.items()} for row in range(batch_rows)
+        )
+        self.formats = {
+            role: TensorFormat(self.outputs[name].dtype, self.outputs[name].shape[1:])
+            for role, name in card.outputs.items()
+        }
+        on_cpu = self.providers[0] == _PROVIDERS["cpu"]
+        self._runs = [
+            self._bound(card.input.name, slice(start, start + rows_per_run), on_cpu=on_cpu)
+            for start in range(0, batch_rows, rows_per_run)
+        ]
 
     def run(self) -> None:
-        """``input`` -> ``output``. Raises InferenceError."""
+        """``input`` -> ``outputs``. Raises InferenceError."""
         try:
-            if self._device_input is not None:
-                self._device_input.update_inplace(self.input)
-            self._session.run_with_iobinding(self._binding)
-            if self._device_input is not None:
-                self._binding.synchronize_outputs()
+            for binding, rows, device_input in self._runs:
+                if device_input is not None:
+                    device_input.update_inplace(rows)
+                self._session.run_with_iobinding(binding)
+                if device_input is not None:
+                    binding.synchronize_outputs()
         except _ORT_ERRORS as error:
             raise InferenceError(f"the model did not run: {error}") from error
 
@@ -110,15 +128,32 @@ class Session:
         """
         if runs < 1:
             raise ValueError(f"warm-up: got {runs} runs, expected at least 1")
-        noise = np.random.default_rng(seed=0).standard_normal(self.input.shape, np.float32)
+        floats = [output for output in self.outputs.values() if output.dtype.kind == "f"]
+        noise = _noise(self.input)
         for run in range(runs):
             # The first run sees zeros, as the padded rows do in production.
-            self.input[...] = noise if run % 2 else 0.0
-            self.output[...] = np.nan
+            self.input[...] = noise if run % 2 else 0
+            for output in floats:
+                output[...] = np.nan
             self.run()
-            if not np.isfinite(self.output).all():
+            if not all(np.isfinite(output).all() for output in floats):
                 raise InferenceError("warm-up: the model's output is not finite; it cannot judge anything")
-        self.input[...] = 0.0
+        self.input[...] = 0
+
+    def _bound(self, input_name: str, rows: slice, *, on_cpu: bool) -> tuple[Any, npt.NDArray[Any], Any]:
+        """(binding, rows of the input, their buffer on the device or None)."""
+        binding = self._session.io_binding()
+        array, device_input = self.input[rows], None
+        if on_cpu:
+            binding.bind_input(input_name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        else:
+            # A CPU buffer bound as input would be copied to the device when it is bound and never again.
+            device_input = onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
+            binding.bind_ortvalue_input(input_name, device_input)
+        for name, output in self.outputs.items():
+            part = output[rows]
+            binding.bind_output(name, "cpu", 0, part.dtype.type, part.shape, part.ctypes.data)
+        return binding, array, device_input
 
 
 def open_session(
@@ -149,7 +184,7 @@ def open_session(
     if sha256 != package.sha256:
         raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])
 
-    free_dimensions = _check_model(model, package, batch_rows)
+    free_dimensions, rows_per_run = _check_model(model, package, batch_rows)
     options = _session_options(intra_op_threads, free_dimensions)
     session = _create(model, options, provider, engine_cache, allow_fallback=allow_fallback)
     providers = session.get_providers()
@@ -169,8 +204,45 @@ def open_session(
         "numpy": np.__version__,
         "model_sha256": package.sha256,
         "preprocessing_version": PREPROCESSING_VERSION,
+        "decoding_version": DECODING_VERSION,
     }
-    return Session(session, package, fingerprint)
+    return Session(session, package, fingerprint, rows_per_run)
+
+
+def _noise(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    generator = np.random.default_rng(seed=0)
+    if array.dtype == np.uint8:
+        return generator.integers(0, 256, array.shape, np.uint8)
+    return generator.standard_normal(array.shape, np.float32)
+
+
+def _buffers(
+    session: onnxruntime.InferenceSession, package: ModelPackage, rows: npt.NDArray[Any], batch_rows: int
+) -> dict[str, npt.NDArray[Any]]:
+    """One array for each output that the card names, of the shapes that the model really puts out for ``rows``."""
+    card = package.card
+    names = list(dict.fromkeys(card.outputs.values()))
+    try:
+        blank = session.run(names, {card.input.name: rows})
+        noisy = session.run(names, {card.input.name: _noise(rows)})
+    except _ORT_ERRORS as error:
+        raise InferenceError(f"the model did not run: {error}") from error
+    faults: list[Fault] = []
+    buffers = {}
+    for name, one, other in zip(names, blank, noisy, strict=True):
+        key = f"output {name}"
+        if one.shape != other.shape:
+            got = f"shapes {list(one.shape)} and {list(other.shape)} for two images"
+            advice = "one fixed shape: export it with its post-processing padded to a fixed number, or without"
+            faults.append(Fault(str(package.model_path), key, got, advice))
+        elif one.shape[:1] != (rows.shape[0],):
+            got = f"shape {list(one.shape)} for {rows.shape[0]} rows"
+            faults.append(Fault(str(package.model_path), key, got, "one entry a row on the first axis"))
+        else:
+            buffers[name] = np.zeros((batch_rows, *one.shape[1:]), one.dtype)
+    if faults:
+        raise PackageError(faults)
+    return buffers
 
 
 def _session_options(intra_op_threads: int, free_dimensions: dict[str, int]) -> onnxruntime.SessionOptions:
@@ -254,10 +326,10 @@ def _provider_options(name: str, engine_cache: Path | None) -> dict[str, str]:
     return options
 
 
-def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> dict[str, int]:
-    """Compares the model with its card and the batch.
+def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[dict[str, int], int]:
+    """Compares the model's input and the names of its outputs with its card.
 
-    Returns sizes for the model's symbolic dimensions. Raises PackageError.
+    Returns sizes for the model's symbolic dimensions, and how many rows it takes in a run. Raises PackageError.
     """
     card, model_file, card_file = package.card, str(package.model_path), str(package.card_path)
     options = onnxruntime.SessionOptions()
@@ -274,41 +346,44 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> dict[s
         raise PackageError([Fault(model_file, "", got, expected)]) from error
 
     faults: list[Fault] = []
-    free_dimensions: dict[str, int] = {}
-
-    def compare(what: str, got: Sequence[int | str | None], expected: Sequence[int], keys: Sequence[str]) -> None:
-        """Keys of the card, one per dimension; an empty one is a dimension that the card does not state."""
-        if len(got) != len(expected):
-            faults.append(Fault(model_file, what, f"shape {list(got)}", f"{len(expected)} dimensions"))
-            return
-        for axis, (size, wanted, key) in enumerate(zip(got, expected, keys, strict=True)):
-            if isinstance(size, str):
-                size = free_dimensions.setdefault(size, wanted)
-            if size is None or size == wanted:
-                continue
-            if key:
-                faults.append(Fault(card_file, key, str(wanted), f"{size} ({what} of {MODEL_NAME} is {list(got)})"))
-            else:
-                advice = "export it with a symbolic batch dimension or for this many rows (one per region)"
-                faults.append(Fault(model_file, f"{what}.shape.{axis}", f"{size} rows", f"{wanted}: {advice}"))
-
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     outputs = {tensor.name: tensor for tensor in session.get_outputs()}
     if len(inputs) != 1:
         faults.append(Fault(model_file, "inputs", f"{len(inputs)}: {sorted(inputs)}", "one"))
-    for key, name, tensors in (("input.name", card.input.name, inputs), ("output.name", card.output.name, outputs)):
+    named = [("input.name", card.input.name, inputs)]
+    named += [(f"outputs.{role}", name, outputs) for role, name in card.outputs.items()]
+    for key, name, tensors in named:
         if name not in tensors:
             faults.append(Fault(card_file, key, repr(name), f"one of the model's: {sorted(tensors)}"))
-        elif tensors[name].type != "tensor(float)":
-            faults.append(Fault(model_file, f"{key.split('.')[0]}s.{name}", tensors[name].type, "tensor(float)"))
-    if not faults:
-        keys = ("", "input.colour_order", "input.height_px", "input.width_px")
-        model_input, model_output = inputs[card.input.name], outputs[card.output.name]
-        compare(f"input {card.input.name}", model_input.shape, (batch_rows, *card.input.row_shape), keys)
-        compare(f"output {card.output.name}", model_output.shape, (batch_rows, len(card.classes)), ("", "classes"))
+        elif tensors is outputs and tensors[name].type not in _OUTPUT_TYPES:
+            faults.append(Fault(model_file, f"output {name}", tensors[name].type, f"one of {', '.join(_OUTPUT_TYPES)}"))
     if faults:
         raise PackageError(faults)
-    return free_dimensions
+
+    tensor = inputs[card.input.name]
+    wanted_type = _INPUT_TYPES[card.input.dtype]
+    if tensor.type != wanted_type:
+        faults.append(Fault(card_file, "input.dtype", card.input.dtype, f"what {MODEL_NAME} takes: {tensor.type}"))
+    shape, where = list(tensor.shape), f"input {tensor.name}"
+    if len(shape) != 4:
+        faults.append(Fault(model_file, where, f"shape {shape}", "4 dimensions"))
+        raise PackageError(faults)
+    rows_per_run = 1 if shape[0] == 1 else batch_rows
+    free_dimensions: dict[str, int] = {}
+    keys = ("", "input.colour_order", "input.height_px", "input.width_px")
+    for axis, (size, wanted, key) in enumerate(zip(shape, (rows_per_run, *card.input.row_shape), keys, strict=True)):
+        if isinstance(size, str):
+            size = free_dimensions.setdefault(size, wanted)
+        if size is None or size == wanted:
+            continue
+        if key:
+            faults.append(Fault(card_file, key, str(wanted), f"{size} ({where} of {MODEL_NAME} is {shape})"))
+        else:
+            advice = "export it with a symbolic batch dimension, for one row or for this many (one per region)"
+            faults.append(Fault(model_file, f"{where}.shape.{axis}", f"{size} rows", f"{wanted}: {advice}"))
+    if faults:
+        raise PackageError(faults)
+    return free_dimensions, rows_per_run
 
 
 def _refuse_two_runtimes() -> None:

@@ -62,12 +62,18 @@ class Findings:
     """What a decoder saw in one row of the batch, as a structure of arrays, N findings.
 
     class_ids: int32 (N,), index into the model's classes; scores: float32 (N,), 0..1;
-    boxes_px: float32 (N, 4), x1 y1 x2 y2 in pixels of the *frame* (half-open), the whole region for a classifier.
+    boxes_px: float32 (N, 4), x1 y1 x2 y2 in pixels of the *frame* (half-open), the whole region for a classifier;
+    areas_px: float32 (N,), of the box, the mask or the hot region, in pixels of the frame;
+    outlines_px: one float32 (K, 2) polygon of x, y a finding, of the largest piece; empty where the model has no masks;
+    peaks_px: float32 (N, 2), x, y where an anomaly is strongest; None where the model has no anomaly map.
     """
 
     class_ids: npt.NDArray[np.int32]
     scores: npt.NDArray[np.float32]
     boxes_px: npt.NDArray[np.float32]
+    areas_px: npt.NDArray[np.float32]
+    outlines_px: tuple[npt.NDArray[np.float32], ...] = ()
+    peaks_px: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,8 @@ class Inspection:
     verdict: Verdict
     reason: Reason
     score: float
-    """The highest defect score over the view's regions, 0..1, NaN where nothing could be judged."""
+    """The highest score that any rule came to, 0..1, NaN where nothing could be judged."""
     defects: tuple[Defect, ...]
     headroom: float = float("nan")
-    """The least that a ruled class's score (0 without such a finding) was below its ``reject_at_score``: how nearly it passed.
-    Not positive where a defect was found, NaN where nothing could be judged."""
+    """The least that a rule was away from rejecting, in score: how nearly the view passed. Not positive where a defect was
+    found, NaN where nothing could be judged."""

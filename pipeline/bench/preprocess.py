@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.bench.statistics import median_ratio, percentiles_us
 from pipeline.clock import NS_PER_US, now_ns
-from vision.package import ModelInput
+from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Region
 from vision.types import PixelFormat

@@ -102,7 +102,7 @@ def _with_circuit(model: Any, card: dict[str, Any], *, slow_turns: int, hang_tur
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph
-    output, scores = card["output"]["name"], f"{_PREFIX}scores"
+    output, scores = card["outputs"]["scores"], f"{_PREFIX}scores"
     _rename(graph, output, scores)
     circuit = _Nodes(onnx)
     code = _read_code(circuit, card["input"], types)

@@ -14,7 +14,7 @@ from pipeline.config import SimulatedCamera
 from pipeline.ring import PAGE_BYTES, Ring, RingReader
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.kernels import flat_rows
-from vision.package import ModelInput
+from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Region
 from vision.types import PixelFormat

@@ -1,33 +1,22 @@
-"""Decoders: one file per model head, raw tensor row -> Findings.
+"""Decoders: one file per model head, raw tensors -> Findings.
 
-A decoder is built once per row of the batch, ``DECODERS[name](class_count, box_px)``, and decodes that row of every
-part. A new head is one new file and one new line here.
+A decoder is built once per row of the batch and decodes that row of every part. A new head is one new file, one new line in
+``DECODERS`` and one in ``DecoderSettings``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from vision.decoders.base import Decoder, DecoderKind, TensorFormat, WrongOutput
+from vision.decoders.classification import ClassificationDecoder, ClassificationSettings
 
-import numpy as np
-import numpy.typing as npt
+__all__ = ["DECODERS", "DECODING_VERSION", "Decoder", "DecoderKind", "DecoderSettings", "TensorFormat", "WrongOutput"]
 
-from vision.decoders.classification import ClassificationDecoder
-from vision.types import Findings
+DECODING_VERSION = 1
+"""Counts changes that can change a finding or its judgement; part of the runtime fingerprint."""
 
-BoxPx = tuple[float, float, float, float]
+DecoderSettings = ClassificationSettings
+"""The ``decoder`` of a model card: a kind with its settings."""
 
-
-class Decoder(Protocol):
-    """Turns one row of the model's output into findings."""
-
-    def decode(self, row: npt.NDArray[np.float32]) -> Findings:
-        """Findings that own their memory. Raises BadOutput for a row that no decision may rest on."""
-
-
-DECODED_TASKS = ("classification",)
-"""The tasks of a model card that some decoder serves."""
-
-DECODERS: dict[str, Callable[[int, BoxPx], Decoder]] = {
+DECODERS: dict[str, DecoderKind] = {
     "classification": ClassificationDecoder,
 }

@@ -1,32 +1,81 @@
-"""Classifier head: one probability per class, for the whole region."""
+"""Classifier head: one score per class, for the whole region."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from vision.decoders.bad_output import BadOutput
+from vision.decoders.base import BadOutput, RowTensors, TensorFormat, WrongOutput
+from vision.geometry import RowGeometry
+from vision.recipe import Strict
 from vision.types import Findings
 
 # Softmax in float32 may overshoot by a few units in the last place; anything more is not a probability.
 _ROUNDING = 1e-4
 
 
+class ClassificationSettings(Strict):
+    """``activation`` makes probabilities of what the model puts out: ``none`` where they are probabilities already."""
+
+    kind: Literal["classification"] = "classification"
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+
+
 class ClassificationDecoder:
     """All classes of a row with their scores; the box is the whole region."""
 
-    def __init__(self, class_count: int, box_px: tuple[float, float, float, float]) -> None:
-        self._class_ids = np.arange(class_count, dtype=np.int32)
-        self._boxes_px = np.tile(np.asarray(box_px, dtype=np.float32), (class_count, 1))
-        self._class_ids.flags.writeable = False
-        self._boxes_px.flags.writeable = False
+    TASK: ClassVar[str] = "classification"
+    ROLES: ClassVar[frozenset[str]] = frozenset({"scores"})
+    OPTIONAL_ROLES: ClassVar[frozenset[str]] = frozenset()
 
-    def decode(self, row: npt.NDArray[np.float32]) -> Findings:
-        """``row``: float32 (classes,), probabilities 0..1. Raises BadOutput."""
-        if row.shape != self._class_ids.shape:
-            raise BadOutput(f"output row: got shape {row.shape}, expected {self._class_ids.shape}: one score per class")
+    def __init__(
+        self,
+        settings: ClassificationSettings,
+        class_names: Sequence[str],
+        geometry: RowGeometry,
+        outputs: Mapping[str, TensorFormat],
+    ) -> None:
+        """``scores``: float32 (classes,). Raises WrongOutput."""
+        count = len(class_names)
+        scores = outputs["scores"]
+        if scores.dtype != np.float32:
+            raise WrongOutput("outputs.scores", f"a tensor of {scores.dtype}", "float32")
+        if scores.row_shape != (count,):
+            shape = list(scores.row_shape)
+            raise WrongOutput("classes", f"{count} classes", f"one for each score: a row of the output is {shape}")
+        x1, y1, x2, y2 = geometry.region_px
+        self._activation = settings.activation
+        self._class_ids = np.arange(count, dtype=np.int32)
+        self._boxes_px = np.tile(np.asarray(geometry.region_px, dtype=np.float32), (count, 1))
+        self._areas_px = np.full(count, (x2 - x1) * (y2 - y1), np.float32)
+        for array in (self._class_ids, self._boxes_px, self._areas_px):
+            array.flags.writeable = False
+
+    def decode(self, row: RowTensors) -> Findings:
+        """``scores``: probabilities 0..1 after the activation. Raises BadOutput."""
+        scores: npt.NDArray[np.float32] = row["scores"]
+        if self._activation != "none":
+            if not np.isfinite(scores).all():
+                raise BadOutput(f"scores: got {scores.tolist()}, expected finite numbers")
+            scores = _softmax(scores) if self._activation == "softmax" else _sigmoid(scores)
         # Written so that NaN fails the comparison too.
-        if not (row.min() >= -_ROUNDING and row.max() <= 1.0 + _ROUNDING):
-            raise BadOutput(f"output row: got {row.tolist()}, expected probabilities between 0 and 1")
-        scores = np.minimum(np.maximum(row, np.float32(0.0)), np.float32(1.0))
-        return Findings(class_ids=self._class_ids, scores=scores, boxes_px=self._boxes_px)
+        if not (scores.min() >= -_ROUNDING and scores.max() <= 1.0 + _ROUNDING):
+            raise BadOutput(f"scores: got {scores.tolist()}, expected probabilities between 0 and 1")
+        scores = np.minimum(np.maximum(scores, np.float32(0.0)), np.float32(1.0))
+        return Findings(self._class_ids, scores, self._boxes_px, self._areas_px)
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    powers: npt.NDArray[np.float32] = np.exp(logits - logits.max())
+    powers /= powers.sum()
+    return powers
+
+
+def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    # exp of a large number would overflow.
+    powers: npt.NDArray[np.float32] = np.exp(-np.abs(logits))
+    scores: npt.NDArray[np.float32] = np.where(logits >= 0, np.float32(1.0), powers) / (np.float32(1.0) + powers)
+    return scores

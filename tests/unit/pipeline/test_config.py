@@ -299,7 +299,7 @@ def test_two_cameras_with_one_id(folder: Path) -> None:
 
 
 def test_all_faults_of_both_files_come_at_once(folder: Path) -> None:
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "rules": [], "views": 3}))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "rules": 7, "views": 3}))
     line = yaml.safe_load(changed("timing.deadline_us", "soon"))
     line["cameras"][0]["width_px"] = -1
     line["colour"] = "red"

@@ -105,7 +105,7 @@ def test_without_a_code_every_bit_is_the_bases(model: str, batch_rows: int, tmp_
             for row in range(batch_rows):
                 load(picture, row)
             session.run()
-        assert sessions[0][0].output.tobytes() == sessions[1][0].output.tobytes()
+        assert sessions[0][0].outputs["probabilities"].tobytes() == sessions[1][0].outputs["probabilities"].tobytes()
 
 
 @pytest.mark.parametrize(("batch_rows", "row"), [(1, 0), (3, 2)])
@@ -118,7 +118,7 @@ def test_a_code_is_obeyed_and_forgotten(batch_rows: int, row: int, channel_count
     for each in range(batch_rows):
         load(plain, each)
     session.run()
-    sane = session.output.copy()
+    sane = session.outputs["probabilities"].copy()
     for code, expected in {
         PictureCode.NAN: "NaN",
         PictureCode.WRONG_SHAPE: f"has shape {{{batch_rows},2}} but the computed output shape for this run is "
@@ -129,16 +129,16 @@ def test_a_code_is_obeyed_and_forgotten(batch_rows: int, row: int, channel_count
         load(stamp_code(plain, code), row)
         if expected == "NaN":
             session.run()
-            assert np.isnan(session.output).all()
+            assert np.isnan(session.outputs["probabilities"]).all()
         elif expected:
             with pytest.raises(InferenceError, match=expected.replace("{", r"\{").replace("}", r"\}")):
                 session.run()
         else:
             session.run()
-            assert np.isfinite(session.output).all()
+            assert np.isfinite(session.outputs["probabilities"]).all()
         load(plain, row)
         session.run()
-        assert (session.output == sane).all(), f"{code.name} was not forgotten"
+        assert (session.outputs["probabilities"] == sane).all(), f"{code.name} was not forgotten"
 
 
 def test_a_slow_picture_takes_several_times_as_long(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import naive
-from vision.package import ModelInput
+from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
 from vision.recipe import Region
 from vision.types import PixelFormat
@@ -83,7 +83,8 @@ def regions_in_frames(draw: st.DrawFn) -> tuple[FrameFormat, Region]:
     colour_order=COLOUR_ORDERS,
     width_px=SIZES,
     height_px=SIZES,
-    fit=FITS,
+    fit=st.sampled_from(["stretch", "letterbox", "crop"]),
+    crop_fraction=st.floats(0.3, 1.0),
     pad_value=st.integers(0, 255),
     gap_bytes=st.sampled_from([0, 1, 7, 64]),
     is_read_only=st.booleans(),
@@ -95,13 +96,14 @@ def test_a_row_is_what_the_readable_reference_says(
     width_px: int,
     height_px: int,
     fit: str,
+    crop_fraction: float,
     pad_value: int,
     gap_bytes: int,
     is_read_only: bool,
     seed: int,
 ) -> None:
     frame_format, cell = where
-    card = model_input(colour_order, width_px, height_px, fit=fit, pad_value=pad_value)
+    card = model_input(colour_order, width_px, height_px, fit=fit, pad_value=pad_value, crop_fraction=crop_fraction)
     pixels = frame_of(frame_format, seed, gap_bytes)
     if is_read_only:
         pixels.flags.writeable = False
@@ -121,6 +123,7 @@ def test_a_row_is_what_the_readable_reference_says(
         std=card.std,
         fit=fit,
         pad_value=pad_value,
+        crop_fraction=crop_fraction,
     )
     assert np.abs(grey_levels(row, card) - grey_levels(expected, card)).max() < EXACT_GREY_LEVELS
 

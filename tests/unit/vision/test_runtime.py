@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.models import OPSET, stub_card, write_nan_package, write_package, write_stub_package
+from vision.decoders import TensorFormat
 from vision.package import ModelPackage, PackageError, load_package
 from vision.runtime import InferenceError, RuntimeProviderError, Session, open_session
 
@@ -35,22 +37,22 @@ def test_a_run_reads_and_writes_the_bound_buffers(tmp_path: Path, batch: int | s
     session = opened(load_package(write_stub_package(tmp_path / "stub", batch=batch)))
     assert session.input.shape == (2, 1, 16, 16)
     assert not session.input.any()
-    addresses = session.input.ctypes.data, session.output.ctypes.data
+    addresses = session.input.ctypes.data, session.outputs["probabilities"].ctypes.data
     for level in (0.25, 0.5, 1.0):
         session.input[1] = level
         session.run()
-        np.testing.assert_allclose(session.output, [[1.0, 0.0], [1.0 - level, level]], atol=1e-6)
-    assert (session.input.ctypes.data, session.output.ctypes.data) == addresses
+        np.testing.assert_allclose(session.outputs["probabilities"], [[1.0, 0.0], [1.0 - level, level]], atol=1e-6)
+    assert (session.input.ctypes.data, session.outputs["probabilities"].ctypes.data) == addresses
 
 
 def test_a_row_does_not_depend_on_its_neighbours(package: ModelPackage) -> None:
     session = opened(package, batch_rows=3)
     session.input[0] = np.random.default_rng(0).random((1, 16, 16), np.float32)
     session.run()
-    alone = session.output[0].copy()
+    alone = session.outputs["probabilities"][0].copy()
     session.input[1:] = 1e6
     session.run()
-    assert np.array_equal(session.output[0], alone)
+    assert np.array_equal(session.outputs["probabilities"][0], alone)
 
 
 @pytest.mark.parametrize("runs", [1, 2, 3])
@@ -147,7 +149,7 @@ def test_a_listed_provider_that_fails_to_start_is_a_fallback(
     ("changes", "key", "text"),
     [
         ({"input": {"name": "picture"}}, "input.name", "got 'picture', expected one of the model's: ['image']"),
-        ({"output": {"name": "scores"}}, "output.name", "expected one of the model's: ['probabilities']"),
+        ({"outputs": {"scores": "logits"}}, "outputs.scores", "expected one of the model's: ['probabilities']"),
         ({"input": {"width_px": 20}}, "input.width_px", "got 20, expected 16"),
         ({"input": {"height_px": 20}}, "input.height_px", "got 20, expected 16"),
         (
@@ -155,7 +157,7 @@ def test_a_listed_provider_that_fails_to_start_is_a_fallback(
             "input.colour_order",
             "got 3, expected 1",
         ),
-        ({"classes": ["functional", "defective", "unsure"]}, "classes", "got 3, expected 2"),
+        ({"input": {"dtype": "uint8", "scale": 1.0}}, "input.dtype", "what model.onnx takes: tensor(float)"),
     ],
 )
 def test_a_card_that_does_not_fit_its_model_is_refused(
@@ -169,8 +171,79 @@ def test_a_card_that_does_not_fit_its_model_is_refused(
 
 
 def test_a_model_with_another_fixed_batch_is_refused(tmp_path: Path) -> None:
-    package = load_package(write_stub_package(tmp_path / "stub", batch=1))
-    with pytest.raises(PackageError, match=r"got 1 rows, expected 2: export it with a symbolic batch dimension"):
+    package = load_package(write_stub_package(tmp_path / "stub", batch=3))
+    with pytest.raises(PackageError, match=r"got 3 rows, expected 2: export it with a symbolic batch dimension"):
+        opened(package)
+
+
+def test_a_model_for_one_row_runs_once_for_each(tmp_path: Path) -> None:
+    session = opened(load_package(write_stub_package(tmp_path / "stub", batch=1)), batch_rows=3)
+    for row, level in enumerate((0.25, 0.5, 1.0)):
+        session.input[row] = level
+    session.run()
+    defective = [float(row["scores"][1]) for row in session.rows]
+    np.testing.assert_allclose(defective, [0.25, 0.5, 1.0], atol=1e-6)
+
+
+def test_a_model_that_takes_raw_pixels_is_fed_them(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["levels"], ["brightest"], axes=[2, 3], keepdims=0),
+        helper.make_node("Div", ["brightest", "white"], ["probabilities"]),
+    ]
+    model = model_of(nodes, ["N", 1, 16, 16], numpy_helper.from_array(np.array(255, np.float32), "white"))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    raw = {"input": {"dtype": "uint8", "scale": 1.0}, "classes": ["bright"], "thresholds": {}}
+    session = opened(load_package(write_package(tmp_path / "raw", model, stub_card(16, 16, 1), raw)))
+    assert session.input.dtype == np.uint8
+    session.warm_up(3)
+    session.input[1, 0, 3, 4] = 51
+    session.run()
+    np.testing.assert_allclose(session.outputs["probabilities"], [[0.0], [0.2]], atol=1e-6)
+
+
+def test_several_tensors_of_any_type_are_handed_out_by_their_roles(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["probabilities"], axes=[2, 3], keepdims=0),
+        helper.make_node("Greater", ["image", "half"], ["mask"]),
+        helper.make_node("Cast", ["mask"], ["labels"], to=TensorProto.INT64),
+    ]
+    model = model_of(nodes, ["N", 1, 16, 16], numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    model.graph.output.extend(
+        [
+            helper.make_tensor_value_info("mask", TensorProto.BOOL, None),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, None),
+        ]
+    )
+    one = {"classes": ["bright"], "thresholds": {}}
+    package = load_package(write_package(tmp_path / "three", model, stub_card(16, 16, 1), one))
+    card = package.card.model_copy(update={"outputs": {"scores": "probabilities", "mask": "mask", "labels": "labels"}})
+    session = opened(dataclasses.replace(package, card=card))
+    session.input[1, 0, :8] = 1.0
+    session.run()
+    assert session.formats["mask"] == TensorFormat(np.dtype(bool), (1, 16, 16))
+    assert session.formats["labels"] == TensorFormat(np.dtype(np.int64), (1, 16, 16))
+    assert session.rows[1]["mask"].sum() == session.rows[1]["labels"].sum() == 128
+    assert not session.rows[0]["mask"].any()
+    np.testing.assert_allclose(session.rows[1]["scores"], [0.5])
+
+
+def test_an_output_whose_shape_depends_on_the_image_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Greater", ["image", "half"], ["mask"]),
+        helper.make_node("NonZero", ["mask"], ["where"]),
+        helper.make_node("Cast", ["where"], ["probabilities"], to=TensorProto.FLOAT),
+    ]
+    model = model_of(nodes, ["N", 1, 16, 16], numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    package = load_package(write_package(tmp_path / "loose", model, stub_card(16, 16, 1)))
+    with pytest.raises(PackageError, match=r"output probabilities: got shapes .* expected one fixed shape"):
+        opened(package)
+
+
+def test_an_output_without_an_entry_a_row_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ReduceMean", ["image"], ["probabilities"], keepdims=0)]
+    package = load_package(write_package(tmp_path / "one", model_of(nodes, ["N", 1, 16, 16]), stub_card(16, 16, 1)))
+    with pytest.raises(PackageError, match=r"output probabilities: got shape \[\] for 2 rows"):
         opened(package)
 
 
