@@ -305,7 +305,9 @@ def main() -> None:
     try:
         line = supervised.line
         package = load_package(line.recipe.model)
-        inspector, session = open_inspector(line.recipe, package, line.config.runtime, frame_formats(line.config))
+        inspector, session = open_inspector(
+            line.recipe, package, line.config.runtime, frame_formats(line.config), recipe_file=str(line.recipe_file)
+        )
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:

@@ -21,9 +21,17 @@ def frame_formats(config: LineConfig) -> dict[str, FrameFormat]:
 
 
 def open_inspector(
-    recipe: Recipe, package: ModelPackage, runtime: RuntimeConfig, formats: Mapping[str, FrameFormat]
+    recipe: Recipe,
+    package: ModelPackage,
+    runtime: RuntimeConfig,
+    formats: Mapping[str, FrameFormat],
+    *,
+    recipe_file: str = "recipe",
 ) -> tuple[Inspector, Session]:
-    """The model, opened and warm. Raises FaultsError, RuntimeProviderError or InferenceError."""
+    """The model, opened and warm; ``recipe_file`` names the recipe in faults.
+
+    Raises FaultsError, RuntimeProviderError or InferenceError.
+    """
     session = open_session(
         package,
         provider=runtime.provider,
@@ -32,6 +40,6 @@ def open_inspector(
         engine_cache=runtime.engine_cache,
         allow_fallback=runtime.allow_fallback,
     )
-    inspector = Inspector(recipe, package, session, formats)
+    inspector = Inspector(recipe, package, session, formats, recipe_file=recipe_file)
     inspector.warm_up(runtime.warm_up_runs)
     return inspector, session

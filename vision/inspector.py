@@ -60,12 +60,20 @@ class Inspector:
     """
 
     def __init__(
-        self, recipe: Recipe, package: ModelPackage, session: Session, formats: Mapping[str, FrameFormat]
+        self,
+        recipe: Recipe,
+        package: ModelPackage,
+        session: Session,
+        formats: Mapping[str, FrameFormat],
+        *,
+        recipe_file: str = "recipe",
     ) -> None:
-        """Raises RecipeError for every mismatch with the recipe, PackageError where the model's output is not what its card
+        """``recipe_file`` names the recipe in faults.
+
+        Raises RecipeError for every mismatch with the recipe, PackageError where the model's output is not what its card
         says, ValueError for a session with another number of rows.
         """
-        if faults := check_recipe(recipe, package.card, formats):
+        if faults := check_recipe(recipe, package.card, formats, file=recipe_file):
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
             raise ValueError(

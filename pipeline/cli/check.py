@@ -12,6 +12,7 @@ from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, load_line
 from pipeline.line_inspector import frame_formats, open_inspector
 from vision.package import load_package
+from vision.recipe import Finding, Rule
 from vision.runtime import InferenceError, RuntimeProviderError
 
 
@@ -20,7 +21,9 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     line = load_line(config)
     try:
         package = load_package(line.recipe.model)
-        _, session = open_inspector(line.recipe, package, line.config.runtime, frame_formats(line.config))
+        _, session = open_inspector(
+            line.recipe, package, line.config.runtime, frame_formats(line.config), recipe_file=str(line.recipe_file)
+        )
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None
     recipe, timing = line.recipe, line.config.timing
@@ -34,7 +37,9 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"{camera.pixel_format.value}, {camera.ring_slots} slots"
         )
     for rule in recipe.rules:
-        print(f"reject    {rule.class_name} at {rule.reject_at_score:g} or more")
+        print(f"reject    {_rule(rule)}")
+    for one in recipe.required:
+        print(f"reject    fewer than {one.count} {one.class_name} at {one.found_at_score:g} or more{_where(one)}")
     print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
     if line.config.images is not None:
@@ -46,6 +51,22 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"{recording.free_min_gib:g} GiB stay free"
         )
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
+
+
+def _rule(rule: Rule) -> str:
+    quantities = [] if rule.reject_at_count is None else [f"{rule.reject_at_count} together"]
+    if rule.reject_at_total_area_px is not None:
+        quantities.append(f"{rule.reject_at_total_area_px:g} px of area together")
+    enough = f", {' or '.join(quantities)}" if quantities else ""
+    return f"{rule.class_name} at {rule.reject_at_score:g} or more{_where(rule)}{enough}"
+
+
+def _where(one: Finding) -> str:
+    words = "" if one.camera_id is None else f", seen by {one.camera_id}"
+    if (zone := one.zone) is not None:
+        words += f", within {zone.width_px}x{zone.height_px} px at {zone.x_px},{zone.y_px}"
+    least = {"wide": one.min_width_px, "high": one.min_height_px, "of area": one.min_area_px}
+    return words + "".join(f", at least {least_px:g} px {what}" for what, least_px in least.items() if least_px)
 
 
 def _images(images: ImagesConfig) -> str:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.service import lineside, write_line
+
+
+def line_with(folder: Path, **recipe: Any) -> Path:
+    line = write_line(folder, 1)
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **recipe}))
+    return line
+
+
+def test_every_rule_is_told_in_words(tmp_path: Path) -> None:
+    zone = {"x_px": 1, "y_px": 2, "width_px": 30, "height_px": 20}
+    rules = [
+        {"class": "defective", "reject_at_score": 0.5},
+        {"class": "defective", "reject_at_score": 0.25, "camera_id": "cam0", "zone": zone, "min_area_px": 40.0},
+        {"class": "defective", "reject_at_score": 0.3, "min_width_px": 2.0, "reject_at_count": 3},
+        {"class": "defective", "reject_at_score": 0.4, "min_height_px": 5.0, "reject_at_total_area_px": 90.5},
+    ]
+    required = [{"class": "functional", "found_at_score": 0.6, "count": 2, "zone": zone}]
+    done = lineside("check", line_with(tmp_path, rules=rules, required=required))
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("reject")] == [
+        "reject    defective at 0.5 or more",
+        "reject    defective at 0.25 or more, seen by cam0, within 30x20 px at 1,2, at least 40 px of area",
+        "reject    defective at 0.3 or more, at least 2 px wide, 3 together",
+        "reject    defective at 0.4 or more, at least 5 px high, 90.5 px of area together",
+        "reject    fewer than 2 functional at 0.6 or more, within 30x20 px at 1,2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "text"),
+    [
+        ({"rules": [], "required": []}, "rules", "got no rule and nothing required"),
+        ({"required": [{"class": "screw", "found_at_score": 0.5}]}, "required.0.class", "got 'screw'"),
+        (
+            {"rules": [{"class": "defective", "reject_at_score": 0.5, "camera_id": "cam7"}]},
+            "rules.0.camera_id",
+            "expected a camera of the recipe's views: cam0",
+        ),
+        (
+            {
+                "rules": [
+                    {
+                        "class": "defective",
+                        "reject_at_score": 0.5,
+                        "zone": {"x_px": 30, "y_px": 0, "width_px": 3, "height_px": 3},
+                    }
+                ]
+            },
+            "rules.0.zone.x_px",
+            "got an end at 33, expected to end inside the 32 px of camera cam0",
+        ),
+        (
+            {"rules": [{"class": "defective", "reject_at_score": 0.5, "reject_at_count": 0}]},
+            "rules.0.reject_at_count",
+            "got 0",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_hold_is_named(tmp_path: Path, recipe: dict[str, Any], key: str, text: str) -> None:
+    done = lineside("check", line_with(tmp_path, **recipe))
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.startswith(f"{tmp_path / 'recipe.yaml'}: {key}: got ")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
