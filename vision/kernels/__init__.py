@@ -29,14 +29,17 @@ IndexArray = npt.NDArray[np.uint32]
 FloatArray = npt.NDArray[np.float32]
 
 
-def compiled(signature: Any) -> Callable[[Function], Function]:
+def compiled(signature: Any, *, contract: bool = True) -> Callable[[Function], Function]:
     """``numba.njit`` with the project's options.
 
-    Of fastmath only contraction (fused multiply-add) is on: it rounds less often and keeps NaN, order and signs.
+    Of fastmath only contraction (fused multiply-add) is on: it rounds less often and keeps NaN, order and signs. Off where a
+    result must be that of the formula rounded at each step, on every processor.
     """
     return cast(
         "Callable[[Function], Function]",
-        numba.njit([signature], cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"),
+        numba.njit(
+            [signature], cache=True, nogil=True, fastmath={"contract"} if contract else False, error_model="numpy"
+        ),
     )
 
 
