@@ -16,6 +16,10 @@ RowTensors = Mapping[str, npt.NDArray[Any]]
 """One row of the batch: the model's tensors by the roles that they have for the decoder, the batch axis taken off."""
 
 
+ROUNDING = 1e-4
+"""How far beyond 0 and 1 a number may lie and be a probability still: sums in float32 overshoot by a little."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFormat:
     """A tensor of the model, always alike. ``row_shape`` is without the batch axis."""

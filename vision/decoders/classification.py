@@ -8,13 +8,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vision.decoders.base import BadOutput, RowTensors, TensorFormat, WrongOutput
+from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
 from vision.geometry import RowGeometry
 from vision.recipe import Strict
 from vision.types import Findings
-
-# Softmax in float32 may overshoot by a few units in the last place; anything more is not a probability.
-_ROUNDING = 1e-4
 
 
 class ClassificationSettings(Strict):
@@ -62,7 +59,7 @@ class ClassificationDecoder:
                 raise BadOutput(f"scores: got {scores.tolist()}, expected finite numbers")
             scores = _softmax(scores) if self._activation == "softmax" else _sigmoid(scores)
         # Written so that NaN fails the comparison too.
-        if not (scores.min() >= -_ROUNDING and scores.max() <= 1.0 + _ROUNDING):
+        if not (scores.min() >= -ROUNDING and scores.max() <= 1.0 + ROUNDING):
             raise BadOutput(f"scores: got {scores.tolist()}, expected probabilities between 0 and 1")
         scores = np.minimum(np.maximum(scores, np.float32(0.0)), np.float32(1.0))
         return Findings(self._class_ids, scores, self._boxes_px, self._areas_px)

@@ -42,15 +42,16 @@ _TENSOR = types.Array(types.float32, 2, "C", readonly=True)
 _CORNERS = types.float32[:, ::1]
 _IDS = types.int32[::1]
 _KEYS = types.uint64[::1]
-_FOUND = types.Tuple((types.int64, types.uint32, types.uint32))
+_FOUND = types.Tuple((types.int64, types.uint32, types.uint32))  # type: ignore[no-untyped-call]
 _OUT = (_CORNERS, FLOATS, _IDS, _IDS, _KEYS)
 
 IdArray = npt.NDArray[np.int32]
 KeyArray = npt.NDArray[np.uint64]
+Found = tuple[int, np.uint32, np.uint32]
 
 
 @compiled(types.uint32(types.Array(types.uint32, 1, "C", readonly=True)))
-def greatest_magnitude(bits: IndexArray) -> int:
+def greatest_magnitude(bits: IndexArray) -> np.uint32:
     """The greatest bits without sign of any of these floats: ``INFINITE`` or more where one is not finite."""
     greatest = _NONE
     for i in range(bits.size):
@@ -59,7 +60,7 @@ def greatest_magnitude(bits: IndexArray) -> int:
 
 
 @compiled(types.uint32(types.Array(types.uint32, 1, "C", readonly=True)))
-def greatest_bits(bits: IndexArray) -> int:
+def greatest_bits(bits: IndexArray) -> np.uint32:
     """The greatest bits of any of these floats: ``ONE`` or less where all are probabilities."""
     greatest = _NONE
     for i in range(bits.size):
@@ -68,7 +69,7 @@ def greatest_bits(bits: IndexArray) -> int:
 
 
 @compiled(types.uint64(types.uint32, types.int64))
-def _key(score_bits: int, place: int) -> int:
+def _key(score_bits: np.uint32, place: int) -> np.uint64:
     """Sorts by score from the highest, then by place."""
     return (np.uint64(np.uint32(0xFFFFFFFF) - score_bits) << np.uint64(32)) | np.uint64(place)
 
@@ -77,14 +78,14 @@ def _key(score_bits: int, place: int) -> int:
 def scan_columns(
     tensor: FloatArray,
     class_count: int,
-    score_min_bits: int,
+    score_min_bits: np.uint32,
     best: IndexArray,
     corners: FloatArray,
     scores: FloatArray,
     class_ids: IdArray,
     sources: IdArray,
     keys: KeyArray,
-) -> tuple[int, int, int]:
+) -> Found:
     """One candidate a column: centre x, centre y, width, height, a probability per class, then what is not read here.
 
     ``tensor``: (4 + class_count + M, N); ``score_min_bits``: of the score that a candidate must exceed; ``best``: (N,), scratch.
@@ -141,13 +142,13 @@ def scan_columns(
 def scan_rows(
     tensor: FloatArray,
     class_count: int,
-    score_min: float,
+    score_min: np.float32,
     corners: FloatArray,
     scores: FloatArray,
     class_ids: IdArray,
     sources: IdArray,
     keys: KeyArray,
-) -> tuple[int, int, int]:
+) -> Found:
     """One candidate a row: centre x, centre y, width, height, objectness, a probability per class, then what is not read here.
 
     ``tensor``: (N, 5 + class_count + M). A candidate's score is objectness times its best class's probability; it and the
@@ -197,13 +198,13 @@ def scan_rows(
 @compiled(_FOUND(_TENSOR, types.float32, *_OUT))
 def scan_finished(
     tensor: FloatArray,
-    score_min: float,
+    score_min: np.float32,
     corners: FloatArray,
     scores: FloatArray,
     class_ids: IdArray,
     sources: IdArray,
     keys: KeyArray,
-) -> tuple[int, int, int]:
+) -> Found:
     """One finished detection a row: x1, y1, x2, y2, score, class as a float, then what is not read here.
 
     ``tensor``: (N, 6 + M). A class that is no whole number from 0 becomes -1.

@@ -24,7 +24,7 @@ _1 = np.uint32(1)
 def assemble(
     prototypes: FloatArray,
     weights: FloatArray,
-    logit_min: float,
+    logit_min: np.float32,
     lefts: IndexArray,
     right_weights: FloatArray,
     tops: IndexArray,
@@ -42,7 +42,7 @@ def assemble(
     ``prototypes``: (M, h, w); ``weights``: (M,); ``out``: (H, W), of the model's input. Sums in the order of the prototypes.
     Made larger as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` does: ``lefts`` and
     ``right_weights`` (W,), ``tops`` and ``bottom_weights`` (H,) are each pixel's lower neighbour, never the last but where
-    there is one alone, and the weight of the next. Scratch: ``logits`` (h + 1, w + 1) and ``line`` (w + 1,). Only what the box
+    there is one alone, and the weight of the next. Scratch: ``logits`` (h, w) and ``line`` (w + 1,). Only what the box
     needs is computed. Returns how many pixels are 1. Nothing is checked here.
     """
     if x_first >= x_end or y_first >= y_end:
@@ -58,7 +58,7 @@ def assemble(
             plane = prototypes[m, y, left:right]
             for i in range(sums.size):
                 sums[i] += plane[i] * weight
-    count = np.int64(0)
+    count = 0
     columns = lefts[x_first:x_end]
     column_weights = right_weights[x_first:x_end]
     for y in range(y_first, y_end):
@@ -71,11 +71,11 @@ def assemble(
         if right == plane_width:
             line[right] = line[right - 1]  # beyond the last, whose weight is 0
         target = out[y, x_first:x_end]
-        here = np.int64(0)
+        here = 0
         for x in range(columns.size):
             level = line[columns[x]]
             level += (line[columns[x] + _1] - level) * column_weights[x]
             target[x] = level > logit_min
-            here += target[x]
+            here += int(target[x])
         count += here
     return count

@@ -17,7 +17,15 @@ _BOX = (types.float32,) * 5
 
 
 @compiled(types.boolean(types.Array(types.float32, 2, "A"), *_BOX, types.float32), contract=False)
-def _overlaps(boxes: FloatArray, x1: float, y1: float, x2: float, y2: float, area: float, iou_max: float) -> bool:
+def _overlaps(
+    boxes: FloatArray,
+    x1: np.float32,
+    y1: np.float32,
+    x2: np.float32,
+    y2: np.float32,
+    area: np.float32,
+    iou_max: np.float32,
+) -> bool:
     """Whether any of the ``boxes`` (5, n), corners and area, overlaps this one by more than ``iou_max``."""
     lefts, tops, rights, bottoms, areas = boxes[0], boxes[1], boxes[2], boxes[3], boxes[4]
     hits = np.uint32(0)
@@ -31,7 +39,7 @@ def _overlaps(boxes: FloatArray, x1: float, y1: float, x2: float, y2: float, are
         both = width * height
         iou = both / (areas[i] + area - both)
         hits |= np.uint32(iou > iou_max)
-    return hits != 0
+    return bool(hits)
 
 
 @compiled(
@@ -45,7 +53,7 @@ def suppress(
     keys: npt.NDArray[np.uint64],
     corners: FloatArray,
     class_ids: npt.NDArray[np.int32],
-    iou_max: float,
+    iou_max: np.float32,
     stretches: npt.NDArray[np.int64],
     stayed: FloatArray,
     kept: npt.NDArray[np.int32],
@@ -73,10 +81,10 @@ def suppress(
             begins[class_id] = total
             total += candidates
     ends[:] = begins
-    count = np.int64(0)
+    count = 0
     for i in range(keys.size):
         place = np.int64(keys[i] & _PLACE)
-        class_id = 0 if is_agnostic else np.int64(class_ids[place])
+        class_id = 0 if is_agnostic else int(class_ids[place])
         x1, y1, x2, y2 = corners[0, place], corners[1, place], corners[2, place], corners[3, place]
         area = (x2 - x1) * (y2 - y1)
         end = ends[class_id]

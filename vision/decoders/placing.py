@@ -1,0 +1,78 @@
+"""From pixels of the model's input, or of a smaller map of it, to pixels of the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vision.geometry import RowGeometry
+
+
+def to_frame(geometry: RowGeometry) -> npt.NDArray[np.float64]:
+    """(8,): step x, origin x, step y, origin y so that ``frame_x = input_x * step + origin``; the region's x1, y1, x2, y2."""
+    step_x, step_y = geometry.step_x_px, geometry.step_y_px
+    origin_x = geometry.origin_x_px - geometry.left_px * step_x
+    origin_y = geometry.origin_y_px - geometry.top_px * step_y
+    return np.array([step_x, origin_x, step_y, origin_y, *geometry.region_px], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlacing:
+    """Where the pixels of a map of the whole input lie; the map may be smaller than the input, or larger.
+
+    ``x_first``, ``y_first``, ``x_end``, ``y_end``: the pixels of the map whose centres show the region, not a letterbox's border.
+    """
+
+    x_first: int
+    y_first: int
+    x_end: int
+    y_end: int
+    step_x_px: float
+    step_y_px: float
+    origin_x_px: float
+    origin_y_px: float
+    region_px: tuple[float, float, float, float]
+
+    @property
+    def pixel_area_px(self) -> float:
+        """The area in the frame of a pixel of the map."""
+        return self.step_x_px * self.step_y_px
+
+    def box(self, x1: int, y1: int, x2: int, y2: int) -> tuple[float, float, float, float]:
+        """A half-open box of the map's pixels in the frame, cut to the region."""
+        left, top, right, bottom = self.region_px
+        return (
+            min(max(x1 * self.step_x_px + self.origin_x_px, left), right),
+            min(max(y1 * self.step_y_px + self.origin_y_px, top), bottom),
+            min(max(x2 * self.step_x_px + self.origin_x_px, left), right),
+            min(max(y2 * self.step_y_px + self.origin_y_px, top), bottom),
+        )
+
+    def centres(self, points: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(K, 2) pixels x, y of the map -> float32 (K, 2), their centres in the frame, cut to the region."""
+        steps = np.array([self.step_x_px, self.step_y_px])
+        placed = (points + 0.5) * steps + np.array([self.origin_x_px, self.origin_y_px])
+        inside: npt.NDArray[np.float32] = np.clip(placed, self.region_px[:2], self.region_px[2:]).astype(np.float32)
+        return inside
+
+
+def map_placing(geometry: RowGeometry, width: int, height: int) -> MapPlacing:
+    """Of a map of ``width`` x ``height`` pixels that covers the model's input."""
+    step_x, origin_x, step_y, origin_y = to_frame(geometry)[:4].tolist()
+    across, down = geometry.input_width_px / width, geometry.input_height_px / height
+    right_px, bottom_px = geometry.left_px + geometry.shown_width_px, geometry.top_px + geometry.shown_height_px
+    return MapPlacing(
+        x_first=max(0, ceil(geometry.left_px / across - 0.5)),
+        y_first=max(0, ceil(geometry.top_px / down - 0.5)),
+        x_end=min(width, ceil(right_px / across - 0.5)),
+        y_end=min(height, ceil(bottom_px / down - 0.5)),
+        step_x_px=step_x * across,
+        step_y_px=step_y * down,
+        origin_x_px=origin_x,
+        origin_y_px=origin_y,
+        region_px=geometry.region_px,
+    )
