@@ -8,6 +8,7 @@ import numpy as np
 
 from vision import part_mark
 from vision.decoders import DECODERS, Decoder
+from vision.decoders.anomaly import HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
 from vision.faults import Fault, FaultsError
 from vision.geometry import BoxPx, RowGeometry, row_geometry
@@ -15,7 +16,7 @@ from vision.judge import FAULT, Judge
 from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
-from vision.recipe import Finding, PartMark, Recipe
+from vision.recipe import Finding, PartMark, Recipe, Required, Rule
 from vision.runtime import Session
 from vision.types import Findings, Frame, Inspection
 
@@ -234,7 +235,6 @@ def check_recipe(
 def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFormat], file: str) -> list[Fault]:
     faults: list[Fault] = []
     viewed = [view.camera_id for view in recipe.views]
-    score_min = getattr(card.decoder, "score_min", 0.0)
     ruled: list[tuple[str, Finding, float, str]] = [
         *((f"rules.{at}", rule, rule.reject_at_score, "reject_at_score") for at, rule in enumerate(recipe.rules)),
         *((f"required.{at}", one, one.found_at_score, "found_at_score") for at, one in enumerate(recipe.required)),
@@ -243,9 +243,15 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         if one.class_name not in card.classes:
             expected = f"a class of the model: {', '.join(card.classes)}"
             faults.append(Fault(file, f"{key}.class", repr(one.class_name), expected))
-        if score < score_min:
-            expected = f"at least {score_min:g}: the model's card drops findings below that (decoder.score_min)"
+        if (floor := _score_floor(card, one.class_name)) is not None and score <= floor[1]:
+            expected = f"more than {floor[1]:g}: the model's card drops findings up to that ({floor[0]})"
             faults.append(Fault(file, f"{key}.{score_key}", f"{score:g}", expected))
+        count_key, count = ("count", one.count) if isinstance(one, Required) else ("reject_at_count", 1)
+        if isinstance(one, Rule) and one.reject_at_count is not None:
+            count = one.reject_at_count
+        if (max_findings := getattr(card.decoder, "max_findings", None)) is not None and count > max_findings:
+            expected = f"at most {max_findings}: the model's card keeps no more findings (decoder.max_findings)"
+            faults.append(Fault(file, f"{key}.{count_key}", str(count), expected))
         if one.camera_id is not None and one.camera_id not in viewed:
             expected = f"a camera of the recipe's views: {', '.join(viewed)}"
             faults.append(Fault(file, f"{key}.camera_id", repr(one.camera_id), expected))
@@ -268,6 +274,18 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         got = f"none that holds for camera {camera_id}"
         faults.append(Fault(file, "rules", got, "one for each view: this one would always pass"))
     return faults
+
+
+def _score_floor(card: ModelCard, class_name: str) -> tuple[str, float] | None:
+    """The key of the card by which findings of a class are dropped, and up to which score; None where none are."""
+    settings = card.decoder
+    if isinstance(settings, AnomalySettings):
+        if class_name != HOT_REGION or "pred_mask" in card.outputs:
+            return None
+        # What scores hot_min itself is hot.
+        return "decoder.hot_min", float(np.nextafter(settings.hot_min, 0.0))
+    score_min = getattr(settings, "score_min", None)
+    return None if score_min is None else ("decoder.score_min", score_min)
 
 
 def _decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,7 +129,7 @@ def read_card(card_path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(written)
     except ValidationError as error:
-        raise PackageError(faults_of(str(card_path), error)) from error
+        raise PackageError([_without_tag(fault) for fault in faults_of(str(card_path), error)]) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -138,6 +138,12 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _without_tag(fault: Fault) -> Fault:
+    """Pydantic puts the decoder's kind into the path of its settings; nobody wrote it there."""
+    first, *rest = fault.key.split(".")
+    return replace(fault, key=".".join((first, *rest[1:]))) if first == "decoder" and len(rest) > 1 else fault
 
 
 def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:

@@ -19,7 +19,8 @@ from vision.kernels.candidates import INFINITE, greatest_magnitude
 from vision.recipe import Strict
 from vision.types import Findings
 
-CLASSES = ("anomaly", "hot_region")
+ANOMALY, HOT_REGION = "anomaly", "hot_region"
+CLASSES = (ANOMALY, HOT_REGION)
 """The classes of every anomaly model: the whole region, and a part of it that is hot."""
 
 _ANOMALY, _HOT_REGION = range(2)
