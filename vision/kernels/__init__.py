@@ -1,6 +1,6 @@
 """Compiled loops: typed, short, writing to ``out``.
 
-Every kernel has one explicit signature, so it is compiled (or read from numba's cache) when its module is imported and
+Every kernel has explicit signatures, so it is compiled (or read from numba's cache) when its module is imported and
 can never compile later: an argument of another type is a TypeError.
 """
 
@@ -22,6 +22,7 @@ PIXELS = types.Array(types.uint8, 1, "C", readonly=True)
 INDICES = types.uint32[::1]
 FLOATS = types.float32[::1]
 PLANES = types.float32[:, :, ::1]
+BYTE_PLANES = types.uint8[:, :, ::1]
 
 # The same for readers and mypy.
 PixelArray = npt.NDArray[np.uint8]
@@ -29,14 +30,14 @@ IndexArray = npt.NDArray[np.uint32]
 FloatArray = npt.NDArray[np.float32]
 
 
-def compiled(signature: Any) -> Callable[[Function], Function]:
-    """``numba.njit`` with the project's options.
+def compiled(*signatures: Any) -> Callable[[Function], Function]:
+    """``numba.njit`` with the project's options, once for each signature.
 
     Of fastmath only contraction (fused multiply-add) is on: it rounds less often and keeps NaN, order and signs.
     """
     return cast(
         "Callable[[Function], Function]",
-        numba.njit([signature], cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"),
+        numba.njit(list(signatures), cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"),
     )
 
 
