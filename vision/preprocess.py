@@ -63,7 +63,7 @@ class RegionPlan:
         self._camera_id = camera_id
         self._shape = frame_format.shape
         self._row_shape = model_input.row_shape
-        self._dtype = np.dtype(model_input.dtype)
+        self._dtype = np.dtype(model_input.numpy_dtype)
 
         source_channels = frame_format.pixel_format.channel_count
         shown = row_geometry(region, model_input)

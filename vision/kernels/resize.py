@@ -23,6 +23,8 @@ Nothing is checked here: ``vision.preprocess`` plans the tables so that every in
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
@@ -45,7 +47,7 @@ _SOURCE = (PIXELS, types.uint64, INDICES, INDICES, FLOATS, INDICES, FLOATS, type
 _OUTS = (PLANES, BYTE_PLANES)
 
 
-def _signatures(*extra: types.Type) -> list[types.Signature]:
+def _signatures(*extra: types.Type) -> list[Any]:
     """One for each type of ``out``."""
     return [types.void(*_SOURCE, FLOATS, FLOATS, out, types.uint64, types.uint64, *extra) for out in _OUTS]
 

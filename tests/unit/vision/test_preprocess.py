@@ -72,13 +72,13 @@ def byte_input(colour_order: str, width_px: int, height_px: int, **changes: Any)
 
 def filled_bytes(plan: RegionPlan, pixels: npt.NDArray[np.uint8], card: ModelInput) -> npt.NDArray[np.uint8]:
     """The same twice on other memory: what was there before must not show."""
-    rows = []
+    rows: list[npt.NDArray[np.uint8]] = []
     for before in (0, 255):
         batch: npt.NDArray[np.uint8] = np.full((3, *card.row_shape), before, np.uint8)
         plan.fill(pixels, batch[1])
         assert (batch[[0, 2]] == before).all(), "wrote into a neighbouring row"
         rows.append(batch[1])
-    assert np.array_equal(*rows)
+    assert np.array_equal(rows[0], rows[1])
     return rows[0]
 
 
