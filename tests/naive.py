@@ -48,6 +48,11 @@ def preprocess(
     return out
 
 
+def nearest(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Grey levels 0..255 as bytes, halves upwards."""
+    return np.floor(levels + 0.5).astype(np.uint8)
+
+
 def channels_of(region: npt.NDArray[np.float64], pixel_format: str, colour_order: str) -> list[npt.NDArray[np.float64]]:
     """The planes of a region in the model's order."""
     if pixel_format == "Mono8":

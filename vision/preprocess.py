@@ -63,6 +63,7 @@ class RegionPlan:
         self._camera_id = camera_id
         self._shape = frame_format.shape
         self._row_shape = model_input.row_shape
+        self._dtype = np.dtype(model_input.numpy_dtype)
 
         source_channels = frame_format.pixel_format.channel_count
         shown = row_geometry(region, model_input)
@@ -77,6 +78,9 @@ class RegionPlan:
         mean, std = np.asarray(model_input.mean), np.asarray(model_input.std)
         gains = (model_input.scale / std).astype(np.float32)
         offsets = (-mean / std).astype(np.float32)
+        if model_input.dtype == "uint8":
+            # The kernels cut off what is behind the point: with half a grey level more they round to the nearest.
+            offsets += np.float32(0.5)
 
         self._source = (
             (tops + region.y_px).astype(np.uint32),
@@ -106,16 +110,18 @@ class RegionPlan:
             self._kernel = channels_to_planes
             self._extra = (np.array(sources, np.uint32), source_channels)
 
-    def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[np.float32]) -> None:
+    def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[Any]) -> None:
         """Reads a frame's ``pixels`` in place and writes all of ``out_row``.
 
-        ``out_row``: float32 (channels, height, width), C-contiguous. Raises WrongFrame where the frame is not as
-        planned.
+        ``out_row``: (channels, height, width) of the input's ``dtype``, C-contiguous; uint8 is rounded to the nearest
+        grey level. Raises WrongFrame where the frame is not as planned.
         """
         if pixels.shape != self._shape:
             raise WrongFrame(f"camera {self._camera_id}: got a frame of shape {pixels.shape}, expected {self._shape}")
         if out_row.shape != self._row_shape:
             raise ValueError(f"row of the batch: got shape {out_row.shape}, expected {self._row_shape}")
+        if out_row.dtype != self._dtype:
+            raise TypeError(f"row of the batch: got {out_row.dtype}, expected {self._dtype}")
         try:
             flat, pitch = flat_rows(pixels)
         except ValueError as error:

@@ -10,54 +10,41 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from vision.decoders import DECODING_VERSION, TensorFormat
 from vision.decoders.base import RowTensors
 from vision.faults import Fault
 from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault, read_bytes
 from vision.preprocess import PREPROCESSING_VERSION
-
-Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
-
-# Best first. A session is asked for one of them with those after it, as ONNX Runtime places unsupported nodes there.
-_PROVIDERS = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-
-# ONNX Runtime's errors have no common base class.
-_ORT_ERRORS: tuple[type[Exception], ...] = (
-    ort_errors.EPFail,
-    ort_errors.EngineError,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-    RuntimeError,
-    ValueError,
+from vision.providers import (
+    ORT_ERRORS,
+    PROVIDERS,
+    Chosen,
+    Provider,
+    RuntimeProviderError,
+    choose,
+    engine_folders,
+    gpu_name,
+    nodes_by_provider,
+    refuse_two_runtimes,
+    result_options,
+    tensorrt_version,
+    told,
 )
+
+__all__ = ["InferenceError", "Provider", "RuntimeProviderError", "Session", "open_session"]
 
 _INPUT_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 _OUTPUT_TYPES = ("tensor(float)", "tensor(bool)", "tensor(uint8)", "tensor(int32)", "tensor(int64)")
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
-
-
-class RuntimeProviderError(RuntimeError):
-    """The execution provider that was asked for is not the one that would run."""
 
 
 class InferenceError(RuntimeError):
@@ -74,23 +61,29 @@ class Session:
 
     A model with a batch of 1 and no other runs once for each row.
 
-    On the CPU provider all are bound by address: the model reads and writes them in place. On CUDA and TensorRT ``run``
-    copies ``input`` to buffers on the device that are bound once, and ONNX Runtime copies the outputs back. The GPU path
-    follows ONNX Runtime's documentation; it has not been run by this project's tests.
+    ``provider`` is what runs, ``provider_words`` the same for people, with nodes that run elsewhere; ``passed_over`` says why each
+    better choice does not run here.
+
+    On providers without memory of their own all are bound by address: the model reads and writes them in place. On CUDA and
+    TensorRT ``run`` copies ``input`` to buffers on the device that are bound once, and ONNX Runtime copies the outputs back.
+    The GPU path follows ONNX Runtime's documentation; it has not been run by this project's tests.
     """
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        chosen: Chosen,
         package: ModelPackage,
         fingerprint: dict[str, str | int],
         rows_per_run: int,
     ) -> None:
         """Raises InferenceError where the model does not run, PackageError where its outputs cannot be bound."""
-        card = package.card
+        card, session = package.card, chosen.session
         batch_rows = int(fingerprint["batch_rows"])
         self.batch_rows = batch_rows
+        self.provider: Provider = chosen.kind
+        self.passed_over = chosen.passed_over
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.provider_words = told(self.providers, nodes_by_provider(session))
         self.fingerprint = fingerprint
         self.fingerprint_sha256 = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
         self.input: npt.NDArray[Any] = np.zeros((batch_rows, *card.input.row_shape), card.input.numpy_dtype)
@@ -103,9 +96,9 @@ class Session:
             role: TensorFormat(self.outputs[name].dtype, self.outputs[name].shape[1:])
             for role, name in card.outputs.items()
         }
-        on_cpu = self.providers[0] == _PROVIDERS["cpu"]
+        in_place = not PROVIDERS[chosen.kind].has_device_memory
         self._runs = [
-            self._bound(card.input.name, slice(start, start + rows_per_run), on_cpu=on_cpu)
+            self._bound(card.input.name, slice(start, start + rows_per_run), in_place=in_place)
             for start in range(0, batch_rows, rows_per_run)
         ]
 
@@ -118,7 +111,7 @@ class Session:
                 self._session.run_with_iobinding(binding)
                 if device_input is not None:
                     binding.synchronize_outputs()
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             raise InferenceError(f"the model did not run: {error}") from error
 
     def warm_up(self, runs: int) -> None:
@@ -140,11 +133,11 @@ class Session:
                 raise InferenceError("warm-up: the model's output is not finite; it cannot judge anything")
         self.input[...] = 0
 
-    def _bound(self, input_name: str, rows: slice, *, on_cpu: bool) -> tuple[Any, npt.NDArray[Any], Any]:
+    def _bound(self, input_name: str, rows: slice, *, in_place: bool) -> tuple[Any, npt.NDArray[Any], Any]:
         """(binding, rows of the input, their buffer on the device or None)."""
         binding = self._session.io_binding()
         array, device_input = self.input[rows], None
-        if on_cpu:
+        if in_place:
             binding.bind_input(input_name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         else:
             # A CPU buffer bound as input would be copied to the device when it is bound and never again.
@@ -167,9 +160,9 @@ def open_session(
 ) -> Session:
     """Opens the package's model for batches of exactly ``batch_rows`` rows.
 
-    ``auto`` takes the best provider really present. Any other choice is binding unless ``allow_fallback``: ONNX
-    Runtime lists GPU providers on boxes without a GPU and then runs on the CPU without saying so. ``engine_cache`` is
-    the folder where TensorRT keeps built engines; without it every start builds them again.
+    ``auto`` takes the best provider that really runs here. Any other choice is binding unless ``allow_fallback``, and what was
+    passed over is said in the session. ``engine_cache`` is the folder where TensorRT keeps built engines; without it every
+    start builds them again.
 
     Raises PackageError where the model does not fit its card or the batch, RuntimeProviderError for an unwanted
     fallback, ValueError for batch_rows or intra_op_threads < 1.
@@ -177,7 +170,7 @@ def open_session(
     for name, value in (("batch_rows", batch_rows), ("intra_op_threads", intra_op_threads)):
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
-    _refuse_two_runtimes()
+    refuse_two_runtimes()
     # The bytes that are hashed are the bytes that run, even if the file is replaced meanwhile.
     model = read_bytes(package.model_path)
     sha256 = hashlib.sha256(model).hexdigest()
@@ -186,27 +179,26 @@ def open_session(
 
     free_dimensions, rows_per_run = _check_model(model, package, batch_rows)
     options = _session_options(intra_op_threads, free_dimensions)
-    session = _create(model, options, provider, engine_cache, allow_fallback=allow_fallback)
-    providers = session.get_providers()
-    on_gpu = providers[0] != _PROVIDERS["cpu"]
+    folders = engine_folders(engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
+    chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback)
+    kind, providers = PROVIDERS[chosen.kind], chosen.session.get_providers()
     fingerprint: dict[str, str | int] = {
         "onnxruntime": onnxruntime.__version__,
         "providers": ",".join(providers),
-        "provider_options": json.dumps(
-            {name: _result_options(name) for name in providers if name in _PROVIDERS.values()}, sort_keys=True
-        ),
+        "provider_options": result_options(providers, chosen.kind),
         "batch_rows": batch_rows,
         "intra_op_threads": intra_op_threads,
         "machine": platform.machine(),
         "cpu": _cpu_name(),
-        "gpu": _gpu_name() if on_gpu else "none",
+        "gpu": gpu_name() if kind.has_device_memory else "none",
+        "tensorrt": tensorrt_version() if kind.builds_engine else "none",
         "numba": numba.__version__,
         "numpy": np.__version__,
         "model_sha256": package.sha256,
         "preprocessing_version": PREPROCESSING_VERSION,
         "decoding_version": DECODING_VERSION,
     }
-    return Session(session, package, fingerprint, rows_per_run)
+    return Session(chosen, package, fingerprint, rows_per_run)
 
 
 def _noise(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -225,7 +217,7 @@ def _buffers(
     try:
         blank = session.run(names, {card.input.name: rows})
         noisy = session.run(names, {card.input.name: _noise(rows)})
-    except _ORT_ERRORS as error:
+    except ORT_ERRORS as error:
         raise InferenceError(f"the model did not run: {error}") from error
     faults: list[Fault] = []
     buffers = {}
@@ -255,74 +247,10 @@ def _session_options(intra_op_threads: int, free_dimensions: dict[str, int]) -> 
     # Spinning threads starve the other processes of a small box.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # So that a session can tell which nodes its provider left to another one; older versions do not know it.
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     for dimension, size in free_dimensions.items():
         options.add_free_dimension_override_by_name(dimension, size)
-    return options
-
-
-def _create(
-    model: bytes,
-    options: onnxruntime.SessionOptions,
-    provider: Provider,
-    engine_cache: Path | None,
-    *,
-    allow_fallback: bool,
-) -> onnxruntime.InferenceSession:
-    """A session whose first provider is the wanted one, or the best that works where falling back is allowed."""
-    kinds = list(_PROVIDERS) if provider == "auto" else list(_PROVIDERS)[list(_PROVIDERS).index(provider) :]
-    wanted = None if provider == "auto" else _PROVIDERS[provider]
-    listed = onnxruntime.get_available_providers()
-    chain = [_PROVIDERS[kind] for kind in kinds if _PROVIDERS[kind] in listed]
-    reasons = [] if wanted in (None, *chain) else [f"this onnxruntime was built without {wanted}"]
-    if reasons and not allow_fallback:
-        raise RuntimeProviderError(_refusal(provider, listed, reasons))
-    while True:
-        try:
-            session = onnxruntime.InferenceSession(
-                model,
-                options,
-                providers=[(name, _provider_options(name, engine_cache)) for name in chain],
-                enable_fallback=0,
-            )
-        except _ORT_ERRORS as error:
-            if len(chain) == 1 or not (allow_fallback or wanted is None):
-                raise RuntimeProviderError(_refusal(provider, chain, [*reasons, str(error)])) from error
-            reasons.append(str(error))
-            chain = chain[1:]
-            continue
-        running = session.get_providers()
-        if wanted not in (None, running[0]) and not allow_fallback:
-            raise RuntimeProviderError(_refusal(provider, running, [f"the session fell back to {running[0]}"]))
-        return session
-
-
-def _refusal(provider: Provider, got: Sequence[str], reasons: Sequence[str]) -> str:
-    return (
-        f"provider: got {', '.join(got)}, expected {provider} ({'; '.join(reasons)}). "
-        "Install the gpu extra and the driver it needs, choose another provider, or allow the fallback"
-    )
-
-
-def _result_options(name: str) -> dict[str, str]:
-    """The options of a provider that can change a result."""
-    if name == _PROVIDERS["cpu"]:
-        return {}
-    # Autotuned algorithms and TensorFloat-32 would make two starts of one box differ.
-    cuda = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    return cuda if name == _PROVIDERS["cuda"] else {"device_id": "0", "trt_fp16_enable": "0", "trt_int8_enable": "0"}
-
-
-def _provider_options(name: str, engine_cache: Path | None) -> dict[str, str]:
-    options = _result_options(name)
-    # Engine shapes are fixed by the free-dimension overrides; no profile is needed.
-    if name == _PROVIDERS["tensorrt"] and engine_cache is not None:
-        engine_cache.mkdir(parents=True, exist_ok=True)
-        options |= {
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(engine_cache),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(engine_cache),
-        }
     return options
 
 
@@ -338,8 +266,8 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[
     # Weights in files of their own would be looked for in the working directory, unhashed; nothing is found in here.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[_PROVIDERS["cpu"]], enable_fallback=0)
-    except _ORT_ERRORS as error:
+        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"].ort_name], enable_fallback=0)
+    except ORT_ERRORS as error:
         first_line = str(error).splitlines()[0]
         expected = "a self-contained ONNX model of standard operators"
         got = f"a file that ONNX Runtime refuses ({first_line})"
@@ -386,16 +314,6 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[
     return free_dimensions, rows_per_run
 
 
-def _refuse_two_runtimes() -> None:
-    """Both distributions install one module over each other, and pip does not forbid the pair."""
-    names = ("onnxruntime", "onnxruntime-gpu")
-    if all(any(metadata.distributions(name=name)) for name in names):
-        raise RuntimeProviderError(
-            f"got both {' and '.join(names)} installed, expected one of them (they overwrite each other): "
-            f"pip uninstall {' '.join(names)}, then install the extra cpu or gpu"
-        )
-
-
 def _cpu_name() -> str:
     """What decides which code ONNX Runtime and numba choose: the model, and a digest of the instruction sets."""
     first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
@@ -404,13 +322,3 @@ def _cpu_name() -> str:
     sets = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
     digest = hashlib.sha256(sets.encode()).hexdigest()[:12]
     return ", ".join([*(f"{key} {facts[key]}" for key in named if key in facts), f"instruction sets {digest}"])
-
-
-def _gpu_name() -> str:
-    """The first GPU's name as its driver or the board's device tree states it."""
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("Model:"):
-                return line.removeprefix("Model:").strip()
-    board = Path("/proc/device-tree/model")
-    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else "unknown"

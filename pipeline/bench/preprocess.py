@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -36,39 +37,76 @@ def _case(
     width_px: int, height_px: int, pixel_format: PixelFormat, side_px: int, colour_order: str, rounds: int
 ) -> dict[str, object]:
     channels = pixel_format.channel_count
-    model_input = ModelInput.model_validate(
+    frame_format = FrameFormat(width_px, height_px, pixel_format)
+    region = Region(name="all", x_px=0, y_px=0, width_px=width_px, height_px=height_px)
+    normalised = _input(side_px, colour_order, channels, scale=1 / 255, mean=0.5, std=0.25)
+    raw = _input(side_px, colour_order, channels, dtype="uint8", scale=1.0, mean=0.0, std=1.0)
+    plan = RegionPlan("bench", region, frame_format, normalised)
+    bytes_plan = RegionPlan("bench", region, frame_format, raw)
+    pixels = np.random.default_rng(0).integers(0, 256, frame_format.shape, np.uint8)
+    fused_row = np.zeros((channels, side_px, side_px), np.float32)
+    chain_row = np.zeros_like(fused_row)
+    bytes_row = np.zeros(fused_row.shape, np.uint8)
+    bytes_chain_row = np.zeros_like(bytes_row)
+    calls: dict[str, Callable[[], None]] = {
+        "fused": lambda: plan.fill(pixels, fused_row),
+        "chain": lambda: _chain(pixels, chain_row),
+        "fused_bytes": lambda: bytes_plan.fill(pixels, bytes_row),
+        "chain_bytes": lambda: _bytes_chain(pixels, bytes_chain_row),
+    }
+    times_us: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + _WARM_UP):
+        for name, call in calls.items():
+            taken_us = _timed_us(call)
+            if turn >= _WARM_UP:
+                times_us[name].append(taken_us)
+    return {
+        "fused_us": percentiles_us(times_us["fused"]),
+        "opencv_numpy_us": percentiles_us(times_us["chain"]),
+        "ratio_fused_to_opencv_numpy": median_ratio(times_us["fused"], times_us["chain"]),
+        "largest_difference": round(float(np.abs(fused_row - chain_row).max()), 5),
+        "bytes": {
+            "fused_us": percentiles_us(times_us["fused_bytes"]),
+            "opencv_numpy_us": percentiles_us(times_us["chain_bytes"]),
+            "ratio_fused_to_opencv_numpy": median_ratio(times_us["fused_bytes"], times_us["chain_bytes"]),
+            "ratio_bytes_to_float": median_ratio(times_us["fused_bytes"], times_us["fused"]),
+            "largest_difference_levels": int(np.abs(bytes_row.astype(int) - bytes_chain_row).max()),
+        },
+    }
+
+
+def _input(
+    side_px: int,
+    colour_order: str,
+    channels: int,
+    *,
+    scale: float,
+    mean: float,
+    std: float,
+    dtype: Literal["float32", "uint8"] = "float32",
+) -> ModelInput:
+    return ModelInput.model_validate(
         {
             "name": "image",
             "width_px": side_px,
             "height_px": side_px,
             "colour_order": colour_order,
             "layout": "NCHW",
-            "scale": 1 / 255,
-            "mean": [0.5] * channels,
-            "std": [0.25] * channels,
+            "dtype": dtype,
+            "scale": scale,
+            "mean": [mean] * channels,
+            "std": [std] * channels,
             "fit": "stretch",
         }
     )
-    frame_format = FrameFormat(width_px, height_px, pixel_format)
-    region = Region(name="all", x_px=0, y_px=0, width_px=width_px, height_px=height_px)
-    plan = RegionPlan("bench", region, frame_format, model_input)
-    pixels = np.random.default_rng(0).integers(0, 256, frame_format.shape, np.uint8)
-    fused_row = np.zeros((channels, side_px, side_px), np.float32)
-    chain_row = np.zeros_like(fused_row)
-    fused_us: list[float] = []
-    chain_us: list[float] = []
-    for turn in range(rounds + _WARM_UP):
-        fused = _timed_us(lambda: plan.fill(pixels, fused_row))
-        chain = _timed_us(lambda: _chain(pixels, chain_row))
-        if turn >= _WARM_UP:
-            fused_us.append(fused)
-            chain_us.append(chain)
-    return {
-        "fused_us": percentiles_us(fused_us),
-        "opencv_numpy_us": percentiles_us(chain_us),
-        "ratio_fused_to_opencv_numpy": median_ratio(fused_us, chain_us),
-        "largest_difference": round(float(np.abs(fused_row - chain_row).max()), 5),
-    }
+
+
+def _bytes_chain(pixels: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    """Resize, then split into planes."""
+    channels, height_px, width_px = out.shape
+    resized = cv2.resize(pixels, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    for channel in range(channels):
+        out[channel] = resized if channels == 1 else resized[:, :, channels - 1 - channel]
 
 
 def _chain(pixels: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> None:

@@ -1,6 +1,6 @@
 """Compiled loops: typed, short, writing to ``out``.
 
-Every kernel has one explicit signature, so it is compiled (or read from numba's cache) when its module is imported and
+Every kernel has explicit signatures, so it is compiled (or read from numba's cache) when its module is imported and
 can never compile later: an argument of another type is a TypeError.
 """
 
@@ -22,6 +22,7 @@ PIXELS = types.Array(types.uint8, 1, "C", readonly=True)
 INDICES = types.uint32[::1]
 FLOATS = types.float32[::1]
 PLANES = types.float32[:, :, ::1]
+BYTE_PLANES = types.uint8[:, :, ::1]
 
 # The same for readers and mypy.
 PixelArray = npt.NDArray[np.uint8]
@@ -29,8 +30,8 @@ IndexArray = npt.NDArray[np.uint32]
 FloatArray = npt.NDArray[np.float32]
 
 
-def compiled(signature: Any, *, contract: bool = True) -> Callable[[Function], Function]:
-    """``numba.njit`` with the project's options.
+def compiled(*signatures: Any, contract: bool = True) -> Callable[[Function], Function]:
+    """``numba.njit`` with the project's options, once for each signature.
 
     Of fastmath only contraction (fused multiply-add) is on: it rounds less often and keeps NaN, order and signs. Off where a
     result must be that of the formula rounded at each step, on every processor.
@@ -38,7 +39,7 @@ def compiled(signature: Any, *, contract: bool = True) -> Callable[[Function], F
     return cast(
         "Callable[[Function], Function]",
         numba.njit(
-            [signature], cache=True, nogil=True, fastmath={"contract"} if contract else False, error_model="numpy"
+            list(signatures), cache=True, nogil=True, fastmath={"contract"} if contract else False, error_model="numpy"
         ),
     )
 

@@ -14,7 +14,8 @@ Arguments shared by the kernels, h and w being the height and width that the reg
     x_bytes          offset of the region's first pixel in a frame row
     line             scratch: one source row of the region and one pixel more
     gains, offsets   (planes,): ``out = grey_level * gain + offset``
-    out              (planes, H, W)
+    out              (planes, H, W), float32; or uint8, which cuts off what is behind the point: an offset of one half
+                     more, and it is rounded to the nearest grey level (halves up)
     top_px, left_px  the region lands at out[:, top_px : top_px + h, left_px : left_px + w]
 
 Nothing is checked here: ``vision.preprocess`` plans the tables so that every index is inside.
@@ -22,24 +23,40 @@ Nothing is checked here: ``vision.preprocess`` plans the tables so that every in
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
-from vision.kernels import FLOATS, INDICES, PIXELS, PLANES, FloatArray, IndexArray, PixelArray, compiled
+from vision.kernels import (
+    BYTE_PLANES,
+    FLOATS,
+    INDICES,
+    PIXELS,
+    PLANES,
+    FloatArray,
+    IndexArray,
+    PixelArray,
+    compiled,
+)
 
 # OpenCV's weights of red, green and blue in a grey level (ITU-R BT.601).
 RED_WEIGHT, GREEN_WEIGHT, BLUE_WEIGHT = 0.299, 0.587, 0.114
 
-_SHARED = (
-    *(PIXELS, types.uint64, INDICES, INDICES, FLOATS, INDICES, FLOATS, types.uint64, FLOATS),
-    *(FLOATS, FLOATS, PLANES, types.uint64, types.uint64),
-)
+_SOURCE = (PIXELS, types.uint64, INDICES, INDICES, FLOATS, INDICES, FLOATS, types.uint64, FLOATS)
+_OUTS = (PLANES, BYTE_PLANES)
+
+
+def _signatures(*extra: types.Type) -> list[Any]:
+    """One for each type of ``out``."""
+    return [types.void(*_SOURCE, FLOATS, FLOATS, out, types.uint64, types.uint64, *extra) for out in _OUTS]
+
 
 # Unsigned indices spare the check for negative ones, which would keep loops from being vectorised.
 _1, _2, _3, _4, _5 = np.uint32(1), np.uint32(2), np.uint32(3), np.uint32(4), np.uint32(5)
 
 
-@compiled(types.void(*_SHARED, INDICES, types.uint32))
+@compiled(*_signatures(INDICES, types.uint32))
 def channels_to_planes(
     flat: PixelArray,
     pitch: int,
@@ -52,7 +69,7 @@ def channels_to_planes(
     line: FloatArray,
     gains: FloatArray,
     offsets: FloatArray,
-    out: FloatArray,
+    out: FloatArray | PixelArray,
     top_px: int,
     left_px: int,
     sources: IndexArray,
@@ -81,7 +98,7 @@ def channels_to_planes(
                 target[x] = (left + (right - left) * column_weights[x]) * gain + offset
 
 
-@compiled(types.void(*_SHARED, FLOATS))
+@compiled(*_signatures(FLOATS))
 def channels_to_grey(
     flat: PixelArray,
     pitch: int,
@@ -94,7 +111,7 @@ def channels_to_grey(
     line: FloatArray,
     gains: FloatArray,
     offsets: FloatArray,
-    out: FloatArray,
+    out: FloatArray | PixelArray,
     top_px: int,
     left_px: int,
     mix: FloatArray,
@@ -120,8 +137,10 @@ def channels_to_grey(
             target[x] = (left + (right - left) * weight) * gain + offset
 
 
-@compiled(types.void(FLOATS, PLANES, types.int64, types.int64, types.int64, types.int64))
-def fill_border(values: FloatArray, out: FloatArray, top_px: int, left_px: int, height_px: int, width_px: int) -> None:
+@compiled(*(types.void(FLOATS, out, types.int64, types.int64, types.int64, types.int64) for out in _OUTS))
+def fill_border(
+    values: FloatArray, out: FloatArray | PixelArray, top_px: int, left_px: int, height_px: int, width_px: int
+) -> None:
     """Writes ``values``, one per plane, around the rectangle that a letterboxed region covers."""
     for plane in range(out.shape[0]):
         value = values[plane]

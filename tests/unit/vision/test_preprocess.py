@@ -17,6 +17,8 @@ from vision.types import PixelFormat
 
 EXACT_GREY_LEVELS = 1e-3
 """Float rounding against the double precision reference, in grey levels."""
+HALF_A_LEVEL = 0.5
+"""What rounding to the nearest byte costs, beside that."""
 OPENCV_GREY_LEVELS = 1.5
 """OpenCV resizes uint8 in fixed point and rounds, and for GRAY rounds once more: 1 and half a level more."""
 
@@ -59,6 +61,25 @@ def grey_levels(row: npt.NDArray[Any], card: ModelInput) -> npt.NDArray[np.float
     mean, std = (np.array(values)[:, None, None] for values in (card.mean, card.std))
     levels: npt.NDArray[np.float64] = (row * std + mean) / card.scale
     return levels
+
+
+def byte_input(colour_order: str, width_px: int, height_px: int, **changes: Any) -> ModelInput:
+    """A model that takes pixels as they are."""
+    count = 1 if colour_order == "GRAY" else 3
+    raw = {"dtype": "uint8", "scale": 1.0, "mean": [0.0] * count, "std": [1.0] * count}
+    return model_input(colour_order, width_px, height_px, **raw, **changes)
+
+
+def filled_bytes(plan: RegionPlan, pixels: npt.NDArray[np.uint8], card: ModelInput) -> npt.NDArray[np.uint8]:
+    """The same twice on other memory: what was there before must not show."""
+    rows: list[npt.NDArray[np.uint8]] = []
+    for before in (0, 255):
+        batch: npt.NDArray[np.uint8] = np.full((3, *card.row_shape), before, np.uint8)
+        plan.fill(pixels, batch[1])
+        assert (batch[[0, 2]] == before).all(), "wrote into a neighbouring row"
+        rows.append(batch[1])
+    assert np.array_equal(rows[0], rows[1])
+    return rows[0]
 
 
 def filled(plan: RegionPlan, pixels: npt.NDArray[np.uint8], card: ModelInput) -> npt.NDArray[np.float32]:
@@ -126,6 +147,56 @@ def test_a_row_is_what_the_readable_reference_says(
         crop_fraction=crop_fraction,
     )
     assert np.abs(grey_levels(row, card) - grey_levels(expected, card)).max() < EXACT_GREY_LEVELS
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    where=regions_in_frames(),
+    colour_order=COLOUR_ORDERS,
+    width_px=SIZES,
+    height_px=SIZES,
+    fit=FITS,
+    pad_value=st.integers(0, 255),
+    extreme=st.sampled_from([None, 0, 255]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_row_of_bytes_is_the_reference_rounded(
+    where: tuple[FrameFormat, Region],
+    colour_order: str,
+    width_px: int,
+    height_px: int,
+    fit: str,
+    pad_value: int,
+    extreme: int | None,
+    seed: int,
+) -> None:
+    frame_format, cell = where
+    card = byte_input(colour_order, width_px, height_px, fit=fit, pad_value=pad_value)
+    pixels = frame_of(frame_format, seed)
+    if extreme is not None:
+        pixels[...] = extreme
+    row = filled_bytes(RegionPlan("top", cell, frame_format, card), pixels, card)
+    exact = naive.preprocess(
+        pixels,
+        pixel_format=frame_format.pixel_format.value,
+        x_px=cell.x_px,
+        y_px=cell.y_px,
+        width_px=cell.width_px,
+        height_px=cell.height_px,
+        colour_order=colour_order,
+        out_width_px=width_px,
+        out_height_px=height_px,
+        scale=1.0,
+        mean=card.mean,
+        std=card.std,
+        fit=fit,
+        pad_value=pad_value,
+    )
+    difference = np.abs(row - exact)
+    assert difference.max() < HALF_A_LEVEL + EXACT_GREY_LEVELS
+    # Ties aside, it is the very byte.
+    is_tie = np.abs(exact - np.floor(exact) - HALF_A_LEVEL) < EXACT_GREY_LEVELS
+    assert np.array_equal(row[~is_tie], naive.nearest(exact)[~is_tie])
 
 
 def opencv(
@@ -242,5 +313,11 @@ def test_a_row_of_another_shape_is_refused() -> None:
     plan = RegionPlan("top", region(0, 0, 40, 30), FrameFormat(40, 30, PixelFormat.MONO8), model_input("GRAY", 16, 16))
     with pytest.raises(ValueError, match="row of the batch"):
         plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 15), np.float32))
-    with pytest.raises(TypeError):
-        plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 16), np.float64))
+    for dtype in (np.float64, np.uint8):
+        with pytest.raises(TypeError, match="expected float32"):
+            plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 16), dtype))
+    bytes_plan = RegionPlan(
+        "top", region(0, 0, 40, 30), FrameFormat(40, 30, PixelFormat.MONO8), byte_input("GRAY", 16, 16)
+    )
+    with pytest.raises(TypeError, match="got float32, expected uint8"):
+        bytes_plan.fill(np.zeros((30, 40), np.uint8), np.zeros((1, 16, 16), np.float32))
