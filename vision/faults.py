@@ -58,12 +58,13 @@ def faults_of(file: str, error: ValidationError) -> list[Fault]:
             where = finding["ctx"]
             key = ".".join(filter(None, (key, where["key"])))
             got, expected = where["got"], where["expected"]
-        elif kind == "union_tag_invalid":
-            union = finding["ctx"]
-            key = f"{key}.{union['discriminator'].strip(chr(39))}"
-            got, expected = quote(union["tag"]), f"one of {union['expected_tags']}"
         elif kind == "missing":
             got, expected = "nothing", "a value"
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            where = finding["ctx"]
+            key = ".".join(filter(None, (key, where["discriminator"].strip("'"))))
+            got = quote(where["tag"]) if "tag" in where else "nothing"
+            expected = f"one of {where['expected_tags']}" if "tag" in where else "a value"
         elif kind == "extra_forbidden":
             got, expected = "an unknown key", "only known keys (is it misspelt?)"
         else:

@@ -129,7 +129,7 @@ def read_card(card_path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(written)
     except ValidationError as error:
-        raise PackageError([_without_tag(fault) for fault in faults_of(str(card_path), error)]) from error
+        raise PackageError([_without_kind(fault) for fault in faults_of(str(card_path), error)]) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -140,16 +140,18 @@ def read_bytes(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def _without_tag(fault: Fault) -> Fault:
-    """Pydantic puts the decoder's kind into the path of its settings; nobody wrote it there."""
-    first, *rest = fault.key.split(".")
-    return replace(fault, key=".".join((first, *rest[1:]))) if first == "decoder" and len(rest) > 1 else fault
-
-
 def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
     """The model file is not the one that the card describes."""
     advice = f"fetch the package again, or write the new hash into {card_path.name} if the change was meant"
     return Fault(str(card_path), "sha256", f"a {MODEL_NAME} with {got}", f"{expected}: {advice}")
+
+
+def _without_kind(fault: Fault) -> Fault:
+    """Pydantic puts the kind of decoder into the path of its settings; nobody wrote it there."""
+    parts = fault.key.split(".")
+    if len(parts) > 2 and parts[0] == "decoder" and parts[1] in DECODERS:
+        del parts[1]
+    return replace(fault, key=".".join(parts))
 
 
 def _is_file(path: Path) -> bool:

@@ -104,7 +104,7 @@ def test_paths_count_from_the_file_that_names_them(folder: Path) -> None:
         ("mqtt.port", True, "line.yaml: mqtt.port: got True, expected a valid integer"),
         ("encoder.bits", 33, "line.yaml: encoder.bits: got 33, expected less than or equal to 32"),
         ("cameras.0.parts_per_min", 1e-300, "line.yaml: cameras.0.parts_per_min: got 1e-300, expected greater than"),
-        ("cameras.0.kind", "webcam", "line.yaml: cameras.0.kind: got"),
+        ("cameras.0.kind", "webcam", "line.yaml: cameras.0.kind: got 'webcam', expected one of 'folder', 'simulated'"),
         ("topic_root", "a/#", "line.yaml: topic_root: got 'a/#', expected"),
         ("topic_root", "x" * 300, "line.yaml: topic_root: got"),
         ("topic_root", "a/b\n", "line.yaml: topic_root: got 'a/b\\n', expected"),
