@@ -517,6 +517,154 @@ def _OutputOnly(net: Any, gives_labels: bool) -> Any:  # noqa: N802 (makes a mod
     return OutputOnly().eval()
 
 
+# --- Anomalib -------------------------------------------------------------------------------------------------------
+
+FIT_PARTS = 48  # half of them good ones to fit on
+
+
+def _resized(frame_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """RGB 0..1 as Anomalib reads an image, resized without antialiasing: its exports hold the normalisation themselves."""
+    import torch
+    from torchvision.transforms import v2
+
+    image = torch.from_numpy(np.ascontiguousarray(frame_bgr[..., ::-1].transpose(2, 0, 1)))
+    return (v2.functional.resize(image.float() / 255, list(size), antialias=False))[None].numpy()
+
+
+def _rendered_folder(root: Path, **options: Any) -> Any:
+    from anomalib.data import Folder
+
+    write_mvtec(root, FIT_PARTS, SEED)
+    return Folder(
+        name="rendered", root=root, normal_dir="train/good", normal_test_dir="test/good",
+        abnormal_dir=[f"test/{name}" for name in CLASSES], mask_dir=[f"ground_truth/{name}" for name in CLASSES],
+        train_batch_size=8, eval_batch_size=8, num_workers=0, seed=SEED, **options,
+    )  # fmt: skip
+
+
+def make_anomalib(out: Path, only: set[str]) -> None:
+    import anomalib
+    import torch
+    from anomalib.engine import Engine
+    from anomalib.models import Dfkde, Padim, Patchcore
+    from anomalib.post_processing import PostProcessor
+
+    version = anomalib.__version__
+    is_current = tuple(map(int, version.split(".")[:2])) >= (2, 7)
+    size = (SIDE_PX, SIDE_PX)
+
+    def padim(**options: Any) -> Any:
+        processor = options.pop("pre_processor", Padim.configure_pre_processor(options.pop("image_size", size)))
+        return Padim(pre_trained=False, n_features=20, visualizer=False, pre_processor=processor, **options)
+
+    # name: model, input size of the export (none: any), options of the export
+    table: dict[str, tuple[Callable[[], Any], tuple[int, int] | None, dict[str, Any]]] = {
+        "padim": (padim, size, {}),
+        "padim-any-size": (padim, None, {}),
+        "padim-inline": (padim, size, {"external_data": False}),
+        "padim-small-map": (lambda: padim(image_size=(96, 96)), size, {}),
+        "padim-raw": (
+            lambda: padim(post_processor=PostProcessor(enable_normalization=False, enable_thresholding=False)), size, {}
+        ),
+        "padim-no-label": (lambda: padim(post_processor=PostProcessor(enable_thresholding=False)), size, {}),
+        "padim-no-post": (lambda: padim(post_processor=False), size, {}),
+        "padim-no-pre": (lambda: padim(pre_processor=False), size, {}),
+        "patchcore": (
+            lambda: Patchcore(
+                backbone="resnet18", layers=("layer1", "layer2"), pre_trained=False, coreset_sampling_ratio=0.02,
+                visualizer=False, pre_processor=Patchcore.configure_pre_processor(size),
+            ), size, {},
+        ),
+        "dfkde": (
+            lambda: Dfkde(pre_trained=False, visualizer=False, pre_processor=Dfkde.configure_pre_processor(size)), size, {}
+        ),
+    }  # fmt: skip
+    if not is_current:
+        table = {f"{name}-{version}": table[name] for name in ("padim", "patchcore", "dfkde")}
+    image = frames(1)[0].image
+    for bare_name, (build, input_size, options) in table.items():
+        name = f"anomalib2-{bare_name}"
+        if only and name not in only:
+            continue
+        torch.manual_seed(SEED)
+        with scratch() as folder:
+            model = build()
+            module = _rendered_folder(folder / "data")
+            if not model.pre_processor:
+                from torchvision.transforms.v2 import Resize
+
+                module = _rendered_folder(folder / "resized", augmentations=Resize(size, antialias=False))
+            Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, max_epochs=1).fit(model, datamodule=module)
+            model = model.eval().cpu()
+            model_input = _resized(image, input_size or image.shape[:2])
+            with torch.no_grad():
+                answer = model(torch.from_numpy(model_input))._asdict()
+            # Fitting and exporting are separate calls in practice too; the name decides that of the file beside it.
+            path = Path(model.to_onnx(folder / "export", model_file_name=name, input_size=input_size, **options))
+            for beside in path.parent.glob("*.data"):
+                shutil.copyfile(beside, out / beside.name)
+            arrays = {key: value.numpy() for key, value in answer.items() if value is not None}
+            post = model.post_processor
+            numbers = ("image_threshold", "pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max")
+            keep(
+                out, name, path, {"frame_bgr": image, "input": model_input, **arrays},
+                exporter=versions("anomalib", "torch"),
+                command=f"{bare_name}: {type(model).__name__}.to_onnx(input_size={input_size}, {options})",
+                task="anomaly",
+                settings={number: float(getattr(post, number)) for number in numbers} if post else {},
+            )  # fmt: skip
+
+
+def make_anomalib1(out: Path, only: set[str]) -> None:
+    import functools
+
+    import torch
+    from anomalib import TaskType
+    from anomalib.deploy import TorchInferencer
+    from anomalib.engine import Engine
+    from anomalib.models import Padim, Patchcore
+
+    torch.load = functools.partial(torch.load, weights_only=False)  # it loads what it has just written
+    table: dict[str, Callable[[], Any]] = {
+        "padim": lambda: Padim(pre_trained=False, n_features=20),
+        "patchcore": lambda: Patchcore(
+            backbone="resnet18", layers=("layer1", "layer2"), pre_trained=False, coreset_sampling_ratio=0.02
+        ),
+    }
+    image = frames(1)[0].image
+    size = (SIDE_PX, SIDE_PX)
+    for bare_name, build in table.items():
+        name = f"anomalib1-{bare_name}"
+        if only and name not in only:
+            continue
+        torch.manual_seed(SEED)
+        with scratch() as folder:
+            model = build()
+            module = _rendered_folder(folder / "data", image_size=size)
+            engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, task=TaskType.SEGMENTATION)
+            engine.fit(model, datamodule=module)
+            transform = model.configure_transforms(size)
+            export = {"transform": transform, "task": TaskType.SEGMENTATION}
+            path = Path(model.to_onnx(folder / "onnx", input_size=size, **export))
+            told = TorchInferencer(path=model.to_torch(folder / "torch", **export), device="cpu")
+            model_input = _resized(image, size)
+            with torch.no_grad():
+                result = told.predict(torch.from_numpy(model_input[0]))
+            metadata = json.loads((path.parent / "metadata.json").read_text(encoding="utf-8"))
+            shutil.copyfile(path.parent / "metadata.json", out / f"{name}.metadata.json")
+            keep(
+                out, name, path,
+                {
+                    "frame_bgr": image, "input": model_input, "anomaly_map": np.asarray(result.anomaly_map),
+                    "pred_score": np.asarray(result.pred_score), "pred_label": np.asarray(bool(result.pred_label.value)),
+                    "pred_mask": np.asarray(result.pred_mask),
+                },
+                exporter=versions("anomalib", "torch"),
+                command=f"{type(model).__name__}.to_onnx(input_size={size}, transform of {size}); metadata.json beside it",
+                task="anomaly", settings=metadata,
+            )  # fmt: skip
+
+
 # --- copies without a story, and the index --------------------------------------------------------------------------
 
 STRIPPED = ("v8n", "yolo26n-e2e", "v8n-seg", "v8n-cls", "resnet18", "lraspp", "anomalib2-padim", "yolov5n")
@@ -556,7 +704,7 @@ def make_stripped(out: Path, only: set[str]) -> None:
 def write_index(out: Path) -> None:
     """INDEX.md: every export with what is in the file."""
     rows = []
-    for path in sorted(out.glob("*.json")):
+    for path in sorted(path for path in out.glob("*.json") if path.with_suffix(".npz").is_file()):
         story = json.loads(path.read_text(encoding="utf-8"))
         model = onnx.load(str(path.with_suffix(".onnx")), load_external_data=False)
         with np.load(path.with_suffix(".npz")) as arrays:
@@ -593,6 +741,8 @@ FAMILIES: dict[str, Callable[[Path, set[str]], None]] = {
     "ultralytics": make_ultralytics,
     "yolov5": make_yolov5,
     "torchvision": make_torchvision,
+    "anomalib": make_anomalib,
+    "anomalib1": make_anomalib1,
     "stripped": make_stripped,
 }
 
