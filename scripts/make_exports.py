@@ -531,13 +531,13 @@ def _resized(frame_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return (v2.functional.resize(image.float() / 255, list(size), antialias=False))[None].numpy()
 
 
-def _rendered_folder(root: Path, **options: Any) -> Any:
+def _rendered_folder(root: Path, *, defects: tuple[str, ...] = CLASSES, **options: Any) -> Any:
     from anomalib.data import Folder
 
     write_mvtec(root, FIT_PARTS, SEED)
     return Folder(
         name="rendered", root=root, normal_dir="train/good", normal_test_dir="test/good",
-        abnormal_dir=[f"test/{name}" for name in CLASSES], mask_dir=[f"ground_truth/{name}" for name in CLASSES],
+        abnormal_dir=[f"test/{name}" for name in defects], mask_dir=[f"ground_truth/{name}" for name in defects],
         train_batch_size=8, eval_batch_size=8, num_workers=0, seed=SEED, **options,
     )  # fmt: skip
 
@@ -599,11 +599,14 @@ def make_anomalib(out: Path, only: set[str]) -> None:
             model_input = _resized(image, input_size or image.shape[:2])
             with torch.no_grad():
                 answer = model(torch.from_numpy(model_input))._asdict()
-            # Fitting and exporting are separate calls in practice too; the name decides that of the file beside it.
+            # The name decides that of the file beside it.
             path = Path(model.to_onnx(folder / "export", model_file_name=name, input_size=input_size, **options))
             for beside in path.parent.glob("*.data"):
                 shutil.copyfile(beside, out / beside.name)
             arrays = {key: value.numpy() for key, value in answer.items() if value is not None}
+            # Some models come out of it for a batch of two, whatever was asked.
+            rows = onnx.load(str(path), load_external_data=False).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+            model_input = np.repeat(model_input, max(rows, 1), axis=0)
             post = model.post_processor
             numbers = ("image_threshold", "pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max")
             keep(
@@ -640,10 +643,10 @@ def make_anomalib1(out: Path, only: set[str]) -> None:
         torch.manual_seed(SEED)
         with scratch() as folder:
             model = build()
-            module = _rendered_folder(folder / "data", image_size=size)
+            module = _rendered_folder(folder / "data", defects=CLASSES[:1], image_size=size)
             engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, task=TaskType.SEGMENTATION)
             engine.fit(model, datamodule=module)
-            transform = model.configure_transforms(size)
+            transform = Padim.configure_transforms(size)  # Patchcore's own crops
             export = {"transform": transform, "task": TaskType.SEGMENTATION}
             path = Path(model.to_onnx(folder / "onnx", input_size=size, **export))
             told = TorchInferencer(path=model.to_torch(folder / "torch", **export), device="cpu")
