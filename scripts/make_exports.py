@@ -34,7 +34,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +70,15 @@ def raw_outputs(model: Path, model_input: NDArray[np.float32]) -> Arrays:
 
 
 def keep(
-    out: Path, name: str, model: Path, arrays: Arrays, *, exporter: str, command: str, task: str, settings: dict[str, Any]
+    out: Path,
+    name: str,
+    model: Path,
+    arrays: Arrays,
+    *,
+    exporter: str,
+    command: str,
+    task: str,
+    settings: dict[str, Any],
 ) -> None:
     """Puts an export, its arrays and its story into ``out``."""
     target = out / f"{name}.onnx"
@@ -233,7 +240,9 @@ def make_ultralytics(out: Path, only: set[str]) -> None:
             spread(net, net.model[-1].classifier[-1], batch, 0.0, 1.0)
         with scratch():
             exported = Path(yolo.export(format="onnx", imgsz=[height, width], verbose=False, **options))
-            arrays, settings = _ultralytics_results(exported, yolo.task, parts[0].image, (height, width), class_count, options)
+            arrays, settings = _ultralytics_results(
+                exported, yolo.task, parts[0].image, (height, width), class_count, options
+            )
             keep(
                 out,
                 name,
@@ -256,7 +265,12 @@ def _letterboxed(frame_bgr: NDArray[np.uint8], height: int, width: int) -> NDArr
 
 
 def _ultralytics_results(
-    model: Path, task: str, frame_bgr: NDArray[np.uint8], size: tuple[int, int], class_count: int, options: dict[str, Any]
+    model: Path,
+    task: str,
+    frame_bgr: NDArray[np.uint8],
+    size: tuple[int, int],
+    class_count: int,
+    options: dict[str, Any],
 ) -> tuple[Arrays, dict[str, Any]]:
     """Its own non-maximum suppression and masks on the raw outputs, and its predictor's results on the frame."""
     import torch
@@ -289,7 +303,9 @@ def _ultralytics_results(
     predictions = torch.from_numpy(np.asarray(outputs[0], np.float32))
     metadata = {prop.key: prop.value for prop in onnx.load(str(model)).metadata_props}
     # 8.3.40 takes nms=True for ONNX without a word and embeds nothing.
-    is_end_to_end = metadata.get("end2end") == "True" or (bool(options.get("nms")) and predictions.shape[1] > predictions.shape[2])
+    is_end_to_end = metadata.get("end2end") == "True" or (
+        bool(options.get("nms")) and predictions.shape[1] > predictions.shape[2]
+    )
     end_to_end: dict[str, Any] = {"end2end": True} if is_end_to_end and predictions.shape[-1] != 6 else {}
     found = non_max_suppression(
         predictions.clone(), SCORE_MIN, IOU_MAX, max_det=limit, nc=class_count, rotated=task == "obb", **end_to_end
@@ -307,7 +323,9 @@ def _ultralytics_results(
     }
     if task == "segment":
         prototypes = torch.from_numpy(np.asarray(outputs[1], np.float32))[0]
-        arrays["masks"] = ops.process_mask(prototypes, found[:, 6:], found[:, :4], size, upsample=True).numpy().astype(np.uint8)
+        arrays["masks"] = (
+            ops.process_mask(prototypes, found[:, 6:], found[:, :4], size, upsample=True).numpy().astype(np.uint8)
+        )
         native = predictor.predict([frame_bgr] * copies, retina_masks=True, **asked)[0]
         arrays |= {
             "frame_masks": native.masks.data.numpy().astype(np.uint8),
@@ -480,10 +498,13 @@ def make_torchvision(out: Path, only: set[str]) -> None:
         arrays: Arrays = {"frame_bgr": parts[0].image, "input": batch[:1].numpy()}
         if task == "semantic":
             scores = answer[0]
-            arrays["labels"] = (scores if gives_labels else scores.argmax(0) if len(scores) > 1 else scores[0] > 0).astype(np.int32)
+            arrays["labels"] = (
+                scores if gives_labels else scores.argmax(0) if len(scores) > 1 else scores[0] > 0
+            ).astype(np.int32)
         else:
-            logits = torch.from_numpy(answer[0])
-            arrays["probabilities"] = (logits.softmax(0) if "oftmax" not in repr(net) and "igmoid()" not in repr(net) else logits).numpy()
+            scores = torch.from_numpy(answer[0])
+            is_probability = isinstance(net, nn.Sequential) and isinstance(net[-1], nn.Softmax | nn.Sigmoid)
+            arrays["probabilities"] = (scores if is_probability else scores.softmax(0)).numpy()
         with scratch() as folder:
             path = folder / f"{name}.onnx"
             example = batch[:1]
@@ -502,7 +523,7 @@ def make_torchvision(out: Path, only: set[str]) -> None:
 
 
 def _OutputOnly(net: Any, gives_labels: bool) -> Any:  # noqa: N802 (makes a module)
-    """torchvision's segmentation models return a dictionary; an export wants its `out`."""
+    """Torchvision's segmentation models return a dictionary; an export wants its `out`."""
     from torch import nn
 
     class OutputOnly(nn.Module):
@@ -594,7 +615,9 @@ def make_anomalib(out: Path, only: set[str]) -> None:
                 from torchvision.transforms.v2 import Resize
 
                 module = _rendered_folder(folder / "resized", augmentations=Resize(size, antialias=False))
-            Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, max_epochs=1).fit(model, datamodule=module)
+            Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, max_epochs=1).fit(
+                model, datamodule=module
+            )
             model = model.eval().cpu()
             model_input = _resized(image, input_size or image.shape[:2])
             with torch.no_grad():
@@ -644,7 +667,9 @@ def make_anomalib1(out: Path, only: set[str]) -> None:
         with scratch() as folder:
             model = build()
             module = _rendered_folder(folder / "data", defects=CLASSES[:1], image_size=size)
-            engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder, task=TaskType.SEGMENTATION)
+            engine = Engine(
+                accelerator="cpu", devices=1, logger=False, default_root_dir=folder, task=TaskType.SEGMENTATION
+            )
             engine.fit(model, datamodule=module)
             transform = Padim.configure_transforms(size)  # Patchcore's own crops
             export = {"transform": transform, "task": TaskType.SEGMENTATION}

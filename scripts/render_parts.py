@@ -39,7 +39,9 @@ class RenderedPart:
         return boxes
 
 
-def render_part(rng: np.random.Generator, defect_count: int, shape: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> RenderedPart:
+def render_part(
+    rng: np.random.Generator, defect_count: int, shape: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)
+) -> RenderedPart:
     """A rounded metal plate on a dark belt, lit from one side, with camera noise and ``defect_count`` defects."""
     height, width = shape
     belt = rng.normal(45, 3, (height, width))
@@ -48,7 +50,11 @@ def render_part(rng: np.random.Generator, defect_count: int, shape: tuple[int, i
     left, top = margin.astype(int)
     cv2.rectangle(plate, (left, top), (width - left, height - top), 1, -1)
     cv2.circle(plate, (width // 2, height // 2), height // 10, 0, -1)
-    light = rng.normal(140, 8) + np.linspace(-10, 10, width)[None, :] + cv2.GaussianBlur(rng.normal(0, 20, shape), (0, 0), 6)
+    light = (
+        rng.normal(140, 8)
+        + np.linspace(-10, 10, width)[None, :]
+        + cv2.GaussianBlur(rng.normal(0, 20, shape), (0, 0), 6)
+    )
     grey = np.where(plate > 0, light, belt)
 
     class_ids, masks = [], []
@@ -98,7 +104,9 @@ def write_yolo(folder: Path, part_count: int, seed: int) -> Path:
         label_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     names = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(CLASSES))
     data = folder / "data.yaml"
-    data.write_text(f"path: {folder.resolve()}\ntrain: images/train\nval: images/val\nnames:\n{names}", encoding="utf-8")
+    data.write_text(
+        f"path: {folder.resolve()}\ntrain: images/train\nval: images/val\nnames:\n{names}", encoding="utf-8"
+    )
     return data
 
 
