@@ -90,7 +90,9 @@ class Session:
         self._session = session
         self.outputs = _buffers(session, package, self.input[:rows_per_run], batch_rows)
         self.rows: tuple[RowTensors, ...] = tuple(
-            {role: self.outputs[name][row] for role, name in card.outputs.items()} for row in range(batch_rows)
+            # With the ellipsis a view even where a row is a single number.
+            {role: self.outputs[name][row, ...] for role, name in card.outputs.items()}
+            for row in range(batch_rows)
         )
         self.formats = {
             role: TensorFormat(self.outputs[name].dtype, self.outputs[name].shape[1:])

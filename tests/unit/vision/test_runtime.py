@@ -228,6 +228,18 @@ def test_several_tensors_of_any_type_are_handed_out_by_their_roles(tmp_path: Pat
     np.testing.assert_allclose(session.rows[1]["scores"], [0.5])
 
 
+def test_a_row_that_is_a_single_number_is_seen_anew_after_each_run(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ReduceMean", ["image"], ["probabilities"], axes=[1, 2, 3], keepdims=0)]
+    package = load_package(write_package(tmp_path / "number", model_of(nodes, ["N", 1, 16, 16]), stub_card(16, 16, 1)))
+    session = opened(package)
+    for level in (0.25, 0.75):
+        session.input[1] = level
+        session.run()
+        assert session.rows[1]["scores"].shape == session.formats["scores"].row_shape == ()
+        assert session.rows[1]["scores"] == level
+        assert session.rows[0]["scores"] == 0.0
+
+
 def test_an_output_whose_shape_depends_on_the_image_is_refused(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Greater", ["image", "half"], ["mask"]),
