@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Shape = Sequence[int | str]
 Output = tuple[str, Shape, str, int]
-"""Name, shape, the operator that makes it, element type."""
+"""Name, shape, the operator that makes it (Clip: to 0..1), element type."""
 
 FLOAT, UINT8, INT64, BOOL = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT64, TensorProto.BOOL
 
@@ -34,7 +34,10 @@ def exported(
         nodes.append(helper.make_node("Sub", [name, "mean"], ["centred"]))
         start = "centred"
     nodes.append(helper.make_node("Conv", [start, "weight"], ["features"]))
-    nodes += [helper.make_node(maker, ["features"], [each]) for each, _, maker, _ in outputs]
+    weights += [numpy_helper.from_array(np.array(value, np.float32), f"limit {value}") for value in (0, 1)]
+    for each, _, maker, _ in outputs:
+        inputs = ["features", "limit 0", "limit 1"] if maker == "Clip" else ["features"]
+        nodes.append(helper.make_node(maker, inputs, [each]))
     graph = helper.make_graph(
         nodes,
         "main_graph",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vision.faults import Fault, FaultsError
 from vision.memory_bound import memory_bound
-from vision.onnx_graph import Numbers, constants, first_operators, last_operator, shown
+from vision.onnx_graph import Numbers, constants, first_operators, last_limits, last_operator, shown
 from vision.onnx_limits import FILE_MAX_BYTES, METADATA_MAX_COUNT, PARSE_MAX_BYTES, check_graphs
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class OnnxFile:
     """Operator -> count over all graphs, most frequent first; those of another domain as ``domain.Operator``."""
     made_by: Mapping[str, str]
     """Output -> the operator that computes it, past those that only carry it (Reshape, Cast, ...)."""
+    cut_to: Mapping[str, tuple[float, float]]
+    """Output -> the limits that its values are cut to, where the graph ends in that."""
     read_by: Mapping[str, tuple[tuple[str, Numbers | None], ...]]
     """Input -> the operators that it goes through one after the other, with their constant (at most 16 numbers) where they
     have one; ends where the input branches, and with the first that is more than arithmetic per channel (Conv, ...)."""
@@ -100,7 +102,12 @@ def read_onnx(content: bytes, file: str) -> OnnxFile:
             shown(operator if domain == "ai.onnx" else f"{domain}.{operator}"): count
             for (domain, operator), count in operators.most_common()
         },
-        made_by={value.name: last_operator(graph, value.name) for value in graph.output},
+        made_by={value.name: last_operator(graph, value.name, known) for value in graph.output},
+        cut_to={
+            value.name: limits
+            for value in graph.output
+            if (limits := last_limits(graph, value.name, known)) is not None
+        },
         read_by={value.name: first_operators(graph, value.name, known) for value in graph.input},
     )
 

@@ -72,17 +72,37 @@ def attribute_numbers(node: onnx.NodeProto, name: str) -> Numbers | None:
     return next((_attribute_numbers(attribute) for attribute in node.attribute if attribute.name == name), None)
 
 
-def last_operator(graph: onnx.GraphProto, output: str) -> str:
+def last_operator(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> str:
     """The operator that computes ``output``; empty where it is an input, an initializer or further away than can be followed."""
-    makers = {name: node for node in graph.node for name in node.output}
-    for _ in range(_STEPS_MAX_COUNT):
-        node = makers.get(output)
-        if node is None:
-            return ""
-        if node.op_type not in _CARRIERS or not node.input:
-            return str(node.op_type)
-        output = node.input[0]
-    return ""
+    node = _maker(graph, output, known)
+    return "" if node is None else str(node.op_type)
+
+
+def last_limits(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> tuple[float, float] | None:
+    """The constants that ``output`` is cut to by the operator that computes it; None where it is not cut on both sides."""
+    low, high = -math.inf, math.inf
+    for _ in range(2):  # Min of Max, or Max of Min
+        node = _maker(graph, output, known)
+        if node is None or node.op_type not in ("Clip", "Min", "Max"):
+            break
+        if node.op_type == "Clip":
+            attributes = {attribute.name: attribute.f for attribute in node.attribute}  # before opset 11
+            bounds = [known.get(name, ()) for name in node.input[1:3]]
+            lows = bounds[0] if bounds else (attributes.get("min", -math.inf),)
+            highs = bounds[1] if len(bounds) > 1 else (attributes.get("max", math.inf),)
+        else:
+            others = [name for name in node.input if name not in known]
+            if len(node.input) != 2 or len(others) != 1:
+                break
+            limit = next(known[name] for name in node.input if name in known)
+            lows, highs = ((-math.inf,), limit) if node.op_type == "Min" else (limit, (math.inf,))
+            output = others[0]
+        if len(lows) != 1 or len(highs) != 1:
+            break
+        low, high = max(low, lows[0]), min(high, highs[0])
+        if node.op_type == "Clip":
+            break
+    return (low, high) if low > -math.inf and high < math.inf else None
 
 
 def first_operators(
@@ -91,8 +111,10 @@ def first_operators(
     """The operators that a graph's input goes through, each with its constant."""
     readers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
-        for read in node.input:
-            readers[read].append(node)
+        if node.op_type != "Shape":  # it reads no pixels
+            for read in node.input:
+                readers[read].append(node)
+    makers = {made: node for node in graph.node for made in node.output}
     steps: list[tuple[str, Numbers | None]] = []
     for _ in range(_STEPS_MAX_COUNT):
         if len(readers[name]) != 1:
@@ -101,11 +123,38 @@ def first_operators(
         if node.op_type not in _PER_CHANNEL or not node.output:
             steps.append((str(node.op_type), None))
             break
-        # The last one: of Resize that is the size.
-        beside = next((known[other] for other in reversed(node.input) if other != name and other in known), None)
-        steps.append((str(node.op_type), beside))
+        steps.append((str(node.op_type), _constant_beside(node, name, known, makers)))
         name = node.output[0]
     return tuple(steps)
+
+
+def _constant_beside(
+    node: onnx.NodeProto, name: str, known: Mapping[str, Numbers], makers: Mapping[str, onnx.NodeProto]
+) -> Numbers | None:
+    """The constant that ``node`` takes besides ``name``; of Resize the size, also where batch and channels are the input's."""
+    for other in reversed(node.input):
+        if other != name and other in known:
+            return known[other]
+        maker = makers.get(other)
+        if node.op_type == "Resize" and maker is not None and maker.op_type == "Concat" and maker.input:
+            return known.get(maker.input[-1])
+    return None
+
+
+def _maker(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> onnx.NodeProto | None:
+    """The node that computes ``output``, past those that only carry it and choices that are made already."""
+    makers = {name: node for node in graph.node for name in node.output}
+    for _ in range(_STEPS_MAX_COUNT):
+        node: onnx.NodeProto | None = makers.get(output)
+        if node is None:
+            return None
+        if node.op_type == "Where" and len(node.input) == 3 and len(known.get(node.input[0], ())) == 1:
+            output = node.input[1 if known[node.input[0]][0] else 2]
+        elif node.op_type in _CARRIERS and node.input:
+            output = node.input[0]
+        else:
+            return node
+    return None
 
 
 def _attribute_numbers(attribute: onnx.AttributeProto) -> Numbers | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vision.decoders.anomaly import CLASSES
 from vision.identify.draft import Draft
-from vision.identify.image import TO_UNIT, Image, ask_pixels, say_pixels, say_what_the_graph_normalises
+from vision.identify.image import Image, ask_pixels, say_pixels, say_what_the_graph_normalises
 from vision.identify.outputs import outputs_text
 from vision.onnx_file import OnnxFile, TensorFacts
 
@@ -19,7 +19,6 @@ ROLES = ("pred_score", "pred_label", "anomaly_map", "pred_mask")
 
 _DEFAULT = "default of Anomalib"
 _THRESHOLDS = ("image_threshold", "pixel_threshold")
-_CLAMPS = ("Clip", "Min", "Max")
 _SIDECAR = "metadata.json"
 
 
@@ -49,14 +48,11 @@ def read_pixels(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -
         scale, mean, std = transform
         say_pixels(draft, scale, mean, std, f"{_SIDECAR} transform", image.channel_count)
         known = True
-    if not known and _is_two(draft.facts):
-        # Anomalib reads images as 0..1, and what its pre-processor does to them is in the graph.
-        say_pixels(draft, TO_UNIT, (0.0,), (1.0,), _DEFAULT, image.channel_count)
-        known = True
     if known:
         draft.say("input.colour_order", "RGB", _DEFAULT)
         draft.say("input.fit", "stretch", _DEFAULT)
-    ask_pixels(draft, image, "neither the outputs' names nor the graph say it")
+    # Anomalib reads images as RGB 0..1, but whoever took its pre-processor out does something else before the file.
+    ask_pixels(draft, image, "the graph does not begin with Anomalib's own normalisation")
 
 
 def read_outputs(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -> None:
@@ -82,7 +78,7 @@ def _say_normalisation(draft: Draft, sidecar: Mapping[str, Any] | None) -> None:
             draft.say("decoder.normalisation", settings, _SIDECAR)
             return
         why = f"{_SIDECAR} has no threshold and range for the image's score"
-    elif scored and all(draft.facts.made_by.get(name) in _CLAMPS for name in scored):
+    elif scored and all(draft.facts.cut_to.get(name) == (0.0, 1.0) for name in scored):
         return  # Anomalib's post-processor is in the graph: it ends by cutting scores to 0..1
     elif scored or not _named(draft.facts):
         why = "the graph does not end in Anomalib's own normalisation to 0..1"

@@ -114,7 +114,7 @@ def say_what_the_graph_normalises(draft: Draft, image: Image) -> bool:
                         draft.say("input.colour_order", order, source)
                         say_pixels(draft, scale, (0.0,), (1.0,), source, image.channel_count)
                         return True
-        if operator not in ("Cast", "Identity", "Resize", "Transpose"):
+        if operator not in ("Cast", "Identity", "Reshape", "Resize"):
             return False
     return False
 

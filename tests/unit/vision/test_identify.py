@@ -305,7 +305,7 @@ RAW = (output("pred_score", (1,), "ReduceMax"), output("anomaly_map", (1, 1, 256
 
 @pytest.mark.parametrize("some", [FOUR, FOUR[::-1], FOUR[:2], FOUR[2:], FOUR[::2]])
 def test_anomalib_two_is_known_by_the_names_of_its_outputs(some: tuple[Any, ...]) -> None:
-    found = identified(exported(*some, image=("batch_size", 3, 256, 256), name="input"))
+    found = identified(exported(*some, image=("batch_size", 3, 256, 256), name="input", subtracts=IMAGENET))
     assert found.is_complete
     known = values(found)
     assert (known["task"], known["decoder.kind"], known["classes"]) == ("anomaly", "anomaly", ["anomaly", "hot_region"])
@@ -315,9 +315,15 @@ def test_anomalib_two_is_known_by_the_names_of_its_outputs(some: tuple[Any, ...]
 
 
 def test_raw_scores_of_anomalib_two_are_asked() -> None:
-    found = identified(exported(*RAW, name="input"))
+    found = identified(exported(*RAW, name="input", subtracts=IMAGENET))
     assert asked(found) == {"decoder.normalisation"}
-    assert identified(exported(*RAW, name="input"), card={"decoder": {"kind": "anomaly"}}).is_complete
+    assert identified(
+        exported(*RAW, name="input", subtracts=IMAGENET), card={"decoder": {"kind": "anomaly"}}
+    ).is_complete
+
+
+def test_anomalib_two_without_its_pre_processor_is_asked_what_stands_before_it() -> None:
+    assert asked(identified(exported(*FOUR, name="input"))) == PIXELS
 
 
 def test_one_output_of_that_name_is_anybodys() -> None:

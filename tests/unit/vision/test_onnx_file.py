@@ -72,6 +72,44 @@ def test_the_first_arithmetic_on_the_input_is_seen_with_its_numbers() -> None:
     assert facts.read_by["image"] == (("Cast", None), ("Sub", (1.0, 2.0, 3.0)), ("Mul", (0.5,)), ("Relu", None))
 
 
+def test_a_size_that_the_graph_resizes_to_is_seen_though_the_batch_is_free() -> None:
+    nodes = [
+        helper.make_node("Shape", ["image"], ["batch_channels"], start=0, end=2),
+        helper.make_node("Concat", ["batch_channels", "size"], ["sizes"], axis=0),
+        helper.make_node("Resize", ["image", "", "", "sizes"], ["resized"], mode="linear"),
+        helper.make_node("Conv", ["resized", "weight"], ["probabilities"]),
+    ]
+    facts = read_onnx(model_of(nodes, initializers=[integers("size", [240, 320])]).SerializeToString(), "model.onnx")
+    assert facts.read_by["image"] == (("Resize", (240.0, 320.0)), ("Conv", None))
+
+
+SCALARS = [numpy_helper.from_array(np.array(value, np.float32), str(value)) for value in (0.0, 1.0)]
+SCALARS += [numpy_helper.from_array(np.array(value), str(value)) for value in (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "maker", "limits"),
+    [
+        ([("Clip", ["image", "0.0", "1.0"])], "Clip", (0.0, 1.0)),
+        ([("Clip", ["image", "0.0"])], "Clip", None),
+        ([("Clip", ["image"])], "Clip", None),
+        ([("Max", ["image", "0.0"])], "Max", None),
+        ([("Max", ["image", "0.0"]), ("Min", ["1.0", "a"])], "Min", (0.0, 1.0)),
+        ([("Clip", ["image", "0.0", "1.0"]), ("Where", ["True", "a", "image"])], "Clip", (0.0, 1.0)),
+        ([("Clip", ["image", "0.0", "1.0"]), ("Where", ["False", "a", "image"])], "", None),
+        ([("Clip", ["image", "0.0", "1.0"]), ("Squeeze", ["a"])], "Clip", (0.0, 1.0)),
+        ([("Clip", ["image", "0.0", "1.0"]), ("Mul", ["a", "a"])], "Mul", None),
+    ],
+)
+def test_what_an_output_ends_in_is_seen(
+    nodes: list[tuple[str, list[str]]], maker: str, limits: tuple[float, float] | None
+) -> None:
+    names = [*"abc"[: len(nodes) - 1], "probabilities"]
+    made = [helper.make_node(operator, inputs, [name]) for (operator, inputs), name in zip(nodes, names, strict=True)]
+    facts = read_onnx(model_of(made, initializers=SCALARS).SerializeToString(), "model.onnx")
+    assert (facts.made_by["probabilities"], facts.cut_to.get("probabilities")) == (maker, limits)
+
+
 def test_initializers_declared_as_inputs_are_not_fed() -> None:
     model = with_weight(lambda weight: None)
     model.graph.input.append(helper.make_tensor_value_info("weight", TensorProto.FLOAT, [4]))
