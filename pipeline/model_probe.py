@@ -65,7 +65,11 @@ def _main(path: Path, batch_rows: int, cpu_s: int) -> None:
     # Imported under the limits.
     from time import perf_counter_ns
 
+    from vision.decoders.base import BadOutput
+    from vision.geometry import row_geometry
+    from vision.inspector import decoder_of
     from vision.package import load_package
+    from vision.recipe import Region
     from vision.runtime import InferenceError, RuntimeProviderError, open_session
 
     try:
@@ -78,13 +82,22 @@ def _main(path: Path, batch_rows: int, cpu_s: int) -> None:
             engine_cache=None,
             allow_fallback=False,
         )
+        card = package.card
+        whole = Region(name="whole", x_px=0, y_px=0, width_px=card.input.width_px, height_px=card.input.height_px)
+        decoder = decoder_of(package, session, row_geometry(whole, card.input))
         session.warm_up(2)
+        decoder.decode(session.rows[0])  # of noise
         began_ns = perf_counter_ns()
         session.run()
         run_us = (perf_counter_ns() - began_ns) / 1000
+        decoder.decode(session.rows[0])  # of zeros
     except FaultsError as error:
         faults = [[fault.file, fault.key, fault.got, fault.expected] for fault in error.faults]
         print(json.dumps({"faults": faults}))
+        return
+    except BadOutput as error:
+        got, expected = f"an output that cannot be read ({error})", "what the card's decoder reads"
+        print(json.dumps({"faults": [[str(package.card_path), "decoder", got, expected]]}))
         return
     except (InferenceError, RuntimeProviderError) as error:
         print(json.dumps({"faults": [[str(path), "", f"a model that fails ({error})", "one that runs"]]}))

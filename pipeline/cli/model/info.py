@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.cli.console import console_for, show
 from pipeline.cli.model.card import card_with_questions
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
-from pipeline.model_probe import Probed, RefusedByProbe, probe_model
+from pipeline.model_probe import TIME_MAX_S, Probed, RefusedByProbe, probe_model
 from vision.onnx_file import TensorFacts
 from vision.onnx_graph import shown
 from vision.package import Look, look_at
@@ -29,7 +29,11 @@ def info(
         Path | None,
         typer.Option("--card", metavar="FILE", help="Write the card to start from; never over another file."),
     ] = None,
-    run: Annotated[bool, typer.Option(help="Open the model and run it once, in a process of its own.")] = True,
+    run: Annotated[bool, typer.Option(help="Open the model and run it, in a process of its own.")] = True,
+    time_max_s: Annotated[
+        float,
+        typer.Option("--time-max", min=1.0, metavar="S", help="What opening and running it may take, in seconds."),
+    ] = TIME_MAX_S,
 ) -> None:
     """Say what a model is, where each thing is known from, and what its card must still say.
 
@@ -44,7 +48,7 @@ def info(
     faults = list(identification.faults)
     if run and identification.is_complete:
         try:
-            probed = probe_model(model)
+            probed = probe_model(model, time_max_s=time_max_s)
         except RefusedByProbe as error:
             faults += error.faults
     console = console_for(json_file, width=_WIDTH, highlight=False)
