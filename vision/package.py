@@ -11,20 +11,37 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vision.decoders import DECODERS, DecoderSettings
-from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
+from vision.faults import Fault, disagreement, faults_of
+from vision.identify import Identification, identify
 from vision.model_input import ModelInput
+from vision.onnx_file import OnnxFile, RefusedModel, read_onnx
+from vision.package_files import (
+    CARD_NAME,
+    MODEL_NAME,
+    PackageError,
+    PackageFiles,
+    PackageUnreadable,
+    find_files,
+    is_there,
+    read_bytes,
+    read_card,
+    read_sidecar,
+)
 from vision.recipe import Strict
 
-CARD_NAME = "model.yaml"
-MODEL_NAME = "model.onnx"
-
-
-class PackageError(FaultsError):
-    """The model package cannot be used; ``faults`` holds everything found wrong with it."""
-
-
-class PackageUnreadable(PackageError):
-    """A file of the package could not be read now: the disk's fault, which may pass, and says nothing of the package."""
+__all__ = [
+    "CARD_NAME",
+    "MODEL_NAME",
+    "Look",
+    "ModelCard",
+    "ModelPackage",
+    "PackageError",
+    "PackageUnreadable",
+    "hash_fault",
+    "load_package",
+    "look_at",
+    "read_bytes",
+]
 
 
 def _settings_of(decoder: object) -> object:
@@ -81,63 +98,89 @@ class ModelCard(Strict):
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A package whose card is valid and whose model file is the one that the card describes."""
+    """A package whose card is valid and whose model file is the one that the card describes.
+
+    Where a file brought no card, or one with gaps, ``card`` is what the file itself is known to be.
+    """
 
     card: ModelCard
     folder: Path
     model_path: Path
     sha256: str
+    card_path: Path
 
-    @property
-    def card_path(self) -> Path:
-        return self.folder / CARD_NAME
+    def card_text(self) -> str:
+        """The whole card as ``model.yaml`` would have it."""
+        return yaml.safe_dump(self.card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def load_package(folder: Path) -> ModelPackage:
-    """Reads a package and checks its card and the hash of its model. Raises PackageError with every fault found,
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found at a path, before anything is judged. ``written`` is the card as it stands there, None without one."""
+
+    files: PackageFiles
+    facts: OnnxFile
+    written: dict[str, Any] | None
+    identification: Identification
+
+
+def look_at(path: Path) -> Look:
+    """Reads a package's folder, or an ONNX file alone, and says what the model is.
+
+    Raises PackageError where the model is not the one of its card, or must not be loaded, or the card is no YAML;
     PackageUnreadable where the disk fails.
     """
-    card_path, model_path = folder / CARD_NAME, folder / MODEL_NAME
-    missing = [
-        Fault(str(path), "", "no such file", f"{what} (a model package is a folder with {CARD_NAME} and {MODEL_NAME})")
-        for path, what in ((card_path, "the model's card"), (model_path, "the model"))
-        if not _is_file(path)
-    ]
-    if missing:
-        raise PackageError(missing)
-    card = read_card(card_path)
-    sha256 = hashlib.sha256(read_bytes(model_path)).hexdigest()
-    if sha256 != card.sha256:
-        raise PackageError([hash_fault(card_path, got=sha256, expected=card.sha256)])
-    return ModelPackage(card=card, folder=folder, model_path=model_path, sha256=sha256)
-
-
-def read_card(card_path: Path) -> ModelCard:
-    """Reads and validates a card alone. Raises PackageError with every fault found."""
-    content = read_bytes(card_path)
+    files = find_files(path)
+    if not is_there(files.model_path):
+        expected = f"the model (a package is a folder with {MODEL_NAME} and its card {CARD_NAME})"
+        raise PackageError([Fault(str(files.model_path), "", "no such file", expected)])
+    content = read_bytes(files.model_path)
+    has_card = files.model_path.name == MODEL_NAME and is_there(files.card_path)
+    written = read_card(files.card_path) if has_card else None
+    sha256, expected_sha256 = hashlib.sha256(content).hexdigest(), (written or {}).get("sha256")
+    if isinstance(expected_sha256, str) and expected_sha256 != sha256:
+        raise PackageError([hash_fault(files.card_path, got=sha256, expected=expected_sha256)])
     try:
-        written = yaml.safe_load(content.decode("utf-8"))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # also an impossible date, or a number of 5,000 digits
-        first_line = " ".join(str(error).split())
-        raise PackageError([Fault(str(card_path), "", f"text that is not YAML ({first_line})", "YAML")]) from error
-    if not isinstance(written, dict):
-        raise PackageError([Fault(str(card_path), "", quote(written), "a mapping of the card's keys")])
-    try:
-        return ModelCard.model_validate(written)
-    except ValidationError as error:
-        raise PackageError([_without_kind(fault) for fault in faults_of(str(card_path), error)]) from error
+        facts = read_onnx(content, str(files.model_path))
+    except RefusedModel as error:
+        raise PackageError(error.faults) from error
+    identification = identify(
+        facts,
+        name=files.name,
+        model_file=str(files.model_path),
+        card_file=str(files.card_path),
+        card=written,
+        sidecar=read_sidecar(files.folder),
+    )
+    return Look(files, facts, written, identification)
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file of the package. Raises PackageUnreadable."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+def load_package(path: Path) -> ModelPackage:
+    """Reads a package and checks its card and the hash of its model.
+
+    ``path``: a folder with ``model.onnx`` and, where the file does not say everything, its card ``model.yaml``; or an ONNX file.
+    A card with gaps is completed from the file; what the file does not say is a fault that names the card's key.
+
+    Raises PackageError with every fault found, PackageUnreadable where the disk fails.
+    """
+    look = look_at(path)
+    card = _whole_card(look)
+    return ModelPackage(card, look.files.folder, look.files.model_path, look.facts.sha256, look.files.card_path)
+
+
+def _is_gap(finding: Any) -> bool:
+    """Whether nothing is written where pydantic wants something."""
+    return finding["type"] in ("missing", "union_tag_not_found") or finding["input"] is None
+
+
+def _card_faults(card_file: str, error: ValidationError) -> list[Fault]:
+    return [replace(fault, key=_untagged(fault.key)) for fault in faults_of(card_file, error)]
+
+
+def _untagged(key: str) -> str:
+    """Pydantic puts the decoder's kind into the path of its settings; nobody wrote it there."""
+    first, *rest = key.split(".")
+    return ".".join((first, *rest[1:])) if first == "decoder" and len(rest) > 1 else key
 
 
 def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
@@ -146,20 +189,37 @@ def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
     return Fault(str(card_path), "sha256", f"a {MODEL_NAME} with {got}", f"{expected}: {advice}")
 
 
-def _without_kind(fault: Fault) -> Fault:
-    """Pydantic puts the kind of decoder into the path of its settings; nobody wrote it there."""
-    parts = fault.key.split(".")
-    if len(parts) > 2 and parts[0] == "decoder" and parts[1] in DECODERS:
-        del parts[1]
-    return replace(fault, key=".".join(parts))
-
-
-def _is_file(path: Path) -> bool:
+def _whole_card(look: Look) -> ModelCard:
+    """The card as written where it is whole, else completed. Raises PackageError."""
+    card_file, identification = str(look.files.card_path), look.identification
+    faults: list[Fault] = []
+    if look.written is not None:
+        if look.written.get("sha256") is None:
+            expected = f"{look.facts.sha256} if the {MODEL_NAME} beside it is the model that this card describes"
+            faults.append(Fault(card_file, "sha256", "nothing", expected))
+        else:
+            try:
+                return ModelCard.model_validate(look.written)
+            except ValidationError as error:
+                if not any(map(_is_gap, error.errors(include_url=False))):
+                    raise PackageError(_card_faults(card_file, error)) from error
+    card = None
     try:
-        return path.is_file()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> PackageUnreadable:
-    return PackageUnreadable([Fault(str(path), "", str(error.strerror), "a readable file")])
+        card = ModelCard.model_validate(identification.card())
+    except ValidationError as error:
+        missing = {
+            _untagged(".".join(map(str, finding["loc"])))
+            for finding in error.errors(include_url=False)
+            if _is_gap(finding) and not identification.is_complete
+        }
+        faults += [fault for fault in _card_faults(card_file, error) if fault.key not in missing]
+    faults += identification.faults
+    if identification.questions:
+        if look.written is None:
+            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
+            expected = f"the model's card, since its file does not say everything ({begin})"
+            faults.append(Fault(card_file, "", "no such file", expected))
+        faults += [question.fault(card_file) for question in identification.questions]
+    if faults or card is None:
+        raise PackageError(faults)
+    return card

@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import onnxruntime
 from vision.decoders import DECODING_VERSION, TensorFormat
 from vision.decoders.base import RowTensors
 from vision.faults import Fault
+from vision.memory_bound import is_out_of_memory, load_max_bytes, memory_bound
 from vision.package import MODEL_NAME, ModelPackage, PackageError, hash_fault, read_bytes
 from vision.preprocess import PREPROCESSING_VERSION
 from vision.providers import (
@@ -38,8 +41,11 @@ from vision.providers import (
     tensorrt_version,
     told,
 )
+from vision.refusal import refusal
 
 __all__ = ["InferenceError", "Provider", "RuntimeProviderError", "Session", "open_session"]
+
+_LOAD_ERRORS: tuple[type[Exception], ...] = (MemoryError, *ORT_ERRORS)
 
 _INPUT_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 _OUTPUT_TYPES = ("tensor(float)", "tensor(bool)", "tensor(uint8)", "tensor(int32)", "tensor(int64)")
@@ -179,10 +185,11 @@ def open_session(
     if sha256 != package.sha256:
         raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])
 
-    free_dimensions, rows_per_run = _check_model(model, package, batch_rows)
-    options = _session_options(intra_op_threads, free_dimensions)
-    folders = engine_folders(engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
-    chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback)
+    with _bounded(package):
+        free_dimensions, rows_per_run = _check_model(model, package, batch_rows)
+        options = _session_options(intra_op_threads, free_dimensions)
+        folders = engine_folders(engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
+        chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback)
     kind, providers = PROVIDERS[chosen.kind], chosen.session.get_providers()
     fingerprint: dict[str, str | int] = {
         "onnxruntime": onnxruntime.__version__,
@@ -200,7 +207,29 @@ def open_session(
         "preprocessing_version": PREPROCESSING_VERSION,
         "decoding_version": DECODING_VERSION,
     }
-    return Session(chosen, package, fingerprint, rows_per_run)
+    with _bounded(package):
+        return Session(chosen, package, fingerprint, rows_per_run)
+
+
+@contextmanager
+def _bounded(package: ModelPackage) -> Iterator[None]:
+    """A model that wants more memory than any should is refused instead of taking the box down.
+
+    Not where a GPU's driver is at work: it reserves what it likes.
+    """
+    listed = onnxruntime.get_available_providers()
+    if any(kind.has_device_memory and kind.ort_name in listed for kind in PROVIDERS.values()):
+        yield
+        return
+    limit = load_max_bytes()
+    try:
+        with memory_bound(limit):
+            yield
+    except _LOAD_ERRORS as error:
+        if not is_out_of_memory(error):
+            raise
+        expected = f"a model that opens and runs in at most {limit} bytes"
+        raise PackageError([Fault(str(package.model_path), "memory", "a failed allocation", expected)]) from error
 
 
 def _noise(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -256,25 +285,28 @@ def _session_options(intra_op_threads: int, free_dimensions: dict[str, int]) -> 
     return options
 
 
-def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[dict[str, int], int]:
-    """Compares the model's input and the names of its outputs with its card.
-
-    Returns sizes for the model's symbolic dimensions, and how many rows it takes in a run. Raises PackageError.
-    """
-    card, model_file, card_file = package.card, str(package.model_path), str(package.card_path)
+def opened_as_it_is(model: bytes, model_file: str) -> onnxruntime.InferenceSession:
+    """The model on the CPU, nothing optimised: whether this ONNX Runtime takes it at all. Raises PackageError."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = _ERRORS_ONLY + 1
     # Weights in files of their own would be looked for in the working directory, unhashed; nothing is found in here.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"].ort_name], enable_fallback=0)
+        return onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"].ort_name], enable_fallback=0)
     except ORT_ERRORS as error:
-        first_line = str(error).splitlines()[0]
-        expected = "a self-contained ONNX model of standard operators"
-        got = f"a file that ONNX Runtime refuses ({first_line})"
-        raise PackageError([Fault(model_file, "", got, expected)]) from error
+        if is_out_of_memory(error):
+            raise
+        raise PackageError([refusal(model_file, error)]) from error
 
+
+def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[dict[str, int], int]:
+    """Compares the model's input and the names of its outputs with its card.
+
+    Returns sizes for the model's symbolic dimensions, and how many rows it takes in a run. Raises PackageError.
+    """
+    card, model_file, card_file = package.card, str(package.model_path), str(package.card_path)
+    session = opened_as_it_is(model, model_file)
     faults: list[Fault] = []
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     outputs = {tensor.name: tensor for tensor in session.get_outputs()}

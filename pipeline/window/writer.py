@@ -45,7 +45,8 @@ from pipeline.window.format import (
     pack_line,
     padded_bytes,
 )
-from vision.package import load_package
+from vision.package import CARD_NAME, load_package
+from vision.package import MODEL_NAME as ONNX_NAME
 
 CHUNK_BYTES = 64 << 20
 _FREE_LOOKED_AT_BYTES = 8 << 20
@@ -270,9 +271,10 @@ class WindowWriter:
         package = load_package(model)
         kept = self.folder / MODEL_NAME
         kept.mkdir()
-        for file in (package.model_path, package.card_path):
-            shutil.copyfile(file, kept / file.name)
-            self._size_bytes += file.stat().st_size
+        shutil.copyfile(package.model_path, kept / ONNX_NAME)
+        # Whole, also where the package's own card leaves out what the model's file says.
+        (kept / CARD_NAME).write_text(package.card_text(), encoding="utf-8")
+        self._size_bytes += sum(file.stat().st_size for file in kept.iterdir())
         found = load_package(kept).sha256
         if found != sha256:
             raise CannotRecord(

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.models import write_stub_package
 from vision.package import PackageError, PackageUnreadable, load_package
@@ -18,19 +25,65 @@ def test_a_package_knows_its_card_and_its_hash(tmp_path: Path) -> None:
     assert package.card.classes == ["functional", "defective"]
 
 
-@pytest.mark.parametrize("name", ["model.yaml", "model.onnx"])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
     folder = write_stub_package(tmp_path / "stub")
-    (folder / name).unlink()
-    with pytest.raises(PackageError, match=name) as caught:
+    (folder / "model.onnx").unlink()
+    with pytest.raises(PackageError, match=r"model\.onnx: got no such file") as caught:
         load_package(folder)
-    assert [fault.file for fault in caught.value.faults] == [str(folder / name)]
+    assert [fault.file for fault in caught.value.faults] == [str(folder / "model.onnx")]
 
 
-def test_a_missing_folder_misses_both_files(tmp_path: Path) -> None:
+def test_without_a_card_what_the_file_does_not_say_is_asked(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    (folder / "model.yaml").unlink()
+    with pytest.raises(PackageError, match=r"model\.yaml: got no such file, expected the model's card") as caught:
+        load_package(folder)
+    assert {fault.file for fault in caught.value.faults} == {str(folder / "model.yaml")}
+    asked = {"", "input.scale", "input.mean", "input.std", "input.fit", "decoder.activation", "classes"}
+    assert {fault.key for fault in caught.value.faults} == asked
+
+
+def test_a_card_with_gaps_is_completed_from_the_file(tmp_path: Path) -> None:
+    folder = write_stub_package(
+        tmp_path / "stub",
+        card={
+            "name": None,
+            "version": None,
+            "task": None,
+            "outputs": None,
+            "licence": None,
+            "input": {"name": None, "width_px": None, "height_px": None, "colour_order": None, "layout": None},
+        },
+    )
+    card = load_package(folder).card
+    assert (card.name, card.task, card.outputs) == ("stub", "classification", {"scores": "probabilities"})
+    assert (card.input.name, card.input.row_shape) == ("image", (1, 16, 16))
+    assert card.version.startswith("sha256-")
+    assert card.licence == "not stated"
+
+
+def test_a_card_without_a_hash_is_told_the_hash(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    sha256 = load_package(folder).sha256
+    lines = (folder / "model.yaml").read_text().splitlines()
+    (folder / "model.yaml").write_text("\n".join(line for line in lines if not line.startswith("sha256")))
     with pytest.raises(PackageError) as caught:
+        load_package(folder)
+    (fault,) = caught.value.faults
+    assert (fault.key, fault.got) == ("sha256", "nothing")
+    assert fault.expected.startswith(sha256)
+
+
+def test_a_whole_card_is_written_and_read_again(tmp_path: Path) -> None:
+    package = load_package(write_stub_package(tmp_path / "stub"))
+    package.card_path.write_text(package.card_text())
+    assert load_package(package.folder).card == package.card
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="nowhere: got no such file or folder") as caught:
         load_package(tmp_path / "nowhere")
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.faults) == 1
 
 
 def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
@@ -51,7 +104,7 @@ def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
     ("changes", "key", "text"),
     [
         ({"version": 1.0}, "version", "got 1.0, expected a valid string"),
-        ({"classes": None}, "classes", "got nothing, expected a value"),
+        ({"classes": None}, "classes", "got nothing, expected a value: 2 names, in the order of"),
         ({"colour": "red"}, "colour", "got an unknown key"),
         (
             {"task": "detection"},
@@ -94,7 +147,7 @@ def test_a_fault_in_the_card_is_named_by_its_key(tmp_path: Path, changes: dict[s
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
-    folder = write_stub_package(tmp_path / "stub", card={"name": "", "licence": None, "input": {"width_px": -1}})
+    folder = write_stub_package(tmp_path / "stub", card={"name": "", "licence": 5, "input": {"width_px": -1}})
     with pytest.raises(PackageError) as caught:
         load_package(folder)
     assert sorted(fault.key for fault in caught.value.faults) == ["input.width_px", "licence", "name"]
@@ -112,21 +165,88 @@ def test_a_card_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, te
 
 
 @pytest.mark.parametrize("name", ["model.yaml", "model.onnx"])
-def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_failing_disk_is_not_the_packages_fault(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_stub_package(tmp_path / "stub")
-    (folder / name).unlink()
-    (folder / name).mkdir()
-    with pytest.raises(PackageError, match=name):
+    opens = os.open
+
+    def failing(path: Path, flags: int) -> int:
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return opens(path, flags)
+
+    monkeypatch.setattr("vision.plain_file.os.open", failing)
+    with pytest.raises(PackageUnreadable, match=f"{name}: got Input/output error, expected a readable file"):
         load_package(folder)
 
 
 @pytest.mark.parametrize("name", ["model.yaml", "model.onnx"])
-def test_a_failing_disk_is_not_the_packages_fault(tmp_path: Path, name: str) -> None:
-    folder = write_stub_package(tmp_path / "stub")
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda path: path.symlink_to("/etc/hostname"), "a link"),
+        (lambda path: path.symlink_to("../elsewhere/" + path.name), "a link"),
+        (lambda path: path.symlink_to("nowhere"), "a link"),
+        (lambda path: os.mkfifo(path), "a pipe"),
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "a socket"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_is_no_plain_file_is_not_opened(
+    tmp_path: Path, name: str, make: Callable[[Path], None], got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    folder = write_stub_package(Path("stub"))
+    write_stub_package(Path("elsewhere"))
     (folder / name).unlink()
-    (folder / name).symlink_to("/proc/self/mem")  # a plain file; its first byte cannot be read
-    with pytest.raises(PackageUnreadable, match=f"{name}: got Input/output error, expected a readable file"):
+    make(folder / name)
+    with pytest.raises(PackageError, match=f"{name}: got {got}, expected a plain file"):
         load_package(folder)
+
+
+def test_a_file_that_is_named_itself_may_be_a_link(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    link = tmp_path / "this.onnx"
+    link.symlink_to(folder / "model.onnx")
+    assert load_package(link).card_path == folder / "model.yaml"
+
+
+def test_a_card_of_aliases_is_refused(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    (folder / "model.yaml").write_text("\n".join([*bomb, "name: *a11"]))
+    with pytest.raises(PackageError, match=r"got an alias"):
+        load_package(folder)
+
+
+def test_a_card_too_large_is_not_read(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    os.truncate(folder / "model.yaml", 2 << 30)
+    with pytest.raises(PackageError, match=r"model\.yaml: got 2147483648 bytes, expected at most 1048576 bytes"):
+        load_package(folder)
+
+
+ODD = st.sampled_from(
+    [None, True, 0, -1, 1.5, "", "a", [], [1], ["a", "a"], {}, {"a": 1}, "classification", "NCHW", "yolov8"]
+)
+ODD_KEYS = st.sampled_from(
+    ["name", "kind", "layout", "width_px", "colour_order", "scores", "boxes", "fit", "scale", "predictions"]
+)
+
+
+@given(
+    card=st.dictionaries(
+        st.sampled_from(["name", "input", "outputs", "decoder", "classes", "task", "sha256", "input.name", "colour"]),
+        ODD | st.dictionaries(ODD_KEYS, ODD, max_size=4),
+    )
+)
+def test_any_card_is_told_its_faults(tmp_path_factory: pytest.TempPathFactory, card: dict[str, Any]) -> None:
+    folder = write_stub_package(tmp_path_factory.mktemp("any"))
+    (folder / "model.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(PackageError) as caught:
+        load_package(folder)
+    assert all(fault.got and fault.expected for fault in caught.value.faults)
 
 
 def test_a_folder_that_cannot_be_looked_into_is_not_the_packages_fault(tmp_path: Path) -> None:

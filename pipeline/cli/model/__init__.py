@@ -1,0 +1,22 @@
+"""``lineside model``: what a model is, whether it can be trusted, and smaller ones made of it."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.model.info import info
+
+model = typer.Typer(
+    name="model",
+    help="A model package: look, check, shrink.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (info,):
+    model.command()(command)
+
+
+@model.callback()
+def _root() -> None:
+    """A model package: look, check, shrink."""
