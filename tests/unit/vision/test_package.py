@@ -119,7 +119,6 @@ def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
         ({"outputs": {"logits": "probabilities"}}, "outputs", "expected also the roles scores"),
         ({"task": "divination"}, "task", "got 'divination'"),
         ({"decoder": "yolo"}, "decoder.kind", "got 'yolo', expected one of 'classification', 'yolov5', 'yolov8'"),
-        ({"decoder": {"activation": "none"}}, "decoder.kind", "got nothing, expected a value"),
         ({"decoder": {"kind": "yolov8", "iou_max": 2}}, "decoder.iou_max", "got 2, expected less than 1"),
         ({"classes": ["a", "a"], "thresholds": {}}, "classes", "expected every class once"),
         ({"thresholds": {"scratch": 0.5}}, "thresholds", "not of ['scratch']"),
