@@ -58,12 +58,13 @@ def faults_of(file: str, error: ValidationError) -> list[Fault]:
             where = finding["ctx"]
             key = ".".join(filter(None, (key, where["key"])))
             got, expected = where["got"], where["expected"]
-        elif kind == "union_tag_invalid":
-            union = finding["ctx"]
-            key = f"{key}.{union['discriminator'].strip(chr(39))}"
-            got, expected = quote(union["tag"]), f"one of {union['expected_tags']}"
         elif kind == "missing":
             got, expected = "nothing", "a value"
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            union = finding["ctx"]
+            key = f"{key}.{union['discriminator'].strip(chr(39))}"
+            got = quote(union["tag"]) if "tag" in union else "nothing"
+            expected = f"one of {union['expected_tags']}" if "tag" in union else "a value"
         elif kind == "extra_forbidden":
             got, expected = "an unknown key", "only known keys (is it misspelt?)"
         else:

@@ -66,6 +66,7 @@ def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
         ({"outputs": {"logits": "probabilities"}}, "outputs", "expected also the roles scores"),
         ({"task": "divination"}, "task", "got 'divination'"),
         ({"decoder": "yolo"}, "decoder.kind", "got 'yolo', expected one of 'classification', 'yolov5'"),
+        ({"decoder": {"activation": "none"}}, "decoder.kind", "got nothing, expected a value"),
         ({"decoder": {"kind": "yolov8", "score_min": 7.0}}, "decoder.score_min", "got 7.0, expected less than 1"),
         ({"decoder": {"kind": "yolov8", "iou": 0.5}}, "decoder.iou", "got an unknown key"),
         ({"decoder": "yolov8"}, "task", "got 'classification', expected detection, which decoder yolov8 serves"),
