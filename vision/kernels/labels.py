@@ -71,6 +71,7 @@ def most_probable(
                 for other in range(class_count):
                     total += np.exp(scores[other, y, at] - best[x])
                 probability = np.float32(1.0) / total
+            probability = min(max(probability, np.float32(0.0)), np.float32(1.0))  # rounding may have led beyond
             if not probability > probability_min:
                 continue
             best[x] = probability

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bench.capacity import capacity as measure_capacity
+from pipeline.bench.decode import decode as measure_decode
 from pipeline.bench.handover import handover as measure_handover
 from pipeline.bench.line import line as measure_line
 from pipeline.bench.preprocess import preprocess as measure_preprocess
@@ -33,6 +34,11 @@ def handover(json_file: JsonOption = None) -> None:
 def preprocess(json_file: JsonOption = None) -> None:
     """The fused pre-processing kernel against the quickest OpenCV and NumPy chain."""
     _run(json_file, measure_preprocess)
+
+
+def decode(json_file: JsonOption = None) -> None:
+    """A detector's output to findings, against OpenCV's and NumPy's non-maximum suppression."""
+    _run(json_file, measure_decode)
 
 
 def _run(json_file: Path | None, measure: Callable[[], dict[str, Any]]) -> None:
