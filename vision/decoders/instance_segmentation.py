@@ -52,7 +52,8 @@ class InstanceSegmentationDecoder:
     ``max_findings`` times the pixels of the input.
 
     Rules from Ultralytics 8.4.190, ``models/yolo/segment/predict.py`` and ``utils/ops.py`` (``process_mask`` with
-    ``upsample=True``; before 8.4 it was cut to the box before it was made larger, which rounds the mask's edge at the box's).
+    ``upsample=True``; up to 8.4.0 at least, and in YOLOv5, it is cut to the box before it is made larger, which lets the box's edge
+    eat into the mask).
     """
 
     TASK: ClassVar[str] = "segmentation"
