@@ -18,6 +18,7 @@ SUITES = (
     "capacity",
     "handover",
     "preprocess",
+    "decode",
     "soak",
     "outage",
     "record",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
-from vision.decoders.pieces import Piece, pieces_of
+from vision.decoders.pieces import pieces_of
 from vision.decoders.placing import MapPlacing, map_placing
 from vision.faults import disagreement
 from vision.geometry import RowGeometry
@@ -74,8 +74,8 @@ class _Scale:
     threshold: float = 0.5
     span: float = 1.0
 
-    def normalised(self, raw: float) -> float:
-        return min(max((raw - self.threshold) / self.span + 0.5, 0.0), 1.0)
+    def normalised(self, raw: npt.NDArray[np.float32] | float) -> npt.NDArray[np.float64]:
+        return np.clip((np.asarray(raw, np.float64) - self.threshold) / self.span + 0.5, 0.0, 1.0)
 
     def raw(self, normalised: float) -> float:
         return (normalised - 0.5) * self.span + self.threshold
@@ -125,7 +125,7 @@ class AnomalyDecoder:
         self._hot = np.zeros(size, np.bool_)
         self._even = np.ones(size, np.float32)
         x1, y1, x2, y2 = geometry.region_px
-        self._region_area_px = (x2 - x1) * (y2 - y1)
+        self._region_area_px = np.array([(x2 - x1) * (y2 - y1)], np.float32)
         self._region_outline_px = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
 
     def decode(self, row: RowTensors) -> Findings:
@@ -136,8 +136,7 @@ class AnomalyDecoder:
             hot = np.not_equal(_plane(row["pred_mask"])[self._inside], 0, out=self._hot)
         elif levels is not None:
             hot = np.greater_equal(levels, self._hot_min_raw, out=self._hot)
-        score = self._score(row, levels, hot)
-        return self._found(score, levels, self._pieces(hot, levels))
+        return self._found(self._score(row, levels, hot), levels, hot)
 
     def _map(self, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The part of the map that shows the region."""
@@ -158,40 +157,49 @@ class AnomalyDecoder:
                 raise BadOutput(f"pred_score: got {raw}, expected a finite number")
             if self._settings.normalisation is None:
                 _expect_normalised("pred_score", raw)
-            return self._image_scale.normalised(raw)
+            return float(self._image_scale.normalised(raw))
         if levels is not None:
-            return self._image_scale.normalised(float(levels.max()))
+            return float(self._image_scale.normalised(float(levels.max())))
         if "pred_label" in self._roles:
             return float(row["pred_label"].item() != 0)
         return float(hot is not None and hot.any())
 
-    def _pieces(self, hot: npt.NDArray[np.bool_] | None, levels: npt.NDArray[np.float32] | None) -> list[Piece]:
-        if self._placing is None or hot is None:
-            return []
+    def _found(
+        self, score: float, levels: npt.NDArray[np.float32] | None, hot: npt.NDArray[np.bool_] | None
+    ) -> Findings:
+        region_px = np.array([self._geometry.region_px], np.float32)
+        placing = self._placing
+        if placing is None or hot is None:
+            return Findings(
+                np.array([_ANOMALY], np.int32), np.array([score], np.float32), region_px, self._region_area_px.copy()
+            )
         values = self._even if levels is None else levels
         settings = self._settings
-        left, top = self._placing.x_first, self._placing.y_first
-        found = pieces_of(
-            hot.view(np.uint8), values, left, top, self._placing, settings.area_min_px, settings.max_findings
+        pieces = pieces_of(
+            hot.view(np.uint8),
+            values,
+            placing.x_first,
+            placing.y_first,
+            placing,
+            settings.area_min_px,
+            settings.max_findings,
         )
-        return sorted(found, key=lambda piece: -piece.peak)
-
-    def _found(self, score: float, levels: npt.NDArray[np.float32] | None, pieces: list[Piece]) -> Findings:
+        pieces = pieces.chosen(np.argsort(-pieces.peaks, kind="stable"))
+        count = len(pieces.peaks)
         peaks_px = None
-        if levels is not None and self._placing is not None:
+        if levels is not None:
             y, x = divmod(int(levels.argmax()), levels.shape[1])
-            at = np.array([x + self._placing.x_first, y + self._placing.y_first])
-            peaks_px = np.array([self._placing.centres(at), *(piece.peak_px for piece in pieces)], np.float32)
-        outlines_px: tuple[npt.NDArray[np.float32], ...] = ()
-        if self._placing is not None:
-            outlines_px = (self._region_outline_px.copy(), *(piece.outline_px for piece in pieces))
-        normalised = [1.0 if levels is None else self._pixel_scale.normalised(piece.peak) for piece in pieces]
+            highest = placing.centres(np.array([[x + placing.x_first, y + placing.y_first]]))
+            peaks_px = np.concatenate([highest, pieces.peaks_px])
+        normalised = np.ones(count) if levels is None else self._pixel_scale.normalised(pieces.peaks)
+        class_ids = np.full(1 + count, _HOT_REGION, np.int32)
+        class_ids[0] = _ANOMALY
         return Findings(
-            class_ids=np.array([_ANOMALY, *(_HOT_REGION for _ in pieces)], np.int32),
-            scores=np.array([score, *normalised], np.float32),
-            boxes_px=np.array([self._geometry.region_px, *(piece.box_px for piece in pieces)], np.float32),
-            areas_px=np.array([self._region_area_px, *(piece.area_px for piece in pieces)], np.float32),
-            outlines_px=outlines_px,
+            class_ids=class_ids,
+            scores=np.concatenate([[score], normalised]).astype(np.float32),
+            boxes_px=np.concatenate([region_px, pieces.boxes_px]),
+            areas_px=np.concatenate([self._region_area_px, pieces.areas_px]),
+            outlines_px=(self._region_outline_px.copy(), *pieces.outlines_px),
             peaks_px=peaks_px,
         )
 

@@ -52,7 +52,8 @@ class InstanceSegmentationDecoder:
     ``max_findings`` times the pixels of the input.
 
     Rules from Ultralytics 8.4.190, ``models/yolo/segment/predict.py`` and ``utils/ops.py`` (``process_mask`` with
-    ``upsample=True``; before 8.4 it was cut to the box before it was made larger, which rounds the mask's edge at the box's).
+    ``upsample=True``; up to 8.4.0 at least, and in YOLOv5, it is cut to the box before it is made larger, which lets the box's edge
+    eat into the mask).
     """
 
     TASK: ClassVar[str] = "segmentation"
@@ -81,7 +82,7 @@ class InstanceSegmentationDecoder:
         self._lefts, self._right_weights = _neighbours(shape[2], width)
         self._tops, self._bottom_weights = _neighbours(shape[1], height)
         self._logits = np.zeros(shape[1:], np.float32)
-        self._line = np.zeros(shape[2] + 1, np.float32)
+        self._lines = np.zeros((2, width), np.float32)
         self._mask = np.zeros((height, width), np.uint8)
 
     def decode(self, row: RowTensors) -> Findings:
@@ -114,7 +115,7 @@ class InstanceSegmentationDecoder:
         y_end = ceil(min(max(y2, placing.y_first), placing.y_end))
         pixels = assemble(
             *(prototypes, weights, self._logit_min, self._lefts, self._right_weights, self._tops, self._bottom_weights),
-            *(x_first, y_first, x_end, y_end, self._logits, self._line, self._mask),
+            *(x_first, y_first, x_end, y_end, self._logits, self._lines, self._mask),
         )
         if pixels == 0:
             return 0.0, np.zeros((0, 2), np.float32)

@@ -42,22 +42,21 @@ class MapPlacing:
         """The area in the frame of a pixel of the map."""
         return self.step_x_px * self.step_y_px
 
-    def box(self, x1: int, y1: int, x2: int, y2: int) -> tuple[float, float, float, float]:
-        """A half-open box of the map's pixels in the frame, cut to the region."""
-        left, top, right, bottom = self.region_px
-        return (
-            min(max(x1 * self.step_x_px + self.origin_x_px, left), right),
-            min(max(y1 * self.step_y_px + self.origin_y_px, top), bottom),
-            min(max(x2 * self.step_x_px + self.origin_x_px, left), right),
-            min(max(y2 * self.step_y_px + self.origin_y_px, top), bottom),
-        )
+    def boxes(self, boxes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(N, 4) half-open boxes x1, y1, x2, y2 of the map's pixels -> float32 (N, 4) in the frame, cut to the region."""
+        steps = np.array([self.step_x_px, self.step_y_px] * 2)
+        placed = boxes * steps + np.array([self.origin_x_px, self.origin_y_px] * 2)
+        return _cut(placed, self.region_px[:2] * 2, self.region_px[2:] * 2)
 
     def centres(self, points: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """(K, 2) pixels x, y of the map -> float32 (K, 2), their centres in the frame, cut to the region."""
         steps = np.array([self.step_x_px, self.step_y_px])
         placed = (points + 0.5) * steps + np.array([self.origin_x_px, self.origin_y_px])
-        inside: npt.NDArray[np.float32] = np.clip(placed, self.region_px[:2], self.region_px[2:]).astype(np.float32)
-        return inside
+        return _cut(placed, self.region_px[:2], self.region_px[2:])
+
+
+def _cut(points: npt.NDArray[np.float64], low: tuple[float, ...], high: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    return np.minimum(np.maximum(points, low), high).astype(np.float32)
 
 
 def map_placing(geometry: RowGeometry, width: int, height: int) -> MapPlacing:

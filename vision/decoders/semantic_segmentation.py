@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
 from vision.decoders.boxes import Share
-from vision.decoders.pieces import Piece, pieces_of
+from vision.decoders.pieces import Pieces, joined, pieces_of
 from vision.decoders.placing import map_placing
 from vision.geometry import RowGeometry
 from vision.kernels import FloatArray
@@ -23,6 +23,7 @@ from vision.types import Findings
 _ACTIVATIONS = {"none": NONE, "softmax": SOFTMAX, "sigmoid": SIGMOID}
 _MOST_CLASSES = 65_535
 _ALWAYS = -1.0
+_NO_IDS = np.zeros(0, np.int32)
 
 
 class SemanticSegmentationSettings(Strict):
@@ -96,24 +97,25 @@ class SemanticSegmentationDecoder:
             self._read_labels(tensor)
         placing = self._placing
         class_extents(self._labels, placing.x_first, placing.y_first, placing.x_end, placing.y_end, self._extents)
-        pieces: list[tuple[int, Piece]] = []
+        found: list[tuple[int, Pieces]] = []
         for class_id, (x1, y1, x2, y2) in enumerate(self._extents.tolist()):
             if x2 > x1:
                 mask = (self._labels[y1:y2, x1:x2] == class_id + 1).view(np.uint8)
                 values = self._probabilities[y1:y2, x1:x2]
                 settings = self._settings
-                found = pieces_of(mask, values, x1, y1, placing, settings.area_min_px, settings.max_findings)
-                pieces += [(class_id, piece) for piece in found]
-        pieces.sort(key=lambda each: -each[1].area_px)
-        del pieces[self._settings.max_findings :]
-        pieces.sort(key=lambda each: -each[1].mean)
-        return Findings(
-            class_ids=np.array([class_id for class_id, _ in pieces], np.int32),
-            scores=np.array([min(max(piece.mean, 0.0), 1.0) for _, piece in pieces], np.float32),
-            boxes_px=np.array([piece.box_px for _, piece in pieces], np.float32).reshape(-1, 4),
-            areas_px=np.array([piece.area_px for _, piece in pieces], np.float32),
-            outlines_px=tuple(piece.outline_px for _, piece in pieces),
-        )
+                pieces = pieces_of(mask, values, x1, y1, placing, settings.area_min_px, settings.max_findings)
+                found.append((class_id, pieces))
+        return self._sorted(found)
+
+    def _sorted(self, found: list[tuple[int, Pieces]]) -> Findings:
+        """The largest pieces of all classes, by score."""
+        class_ids = np.concatenate([_NO_IDS, *(np.full(len(pieces.means), own, np.int32) for own, pieces in found)])
+        pieces = joined([pieces for _, pieces in found])
+        order = np.argsort(-pieces.areas_px, kind="stable")[: self._settings.max_findings]
+        order = order[np.argsort(-pieces.means[order], kind="stable")]
+        pieces = pieces.chosen(order)
+        scores = np.minimum(pieces.means, np.float32(1.0))
+        return Findings(class_ids[order], scores, pieces.boxes_px, pieces.areas_px, pieces.outlines_px)
 
     def _read_scores(self, scores: FloatArray) -> None:
         bits = scores.reshape(-1).view(np.uint32)

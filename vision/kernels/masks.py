@@ -15,10 +15,20 @@ _WEIGHTS = types.Array(types.float32, 1, "A", readonly=True)
 _1 = np.uint32(1)
 
 
+@compiled(types.void(FLOATS, INDICES, FLOATS, FLOATS))
+def _widened(row: FloatArray, lefts: IndexArray, right_weights: FloatArray, out: FloatArray) -> None:
+    """A row of a plane (w,) made as wide as ``out`` (n,); its last pixel stands for the one beyond it, whose weight is 0."""
+    last = np.uint32(row.size - 1)
+    for x in range(out.size):
+        left = row[lefts[x]]
+        out[x] = left + (row[min(lefts[x] + _1, last)] - left) * right_weights[x]
+
+
 @compiled(
     types.int64(
         *(_PROTOTYPES, _WEIGHTS, types.float32, INDICES, FLOATS, INDICES, FLOATS),
-        *(types.int64, types.int64, types.int64, types.int64, types.float32[:, ::1], FLOATS, types.uint8[:, ::1]),
+        *(types.int64, types.int64, types.int64, types.int64, types.float32[:, ::1], types.float32[:, ::1]),
+        types.uint8[:, ::1],
     )
 )
 def assemble(
@@ -34,16 +44,17 @@ def assemble(
     x_end: int,
     y_end: int,
     logits: FloatArray,
-    line: FloatArray,
+    lines: FloatArray,
     out: npt.NDArray[np.uint8],
 ) -> int:
     """Writes 1 where the mask exceeds ``logit_min`` and 0 elsewhere into ``out[y_first:y_end, x_first:x_end]``.
 
     ``prototypes``: (M, h, w); ``weights``: (M,); ``out``: (H, W), of the model's input. Sums in the order of the prototypes.
     Made larger as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` does: ``lefts`` and
-    ``right_weights`` (W,), ``tops`` and ``bottom_weights`` (H,) are each pixel's lower neighbour, never the last but where
-    there is one alone, and the weight of the next. Scratch: ``logits`` (h, w) and ``line`` (w + 1,). Only what the box
-    needs is computed. Returns how many pixels are 1. Nothing is checked here.
+    ``right_weights`` (W,), ``tops`` and ``bottom_weights`` (H,) are each pixel's lower neighbour and the weight of the next. Each
+    row of the plane is widened once and the rows between are blended, so that little is picked here and there, which is slow.
+    Only what the box needs is computed. Scratch: ``logits`` (h, w) and ``lines`` (2, W). Returns how many pixels are 1. Nothing
+    is checked here.
     """
     if x_first >= x_end or y_first >= y_end:
         return 0
@@ -58,24 +69,20 @@ def assemble(
             plane = prototypes[m, y, left:right]
             for i in range(sums.size):
                 sums[i] += plane[i] * weight
+    columns, column_weights = lefts[x_first:x_end], right_weights[x_first:x_end]
+    upper, lower = lines[0, x_first:x_end], lines[1, x_first:x_end]
+    widened = np.int64(-1)  # which row ``upper`` is
     count = 0
-    columns = lefts[x_first:x_end]
-    column_weights = right_weights[x_first:x_end]
     for y in range(y_first, y_end):
-        upper = logits[np.int64(tops[y]), left:right]
-        lower = logits[min(np.int64(tops[y]) + 1, plane_height - 1), left:right]
+        row = np.int64(tops[y])
+        if row != widened:
+            _widened(logits[row], columns, column_weights, upper)
+            _widened(logits[min(row + 1, plane_height - 1)], columns, column_weights, lower)
+            widened = row
         weight = bottom_weights[y]
-        blended = line[left:right]
-        for i in range(blended.size):
-            blended[i] = upper[i] + (lower[i] - upper[i]) * weight
-        if right == plane_width:
-            line[right] = line[right - 1]  # beyond the last, whose weight is 0
         target = out[y, x_first:x_end]
-        here = 0
-        for x in range(columns.size):
-            level = line[columns[x]]
-            level += (line[columns[x] + _1] - level) * column_weights[x]
-            target[x] = level > logit_min
-            here += int(target[x])
-        count += here
+        for x in range(target.size):
+            target[x] = upper[x] + (lower[x] - upper[x]) * weight > logit_min
+        for x in range(target.size):
+            count += int(target[x])
     return count
