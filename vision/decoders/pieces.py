@@ -84,7 +84,7 @@ def pieces_of(
         return _NO_PIECES
     left, top = left + x, top + y
     mask, values = mask[y : y + height, x : x + width], values[y : y + height, x : x + width]
-    count, numbered, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    count, labelled, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     areas_px = stats[:, cv2.CC_STAT_AREA] * placing.pixel_area_px
     # Number 0 is what is not in the mask. A stable sort: of equals the first, row by row.
     numbers = np.argsort(-areas_px[1:], kind="stable")[:most] + 1
@@ -92,7 +92,7 @@ def pieces_of(
     if numbers.size == 0:
         return _NO_PIECES
     sums, peaks, peaks_at = np.empty(count), np.empty(count, np.float32), np.zeros((count, 2), np.int32)
-    numbered = np.asarray(numbered, np.int32)
+    numbered: npt.NDArray[np.int32] = np.asarray(labelled, np.int32)
     weigh(numbered, values, sums, peaks, peaks_at)
     outlines = [_outline(numbered, number, stats[number].tolist()) for number in numbers.tolist()]
     ends = np.cumsum([len(outline) for outline in outlines])
