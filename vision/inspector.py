@@ -93,7 +93,7 @@ class Inspector:
                 first_row=row,
                 regions=[RegionPlan(view.camera_id, region, frame_format, card.input) for region in view.regions],
                 geometries=geometries,
-                decoders=[_decoder_of(package, session, geometry) for geometry in geometries],
+                decoders=[decoder_of(package, session, geometry) for geometry in geometries],
                 judge=Judge(recipe, view.camera_id, card.classes, _bounds([shown.region_px for shown in geometries])),
             )
             row += len(view.regions)
@@ -288,7 +288,8 @@ def _score_floor(card: ModelCard, class_name: str) -> tuple[str, float] | None:
     return None if score_min is None else ("decoder.score_min", score_min)
 
 
-def _decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:
+def decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:
+    """For one row of the batch. Raises PackageError where the outputs are not what the card says."""
     card = package.card
     try:
         return DECODERS[card.decoder.kind](card.decoder, card.classes, geometry, session.formats)
