@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.model.quantize import quantize
 from pipeline.cli.model.verify import verify
 
 model = typer.Typer(
@@ -14,4 +15,4 @@ model = typer.Typer(
     pretty_exceptions_enable=False,
 )
 model.command("verify")(verify)
-model.callback()(lambda: None)
+model.command("quantize")(quantize)
