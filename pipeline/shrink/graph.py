@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import io
 import logging
 import sys
@@ -49,6 +50,7 @@ def to_float16(model: Any) -> Any:
         finally:
             sys.path[:] = path
         converted = convert_float_to_float16(_copy(model), keep_io_types=True)
+    _sort(converted.graph)
     return _checked(converted, "float16")
 
 
@@ -188,6 +190,45 @@ def _rename_uses(graph: Any, name: str, other: str) -> None:
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
                 _rename_uses(inner, name, other)
+
+
+def _sort(graph: Any) -> None:
+    """Each node after those that it needs, and otherwise in the order that it has: the tool for float16 appends its casts."""
+    nodes = [_copy_node(node) for node in graph.node]
+    makers = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    needs = [{makers[name] for name in _needs(node) if name in makers} for node in nodes]
+    users: list[list[int]] = [[] for _ in nodes]
+    for index, needed in enumerate(needs):
+        for maker in needed:
+            users[maker].append(index)
+    ready = [index for index, needed in enumerate(needs) if not needed]
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for user in users[index]:
+            needs[user].discard(index)
+            if not needs[user]:
+                heapq.heappush(ready, user)
+    if len(order) < len(nodes):
+        raise CannotShrink("the graph has a cycle")
+    del graph.node[:]
+    graph.node.extend(nodes[index] for index in order)
+
+
+def _copy_node(node: Any) -> Any:
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    return copied
+
+
+def _needs(node: Any) -> Iterator[str]:
+    """What a node reads, the graphs inside it included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
+            for each in inner.node:
+                yield from _needs(each)
 
 
 def _checked(model: Any, what: str) -> Any:
