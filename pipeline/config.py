@@ -200,8 +200,12 @@ class RecordingConfig(Strict):
 
 
 class RuntimeConfig(Strict):
-    provider: Literal["auto", "tensorrt", "cuda", "cpu"] = "auto"
+    # As in vision.providers, which is not for processes that open no model.
+    provider: Literal["auto", "tensorrt", "tensorrt_fp16", "tensorrt_int8", "cuda", "openvino", "cpu"] = "auto"
     allow_fallback: bool = False
+    on_unverified: Literal["refuse", "warn"] = Field(
+        default="refuse", description="what to do where `lineside model verify` has not passed on this runtime"
+    )
     intra_op_threads: int = Field(default=1, ge=1, le=64)
     engine_cache: Path | None = Field(default=None, strict=False, description="folder, relative to this file")
     warm_up_runs: int = Field(default=20, ge=1, le=10_000)

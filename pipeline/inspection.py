@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
 from pipeline.keeping import Keeping, Worth
-from pipeline.line_inspector import frame_formats, open_inspector
+from pipeline.line_inspector import frame_formats, open_inspector, unverified
 from pipeline.messages import (
     Connect,
     FrameTicket,
@@ -306,19 +306,33 @@ def main() -> None:
         line = supervised.line
         package = load_package(line.recipe.model)
         inspector, session = open_inspector(
-            line.recipe, package, line.config.runtime, frame_formats(line.config), recipe_file=str(line.recipe_file)
+            line.recipe,
+            package,
+            line.config.runtime,
+            frame_formats(line.config),
+            recipe_file=str(line.recipe_file),
+            tell=lambda text: supervised.alarm("engine-build", "warning", text),
         )
+        supervised.clear_alarm("engine-build")
+        warning = unverified(line, package, session)
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:
         refuse(supervised, str(error), malformed=False)
+    if warning and line.config.runtime.on_unverified == "refuse":
+        refuse(supervised, warning, malformed=False)
     worker = InspectionWorker(supervised, inspector)
     settle(supervised)
+    if warning:
+        supervised.alarm("runtime-unverified", "warning", warning)
+    if session.passed_over:
+        text = f"the model runs on {session.provider_words}; not {'; not '.join(session.passed_over)}"
+        supervised.alarm("provider-passed-over", "warning", text)
     supervised.post(
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),
             fingerprint_sha256=session.fingerprint_sha256,
-            text=f"{session.providers[0]}, {session.batch_rows} rows",
+            text=f"{session.provider_words}, {session.batch_rows} rows",
             fingerprint_json=json.dumps(session.fingerprint, sort_keys=True),
         )
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
-from pipeline.config import LineConfig, RuntimeConfig
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.config import Line, LineConfig, RuntimeConfig
+from pipeline.verification.file import why_unverified
 from vision.inspector import Inspector
 from vision.package import ModelPackage
 from vision.preprocess import FrameFormat
+from vision.providers import engine_folders, engine_to_build
 from vision.recipe import Recipe
 from vision.runtime import Session, open_session
 
@@ -27,19 +33,69 @@ def open_inspector(
     formats: Mapping[str, FrameFormat],
     *,
     recipe_file: str = "recipe",
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Inspector, Session]:
-    """The model, opened and warm; ``recipe_file`` names the recipe in faults.
+    """The model, opened and warm; ``recipe_file`` names the recipe in faults, ``tell`` gets words while an engine is built.
 
     Raises FaultsError, RuntimeProviderError or InferenceError.
     """
-    session = open_session(
-        package,
-        provider=runtime.provider,
-        batch_rows=recipe.batch_rows,
-        intra_op_threads=runtime.intra_op_threads,
-        engine_cache=runtime.engine_cache,
-        allow_fallback=runtime.allow_fallback,
-    )
+    session = open_line_session(package, runtime, recipe.batch_rows, tell=tell)
     inspector = Inspector(recipe, package, session, formats, recipe_file=recipe_file)
     inspector.warm_up(runtime.warm_up_runs)
     return inspector, session
+
+
+def open_line_session(
+    package: ModelPackage, runtime: RuntimeConfig, batch_rows: int, *, tell: Callable[[str], None] = lambda text: None
+) -> Session:
+    """The session alone. Raises as ``open_session`` does."""
+    folders = engine_folders(runtime.engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
+    with _told_meanwhile(engine_to_build(runtime.provider, folders), tell):
+        return open_session(
+            package,
+            provider=runtime.provider,
+            batch_rows=batch_rows,
+            intra_op_threads=runtime.intra_op_threads,
+            engine_cache=runtime.engine_cache,
+            allow_fallback=runtime.allow_fallback,
+        )
+
+
+def unverified(line: Line, package: ModelPackage, session: Session) -> str | None:
+    """Why the line should not run on this runtime, and the command that settles it; None where it was verified and passed.
+
+    Raises FaultsError where what is on file cannot be read.
+    """
+    reason = why_unverified(package, session.fingerprint_sha256)
+    if reason is None:
+        return None
+    command = (
+        f"lineside model verify {shlex.quote(str(package.folder))} --images DIR --config {shlex.quote(str(line.file))}"
+    )
+    return f"{reason}; run: {command} (DIR: a folder of sample images), or set runtime.on_unverified: warn"
+
+
+_PROGRESS_EVERY_S = 10
+
+
+@contextlib.contextmanager
+def _told_meanwhile(text: str | None, tell: Callable[[str], None]) -> Iterator[None]:
+    """Says what goes on, and every ten seconds that it still does: building an engine shows no progress of its own."""
+    if text is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def go_on_telling() -> None:
+        began_ns = now_ns()
+        while not ended.wait(_PROGRESS_EVERY_S):
+            tell(f"{text}: {(now_ns() - began_ns) // NS_PER_S} s so far")
+
+    tell(text)
+    teller = threading.Thread(target=go_on_telling, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

@@ -326,6 +326,7 @@ class RehearsalRun:
             "encoder": {"bits": plan.encoder_bits, "reject_offset_pulses": plan.gate_offset_pulses},
             "mqtt": {"port": self.broker.port if plan.cable == "direct" else self.proxy.port},
             "records": {"path": str(self.record_file)},
+            "runtime": {"on_unverified": "warn"},  # whatever model is played, on whatever box
             "is_simulated": True,
         }
         for key, value in plan.service.items():

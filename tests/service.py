@@ -77,6 +77,7 @@ def write_line(folder: Path, port: int, **changes: Any) -> Path:
         "timing": {"deadline_us": 200_000},
         "mqtt": {"port": port},
         "records": {"path": "records.db"},
+        "runtime": {"on_unverified": "warn"},
     }
     line.update(changes)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

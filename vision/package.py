@@ -49,6 +49,15 @@ def _settings_of(decoder: object) -> object:
     return {"kind": decoder} if isinstance(decoder, str) else decoder
 
 
+class VerificationLimits(Strict):
+    """How much another runtime may differ from the reference (the CPU provider, one row at a time) on sample images."""
+
+    flips_max: int = Field(default=0, ge=0, description="views that get another verdict")
+    score_difference_max: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="between the scores of a view; null: any"
+    )
+
+
 class ModelCard(Strict):
     """``model.yaml``: what the model is, what it eats, what it was trained on and how good it was measured to be."""
 
@@ -67,6 +76,10 @@ class ModelCard(Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     accuracy: dict[str, Any] = Field(default_factory=dict)
     limitations: str = ""
+    verification: VerificationLimits = VerificationLimits()
+    derivation: dict[str, Any] = Field(
+        default_factory=dict, description="what `lineside model quantize` made it from, how, and what its gate measured"
+    )
 
     @field_validator("classes")
     @classmethod

@@ -133,10 +133,12 @@ def choose(
     engine_folder: Mapping[Provider, Path],
     *,
     allow_fallback: bool,
+    threads: int,
 ) -> Chosen:
     """Opens the model on ``provider``; on the best that runs where it is ``auto`` or falling back is allowed.
 
-    ``engine_folder``: where a provider that builds engines keeps them. Raises RuntimeProviderError.
+    ``engine_folder``: where a provider that builds engines keeps them; ``threads``: for a provider that takes no heed of the
+    session's. Raises RuntimeProviderError.
     """
     if provider == "auto":
         candidates: Sequence[Provider] = AUTO
@@ -154,7 +156,7 @@ def choose(
                 passed_over.append(f"{name}: this onnxruntime was built without {kind.ort_name}")
             continue
         chain = [each for each in (name, *kind.beside) if PROVIDERS[each].ort_name in listed]
-        asked = [(PROVIDERS[each].ort_name, _options(each, engine_folder)) for each in chain]
+        asked = [(PROVIDERS[each].ort_name, _options(each, engine_folder, threads)) for each in chain]
         try:
             session = onnxruntime.InferenceSession(model, options, providers=asked, enable_fallback=0)
         except ORT_ERRORS as error:
@@ -175,8 +177,10 @@ def _extra_of(provider: Provider) -> str:
     return PROVIDERS["cpu" if provider == "auto" else provider].extra
 
 
-def _options(name: Provider, engine_folder: Mapping[Provider, Path]) -> dict[str, str]:
+def _options(name: Provider, engine_folder: Mapping[Provider, Path], threads: int) -> dict[str, str]:
     options = dict(PROVIDERS[name].options)
+    if name == "openvino":
+        options["num_of_threads"] = str(threads)
     # Engine shapes are fixed by the free-dimension overrides; no profile is needed.
     if (folder := engine_folder.get(name)) is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,8 +67,8 @@ class Session:
 
     A model with a batch of 1 and no other runs once for each row.
 
-    ``provider`` is what runs, ``provider_words`` the same for people, with nodes that run elsewhere; ``passed_over`` says why each
-    better choice does not run here.
+    ``provider`` is what runs, ``nodes`` how many each of ONNX Runtime's providers runs (where it can say),
+    ``provider_words`` the same for people; ``passed_over`` says why each better choice does not run here.
 
     On providers without memory of their own all are bound by address: the model reads and writes them in place. On CUDA and
     TensorRT ``run`` copies ``input`` to buffers on the device that are bound once, and ONNX Runtime copies the outputs back.
@@ -89,7 +89,8 @@ class Session:
         self.provider: Provider = chosen.kind
         self.passed_over = chosen.passed_over
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self.provider_words = told(self.providers, nodes_by_provider(session))
+        self.nodes = nodes_by_provider(session)
+        self.provider_words = told(self.providers, self.nodes)
         self.fingerprint = fingerprint
         self.fingerprint_sha256 = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
         self.input: npt.NDArray[Any] = np.zeros((batch_rows, *card.input.row_shape), card.input.numpy_dtype)
@@ -189,7 +190,7 @@ def open_session(
         free_dimensions, rows_per_run = _check_model(model, package, batch_rows)
         options = _session_options(intra_op_threads, free_dimensions)
         folders = engine_folders(engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
-        chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback)
+        chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback, threads=intra_op_threads)
     kind, providers = PROVIDERS[chosen.kind], chosen.session.get_providers()
     fingerprint: dict[str, str | int] = {
         "onnxruntime": onnxruntime.__version__,

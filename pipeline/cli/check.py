@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, load_line
-from pipeline.line_inspector import frame_formats, open_inspector
+from pipeline.line_inspector import frame_formats, open_inspector, unverified
 from vision.package import load_package
 from vision.recipe import Finding, Rule
 from vision.runtime import InferenceError, RuntimeProviderError
@@ -22,7 +23,12 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     try:
         package = load_package(line.recipe.model)
         _, session = open_inspector(
-            line.recipe, package, line.config.runtime, frame_formats(line.config), recipe_file=str(line.recipe_file)
+            line.recipe,
+            package,
+            line.config.runtime,
+            frame_formats(line.config),
+            recipe_file=str(line.recipe_file),
+            tell=lambda text: print(text, file=sys.stderr),
         )
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None
@@ -30,7 +36,11 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     print(f"line      {line.config.topic_root}")
     print(f"recipe    {recipe.recipe_id} {recipe.recipe_version}")
     print(f"model     {recipe.model} sha256 {session.fingerprint['model_sha256']}")
-    print(f"runtime   {', '.join(session.providers)}, batch of {session.batch_rows}")
+    print(f"runtime   {session.provider_words}, batch of {session.batch_rows}")
+    for reason in session.passed_over:
+        print(f"          not {reason}")
+    warning = unverified(line, package, session)
+    print(f"verified  {'NO' if warning else 'yes'}, fingerprint {session.fingerprint_sha256[:12]}")
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
@@ -51,6 +61,10 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"{recording.free_min_gib:g} GiB stay free"
         )
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
+    if warning and line.config.runtime.on_unverified == "refuse":
+        raise fail(warning)
+    if warning:
+        print(f"lineside: warning: {warning}", file=sys.stderr)
 
 
 def _rule(rule: Rule) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from pipeline.cli.model.info import info
+from pipeline.cli.model.quantize import quantize
+from pipeline.cli.model.verify import verify
 
 model = typer.Typer(
     name="model",
@@ -13,10 +15,5 @@ model = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (info,):
+for command in (info, verify, quantize):
     model.command()(command)
-
-
-@model.callback()
-def _root() -> None:
-    """A model package: look, check, shrink."""

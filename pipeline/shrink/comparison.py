@@ -1,0 +1,125 @@
+"""Original and shrunk model on the same images, taking turns, through the code that the line judges with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.evaluation.data import DataSet
+from pipeline.evaluation.figures import Figures, figures_of
+from pipeline.evaluation.labels import are_defective
+from pipeline.evaluation.runner import Judged, Runner
+from pipeline.shrink.gate import Check, Gate, Limits, check_fall, check_rate, images_needed
+
+IOU_MIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``before`` and ``after`` are all figures of the two models; the counts are of images whose verdict became wrong, or right."""
+
+    before: Figures
+    after: Figures
+    defective_count: int
+    good_count: int
+    new_escapes: int
+    new_false_rejects: int
+    mended: int
+    score_difference: float
+
+
+def too_few(defective_count: int, good_count: int, limits: Limits) -> str | None:
+    """Why these images cannot decide, however well the shrunk model does on them; None where they can."""
+    asked = (
+        ("defective", defective_count, "new escapes", limits.new_escapes_max),
+        ("good", good_count, "new false rejects", limits.new_false_rejects_max),
+    )
+    told, is_short = [], False
+    for kind, there, what, limit in asked:
+        needed = images_needed(limit, limits.confidence)
+        is_short |= there < needed
+        told.append(f"{there} {kind} ones of the {needed} that {what} of at most {limit:.2%} take")
+    if not is_short:
+        return None
+    return f"too few images to decide with {limits.confidence:.0%} confidence, even without one new mistake: {'; '.join(told)}"
+
+
+def labels_of(data_set: DataSet, runner: Runner) -> npt.NDArray[np.bool_]:
+    """Which images are defective by their labels and the rules, bool (N,)."""
+    return are_defective(data_set, runner.package.card, runner.judge_of)
+
+
+def compare(
+    before: Runner,
+    after: Runner,
+    data_set: DataSet,
+    is_defective: npt.NDArray[np.bool_],
+    *,
+    looked: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """Each image on both, and every other time the shrunk model first: what slows the box down slows both alike.
+
+    Raises FaultsError, InferenceError.
+    """
+    judged: tuple[list[Judged], list[Judged]] = ([], [])
+    runners = (before, after)
+    for index, sample in enumerate(data_set.samples):
+        for which in (0, 1) if index % 2 == 0 else (1, 0):
+            judged[which].append(runners[which].judged(sample))
+        looked()
+    figures = [
+        figures_of(
+            outcomes,
+            is_defective,
+            runner.package.card,
+            runner.recipe_for(data_set.samples[0].facts.format),
+            iou_min=IOU_MIN,
+            pixels=None,
+        )
+        for runner, outcomes in zip(runners, judged, strict=True)
+    ]
+    passed, passes = figures[0].is_passed, figures[1].is_passed
+    was_right = passed != is_defective
+    is_right = passes != is_defective
+    differences = np.abs(figures[1].scores - figures[0].scores)
+    known = differences[np.isfinite(differences)]
+    return Comparison(
+        before=figures[0],
+        after=figures[1],
+        defective_count=int(is_defective.sum()),
+        good_count=int((~is_defective).sum()),
+        new_escapes=int((is_defective & ~passed & passes).sum()),
+        new_false_rejects=int((~is_defective & passed & ~passes).sum()),
+        mended=int((~was_right & is_right).sum()),
+        score_difference=float(known.max()) if known.size else 0.0,
+    )
+
+
+def gate_of(found: Comparison, limits: Limits) -> Gate:
+    """The gate on what was found."""
+    rates: list[Check] = [
+        check_rate(
+            "new escapes",
+            "defective",
+            found.new_escapes,
+            found.defective_count,
+            limits.new_escapes_max,
+            limits.confidence,
+        ),
+        check_rate(
+            "new false rejects",
+            "good",
+            found.new_false_rejects,
+            found.good_count,
+            limits.new_false_rejects_max,
+            limits.confidence,
+        ),
+        check_fall("AUROC", found.before.auroc, found.after.auroc, limits.auroc_drop_max),
+    ]
+    if found.before.detected is not None and found.after.detected is not None:
+        before, after = found.before.detected, found.after.detected
+        rates.append(check_fall("mAP", before.mean_average_precision, after.mean_average_precision, limits.ap_drop_max))
+    return Gate(limits, tuple(rates))

@@ -1,0 +1,78 @@
+"""The new package: a folder beside its place, renamed into it when everything in it is true."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vision.faults import Fault, FaultsError
+from vision.package import CARD_NAME, MODEL_NAME, ModelPackage, load_package
+
+_LINE_WIDTH = 130
+
+
+def expect_free(folder: Path) -> None:
+    """Raises FaultsError where the package cannot appear there."""
+    try:
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
+        if folder.exists() or folder.is_symlink():
+            raise FaultsError([Fault("--out", "", str(folder), "a folder that is not there yet, or an empty one")])
+        if not folder.parent.is_dir():
+            raise FaultsError([Fault("--out", "", str(folder), "a folder in one that is there")])
+        if not os.access(folder.parent, os.W_OK | os.X_OK):
+            raise FaultsError([Fault("--out", "", str(folder), "a place that can be written")])
+    except OSError as error:
+        raise FaultsError([Fault("--out", "", f"{folder}: {error.strerror}", "a place that can be written")]) from error
+
+
+class Draft:
+    """A package that is not yet where it is meant to be."""
+
+    def __init__(self, folder: Path, parent: ModelPackage, model: bytes, changes: dict[str, Any], version: str) -> None:
+        self._folder = folder
+        card = yaml.safe_load(parent.card_path.read_text(encoding="utf-8"))
+        old = str(card["version"])
+        self._card: dict[str, Any] = {
+            **card,
+            **changes,
+            "version": f"{old}{'.' if '+' in old else '+'}{version}",
+            "sha256": hashlib.sha256(model).hexdigest(),
+        }
+        (folder / MODEL_NAME).write_bytes(model)
+        self.write()
+
+    def write(self, **more: Any) -> None:
+        """The card, with these keys in place of what it had."""
+        self._card |= more
+        text = yaml.safe_dump(self._card, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+        (self._folder / CARD_NAME).write_text(text, encoding="utf-8")
+
+    def package(self) -> ModelPackage:
+        """As it would be loaded. Raises PackageError."""
+        return load_package(self._folder)
+
+    def publish(self, out: Path) -> None:
+        """Everything on disk, then in its place. Raises OSError."""
+        for file in self._folder.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        self._folder.rename(out)
+
+
+@contextlib.contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Beside ``out``, so that a rename is all that is left to do; gone at the end, unless renamed."""
+    folder = out.with_name(f".{out.name}.{os.getpid()}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

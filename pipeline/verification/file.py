@@ -1,0 +1,131 @@
+"""``verification.json``, beside a package's card: on which runtimes it was compared with the reference, and how that went.
+
+One entry for each runtime fingerprint, so that a package that is used on several boxes is verified on each of them. What was
+found with another model or another card counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from vision.faults import Fault, FaultsError, faults_of
+from vision.package import ModelPackage, read_bytes
+from vision.recipe import Strict
+
+FILE_NAME = "verification.json"
+_BYTES_MAX = 4 << 20
+_RUNTIMES_MAX = 256
+"""Of so many the newest are kept."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class VerifiedRuntime(Strict):
+    """What became of the sample images on one runtime, against the reference: the CPU provider, one row at a time."""
+
+    provider: str = Field(description="as in runtime.provider")
+    batch_rows: int = Field(ge=1)
+    fingerprint: dict[str, str | int]
+    fingerprint_sha256: Sha256
+    image_count: int = Field(ge=1)
+    images_sha256: Sha256
+    flips: int = Field(ge=0, description="views that got another verdict than from the reference")
+    flips_max: int = Field(ge=0)
+    score_difference: float = Field(ge=0.0, description="the largest between the scores of a view")
+    score_difference_max: float | None = None
+    nodes: dict[str, int] = Field(default_factory=dict, description="how many each provider runs, where that is known")
+    verified_utc: str
+
+    @property
+    def has_passed(self) -> bool:
+        limit = self.score_difference_max
+        return self.flips <= self.flips_max and (limit is None or self.score_difference <= limit)
+
+    @property
+    def outcome(self) -> str:
+        """In words."""
+        flips = f"{self.flips} flips among {self.image_count} images (limit {self.flips_max})"
+        limit = "" if self.score_difference_max is None else f" (limit {self.score_difference_max:g})"
+        return f"{flips}, scores differ by up to {self.score_difference:.6f}{limit}"
+
+
+class Verification(Strict):
+    """The file."""
+
+    schema_name: Literal["lineside.verification/1"] = Field(default="lineside.verification/1", alias="schema")
+    model_sha256: Sha256
+    card_sha256: Sha256
+    runtimes: list[VerifiedRuntime]
+
+
+def card_sha256(package: ModelPackage) -> str:
+    """Of the card's bytes: it has the thresholds and the decoder's settings. Raises PackageUnreadable."""
+    return hashlib.sha256(read_bytes(package.card_path)).hexdigest()
+
+
+def read_verification(package: ModelPackage) -> Verification | None:
+    """None where there is no file. Raises FaultsError where it cannot be read or is none."""
+    file = package.folder / FILE_NAME
+    try:
+        if file.stat().st_size > _BYTES_MAX:
+            got, expected = f"{file.stat().st_size} bytes", f"at most {_BYTES_MAX}"
+            raise FaultsError([Fault(str(file), "", got, expected)])
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FaultsError([Fault(str(file), "", str(error.strerror), "a readable file")]) from error
+    try:
+        return Verification.model_validate_json(content)
+    except ValidationError as error:
+        raise FaultsError(faults_of(str(file), error)) from error
+
+
+def write_verification(package: ModelPackage, runtimes: list[VerifiedRuntime]) -> Path:
+    """Puts new results in the place of older ones on the same runtimes; the file appears whole or not at all.
+
+    Raises FaultsError where the file that is there is none of ours, OSError.
+    """
+    card = card_sha256(package)
+    before = read_verification(package)
+    kept: list[VerifiedRuntime] = []
+    if before is not None and (before.model_sha256, before.card_sha256) == (package.sha256, card):
+        new = {runtime.fingerprint_sha256 for runtime in runtimes}
+        kept = [runtime for runtime in before.runtimes if runtime.fingerprint_sha256 not in new]
+    verification = Verification(
+        model_sha256=package.sha256, card_sha256=card, runtimes=[*kept, *runtimes][-_RUNTIMES_MAX:]
+    )
+    file = package.folder / FILE_NAME
+    scratch = file.with_name(f".{FILE_NAME}.{os.getpid()}")
+    try:
+        scratch.write_text(verification.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return file
+
+
+def why_unverified(package: ModelPackage, fingerprint_sha256: str) -> str | None:
+    """Why a line should not run this model on this runtime; None where it was verified and passed.
+
+    Raises FaultsError where the file cannot be read or is none.
+    """
+    verification = read_verification(package)
+    if verification is None:
+        return f"model {package.folder} was never verified: it has no {FILE_NAME}"
+    if verification.model_sha256 != package.sha256:
+        return f"model {package.folder} was verified with another {package.model_path.name}"
+    if verification.card_sha256 != card_sha256(package):
+        return f"model {package.folder} was verified with another {package.card_path.name}"
+    for runtime in verification.runtimes:
+        if runtime.fingerprint_sha256 == fingerprint_sha256:
+            if runtime.has_passed:
+                return None
+            return f"model {package.folder} failed its verification on this runtime: {runtime.outcome}"
+    count = len(verification.runtimes)
+    return f"model {package.folder} was never verified on this runtime (fingerprint {fingerprint_sha256[:12]}; on {count} others)"

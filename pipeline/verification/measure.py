@@ -1,0 +1,238 @@
+"""Sample images through the reference and through each runtime of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.clock import wall_text
+from pipeline.config import IMAGE_SUFFIXES, LineConfig
+from pipeline.image_reading import decode_image, read_image
+from pipeline.line_inspector import frame_formats
+from pipeline.verification.file import VerifiedRuntime
+from vision.decoders import Decoder
+from vision.decoders.base import BadOutput
+from vision.faults import Fault, FaultsError
+from vision.geometry import row_geometry
+from vision.inspector import RecipeError, check_recipe, decoder_of
+from vision.judge import FAULT, Judge
+from vision.package import ModelPackage
+from vision.preprocess import FrameFormat, RegionPlan
+from vision.recipe import Recipe, Region, Rule, View
+from vision.runtime import Session
+from vision.types import Findings, Inspection, PixelFormat
+
+_CAMERA_ID = "image"
+_FORMATS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One image as one camera of the line would have delivered it."""
+
+    image: Path
+    camera_id: str
+    format: FrameFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """``looks`` in order, what they are judged by, and the hash of all images' bytes in that order."""
+
+    looks: tuple[Look, ...]
+    image_count: int
+    images_sha256: str
+    recipe_of: Callable[[FrameFormat], Recipe]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """All images in a folder and in the folders in it, by path. Raises FaultsError where there is none."""
+    try:
+        images = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise FaultsError([Fault(str(folder), "", str(error.strerror), "a readable folder")]) from error
+    if not images:
+        got = "no image in it" if folder.is_dir() else "no folder"
+        raise FaultsError([Fault(str(folder), "", got, f"a folder of sample images ({', '.join(IMAGE_SUFFIXES)})")])
+    return images
+
+
+def samples_for_card(package: ModelPackage, folder: Path) -> Samples:
+    """Whole images, each one region, judged by the card's thresholds. Raises FaultsError."""
+    card = package.card
+    if not card.thresholds:
+        got, expected = "none", "a class's threshold at least; or give a line with --config, whose recipe has rules"
+        raise FaultsError([Fault(str(package.card_path), "thresholds", got, expected)])
+    rules = [Rule.model_validate({"class": name, "reject_at_score": score}) for name, score in card.thresholds.items()]
+
+    def recipe_of(image: FrameFormat) -> Recipe:
+        region = Region(name="image", x_px=0, y_px=0, width_px=image.width_px, height_px=image.height_px)
+        view = View(camera_id=_CAMERA_ID, regions=[region])
+        return Recipe(recipe_id="card", recipe_version="1", model=package.folder, views=[view], rules=rules)
+
+    pixel_format = PixelFormat.MONO8 if card.input.colour_order == "GRAY" else PixelFormat.BGR8
+    images = images_below(folder)
+    digest, looks = hashlib.sha256(), []
+    for image in images:
+        height_px, width_px = _read(image, pixel_format, digest)
+        looks.append(Look(image, _CAMERA_ID, FrameFormat(width_px, height_px, pixel_format)))
+    return Samples(tuple(looks), len(images), digest.hexdigest(), recipe_of)
+
+
+def samples_for_line(
+    package: ModelPackage, config: LineConfig, recipe: Recipe, recipe_file: Path, folder: Path
+) -> Samples:
+    """Each image as a frame of every camera that delivers this size, judged by the line's recipe. Raises FaultsError."""
+    formats = frame_formats(config)
+    if faults := check_recipe(recipe, package.card, formats, file=str(recipe_file)):
+        raise RecipeError(faults)
+    images = images_below(folder)
+    digest, looks = hashlib.sha256(), []
+    for image in images:
+        size = _read(image, PixelFormat.MONO8, digest)
+        fitting = [name for name, each in formats.items() if (each.height_px, each.width_px) == size]
+        if not fitting:
+            got = f"{size[1]}x{size[0]} pixels"
+            sizes = ", ".join(f"{name} {each.width_px}x{each.height_px}" for name, each in formats.items())
+            raise FaultsError([Fault(str(image), "", got, f"a frame of one of the line's cameras: {sizes}")])
+        looks += [Look(image, name, formats[name]) for name in fitting]
+    if missing := sorted(set(formats) - {look.camera_id for look in looks}):
+        got = f"no image of the size of {', '.join(missing)}"
+        raise FaultsError([Fault(str(folder), "", got, "frames of every camera of the line")])
+    return Samples(tuple(looks), len(images), digest.hexdigest(), lambda _: recipe)
+
+
+class Judging:
+    """Judges looks with one session, whatever its number of rows: they are filled one after the other, as they come."""
+
+    def __init__(self, package: ModelPackage, session: Session, samples: Samples) -> None:
+        self._package, self._session, self._samples = package, session, samples
+        self._plans: dict[tuple[str, FrameFormat], list[tuple[RegionPlan, Decoder]]] = {}
+        self._judges: dict[tuple[str, FrameFormat], Judge] = {}
+
+    def inspections(self) -> Iterator[Inspection]:
+        """One for each look, in order. Raises FaultsError, InferenceError."""
+        session, rows = self._session, self._session.batch_rows
+        waiting: list[tuple[int, Decoder]] = []  # (look, decoder) of each row filled
+        findings: dict[int, list[Findings] | None] = {}
+        due = 0
+        for index, look in enumerate(self._samples.looks):
+            pixels = _pixels(look)
+            findings[index] = []
+            for plan, decoder in self._plans_of(look):
+                plan.fill(pixels, session.input[len(waiting)])
+                waiting.append((index, decoder))
+                if len(waiting) == rows:
+                    self._run(waiting, findings)
+            while due < index and not any(at == due for at, _ in waiting):
+                yield self._judge(self._samples.looks[due], findings.pop(due))
+                due += 1
+        if waiting:
+            session.input[len(waiting) :] = 0
+            self._run(waiting, findings)
+        for index in range(due, len(self._samples.looks)):
+            yield self._judge(self._samples.looks[index], findings.pop(index))
+
+    def _run(self, waiting: list[tuple[int, Decoder]], findings: dict[int, list[Findings] | None]) -> None:
+        self._session.run()
+        for row, (index, decoder) in enumerate(waiting):
+            found = findings[index]
+            try:
+                if found is not None:
+                    found.append(decoder.decode(self._session.rows[row]))
+            except BadOutput:
+                findings[index] = None
+        waiting.clear()
+
+    def _judge(self, look: Look, findings: list[Findings] | None) -> Inspection:
+        return FAULT if findings is None else self._judges[look.camera_id, look.format].judge(findings)
+
+    def _plans_of(self, look: Look) -> list[tuple[RegionPlan, Decoder]]:
+        key = (look.camera_id, look.format)
+        if key not in self._plans:
+            recipe = self._samples.recipe_of(look.format)
+            (view,) = (each for each in recipe.views if each.camera_id == look.camera_id)
+            if len(self._plans) >= _FORMATS_MAX:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[key] = [
+                (
+                    RegionPlan(look.camera_id, region, look.format, self._package.card.input),
+                    decoder_of(self._package, self._session, row_geometry(region, self._package.card.input)),
+                )
+                for region in view.regions
+            ]
+            whole = (0.0, 0.0, float(look.format.width_px), float(look.format.height_px))
+            self._judges[key] = Judge(recipe, look.camera_id, self._package.card.classes, whole)
+        return self._plans[key]
+
+
+def compared(
+    package: ModelPackage,
+    session: Session,
+    samples: Samples,
+    reference: Sequence[Inspection],
+    *,
+    looked: Callable[[], None] = lambda: None,
+) -> VerifiedRuntime:
+    """The samples on ``session`` against what the reference said. Raises FaultsError, InferenceError."""
+    flips, worst = 0, 0.0
+    for inspection, expected in zip(Judging(package, session, samples).inspections(), reference, strict=True):
+        flips += inspection.verdict is not expected.verdict
+        worst = max(worst, _difference(inspection.score, expected.score))
+        looked()
+    limits = package.card.verification
+    return VerifiedRuntime(
+        provider=session.provider,
+        batch_rows=session.batch_rows,
+        fingerprint=session.fingerprint,
+        fingerprint_sha256=session.fingerprint_sha256,
+        image_count=samples.image_count,
+        images_sha256=samples.images_sha256,
+        flips=flips,
+        flips_max=limits.flips_max,
+        score_difference=worst,
+        score_difference_max=limits.score_difference_max,
+        nodes=session.nodes,
+        verified_utc=wall_text(time.time_ns()),
+    )
+
+
+def _difference(score: float, other: float) -> float:
+    """Scores are within 0 and 1, NaN where nothing could be judged: a score against none differs as much as any can."""
+    if isnan(score) or isnan(other):
+        return 0.0 if isnan(score) and isnan(other) else 1.0
+    return abs(score - other)
+
+
+def _read(image: Path, pixel_format: PixelFormat, digest: Any) -> tuple[int, int]:
+    """Adds the image to the digest and says its height and width in pixels."""
+    try:
+        encoded = image.read_bytes()
+    except OSError as error:
+        raise FaultsError([Fault(str(image), "", str(error.strerror), "a readable image")]) from error
+    pixels = decode_image(np.frombuffer(encoded, np.uint8), pixel_format)
+    if pixels is None:
+        raise FaultsError([Fault(str(image), "", "a file that is no image, or a damaged one", "a whole image")])
+    digest.update(hashlib.sha256(encoded).digest())
+    height_px, width_px = pixels.shape[:2]
+    return height_px, width_px
+
+
+def _pixels(look: Look) -> npt.NDArray[np.uint8]:
+    pixels = read_image(look.image, look.format.pixel_format)
+    if pixels is None or pixels.shape != look.format.shape:
+        got = "an image that cannot be decoded" if pixels is None else f"pixels of shape {pixels.shape}"
+        raise FaultsError([Fault(str(look.image), "", got, "the image that it was a moment ago")])
+    return pixels
