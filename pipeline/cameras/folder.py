@@ -7,14 +7,11 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import IMAGE_SUFFIXES, FolderCamera
+from pipeline.image_reading import read_image
 from pipeline.ring import Slot, SlotHeader
-from vision.types import PixelFormat
 
 
 class FolderPlayer:
@@ -73,7 +70,7 @@ class FolderPlayer:
     def _grab(self, counter: int, file: Path, trigger_ns: int) -> Grabbed | NotGrabbed:
         if not self._slots:
             return NotGrabbed(counter, "REFUSED", "no free slot")
-        image = _read(file, self._config.pixel_format)
+        image = read_image(file, self._config.pixel_format)
         if image is None:
             return NotGrabbed(counter, "BAD", f"{file.name} is not a readable image")
         height, width = image.shape[:2]
@@ -93,20 +90,3 @@ class FolderPlayer:
             pixel_format=self._config.pixel_format,
         )
         return Grabbed(counter, trigger_ns, slot, header)
-
-
-def _read(file: Path, pixel_format: PixelFormat) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-    flags = cv2.IMREAD_GRAYSCALE if pixel_format is PixelFormat.MONO8 else cv2.IMREAD_COLOR
-    try:
-        encoded = np.fromfile(file, np.uint8)
-    except OSError:
-        return None
-    try:
-        image = cv2.imdecode(encoded, flags) if encoded.size else None
-    except cv2.error:  # a header that asks for more pixels than OpenCV allows
-        return None
-    if image is None or image.dtype != np.uint8:
-        return None
-    if pixel_format is PixelFormat.RGB8:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(image)

@@ -75,6 +75,25 @@ class Span:
     no_decision: int
 
 
+@dataclass(frozen=True, slots=True)
+class RatioCurve:
+    """float64 (K,) each, 0..1, in the order in which they are joined. ``is_stepped``: flat up to each next point."""
+
+    name: str
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    is_stepped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point with a name."""
+
+    x: float
+    y: float
+    label: str
+
+
 def pareto(counts: Sequence[tuple[str, int]], *, of: int, caption: str) -> Plot:
     """Bars, the most frequent class first, and what they make up together. ``of``: parts that could have had each.
 
@@ -338,6 +357,35 @@ def score_differences(
             f" median difference {np.median(difference):.4g}."
         )
         return _plot(figure, caption, alt)
+
+
+def ratio_curves(
+    curves: Sequence[RatioCurve], *, x_label: str, y_label: str, dots: Sequence[Dot] = (), caption: str
+) -> Plot:
+    """Curves in the unit square (a ROC, precision over recall), with points on or beside them. At most 15 are drawn."""
+    with _figure(3.6) as figure:
+        axes = figure.subplots()
+        for number, curve in enumerate(curves[:_CLASSES_MAX]):
+            axes.plot(
+                curve.x,
+                curve.y,
+                color=(BLUE, ORANGE, *_FILLS)[number % (2 + len(_FILLS))],
+                linestyle=("-", "--", "-.", ":")[number % 4],
+                drawstyle="steps-post" if curve.is_stepped else "default",
+                linewidth=1.5,
+                label=plain(curve.name, _LABEL_CHARS),
+            )
+        for dot in dots:
+            axes.plot(dot.x, dot.y, color=BLACK, marker="o", markersize=6, linestyle="", label=plain(dot.label, 60))
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.01)
+        axes.set_aspect("equal")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        names = ", ".join(plain(curve.name, _LABEL_CHARS) for curve in curves[:5])
+        told = "".join(f"; {plain(dot.label, 60)} at {dot.x:.4g}, {dot.y:.4g}" for dot in dots)
+        return _plot(figure, caption, f"{y_label} over {x_label}: {names}{told}.")
 
 
 @contextmanager

@@ -1,0 +1,303 @@
+"""``lineside evaluate``: a model measured on labelled images, through the code that the line judges with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.cli.console import console_for, show
+from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
+from pipeline.cli.report import ReportOption, check_report_folder
+from pipeline.config import RuntimeConfig, load_model
+from pipeline.evaluation.needs import missing_libraries
+from pipeline.report.folder import CannotReport, write_page
+from vision.package import ModelPackage, load_package
+from vision.providers import Provider
+from vision.recipe import Recipe
+from vision.runtime import InferenceError, RuntimeProviderError
+from vision.types import PixelFormat
+
+if TYPE_CHECKING:  # they need the extra, and a second to load
+    from pipeline.evaluation.data import DataSet
+    from pipeline.evaluation.figures import Figures
+    from pipeline.evaluation.runner import Runner
+
+_TABLE_WIDTH = 100
+_NAMED_MAX = 20
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="The model package.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The labelled images.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Regions and rules; else the whole image and the card's thresholds."),
+    ] = None,
+    layout: Annotated[
+        Literal["mvtec", "yolo", "coco", "voc", "folders"] | None,
+        typer.Option(help="How the images are labelled; found by itself where that is plain."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which part of a set that has several: test, val ...")
+    ] = None,
+    iou: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="From which overlap on an object counts as found.")
+    ] = 0.5,
+    pixel_format: Annotated[
+        Literal["Mono8", "BGR8", "RGB8"] | None,
+        typer.Option(help="As the line's camera delivers; else as each file is, grey or colour."),
+    ] = None,
+    provider: Annotated[Provider, typer.Option(help="What runs the model, as in a line's runtime.")] = "auto",
+    json_file: JsonOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Measure a model package on labelled images: through the same pre-processing, runtime, decoder and rules as the line.
+
+    Exit status 2 where images, labels, card or recipe are not as they should be, or the model's output cannot be judged.
+    """
+    if missing := missing_libraries():
+        raise fail(f"lineside evaluate needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
+    check_json_target(json_file)
+    check_report_folder(report)
+    _spare_inputs(json_file, report, model, data)
+    from pipeline.evaluation.figures import figures_of, result_of
+    from pipeline.evaluation.labels import are_defective, expect_labels_fit
+    from pipeline.evaluation.layouts import read_data_set
+    from pipeline.evaluation.metrics.pixels import PixelScores
+    from pipeline.evaluation.runner import Runner
+
+    package = load_package(model)
+    rules = None if recipe is None else load_model(recipe, Recipe)
+    console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
+    with _bar("checking", None) as advance:
+        data_set = read_data_set(data, layout=layout, split=split, looked=advance)
+    if pixel_format is not None:
+        data_set = data_set.seen_as(PixelFormat(pixel_format))
+    expect_labels_fit(data_set, package.card)
+    try:
+        runner = Runner(
+            package,
+            rules,
+            RuntimeConfig.model_validate({"provider": provider}),
+            recipe_file=str(recipe),
+            wants_candidates=data_set.has_boxes,
+        )
+        runner.warm_up(data_set)
+    except RuntimeProviderError as error:
+        raise fail(str(error)) from None
+    except InferenceError as error:
+        raise fail(f"{package.model_path}: {error}", 2) from None
+    is_defective = are_defective(data_set, package.card, runner.judge_of)
+    pixels = PixelScores() if data_set.has_masks and runner.has_anomaly_map else None
+    judged = []
+    try:
+        with _bar("judging", len(data_set.samples)) as advance:
+            for each in runner.run(data_set, pixels=pixels):
+                judged.append(each)
+                advance()
+    except InferenceError as error:
+        raise fail(f"{package.model_path}: {error}", 2) from None
+    figures = figures_of(
+        judged,
+        is_defective,
+        package.card,
+        runner.recipe_for(data_set.samples[0].facts.format),
+        iou_min=iou,
+        pixels=None if pixels is None else pixels.auroc(),
+    )
+    result = {**_facts(package, runner, data_set, recipe, rules), **result_of(figures)}
+    show(console, _words(result))
+    if report is not None:
+        _write_report(report, figures, result, runner)
+    write_json(json_file, result)
+    if figures.no_decision:
+        unread = [each for each in judged if each.fault]
+        named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
+        got = f"an output that cannot be judged for {len(unread)} of {len(judged)} images ({named})"
+        raise fail(f"{package.model_path}: got {got}, the first: {unread[0].fault}", 2)
+
+
+def _spare_inputs(json_file: Path | None, report: Path | None, model: Path, data: Path) -> None:
+    """Nothing is ever written among what is measured."""
+    for option, target in (("--json", json_file), ("--report", report)):
+        if target is None or str(target) == "-":
+            continue
+        for folder in (model, data):
+            if folder.resolve() in (target.resolve(), *target.resolve().parents):
+                raise fail(f"{option}: got {target}, expected a place outside {folder}", 2)
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Any]:
+    """Gives what is to be called after each image. Nothing is shown where nobody looks."""
+    console = Console(stderr=True, markup=False)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _facts(
+    package: ModelPackage, runner: Runner, data_set: DataSet, recipe_file: Path | None, recipe: Recipe | None
+) -> dict[str, Any]:
+    card = package.card
+    return {
+        "model": {
+            "folder": str(package.folder),
+            "name": card.name,
+            "version": card.version,
+            "task": card.task,
+            "decoder": card.decoder.kind,
+            "sha256": package.sha256,
+        },
+        "recipe": None
+        if recipe is None
+        else {"file": str(recipe_file), "recipe_id": recipe.recipe_id, "recipe_version": recipe.recipe_version},
+        "data": {
+            "folder": str(data_set.folder),
+            "layout": data_set.layout,
+            "split": data_set.split,
+            "images": len(data_set.samples),
+            "sha256": data_set.sha256(),
+        },
+        "runtime": {
+            **runner.session.fingerprint,
+            "sha256": runner.session.fingerprint_sha256,
+            "told": runner.session.provider_words,
+            "passed_over": list(runner.session.passed_over),
+        },
+        "rules": [
+            rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for rules in (runner.recipe_for(data_set.samples[0].facts.format),)
+            for rule in (*rules.rules, *rules.required)
+        ],
+        "made_utc": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+        "version": metadata.version("lineside"),
+    }
+
+
+def _words(result: dict[str, Any]) -> Iterator[str | Table]:
+    model, data, images = result["model"], result["data"], result["images"]
+    yield f"model     {model['name']} {model['version']}, {model['task']} ({model['decoder']}), sha256 {model['sha256']}"
+    part = "" if data["split"] is None else f", part {data['split']}"
+    yield f"data      {data['folder']}: {data['images']} images, layout {data['layout']}{part}, sha256 {data['sha256']}"
+    yield f"runtime   {result['runtime']['told']}, fingerprint {result['runtime']['sha256']}"
+    for each in result["runtime"]["passed_over"]:
+        yield f"NOT       {each}"
+    for rule in result["rules"]:
+        yield f"rule      {', '.join(f'{key} {value}' for key, value in rule.items())}"
+    yield f"images    {images['good']} good, {images['defective']} defective by their labels"
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in _rows(result):
+        table.add_row(name, value)
+    yield table
+    if result["detection"] is not None:
+        yield _detection_table(result["detection"])
+    elif result["classification"] is not None:
+        yield _classification_table(result["classification"])
+    elif result["kinds"]:
+        yield _kinds_table(result["kinds"])
+    yield _times_table(result["stages_us"])
+
+
+def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    verdicts, areas = result["verdicts"], result["auroc"]
+    yield "verdicts as the labels say", _share(verdicts["correct"])
+    yield "false accepts, of the defective", _share(verdicts["false_accept"])
+    yield "false rejects, of the good", _share(verdicts["false_reject"])
+    yield (
+        "precision / recall / F1 of defective",
+        " / ".join(_number(verdicts[key]) for key in ("precision", "recall", "f1")),
+    )
+    if result["images"]["no_decision"]:
+        yield "NO DECISION, count as rejected", str(result["images"]["no_decision"])
+    yield "AUROC, image", _number(areas["image"])
+    if areas["pixel"] is not None:
+        yield "AUROC, pixel", f"{areas['pixel']:.4f} +- {areas['pixel_error_max']:.1e}"
+    if (detection := result["detection"]) is not None:
+        yield f"mAP at IoU {detection['iou_min']:g}", _number(detection["mean_average_precision"])
+    if (classification := result["classification"]) is not None:
+        right, total = classification["right"], classification["total"]
+        yield "first choice is the class", f"{right} of {total} ({100 * right / total:.2f} %)"
+
+
+def _detection_table(detection: dict[str, Any]) -> Table:
+    table = Table("class", title=f"objects, at IoU {detection['iou_min']:g}", title_justify="left")
+    for column in ("objects", "AP", "threshold", "found", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    for each in detection["classes"][:_NAMED_MAX]:
+        numbers = [each[key] for key in ("average_precision", "threshold")]
+        ratios = [each[key] for key in ("precision", "recall", "f1")]
+        found = "-" if each["found"] is None else str(each["found"])
+        table.add_row(each["class"], str(each["objects"]), *map(_number, numbers), found, *map(_number, ratios))
+    return table
+
+
+def _classification_table(classification: dict[str, Any]) -> Table:
+    table = Table("class", title="first choices", title_justify="left")
+    for column in ("images", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    for each in classification["classes"][:_NAMED_MAX]:
+        ratios = [_number(each[key]) for key in ("precision", "recall", "f1")]
+        table.add_row(each["class"], str(each["images"]), *ratios)
+    return table
+
+
+def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
+    table = Table("images", title="verdicts", title_justify="left")
+    for column in ("PASS", "REJECT", "NO_DECISION"):
+        table.add_column(column, justify="right")
+    for kind in kinds[:_NAMED_MAX]:
+        table.add_row(kind["name"], str(kind["passed"]), str(kind["rejected"]), str(kind["no_decision"]))
+    return table
+
+
+def _times_table(stages_us: dict[str, dict[str, float]]) -> Table:
+    table = Table("us", title="times", title_justify="left")
+    names = list(next(iter(stages_us.values()), {}))
+    for name in names:
+        table.add_column(name, justify="right")
+    for stage, told in stages_us.items():
+        table.add_row(stage, *(f"{told[name]:,.0f}" for name in names))
+    return table
+
+
+def _share(share: dict[str, Any] | None) -> str:
+    if share is None:
+        return "-"
+    low, high = share["interval_95"]
+    return (
+        f"{share['count']} of {share['total']}: {100 * share['rate']:.2f} % (95 %: {100 * low:.2f} to {100 * high:.2f})"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _write_report(folder: Path, figures: Figures, result: dict[str, Any], runner: Runner) -> None:
+    # They bring plotting along, which takes a second to load.
+    from pipeline.evaluation.page import EvaluationShown, evaluation_page
+    from pipeline.report.page import render
+
+    try:
+        page = write_page(folder, render(evaluation_page(EvaluationShown(figures, result, runner))))
+    except CannotReport as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        raise fail(f"--report {folder}: {error.strerror}") from None
+    typer.echo(f"report in {page}", err=True)

@@ -1,0 +1,79 @@
+"""Layouts of labelled data sets: one file each. A new layout is one new file and one new line here.
+
+Nothing outside the data folder is read, whatever a label file names or a link points to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.evaluation.data import DataSet, Faults, Sample
+from pipeline.evaluation.layouts import class_folders, coco, mvtec, voc, yolo
+from pipeline.evaluation.layouts.reading import Reading, Split
+from vision.faults import Fault, FaultsError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``is_here``: whether a folder has what marks the layout; ``read``: its samples, by name; ``told``: in words."""
+
+    is_here: Callable[[Path], bool]
+    read: Callable[[Path, Reading], list[Sample]]
+    told: str
+
+
+LAYOUTS = {
+    "mvtec": Layout(mvtec.is_here, mvtec.read, "MVTec AD: test/good and test/<defect>, ground_truth"),
+    "yolo": Layout(yolo.is_here, yolo.read, "YOLO: images and labels of the same names, data.yaml or classes.txt"),
+    "coco": Layout(coco.is_here, coco.read, "COCO: a JSON file of images, annotations and categories"),
+    "voc": Layout(voc.is_here, voc.read, "Pascal VOC: an XML file for each image in Annotations"),
+    "folders": Layout(class_folders.is_here, class_folders.read, "a folder of images for each class"),
+}
+"""What marks the first four is unmistakable; folders with images in them are found in most of them too."""
+
+
+def find_layout(folder: Path) -> str:
+    """The layout that a folder has. Raises FaultsError where none is found, or several are."""
+    if not folder.is_dir():
+        got = "no such folder" if not folder.exists() else "a file"
+        raise FaultsError([Fault(str(folder), "", got, "a folder of labelled images")])
+    marked = [name for name in LAYOUTS if name != "folders" and LAYOUTS[name].is_here(folder)]
+    if len(marked) > 1:
+        got = f"marks of several layouts: {', '.join(marked)}"
+        raise FaultsError([Fault(str(folder), "", got, f"one; say which with --layout {'|'.join(marked)}")])
+    if marked:
+        return marked[0]
+    if LAYOUTS["folders"].is_here(folder):
+        return "folders"
+    expected = "one of: " + "; ".join(f"{name} ({layout.told})" for name, layout in LAYOUTS.items())
+    raise FaultsError([Fault(str(folder), "", "no labelled images in a layout that is known", expected)])
+
+
+def read_data_set(
+    folder: Path, *, layout: str | None = None, split: str | None = None, looked: Callable[[], None] = lambda: None
+) -> DataSet:
+    """Reads and checks all labels, and all images but for their pixels; ``looked`` is called after each image.
+
+    ``split``: which part of a set that has several (``train``, ``val``, ``test``); needed where it has and none is
+    plainly meant. Raises FaultsError.
+    """
+    name = layout if layout is not None else find_layout(folder)
+    if not folder.is_dir():
+        raise FaultsError([Fault(str(folder), "", "no folder", "a folder of labelled images")])
+    faults = Faults()
+    reading = Reading(folder.resolve(), Split(split), faults, looked)
+    try:
+        samples = LAYOUTS[name].read(reading.root, reading)
+    except OSError as error:
+        faults.add(Path(str(error.filename or folder)), "", str(error.strerror), "a readable file or folder")
+        samples = []
+    faults.settle()
+    if not samples:
+        raise FaultsError([Fault(str(folder), "", f"no image in it (layout {name})", LAYOUTS[name].told)])
+    if split is not None and reading.split.used is None:
+        expected = f"no --split: this set of layout {name} has no parts"
+        raise FaultsError([Fault(str(folder), "", f"--split {split}", expected)])
+    samples.sort(key=lambda sample: sample.name)
+    return DataSet(folder, name, reading.split.used, tuple(samples), any(sample.mask is not None for sample in samples))

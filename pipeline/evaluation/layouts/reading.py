@@ -1,0 +1,89 @@
+"""What all layouts need: a way to files that stays in the data folder, images that are checked, the part that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pipeline.evaluation.data import Faults, ImageFacts
+from pipeline.evaluation.image_check import check_image
+from vision.faults import Fault, FaultsError, quote
+
+LABEL_FILE_BYTES_MAX = 16 << 20
+"""Of one image's labels, or of a list of names."""
+
+
+class Split:
+    """Which part of the set is meant, and which was taken."""
+
+    def __init__(self, asked: str | None) -> None:
+        self.asked = asked
+        self.used: str | None = None
+
+    def choose(self, where: Path, there: Iterable[str]) -> str:
+        """The part to take. Raises FaultsError where it is not there, or several are and none was asked for."""
+        names = sorted(there)
+        if self.asked is not None and self.asked not in names:
+            raise FaultsError([Fault(str(where), "", f"--split {self.asked}", f"one of: {', '.join(names)}")])
+        if self.asked is None and len(names) != 1:
+            got = f"several parts: {', '.join(names)}"
+            raise FaultsError([Fault(str(where), "", got, "one; say which with --split")])
+        self.used = self.asked if self.asked is not None else names[0]
+        return self.used
+
+
+class Reading:
+    """One reading of a data set. ``root``: its folder, resolved."""
+
+    def __init__(self, root: Path, split: Split, faults: Faults, looked: Callable[[], None]) -> None:
+        self.root = root
+        self.split = split
+        self.faults = faults
+        self._looked = looked
+
+    def look(self, file: Path, *, is_mask: bool = False) -> ImageFacts | None:
+        """What an image is; None, and a fault, where it is no usable one or lies outside."""
+        facts = check_image(file, self.faults, is_mask=is_mask) if self.is_inside(file) else None
+        self._looked()
+        return facts
+
+    def name_of(self, file: Path) -> str:
+        """A file's name in the set."""
+        return file.relative_to(self.root).as_posix()
+
+    def is_inside(self, file: Path, *, named_in: Path | None = None, key: str = "") -> bool:
+        """Whether a file lies in the data folder, links followed; a fault of it, or of the file that names it, where not."""
+        try:
+            if file.resolve().is_relative_to(self.root):
+                return True
+            got = f"{quote(str(file))}, which leads out of the data folder"
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ):  # RuntimeError: a loop of links, before Python 3.13; ValueError: a NUL
+            got = f"{quote(str(file))}, which leads nowhere"
+        self.faults.add(named_in or file, key, got, f"a file inside {self.root}")
+        return False
+
+    def text(self, file: Path, *, bytes_max: int = LABEL_FILE_BYTES_MAX) -> bytes | None:
+        """A label file's content; None, and a fault, where it is too large, lies outside or cannot be read."""
+        if not self.is_inside(file):
+            return None
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(bytes_max + 1)
+        except OSError as error:
+            self.faults.add(file, "", str(error.strerror), "a readable file")
+            return None
+        if len(content) > bytes_max:
+            self.faults.add(file, "", f"more than {bytes_max} bytes", "a file of labels")
+            return None
+        return content
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, but for hidden ones; none where it is none."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
