@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.exports import (
+from tests.models import write_package
+from tests.real_exports import (
     MISSING,
     Export,
     decoder_of,
@@ -31,7 +32,6 @@ from tests.exports import (
     package_of,
     whole,
 )
-from tests.models import write_package
 from vision.decoders import WrongOutput
 from vision.decoders.base import BadOutput
 from vision.package import PackageError, load_package
