@@ -69,9 +69,7 @@ def unverified(line: Line, package: ModelPackage, session: Session) -> str | Non
     reason = why_unverified(package, session.fingerprint_sha256)
     if reason is None:
         return None
-    command = (
-        f"lineside model verify {shlex.quote(str(package.folder))} --images DIR --config {shlex.quote(str(line.file))}"
-    )
+    command = f"lineside model verify {shlex.quote(str(line.recipe.model))} --images DIR --config {shlex.quote(str(line.file))}"
     return f"{reason}; run: {command} (DIR: a folder of sample images), or set runtime.on_unverified: warn"
 
 

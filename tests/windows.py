@@ -65,6 +65,7 @@ def write_window_line(folder: Path, *, threshold: float = THRESHOLD, **changes: 
         "timing": {"deadline_us": 40_000},
         "encoder": {"reject_offset_pulses": 100, "match_pulses": 2},
         "records": {"path": "records.db"},
+        "runtime": {"on_unverified": "warn"},
         "is_simulated": True,
     }
     file = folder / "line.yaml"

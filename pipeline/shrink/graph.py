@@ -32,23 +32,20 @@ class CannotShrink(Exception):
     """The model's graph does not lend itself to it, in words."""
 
 
-def load_graph(model: Path) -> Any:
-    """The model, with nothing outside its file. Raises CannotShrink."""
+def load_graph(model: bytes) -> Any:
+    """The content of a model's file, which has been looked at and run before. Raises CannotShrink."""
     try:
-        return onnx.load(str(model), load_external_data=False)
+        return onnx.load_model_from_string(model)
     except Exception as error:
-        raise CannotShrink(f"{model}: {error}") from error
+        raise CannotShrink(f"no model: {error}") from error
 
 
 def to_float16(model: Any) -> Any:
     """Weights and arithmetic in float16; inputs and outputs stay as they are, and so does what float16 has no operator for."""
     with _quietly():
-        # Comes with ONNX Runtime and is kept in step with it. Its package puts itself on the path of imports.
-        path = list(sys.path)
-        try:
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-        finally:
-            sys.path[:] = path
+        # Comes with ONNX Runtime and is kept in step with it.
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
         converted = convert_float_to_float16(_copy(model), keep_io_types=True)
     _sort(converted.graph)
     return _checked(converted, "float16")
@@ -64,10 +61,6 @@ def to_int8(
     product stays float: it is cheap, and where boxes in pixels and scores up to 1 share a tensor no one scale fits both.
     Raises CannotShrink.
     """
-    from onnxruntime.quantization import CalibrationMethod as Method
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
     if opset < _OPSET_MIN:
         raise CannotShrink(
@@ -76,6 +69,11 @@ def to_int8(
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in model.graph.node):
         raise CannotShrink("the model is quantised already")
     input_name, fixed_rows = _input_of(model)
+    with _quietly():
+        from onnxruntime.quantization import CalibrationMethod as Method
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
     methods = {"minmax": Method.MinMax, "entropy": Method.Entropy, "percentile": Method.Percentile}
     with tempfile.TemporaryDirectory(prefix="lineside-quantize-") as folder, _quietly():
         prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
@@ -247,13 +245,17 @@ def _copy(model: Any) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """The tools print and warn of what is of no use to whoever shrinks a model."""
+    """The tools print and warn of what is of no use to whoever shrinks a model, and import each other by a path of their own."""
     root = logging.getLogger()
-    level = root.level
+    level, path = root.level, list(sys.path)
     root.setLevel(logging.ERROR)
+    import onnxruntime.transformers
+
+    sys.path[:] = [*path, str(Path(onnxruntime.transformers.__file__).parent)]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         root.setLevel(level)
+        sys.path[:] = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from pipeline.shrink.comparison import Comparison, compare, gate_of, labels_of, 
 from pipeline.shrink.gate import Gate, Limits
 from pipeline.shrink.graph import CalibrationMethod, fold_input, load_graph, to_float16, to_int8
 from pipeline.shrink.writing import Draft, scratch_folder
-from vision.package import ModelPackage
+from vision.package import ModelPackage, PackageError, hash_fault, read_bytes
 from vision.recipe import Recipe
 
 _TIMES = ("p50", "p99")
@@ -102,7 +103,10 @@ def _runner(package: ModelPackage, recipe: Recipe | None, recipe_file: str, data
 
 
 def _shrunk_graph(package: ModelPackage, plan: Plan) -> bytes:
-    graph = load_graph(package.model_path)
+    content = read_bytes(package.model_path)
+    if (sha256 := hashlib.sha256(content).hexdigest()) != package.sha256:
+        raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])
+    graph = load_graph(content)
     if plan.precision == "float16":
         graph = to_float16(graph)
     elif plan.precision == "int8":
@@ -127,7 +131,7 @@ def _card_changes(package: ModelPackage, plan: Plan) -> dict[str, Any]:
         "mean": [0.0] * model_input.channel_count,
         "std": [1.0] * model_input.channel_count,
     }
-    return {"input": {**model_input.model_dump(mode="json", exclude_defaults=True), **raw}}
+    return {"input": {**model_input.model_dump(mode="json", exclude_unset=True), **raw}}
 
 
 def _derivation(
@@ -161,13 +165,17 @@ def _derivation(
         "good": found.good_count,
         "new_escapes": _rate(gate, "new escapes"),
         "new_false_rejects": _rate(gate, "new false rejects"),
-        "auroc": {"before": found.before.auroc, "after": found.after.auroc, "drop_max": limits.auroc_drop_max},
+        "auroc": {
+            "before": _rounded(found.before.auroc),
+            "after": _rounded(found.after.auroc),
+            "drop_max": limits.auroc_drop_max,
+        },
         "score_difference": round(found.score_difference, 6),
     }
     if found.before.detected is not None and found.after.detected is not None:
         done["gate"]["mean_average_precision"] = {
-            "before": found.before.detected.mean_average_precision,
-            "after": found.after.detected.mean_average_precision,
+            "before": _rounded(found.before.detected.mean_average_precision),
+            "after": _rounded(found.after.detected.mean_average_precision),
             "drop_max": limits.ap_drop_max,
         }
     done["model_bytes"] = {"before": sizes[0], "after": sizes[1]}
@@ -180,6 +188,10 @@ def _derivation(
     done["lineside"] = metadata.version("lineside")
     done["made_utc"] = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     return done
+
+
+def _rounded(area: float | None) -> float | None:
+    return None if area is None else round(area, 6)
 
 
 def _rate(gate: Gate, name: str) -> dict[str, Any]:

@@ -38,10 +38,9 @@ class Draft:
 
     def __init__(self, folder: Path, parent: ModelPackage, model: bytes, changes: dict[str, Any], version: str) -> None:
         self._folder = folder
-        card = yaml.safe_load(parent.card_path.read_text(encoding="utf-8"))
-        old = str(card["version"])
+        old = parent.card.version
         self._card: dict[str, Any] = {
-            **card,
+            **parent.card.model_dump(mode="json", exclude_unset=True),
             **changes,
             "version": f"{old}{'.' if '+' in old else '+'}{version}",
             "sha256": hashlib.sha256(model).hexdigest(),

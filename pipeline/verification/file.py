@@ -7,6 +7,7 @@ found with another model or another card counts for nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,13 +15,16 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vision.faults import Fault, FaultsError, faults_of
-from vision.package import ModelPackage, read_bytes
+from vision.package import MODEL_NAME, ModelPackage
+from vision.plain_file import NotAPlainFile, read_plain_file
 from vision.recipe import Strict
 
 FILE_NAME = "verification.json"
 _BYTES_MAX = 4 << 20
 _RUNTIMES_MAX = 256
 """Of so many the newest are kept."""
+
+_DECISIVE = {"task", "input", "outputs", "classes", "decoder", "thresholds", "verification"}
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -63,21 +67,29 @@ class Verification(Strict):
     runtimes: list[VerifiedRuntime]
 
 
+def file_of(package: ModelPackage) -> Path:
+    """Beside the model; named after it where it is not called ``model.onnx``."""
+    name = FILE_NAME if package.model_path.name == MODEL_NAME else f"{package.model_path.stem}.{FILE_NAME}"
+    return package.folder / name
+
+
 def card_sha256(package: ModelPackage) -> str:
-    """Of the card's bytes: it has the thresholds and the decoder's settings. Raises PackageUnreadable."""
-    return hashlib.sha256(read_bytes(package.card_path)).hexdigest()
+    """Of what the card says that a verdict can depend on."""
+    # Without defaults, so that a key which a later version knows changes nothing; a decoder's kind is one of them.
+    told = package.card.model_dump(mode="json", include=_DECISIVE, exclude_defaults=True)
+    told["decoder"] = package.card.decoder.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def read_verification(package: ModelPackage) -> Verification | None:
     """None where there is no file. Raises FaultsError where it cannot be read or is none."""
-    file = package.folder / FILE_NAME
+    file = file_of(package)
     try:
-        if file.stat().st_size > _BYTES_MAX:
-            got, expected = f"{file.stat().st_size} bytes", f"at most {_BYTES_MAX}"
-            raise FaultsError([Fault(str(file), "", got, expected)])
-        content = file.read_bytes()
+        content = read_plain_file(file, max_bytes=_BYTES_MAX)
     except FileNotFoundError:
         return None
+    except NotAPlainFile as error:
+        raise FaultsError([Fault(str(file), "", error.got, error.expected)]) from error
     except OSError as error:
         raise FaultsError([Fault(str(file), "", str(error.strerror), "a readable file")]) from error
     try:
@@ -89,7 +101,7 @@ def read_verification(package: ModelPackage) -> Verification | None:
 def write_verification(package: ModelPackage, runtimes: list[VerifiedRuntime]) -> Path:
     """Puts new results in the place of older ones on the same runtimes; the file appears whole or not at all.
 
-    Raises FaultsError where the file that is there is none of ours, OSError.
+    Raises FaultsError where what is there is none of ours, OSError.
     """
     card = card_sha256(package)
     before = read_verification(package)
@@ -100,8 +112,8 @@ def write_verification(package: ModelPackage, runtimes: list[VerifiedRuntime]) -
     verification = Verification(
         model_sha256=package.sha256, card_sha256=card, runtimes=[*kept, *runtimes][-_RUNTIMES_MAX:]
     )
-    file = package.folder / FILE_NAME
-    scratch = file.with_name(f".{FILE_NAME}.{os.getpid()}")
+    file = file_of(package)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         scratch.write_text(verification.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
         scratch.replace(file)
@@ -117,11 +129,11 @@ def why_unverified(package: ModelPackage, fingerprint_sha256: str) -> str | None
     """
     verification = read_verification(package)
     if verification is None:
-        return f"model {package.folder} was never verified: it has no {FILE_NAME}"
+        return f"model {package.folder} was never verified: it has no {file_of(package).name}"
     if verification.model_sha256 != package.sha256:
         return f"model {package.folder} was verified with another {package.model_path.name}"
     if verification.card_sha256 != card_sha256(package):
-        return f"model {package.folder} was verified with another {package.card_path.name}"
+        return f"model {package.folder} was verified with another card"
     for runtime in verification.runtimes:
         if runtime.fingerprint_sha256 == fingerprint_sha256:
             if runtime.has_passed:
