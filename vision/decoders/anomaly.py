@@ -230,8 +230,8 @@ def _plane(tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _expect_normalised(role: str, number: float) -> None:
     if not -ROUNDING <= number <= 1.0 + ROUNDING:
         raise BadOutput(
-            f"{role}: got {number:g}, expected 0 to 1: set decoder.normalisation for the raw scores of Anomalib 1.x, from the "
-            "metadata.json beside the export"
+            f"{role}: got {number:g}, expected 0 to 1: set decoder.normalisation for raw scores (of Anomalib 1.x, from the "
+            "metadata.json beside the export; of 2.x without its post-processing)"
         )
 
 
