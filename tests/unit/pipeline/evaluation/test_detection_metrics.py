@@ -149,6 +149,12 @@ def test_difficult_objects_are_neither_missed_nor_wrongly_found() -> None:
     assert np.isnan(average_precision(curve))
 
 
+def test_an_object_that_counts_is_taken_before_a_difficult_one() -> None:
+    found, there = to_found([((0, 0, 4, 4), 0.9)]), [(0, 0, 4, 4), (0, 0, 4, 5)]
+    finds, counts = match(found, to_objects(there, difficult=[0]), 0.5)
+    assert (finds.tolist(), counts.tolist()) == ([1], [True])
+
+
 def test_any_number_of_findings_may_lie_in_a_crowd() -> None:
     found = to_found([((0, 0, 2, 2), 0.9), ((5, 5, 7, 7), 0.8), ((20, 20, 22, 22), 0.7)])
     finds, counts = match(found, to_objects([(0, 0, 10, 10)], crowd=[0]), 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -138,6 +140,12 @@ def test_objects_by_class_and_taken_for_others() -> None:
         [0, 0, 0, 0],
         [0, 1, 0, 0],
     ]
+
+
+def test_a_difficult_object_that_nothing_found_is_not_missed() -> None:
+    image = one_image()
+    alone = replace(image, found_ids=image.found_ids[:0], found=image.found.only(np.zeros(5, np.bool_)))
+    assert confusion_of_objects(alone, 2, {0: 0.5, 1: 0.5}, 0.5).tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
 
 
 def test_the_confusion_holds_every_object_and_every_finding_once() -> None:

@@ -232,17 +232,19 @@ def test_a_mask_may_be_of_any_depth(tmp_path: Path, dtype: type[np.generic]) -> 
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
-def test_the_map_lies_where_the_picture_is(tmp_path: Path, fit: str) -> None:
-    data_set = heat_set(tmp_path / "data", width=96, height=64)
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96)])
+def test_the_map_lies_where_the_picture_is(tmp_path: Path, fit: str, width: int, height: int) -> None:
+    data_set = heat_set(tmp_path / "data", width=width, height=height)
     package = load_package(write_heat_package(tmp_path / "model", input={"fit": fit}))
     runner = Runner(package, None, RUNTIME)
     spot = data_set.samples[1]
     runner.judged(spot)
     heat = runner.anomaly_map(spot)
-    assert heat.shape == (64, 96)
+    assert heat.shape == (height, width)
     # The middle 64 of 96 pixels are shown of a crop.
     assert np.isfinite(heat).all() == (fit != "crop")
-    assert np.isfinite(heat[:, 16:80]).all()
+    shown = heat[:, 16:80] if width > height else heat[16:80]
+    assert np.isfinite(shown).all()
     hot_y, hot_x = np.nonzero(heat > 0.8)
     for hot in (hot_x, hot_y):
         assert (hot.min(), hot.max()) == pytest.approx((16, 31), abs=4)
