@@ -7,6 +7,8 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
+import cv2
+
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import Line, LineConfig, RuntimeConfig
 from pipeline.verification.file import why_unverified
@@ -39,6 +41,8 @@ def open_inspector(
 
     Raises FaultsError, RuntimeProviderError or InferenceError.
     """
+    # Decoders of masks and maps use OpenCV; its threads would take the other processes' cores for work of microseconds.
+    cv2.setNumThreads(1)
     session = open_line_session(package, runtime, recipe.batch_rows, tell=tell)
     inspector = Inspector(recipe, package, session, formats, recipe_file=recipe_file)
     inspector.warm_up(runtime.warm_up_runs)

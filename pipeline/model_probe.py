@@ -26,9 +26,14 @@ class RefusedByProbe(FaultsError):
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a first run showed. ``outputs``: role (or name, where the card is not whole) -> shape of one row."""
+    """What a first run showed. ``outputs``: role -> shape of one row.
+
+    ``unread`` says why the decoder could not read what noise or black made; a good model may well do so, one whose
+    card has the wrong activation does it always.
+    """
 
     outputs: dict[str, list[int]]
+    unread: str | None
     run_us: float
     peak_bytes: int
 
@@ -45,7 +50,7 @@ def probe_model(path: Path, *, batch_rows: int = 1, time_max_s: float = TIME_MAX
         answer = json.loads(done.stdout)
         if faults := answer.get("faults"):
             raise RefusedByProbe([Fault(*fault) for fault in faults])
-        return Probed(answer["outputs"], answer["run_us"], answer["peak_bytes"])
+        return Probed(answer["outputs"], answer["unread"], answer["run_us"], answer["peak_bytes"])
     if done.returncode == -signal.SIGXCPU:
         raise RefusedByProbe([_too_long(path, time_max_s)])
     last_line = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
@@ -86,25 +91,25 @@ def _main(path: Path, batch_rows: int, cpu_s: int) -> None:
         whole = Region(name="whole", x_px=0, y_px=0, width_px=card.input.width_px, height_px=card.input.height_px)
         decoder = decoder_of(package, session, row_geometry(whole, card.input))
         session.warm_up(2)
-        decoder.decode(session.rows[0])  # of noise
-        began_ns = perf_counter_ns()
-        session.run()
-        run_us = (perf_counter_ns() - began_ns) / 1000
-        decoder.decode(session.rows[0])  # of zeros
+        unread = None
+        for of in ("noise", "zeros"):
+            try:
+                decoder.decode(session.rows[0])
+            except BadOutput as error:
+                unread = f"made of {of}: {error}"
+            began_ns = perf_counter_ns()
+            session.run()
+            run_us = (perf_counter_ns() - began_ns) / 1000
     except FaultsError as error:
         faults = [[fault.file, fault.key, fault.got, fault.expected] for fault in error.faults]
         print(json.dumps({"faults": faults}))
-        return
-    except BadOutput as error:
-        got, expected = f"an output that cannot be read ({error})", "what the card's decoder reads"
-        print(json.dumps({"faults": [[str(package.card_path), "decoder", got, expected]]}))
         return
     except (InferenceError, RuntimeProviderError) as error:
         print(json.dumps({"faults": [[str(path), "", f"a model that fails ({error})", "one that runs"]]}))
         return
     outputs = {role: list(tensor.row_shape) for role, tensor in session.formats.items()}
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"outputs": outputs, "run_us": run_us, "peak_bytes": peak_bytes}))
+    print(json.dumps({"outputs": outputs, "unread": unread, "run_us": run_us, "peak_bytes": peak_bytes}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ that some hundred candidates pass a threshold.  Each family needs an environment
 
     ultralytics   ultralytics onnxslim (run with 8.4.190; older versions take the same command: see VERSIONED)
     yolov5        the package yolov5 7.0.14
-    torchvision   torchvision timm onnxscript
+    torchvision   torchvision timm segmentation-models-pytorch onnxscript
     anomalib      anomalib >= 2 (run with 2.7.0)
     anomalib1     anomalib 1.2.0 with pandas < 2.2
     detector      as ultralytics: trains on rendered parts, ten minutes on one core, and writes the labelled parts too

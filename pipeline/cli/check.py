@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, load_line
 from pipeline.line_inspector import frame_formats, open_inspector, unverified
+from pipeline.model_probe import probe_model
 from vision.package import load_package
 from vision.recipe import Finding, Rule
 from vision.runtime import InferenceError, RuntimeProviderError
@@ -22,6 +23,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     line = load_line(config)
     try:
         package = load_package(line.recipe.model)
+        # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
+        probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
         _, session = open_inspector(
             line.recipe,
             package,

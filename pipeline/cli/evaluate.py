@@ -19,6 +19,7 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.config import RuntimeConfig, load_model
 from pipeline.evaluation.needs import missing_libraries
+from pipeline.report.blocks import plain
 from pipeline.report.folder import CannotReport, write_page
 from vision.package import ModelPackage, load_package
 from vision.providers import Provider
@@ -190,14 +191,15 @@ def _facts(
 
 def _words(result: dict[str, Any]) -> Iterator[str | Table]:
     model, data, images = result["model"], result["data"], result["images"]
-    yield f"model     {model['name']} {model['version']}, {model['task']} ({model['decoder']}), sha256 {model['sha256']}"
+    name = f"{plain(model['name'])} {plain(model['version'])}"
+    yield f"model     {name}, {model['task']} ({model['decoder']}), sha256 {model['sha256']}"
     part = "" if data["split"] is None else f", part {data['split']}"
     yield f"data      {data['folder']}: {data['images']} images, layout {data['layout']}{part}, sha256 {data['sha256']}"
     yield f"runtime   {result['runtime']['told']}, fingerprint {result['runtime']['sha256']}"
     for each in result["runtime"]["passed_over"]:
         yield f"NOT       {each}"
     for rule in result["rules"]:
-        yield f"rule      {', '.join(f'{key} {value}' for key, value in rule.items())}"
+        yield f"rule      {plain(', '.join(f'{key} {value}' for key, value in rule.items()), 200)}"
     yield f"images    {images['good']} good, {images['defective']} defective by their labels"
     table = Table(show_header=False)
     table.add_column()
@@ -243,7 +245,7 @@ def _detection_table(detection: dict[str, Any]) -> Table:
         numbers = [each[key] for key in ("average_precision", "threshold")]
         ratios = [each[key] for key in ("precision", "recall", "f1")]
         found = "-" if each["found"] is None else str(each["found"])
-        table.add_row(each["class"], str(each["objects"]), *map(_number, numbers), found, *map(_number, ratios))
+        table.add_row(plain(each["class"]), str(each["objects"]), *map(_number, numbers), found, *map(_number, ratios))
     return table
 
 
@@ -253,7 +255,7 @@ def _classification_table(classification: dict[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for each in classification["classes"][:_NAMED_MAX]:
         ratios = [_number(each[key]) for key in ("precision", "recall", "f1")]
-        table.add_row(each["class"], str(each["images"]), *ratios)
+        table.add_row(plain(each["class"]), str(each["images"]), *ratios)
     return table
 
 
@@ -262,7 +264,7 @@ def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
     for column in ("PASS", "REJECT", "NO_DECISION"):
         table.add_column(column, justify="right")
     for kind in kinds[:_NAMED_MAX]:
-        table.add_row(kind["name"], str(kind["passed"]), str(kind["rejected"]), str(kind["no_decision"]))
+        table.add_row(plain(kind["name"]), str(kind["passed"]), str(kind["rejected"]), str(kind["no_decision"]))
     return table
 
 

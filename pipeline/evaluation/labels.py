@@ -33,7 +33,7 @@ def expect_labels_fit(data_set: DataSet, card: ModelCard) -> None:
             folders.setdefault(sample.class_name, sample)
     if card.task == "anomaly":
         if folders and GOOD not in folders and data_set.layout != "mvtec":
-            got = f"the folders {', '.join(sorted(folders))}"
+            got = f"the folders {', '.join(map(repr, sorted(folders)))}"
             faults.add(data_set.folder, "", got, f"one called {GOOD}: an anomaly model knows no other class")
         faults.settle()
         return

@@ -1,4 +1,4 @@
-"""torchvision's and timm's classifiers and semantic segmentation, by PyTorch's own exporters."""
+"""Classifiers and semantic segmentation of torchvision, timm and segmentation_models_pytorch, by PyTorch's own exporters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
@@ -86,6 +87,10 @@ def make(out: Path, only: set[str]) -> None:
             lambda: segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=class_count),
             lambda net: net.classifier[-1], stretched, "semantic", {"output_names": ["labels"], "labels": True},
         ),
+        "smp-unet": (
+            lambda: smp.Unet("mobilenet_v2", encoder_weights=None, decoder_channels=(64, 32, 16, 16, 8), classes=class_count),
+            lambda net: net.segmentation_head[0], stretched, "semantic", {},
+        ),
         "lraspp-one-class": (
             lambda: segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1),
             lambda net: net.classifier.high_classifier, stretched, "semantic", {},
@@ -127,7 +132,7 @@ def make(out: Path, only: set[str]) -> None:
                 shutil.copyfile(beside, out / beside.name)
             keep(
                 out, name, path, arrays,
-                exporter=versions("torch", "torchvision", "timm"),
+                exporter=versions("torch", "torchvision", "timm", "segmentation-models-pytorch"),
                 command=f"torch.onnx.export({options})" + (" of model.half()" if is_half else ""),
                 task=task,
                 settings={"names": list(NAMES[: answer.shape[1] if not gives_labels else class_count])},
@@ -143,7 +148,8 @@ def _OutputOnly(net: Any, gives_labels: bool) -> Any:  # noqa: N802 (makes a mod
             self.net = net
 
         def forward(self, batch: Any) -> Any:
-            scores = self.net(batch)["out"]
+            answer = self.net(batch)
+            scores = answer["out"] if isinstance(answer, dict) else answer
             return scores.argmax(1) if gives_labels else scores
 
     return OutputOnly().eval()

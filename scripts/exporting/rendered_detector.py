@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -29,4 +30,22 @@ def make(out: Path, only: set[str]) -> None:
         best = YOLO(yolo.trainer.best)
         shown = cv2.imread(str(sorted((data.parent / "images/val").iterdir())[0]))
         story = f"YOLO('yolo11n.yaml') trained on {PART_COUNT} rendered parts for {HOURS} h"
-        keep_export(out, "rendered-detector", best, shown, (SIDE_PX, SIDE_PX), list(best.names.values()), {}, story)
+        size, names = (SIDE_PX, SIDE_PX), list(best.names.values())
+        keep_export(out, "rendered-detector", best, shown, size, names, {}, story)
+        int8 = {"quantize": 8, "data": str(data)}
+        keep_export(out, "rendered-detector-int8", best, shown, size, names, int8, story)
+    write_predictions(out)
+
+
+def write_predictions(out: Path) -> None:
+    """``rendered/predictions.json``: what Ultralytics' predictor finds with the export in each validation image, in its pixels."""
+    predictor = YOLO(str(out / "rendered-detector.onnx"), task="detect")
+    found = {}
+    for path in sorted((out / "rendered/images/val").iterdir()):
+        boxes = predictor.predict(cv2.imread(str(path)), imgsz=SIDE_PX, device="cpu", verbose=False)[0].boxes
+        found[path.name] = {
+            "boxes_px": boxes.xyxy.tolist(),
+            "scores": boxes.conf.tolist(),
+            "class_ids": [int(class_id) for class_id in boxes.cls.tolist()],
+        }
+    (out / "rendered/predictions.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

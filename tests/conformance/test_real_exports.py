@@ -9,6 +9,7 @@ one image: the tolerances below are what float32 and another order of summing co
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.exports import (
+from tests.models import write_package
+from tests.real_exports import (
     MISSING,
     Export,
     decoder_of,
@@ -31,7 +33,6 @@ from tests.exports import (
     package_of,
     whole,
 )
-from tests.models import write_package
 from vision.decoders import WrongOutput
 from vision.decoders.base import BadOutput
 from vision.package import PackageError, load_package
@@ -44,6 +45,7 @@ SCORE = 1e-5
 FRAME_BOX_PX = 0.02
 MASK_IOU = 0.99
 PIXEL_SHARE = 0.999  # of pixels with the same label
+NEAR = 0.05  # of scores, where the input differs by rounding
 INPUT_LEVELS = 1.5 / 255  # OpenCV resizes in fixed point and rounds to whole grey levels
 
 EXTERNAL = [name for name in export_names() if (Export(name).folder / f"{name}.onnx.data").is_file()]
@@ -225,6 +227,43 @@ def test_the_letterboxed_input_is_the_exporters(name: str, folder: Path, differe
     largest = float(np.abs(row - export.input[0]).max())
     differences(name, input_levels=largest * 255)
     assert largest <= INPUT_LEVELS
+
+
+@pytest.mark.skipif("rendered-detector" not in export_names("detect"), reason=MISSING)
+def test_a_trained_detector_finds_in_images_what_its_own_predictor_finds(folder: Path, differences: Any) -> None:
+    """From the image on: the inputs differ by rounding, so findings near the threshold may be on either side of it."""
+    export = Export("rendered-detector")
+    told = json.loads((export.folder / "rendered/predictions.json").read_text(encoding="utf-8"))
+    package = package_of(export, folder)
+    session = opened(package, 1)
+    apart_px, apart, matched = 0.0, 0.0, 0
+    for name, theirs in told.items():
+        frame = cv2.imread(str(export.folder / "rendered/images/val" / name))
+        assert frame is not None
+        height_px, width_px = frame.shape[:2]
+        region = Region(name="whole", x_px=0, y_px=0, width_px=width_px, height_px=height_px)
+        frame_format = FrameFormat(width_px=width_px, height_px=height_px, pixel_format=PixelFormat.BGR8)
+        RegionPlan("camera", region, frame_format, package.card.input).fill(
+            np.asarray(frame, np.uint8), session.input[0]
+        )
+        session.run()
+        geometry = whole(width_px, height_px, package.card.input)
+        ours = decoder_of(package, session, geometry).decode(session.rows[0])
+        boxes = np.array(theirs["boxes_px"], np.float32).reshape(-1, 4)
+        sure = [at for at, score in enumerate(theirs["scores"]) if score > 0.25 + NEAR]
+        assert (ours.scores > 0.25 + NEAR).sum() <= len(boxes)
+        assert len(sure) <= len(ours.scores)
+        for at in sure:
+            same = np.nonzero(ours.class_ids == theirs["class_ids"][at])[0]
+            assert same.size, f"{name}: no finding of class {theirs['class_ids'][at]}"
+            distances = np.abs(ours.boxes_px[same] - boxes[at]).max(axis=1)
+            apart_px = max(apart_px, float(distances.min()))
+            apart = max(apart, abs(float(ours.scores[same[distances.argmin()]]) - theirs["scores"][at]))
+            matched += 1
+    differences("rendered-detector", images=len(told), findings=matched, box_px=apart_px, score=apart)
+    assert matched >= 30
+    assert apart_px <= 2.0
+    assert apart <= NEAR
 
 
 @each("pose", "obb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
-from vision.decoders.pieces import pieces_of
+from vision.decoders.pieces import PieceFinder, Pieces
 from vision.decoders.placing import MapPlacing, map_placing
 from vision.faults import disagreement
 from vision.geometry import RowGeometry
@@ -115,93 +116,89 @@ class AnomalyDecoder:
         self._roles = frozenset(outputs)
         self._settings = settings
         self._geometry = geometry
-        self._placing = _checked(outputs, geometry)
         self._image_scale, self._pixel_scale = _scales(settings.normalisation, self._roles)
-        self._hot_min_raw = np.float32(self._pixel_scale.raw(settings.hot_min))
-        size = (0, 0)
-        if (placing := self._placing) is not None:
-            size = (placing.y_end - placing.y_first, placing.x_end - placing.x_first)
-            self._inside = (slice(placing.y_first, placing.y_end), slice(placing.x_first, placing.x_end))
-        self._hot = np.zeros(size, np.bool_)
-        self._even = np.ones(size, np.float32)
+        placing = _checked(outputs, geometry)
+        self._maps = None if placing is None else _Maps(placing, settings, self._pixel_scale.raw(settings.hot_min))
         x1, y1, x2, y2 = geometry.region_px
         self._region_area_px = np.array([(x2 - x1) * (y2 - y1)], np.float32)
         self._region_outline_px = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
 
     def decode(self, row: RowTensors) -> Findings:
         """See the class. Raises BadOutput for what is not finite, and for raw scores without ``decoder.normalisation``."""
-        levels = self._map(row["anomaly_map"]) if "anomaly_map" in self._roles else None
-        hot: npt.NDArray[np.bool_] | None = None
-        if "pred_mask" in self._roles:
-            hot = np.not_equal(_plane(row["pred_mask"])[self._inside], 0, out=self._hot)
-        elif levels is not None:
-            hot = np.greater_equal(levels, self._hot_min_raw, out=self._hot)
-        return self._found(self._score(row, levels, hot), levels, hot)
+        region_px, region_area_px = np.array([self._geometry.region_px], np.float32), self._region_area_px
+        class_ids = np.array([_ANOMALY], np.int32)
+        if self._maps is None:
+            score = self._score(row, None)
+            return Findings(class_ids, np.array([score], np.float32), region_px, region_area_px.copy())
+        levels = row.get("anomaly_map")
+        highest = None
+        if levels is not None:
+            levels = _plane(levels)
+            highest, highest_px = self._maps.highest(levels, is_normalised=self._settings.normalisation is None)
+        hot = self._maps.hot_regions(levels, row.get("pred_mask"))
+        count = len(hot.peaks)
+        score = self._score(row, highest)
+        scores = np.ones(count) if levels is None else self._pixel_scale.normalised(hot.peaks)
+        return Findings(
+            class_ids=np.concatenate([class_ids, np.full(count, _HOT_REGION, np.int32)]),
+            scores=np.concatenate([[score], scores]).astype(np.float32),
+            boxes_px=np.concatenate([region_px, hot.boxes_px]),
+            areas_px=np.concatenate([region_area_px, hot.areas_px]),
+            outlines_px=(self._region_outline_px.copy(), *hot.outlines_px),
+            peaks_px=None if levels is None else np.concatenate([highest_px, hot.peaks_px]),
+        )
 
-    def _map(self, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The part of the map that shows the region."""
-        if greatest_magnitude(tensor.reshape(-1).view(np.uint32)) >= INFINITE:
-            raise BadOutput("anomaly_map: got numbers that are not finite")
-        levels = _plane(tensor)[self._inside]
-        if self._settings.normalisation is None:
-            _expect_normalised("anomaly_map", float(levels.min()))
-            _expect_normalised("anomaly_map", float(levels.max()))
-        return levels
-
-    def _score(
-        self, row: RowTensors, levels: npt.NDArray[np.float32] | None, hot: npt.NDArray[np.bool_] | None
-    ) -> float:
+    def _score(self, row: RowTensors, highest: float | None) -> float:
         if "pred_score" in self._roles:
             raw = float(row["pred_score"].item())
-            if not np.isfinite(raw):
+            if not isfinite(raw):
                 raise BadOutput(f"pred_score: got {raw}, expected a finite number")
             if self._settings.normalisation is None:
                 _expect_normalised("pred_score", raw)
             return float(self._image_scale.normalised(raw))
-        if levels is not None:
-            return float(self._image_scale.normalised(float(levels.max())))
+        if highest is not None:
+            return float(self._image_scale.normalised(highest))
         if "pred_label" in self._roles:
             return float(row["pred_label"].item() != 0)
-        return float(hot is not None and hot.any())
+        return float(self._maps is not None and self._maps.is_any_hot())
 
-    def _found(
-        self, score: float, levels: npt.NDArray[np.float32] | None, hot: npt.NDArray[np.bool_] | None
-    ) -> Findings:
-        region_px = np.array([self._geometry.region_px], np.float32)
-        placing = self._placing
-        if placing is None or hot is None:
-            return Findings(
-                np.array([_ANOMALY], np.int32), np.array([score], np.float32), region_px, self._region_area_px.copy()
-            )
-        values = self._even if levels is None else levels
-        settings = self._settings
-        pieces = pieces_of(
-            hot.view(np.uint8),
-            values,
-            placing.x_first,
-            placing.y_first,
-            placing,
-            settings.area_min_px,
-            settings.max_findings,
-        )
-        pieces = pieces.chosen(np.argsort(-pieces.peaks, kind="stable"))
-        count = len(pieces.peaks)
-        peaks_px = None
-        if levels is not None:
-            y, x = divmod(int(levels.argmax()), levels.shape[1])
-            highest = placing.centres(np.array([[x + placing.x_first, y + placing.y_first]]))
-            peaks_px = np.concatenate([highest, pieces.peaks_px])
-        normalised = np.ones(count) if levels is None else self._pixel_scale.normalised(pieces.peaks)
-        class_ids = np.full(1 + count, _HOT_REGION, np.int32)
-        class_ids[0] = _ANOMALY
-        return Findings(
-            class_ids=class_ids,
-            scores=np.concatenate([[score], normalised]).astype(np.float32),
-            boxes_px=np.concatenate([region_px, pieces.boxes_px]),
-            areas_px=np.concatenate([self._region_area_px, pieces.areas_px]),
-            outlines_px=(self._region_outline_px.copy(), *pieces.outlines_px),
-            peaks_px=peaks_px,
-        )
+
+class _Maps:
+    """What is found in the anomaly map and the mask of the hot pixels."""
+
+    def __init__(self, placing: MapPlacing, settings: AnomalySettings, hot_min_raw: float) -> None:
+        size = (placing.height, placing.width)
+        self._placing = placing
+        self._inside = (slice(placing.y_first, placing.y_end), slice(placing.x_first, placing.x_end))
+        self._hot_min_raw = np.float32(hot_min_raw)
+        self._hot = np.zeros(size, np.uint16)
+        self._even = np.ones(size, np.float32)
+        self._finder = PieceFinder(placing, area_min_px=settings.area_min_px, most=settings.max_findings)
+
+    def highest(self, levels: npt.NDArray[np.float32], *, is_normalised: bool) -> tuple[float, npt.NDArray[np.float32]]:
+        """The map's highest level where it shows the region, and the pixel's centre in the frame, (1, 2). Raises BadOutput."""
+        if greatest_magnitude(levels.reshape(-1).view(np.uint32)) >= INFINITE:
+            raise BadOutput("anomaly_map: got numbers that are not finite")
+        shown = levels[self._inside]
+        y, x = divmod(int(shown.argmax()), shown.shape[1])
+        highest = float(shown[y, x])
+        if is_normalised:
+            _expect_normalised("anomaly_map", float(shown.min()))
+            _expect_normalised("anomaly_map", highest)
+        return highest, self._placing.centres(np.array([[x + self._placing.x_first, y + self._placing.y_first]]))
+
+    def hot_regions(self, levels: npt.NDArray[np.float32] | None, mask: npt.NDArray[Any] | None) -> Pieces:
+        """Where the mask is not 0, or without one where the map is hot; the hottest first."""
+        own = self._hot[self._inside]
+        if mask is not None:
+            np.not_equal(_plane(mask)[self._inside], 0, out=own, casting="unsafe")
+        elif levels is not None:
+            np.greater_equal(levels[self._inside], self._hot_min_raw, out=own, casting="unsafe")
+        return self._finder.pieces(self._hot, self._even if levels is None else levels, by_peak=True)
+
+    def is_any_hot(self) -> bool:
+        """Whether any pixel was hot when the hot regions were last asked for, of however small a one."""
+        return bool(self._hot.any())
 
 
 def _checked(outputs: Mapping[str, TensorFormat], geometry: RowGeometry) -> MapPlacing | None:
@@ -233,8 +230,8 @@ def _plane(tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _expect_normalised(role: str, number: float) -> None:
     if not -ROUNDING <= number <= 1.0 + ROUNDING:
         raise BadOutput(
-            f"{role}: got {number:g}, expected 0 to 1: set decoder.normalisation for the raw scores of Anomalib 1.x, from the "
-            "metadata.json beside the export"
+            f"{role}: got {number:g}, expected 0 to 1: set decoder.normalisation for raw scores (of Anomalib 1.x, from the "
+            "metadata.json beside the export; of 2.x without its post-processing)"
         )
 
 

@@ -27,6 +27,8 @@ class MapPlacing:
     ``x_first``, ``y_first``, ``x_end``, ``y_end``: the pixels of the map whose centres show the region, not a letterbox's border.
     """
 
+    width: int
+    height: int
     x_first: int
     y_first: int
     x_end: int
@@ -65,6 +67,8 @@ def map_placing(geometry: RowGeometry, width: int, height: int) -> MapPlacing:
     across, down = geometry.input_width_px / width, geometry.input_height_px / height
     right_px, bottom_px = geometry.left_px + geometry.shown_width_px, geometry.top_px + geometry.shown_height_px
     return MapPlacing(
+        width=width,
+        height=height,
         x_first=max(0, ceil(geometry.left_px / across - 0.5)),
         y_first=max(0, ceil(geometry.top_px / down - 0.5)),
         x_end=min(width, ceil(right_px / across - 0.5)),

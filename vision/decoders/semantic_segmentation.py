@@ -11,19 +11,18 @@ from pydantic import Field
 
 from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
 from vision.decoders.boxes import Share
-from vision.decoders.pieces import Pieces, joined, pieces_of
+from vision.decoders.pieces import PieceFinder
 from vision.decoders.placing import map_placing
 from vision.geometry import RowGeometry
 from vision.kernels import FloatArray
 from vision.kernels.candidates import INFINITE, ONE, greatest_bits, greatest_magnitude
-from vision.kernels.labels import NONE, SIGMOID, SOFTMAX, class_extents, most_probable
+from vision.kernels.labels import NONE, SIGMOID, SOFTMAX, most_probable
 from vision.recipe import Strict
 from vision.types import Findings
 
 _ACTIVATIONS = {"none": NONE, "softmax": SOFTMAX, "sigmoid": SIGMOID}
 _MOST_CLASSES = 65_535
 _ALWAYS = -1.0
-_NO_IDS = np.zeros(0, np.int32)
 
 
 class SemanticSegmentationSettings(Strict):
@@ -48,8 +47,8 @@ class SemanticSegmentationDecoder:
 
     A single class has no rival: its pixels are those with a score above ``score_min``, or labelled 1 rather than 0. A finding is a
     piece of pixels of one class that touch, also at corners; its score is their mean probability, 1 for ``labels``. What
-    a letterbox's border shows is not looked at. Findings come by score from the highest, of equals the largest first, then by
-    class and place.
+    a letterbox's border shows is not looked at. Findings come by score from the highest, of equals the largest first, then
+    by place.
 
     Layouts from torchvision 0.29 (``models/segmentation``: ``out`` is (classes, h, w) of logits of the input's size, class 0
     ``__background__``) and Ultralytics 8.4.190 (``engine/exporter.py``: logits, or ``ClassMapModel``'s labels; a single class is
@@ -86,7 +85,7 @@ class SemanticSegmentationDecoder:
         self._line = np.zeros(width, np.int32)
         self._labels = np.zeros((height, width), np.uint16)
         self._probabilities = np.ones((height, width), np.float32)
-        self._extents = np.zeros((self._class_count, 4), np.int32)
+        self._finder = PieceFinder(self._placing, area_min_px=settings.area_min_px, most=settings.max_findings)
 
     def decode(self, row: RowTensors) -> Findings:
         """See the class. Raises BadOutput for scores that are no probabilities after the activation, and for unknown labels."""
@@ -95,27 +94,9 @@ class SemanticSegmentationDecoder:
             self._read_scores(tensor)
         else:
             self._read_labels(tensor)
-        placing = self._placing
-        class_extents(self._labels, placing.x_first, placing.y_first, placing.x_end, placing.y_end, self._extents)
-        found: list[tuple[int, Pieces]] = []
-        for class_id, (x1, y1, x2, y2) in enumerate(self._extents.tolist()):
-            if x2 > x1:
-                mask = (self._labels[y1:y2, x1:x2] == class_id + 1).view(np.uint8)
-                values = self._probabilities[y1:y2, x1:x2]
-                settings = self._settings
-                pieces = pieces_of(mask, values, x1, y1, placing, settings.area_min_px, settings.max_findings)
-                found.append((class_id, pieces))
-        return self._sorted(found)
-
-    def _sorted(self, found: list[tuple[int, Pieces]]) -> Findings:
-        """The largest pieces of all classes, by score."""
-        class_ids = np.concatenate([_NO_IDS, *(np.full(len(pieces.means), own, np.int32) for own, pieces in found)])
-        pieces = joined([pieces for _, pieces in found])
-        order = np.argsort(-pieces.areas_px, kind="stable")[: self._settings.max_findings]
-        order = order[np.argsort(-pieces.means[order], kind="stable")]
-        pieces = pieces.chosen(order)
+        pieces = self._finder.pieces(self._labels, self._probabilities, by_peak=False)
         scores = np.minimum(pieces.means, np.float32(1.0))
-        return Findings(class_ids[order], scores, pieces.boxes_px, pieces.areas_px, pieces.outlines_px)
+        return Findings(pieces.labels - 1, scores, pieces.boxes_px, pieces.areas_px, pieces.outlines_px)
 
     def _read_scores(self, scores: FloatArray) -> None:
         bits = scores.reshape(-1).view(np.uint32)

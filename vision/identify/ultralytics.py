@@ -189,11 +189,11 @@ def _layouts(draft: Draft, shape: tuple[int | str, ...], count: int, extra_count
             return ["end_to_end"]
         if "head" in facts.metadata and facts.metadata.get("end2end") == "False" and not _argument(facts, "nms"):
             fits.remove("end_to_end")
-        elif count == 2 and len(fits) == 1:
-            # RT-DETR's 4 + 2 columns look the same, and files of older versions do not name the head.
-            return ["end_to_end", "none: RT-DETR, which no decoder reads"]
-        elif len(fits) > 1 and _is_yolov5(facts):
+        elif _is_yolov5(facts):
             fits.remove("end_to_end")  # that repository has no such head
+        elif fits == ["end_to_end"] and "yolo" not in facts.metadata.get("description", "").lower():
+            # Older versions do not name the head, and RT-DETR's rows can be as long.
+            return ["end_to_end", "none: RT-DETR, which no decoder reads"]
     return fits
 
 

@@ -1,4 +1,4 @@
-"""Class maps: the most probable class of each pixel, and sums over the connected pieces that these make."""
+"""Class maps: the most probable class of each pixel."""
 
 from __future__ import annotations
 
@@ -76,55 +76,3 @@ def most_probable(
                 continue
             best[x] = probability
             labels[y, at] = class_id + 1
-
-
-@compiled(types.void(LABELS, types.int64, types.int64, types.int64, types.int64, types.int32[:, ::1]))
-def class_extents(
-    labels: LabelArray, x_first: int, y_first: int, x_end: int, y_end: int, extents: npt.NDArray[np.int32]
-) -> None:
-    """Where each class is in the rectangle of ``labels`` (h, w), class + 1 or 0.
-
-    ``extents`` (C, 4): the smallest x and y of its pixels and the first beyond the greatest; 0 0 0 0 where it has none.
-    """
-    extents[:] = 0
-    for y in range(y_first, y_end):
-        for x in range(x_first, x_end):
-            if labels[y, x] == 0:
-                continue
-            own = extents[np.int64(labels[y, x]) - 1]
-            if own[2] == 0:
-                own[0], own[1] = x, y
-            own[0] = min(own[0], x)
-            own[2] = max(own[2], x + 1)
-            own[3] = y + 1
-
-
-@compiled(
-    types.void(
-        *(types.int32[:, ::1], types.Array(types.float32, 2, "A", readonly=True)),
-        *(types.float64[::1], types.float32[::1], types.int32[:, ::1]),
-    )
-)
-def weigh(
-    pieces: npt.NDArray[np.int32],
-    values: FloatArray,
-    sums: npt.NDArray[np.float64],
-    peaks: FloatArray,
-    peaks_at: npt.NDArray[np.int32],
-) -> None:
-    """Of the ``values`` (h, w) of each piece, numbered in ``pieces`` (h, w): their sum, the highest and where that is, x and y.
-
-    ``sums`` and ``peaks``: (n,); ``peaks_at``: (n, 2); piece 0 is none and left alone. Of equals the first, row by row.
-    """
-    sums[:] = 0.0
-    peaks[:] = -np.inf
-    for y in range(pieces.shape[0]):
-        for x in range(pieces.shape[1]):
-            piece = np.int64(pieces[y, x])
-            if piece == 0:
-                continue
-            value = values[y, x]
-            sums[piece] += value
-            if value > peaks[piece]:
-                peaks[piece] = value
-                peaks_at[piece, 0], peaks_at[piece, 1] = x, y

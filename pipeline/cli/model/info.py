@@ -63,6 +63,8 @@ def info(
             console,
             [f"runs      {probed.run_us / 1000:.1f} ms a row on one thread of this CPU; a row puts out {shapes}"],
         )
+        if probed.unread is not None:
+            show(console, [f"warning   the decoder cannot read what the model {probed.unread}"])
     if card_file is not None:
         _write_card(card_file, card_with_questions(identification))
         show(console, [f"card      {card_file}"])
@@ -121,7 +123,12 @@ def _result(look: Look, probed: Probed | None, faults_of: list[str]) -> dict[str
         "faults": faults_of,
         "run": None
         if probed is None
-        else {"row_us": probed.run_us, "peak_bytes": probed.peak_bytes, "row_shapes": probed.outputs},
+        else {
+            "row_us": probed.run_us,
+            "peak_bytes": probed.peak_bytes,
+            "row_shapes": probed.outputs,
+            "unread": probed.unread,
+        },
     }
 
 

@@ -174,6 +174,6 @@ def _sample(
             reading.faults.add(file, f"annotations.{index}.bbox", str(list(annotation.bbox)), expected)
             continue
         area_px = annotation.area if annotation.area is not None else width * height
-        counts = "crowd" if annotation.iscrowd else "yes"
-        boxes.append(TrueBox(categories[annotation.category_id], within, area_px, counts))  # type: ignore[arg-type]
+        name = categories[annotation.category_id]
+        boxes.append(TrueBox(name, within, area_px, "crowd" if annotation.iscrowd else "yes"))
     return Sample(path, reading.name_of(path), facts, boxes=tuple(boxes))

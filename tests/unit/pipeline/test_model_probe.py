@@ -57,8 +57,10 @@ def test_scores_that_are_no_probabilities_are_told(tmp_path: Path) -> None:
     ten = numpy_helper.from_array(np.array(10.0, np.float32), "ten")
     model = model_of(nodes, initializers=[ten, integers("column", [-1, 1])])
     folder = write_package(tmp_path / "logits", model, stub_card(16, 16, 1))
-    with pytest.raises(RefusedByProbe, match=r"model\.yaml: decoder: got an output that cannot be read \(scores"):
-        probe_model(folder)
+    probed = probe_model(folder)
+    assert probed.unread is not None
+    assert probed.unread.startswith("made of noise: scores: got [")
+    assert probe_model(write_stub_package(tmp_path / "stub")).unread is None
 
 
 def test_a_process_that_dies_is_told_with_its_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

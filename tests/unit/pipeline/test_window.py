@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.payloads import encode
 from pipeline.window.format import (
@@ -28,7 +29,7 @@ from pipeline.window.format import (
 from pipeline.window.reader import NotAWindow, WindowReader
 from pipeline.window.writer import CannotRecord, WindowWriter
 from tests.windows import LIMITS, WindowLine, pictures, write_window_line
-from vision.package import MODEL_NAME
+from vision.package import MODEL_NAME, load_package
 from vision.types import PixelFormat
 
 FACTS = FrameFacts(
@@ -188,6 +189,21 @@ def test_killed_at_any_moment_all_that_was_whole_is_there(tmp_path: Path) -> Non
     for entry in reader.frames.values():
         reader.frame(entry)
     assert (tmp_path / "window" / "model" / MODEL_NAME).is_file()
+
+
+def test_a_window_keeps_the_whole_card_of_a_model_whose_own_has_gaps(tmp_path: Path) -> None:
+    config = write_window_line(tmp_path / "line")
+    card_path = tmp_path / "line" / "model" / "model.yaml"
+    card = yaml.safe_load(card_path.read_text())
+    for key in ("name", "task", "outputs"):
+        del card[key]
+    card_path.write_text(yaml.safe_dump(card))
+    line = WindowLine(config, tmp_path / "window")
+    run(line, 1)
+    line.close()
+    kept = WindowReader(tmp_path / "window").model()
+    assert kept.card == load_package(tmp_path / "line" / "model").card
+    assert "task: classification" in kept.card_path.read_text()
 
 
 # --- told twice, lost, broken off ----------------------------------------------------------------------------------

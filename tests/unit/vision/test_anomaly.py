@@ -140,6 +140,11 @@ def test_small_hot_regions_are_left_out_and_the_largest_stay() -> None:
     assert decoded(settings={"max_findings": 1}, anomaly_map=levels).scores[1:].tolist() == pytest.approx([0.7])
 
 
+def test_a_mask_alone_says_anomaly_however_small_the_region() -> None:
+    findings = decoded(settings={"area_min_px": 5.0}, pred_mask=heat((1, 1, 1.0)) > 0.5)
+    assert findings.scores.tolist() == [1.0]
+
+
 def test_a_map_of_another_size_than_the_input_is_placed_in_the_frame() -> None:
     geometry = geometry_of((100.0, 50.0, 100.0 + 8 * WIDTH_PX, 50.0 + 8 * HEIGHT_PX), 4 * WIDTH_PX, 4 * HEIGHT_PX)
     findings = decoded(geometry, anomaly_map=heat((3, 2, 0.9)))

@@ -147,6 +147,18 @@ def test_yolov5_counts_objectness_alone_and_with_the_class() -> None:
     assert decoded("yolov5", rows, 1, score_min=0.17).scores.tolist() == pytest.approx([0.81, 0.25, 0.2, 0.18])
 
 
+def test_yolov5_gives_a_product_that_rounds_to_a_tie_to_the_first_class() -> None:
+    objectness = np.float32(0.3)
+    greater = np.float32(0.9)
+    while objectness * (lesser := np.nextafter(greater, np.float32(0.0))) != objectness * greater:
+        greater = lesser
+    rows = np.zeros((10, 7), np.float32)
+    rows[0] = [10, 10, 4, 4, objectness, lesser, greater]
+    findings = decoded("yolov5", rows, 2)
+    assert findings.class_ids.tolist() == [0]
+    expect(findings, naive.yolov5(rows, 2, 0.25))
+
+
 def test_boxes_come_in_pixels_of_the_frame_cut_to_the_region() -> None:
     """A region of 200 x 100 px at 50, 70 in an input of 64 x 64: 0.32 to 1, with a border of 16 px above and below."""
     model_input = ModelInput.model_validate(

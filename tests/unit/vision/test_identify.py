@@ -56,6 +56,7 @@ LETTERBOX = {
         (exported(output("output0", (1, 84, 34000)), image=(1, 3, 1280, 1280), metadata=ultralytics()), "yolov8", 80),
         (exported(output("output0", ("batch", 84, "anchors")), metadata=ultralytics()), "yolov8", 80),
         (exported(output("output0", (1, 300, 6)), metadata=ultralytics(end2end="True")), "end_to_end", 80),
+        (exported(output("output0", (1, 300, 6)), metadata=ultralytics()), "end_to_end", 80),  # v10 of 8.2 and 8.3
         (exported(output("output0", (1, 300, 6)), metadata=ultralytics(args="{'nms': True}")), "end_to_end", 80),
         (exported(output("output0", (1, 300, 6)), metadata=ultralytics(classes=2, end2end="True")), "end_to_end", 2),
         (
@@ -162,11 +163,10 @@ def test_heads_without_a_decoder_are_refused(task: str) -> None:
 def test_rt_detr_is_not_taken_for_a_detector_of_yolos_layouts() -> None:
     named = ultralytics(head="RTDETRDecoder", description="Ultralytics rtdetr-l model")
     assert identified(exported(output("output0", (1, 300, 84)), metadata=named)).faults
-    # Older versions do not name the head; 4 + 2 classes look like x1 y1 x2 y2 score class.
-    ambiguous = identified(
-        exported(output("output0", (1, 300, 6)), metadata=ultralytics(classes=2, description="custom"))
-    )
-    assert asked(ambiguous) == {"decoder.kind"}
+    # Older versions do not name the head, newer ones give it rows of six too.
+    for classes in (2, 80):
+        unnamed = ultralytics(classes=classes, description="Ultralytics custom model")
+        assert asked(identified(exported(output("output0", (1, 300, 6)), metadata=unnamed))) == {"decoder.kind"}
     assert identified(exported(output("output0", (1, 300, 84)), metadata=ultralytics(description="custom"))).faults
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.exported import exported, output
 from tests.models import write_stub_package
+from vision.decoders.anomaly import AnomalySettings
 from vision.package import PackageError, PackageUnreadable, load_package
 
 
@@ -208,6 +211,26 @@ def test_a_file_that_is_named_itself_may_be_a_link(tmp_path: Path) -> None:
     link = tmp_path / "this.onnx"
     link.symlink_to(folder / "model.onnx")
     assert load_package(link).card_path == folder / "model.yaml"
+
+
+def test_what_anomalib_writes_beside_its_file_is_read(tmp_path: Path) -> None:
+    content = exported(
+        output("output", (1, 1, 256, 256), "Add"), image=(1, 3, 256, 256), subtracts=[0.485, 0.456, 0.406]
+    )
+    (tmp_path / "model.onnx").write_bytes(content)
+    sidecar = {"image_threshold": 12.5, "pixel_threshold": 13.5, "min": 0.5, "max": 40.0}
+    (tmp_path / "metadata.json").write_text(json.dumps(sidecar))
+    decoder = load_package(tmp_path).card.decoder
+    assert isinstance(decoder, AnomalySettings)
+    assert decoder.normalisation is not None
+    assert (decoder.normalisation.image_threshold, decoder.normalisation.pixel_max) == (12.5, 40.0)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, "\x00"])
+def test_another_file_of_that_name_is_left_alone(tmp_path: Path, text: str) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    (folder / "metadata.json").write_text(text)
+    assert load_package(folder).card.name == "stub"
 
 
 def test_a_card_of_aliases_is_refused(tmp_path: Path) -> None:

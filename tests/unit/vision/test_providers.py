@@ -170,7 +170,7 @@ def test_an_engine_is_announced_until_it_is_in_the_cache(runtimes: Any, tmp_path
     folders = engine_folders(tmp_path, model_sha256="a" * 64, batch_rows=1)
     assert set(folders) == {"tensorrt", "tensorrt_fp16", "tensorrt_int8"}
     for provider in ("auto", "tensorrt", "tensorrt_int8"):
-        assert "takes minutes" in (engine_to_build(provider, folders) or "").replace("can take", "takes")  # type: ignore[arg-type]
+        assert "takes minutes" in (engine_to_build(provider, folders) or "").replace("can take", "takes")
     assert "set runtime.engine_cache" in (engine_to_build("tensorrt", {}) or "")
     folders["tensorrt"].mkdir(parents=True)
     (folders["tensorrt"] / "x_sm87.engine").touch()

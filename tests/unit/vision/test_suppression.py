@@ -41,6 +41,7 @@ def test_it_is_its_reference(
     limit = np.nextafter(limit, np.float32(-1)) if float(limit) > iou_max else limit
     stretches, stayed = np.zeros((2, classes), np.int64), np.zeros((5, count), np.float32)
     found = suppress(keys, np.ascontiguousarray(corners), class_ids, limit, stretches, stayed, kept)
+    assert found <= most
     expected = naive.suppressed(boxes, iou_max, class_agnostic=classes == 1, most=most)
     assert kept[:found].tolist() == [box.source for box in expected]
 

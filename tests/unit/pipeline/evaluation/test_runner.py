@@ -251,7 +251,7 @@ def test_the_map_lies_where_the_picture_is(tmp_path: Path, fit: str) -> None:
 def test_an_anomaly_model_has_to_be_told_what_is_good(tmp_path: Path) -> None:
     package = load_package(write_heat_package(tmp_path / "model"))
     folder = write_folders(tmp_path / "a", {"fine": {"a.png": grey(0)}, "spot": {"a.png": grey(0)}})
-    with pytest.raises(FaultsError, match="got the folders fine, spot, expected one called good"):
+    with pytest.raises(FaultsError, match="got the folders 'fine', 'spot', expected one called good"):
         expect_labels_fit(read_data_set(folder), package.card)
     folder = write_folders(tmp_path / "b", {"good": {"a.png": grey(128)}, "spot": {"a.png": grey(0)}})
     _, figures = run(tmp_path / "model", read_data_set(folder))

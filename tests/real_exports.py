@@ -105,8 +105,9 @@ class Export:
         elif self.task == "semantic":
             role = "labels" if first.ndim == 3 else "scores"
             task, outputs = "segmentation", {role: names[0]}
-            activation = "none" if role == "labels" else "softmax" if len(classes) > 1 else "sigmoid"
-            decoder = {"kind": "semantic_segmentation", "activation": activation, "max_findings": 10_000}
+            decoder = {"kind": "semantic_segmentation", "max_findings": 10_000}
+            if role == "scores":
+                decoder["activation"] = "softmax" if len(classes) > 1 else "sigmoid"
         elif self.task == "anomaly":
             task, outputs = "anomaly", _anomaly_roles(self.outputs)
             decoder = {"kind": "anomaly", "max_findings": 10_000} | _anomalib_1_normalisation(settings)
@@ -182,9 +183,9 @@ def decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -
     return DECODERS[card.decoder.kind](card.decoder, card.classes, geometry, session.formats)
 
 
-def findings_in_input(export: Export, folder: Path) -> Findings:
+def findings_in_input(export: Export, folder: Path, package: ModelPackage | None = None) -> Findings:
     """What Lineside finds where the exporter's own input is run: in pixels of that input."""
-    package = package_of(export, folder)
+    package = package or package_of(export, folder)
     plain = package.card.input.model_copy(update={"fit": "stretch"})
     return _findings(export, package, whole(plain.width_px, plain.height_px, plain))
 
