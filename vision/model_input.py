@@ -14,13 +14,16 @@ from vision.recipe import Strict
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0.0)]
 
+SIZE_MAX_PX = 16_384
+"""Of the input's width, and of its height."""
+
 
 class ModelInput(Strict):
     """``x = (pixel * scale - mean) / std`` per channel, pixel 0..255; a ``uint8`` input takes the pixels as they are."""
 
     name: str = Field(min_length=1)
-    width_px: int = Field(gt=0)
-    height_px: int = Field(gt=0)
+    width_px: int = Field(gt=0, le=SIZE_MAX_PX)
+    height_px: int = Field(gt=0, le=SIZE_MAX_PX)
     colour_order: Literal["GRAY", "RGB", "BGR"]
     layout: Literal["NCHW"] = "NCHW"
     dtype: Literal["float32", "uint8"] = "float32"

@@ -127,6 +127,7 @@ def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
         ({"thresholds": {"scratch": 0.5}}, "thresholds", "not of ['scratch']"),
         ({"thresholds": {"defective": 1.5}}, "thresholds.defective", "less than or equal to 1"),
         ({"input": {"width_px": "16"}}, "input.width_px", "got '16', expected a valid integer"),
+        ({"input": {"width_px": 10**10}}, "input.width_px", "less than or equal to 16384"),
         ({"input": {"height_px": 0}}, "input.height_px", "greater than 0"),
         ({"input": {"colour_order": "RBG"}}, "input.colour_order", "'GRAY', 'RGB' or 'BGR'"),
         ({"input": {"layout": "NHWC"}}, "input.layout", "expected 'NCHW'"),
