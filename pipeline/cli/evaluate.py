@@ -19,6 +19,7 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.config import RuntimeConfig, load_model
 from pipeline.evaluation.needs import missing_libraries
+from pipeline.model_probe import probe_model
 from pipeline.report.blocks import plain
 from pipeline.report.folder import CannotReport, write_page
 from vision.package import ModelPackage, load_package
@@ -77,6 +78,8 @@ def evaluate(
     from pipeline.evaluation.runner import Runner
 
     package = load_package(model)
+    # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
+    probe_model(model)
     rules = None if recipe is None else load_model(recipe, Recipe)
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     with _bar("checking", None) as advance:

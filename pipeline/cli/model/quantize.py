@@ -17,6 +17,7 @@ from rich.table import Table
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.config import load_model
+from pipeline.model_probe import probe_model
 from vision.faults import Fault, FaultsError
 from vision.package import load_package
 from vision.recipe import Recipe
@@ -103,6 +104,8 @@ def quantize(
 
     expect_free(out)
     package = load_package(model)
+    # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
+    probe_model(model)
     rules = None if recipe is None else load_model(recipe, Recipe)
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     data_set, calibrating, words = _images(

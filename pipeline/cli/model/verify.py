@@ -15,6 +15,7 @@ from pipeline.cli.console import console_for
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.config import RuntimeConfig, load_line, resolved
 from pipeline.line_inspector import open_line_session
+from pipeline.model_probe import probe_model
 from pipeline.verification.file import VerifiedRuntime, write_verification
 from pipeline.verification.measure import Judging, Samples, compared, samples_for_card, samples_for_line
 from vision.faults import Fault, FaultsError
@@ -47,6 +48,8 @@ def verify(
     console = console_for(json_file, width=110)
     asked = _providers(provider)
     package = load_package(model)
+    # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
+    probe_model(model)
     runtime, rows = RuntimeConfig(), set(batch_rows or ())
     if config is None:
         samples = samples_for_card(package, images)
