@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vision.faults import Fault, FaultsError, faults_of
-from vision.package import MODEL_NAME, ModelPackage
+from vision.package import MODEL_NAME, ModelPackage, PackageUnreadable
 from vision.plain_file import NotAPlainFile, read_plain_file
 from vision.recipe import Strict
 
@@ -82,7 +82,7 @@ def card_sha256(package: ModelPackage) -> str:
 
 
 def read_verification(package: ModelPackage) -> Verification | None:
-    """None where there is no file. Raises FaultsError where it cannot be read or is none."""
+    """None where there is no file. Raises PackageUnreadable where the disk fails, FaultsError where it is none of ours."""
     file = file_of(package)
     try:
         content = read_plain_file(file, max_bytes=_BYTES_MAX)
@@ -91,7 +91,7 @@ def read_verification(package: ModelPackage) -> Verification | None:
     except NotAPlainFile as error:
         raise FaultsError([Fault(str(file), "", error.got, error.expected)]) from error
     except OSError as error:
-        raise FaultsError([Fault(str(file), "", str(error.strerror), "a readable file")]) from error
+        raise PackageUnreadable([Fault(str(file), "", str(error.strerror), "a readable file")]) from error
     try:
         return Verification.model_validate_json(content)
     except ValidationError as error:

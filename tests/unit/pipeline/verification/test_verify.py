@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 from pipeline.cli.main import app
 from pipeline.config import RuntimeConfig
 from pipeline.line_inspector import open_line_session
+from pipeline.verification import file
 from pipeline.verification.file import FILE_NAME, VerifiedRuntime, read_verification, why_unverified, write_verification
 from pipeline.verification.measure import Judging, compared, samples_for_card
 from tests.models import write_stub_package
 from tests.service import write_images, write_line
 from vision.faults import FaultsError
-from vision.package import ModelPackage, load_package
+from vision.package import ModelPackage, PackageUnreadable, load_package
 from vision.types import Inspection, Reason, Verdict
 
 GREYS = [0, 40, 120, 127, 128, 130, 200, 255, 90]
@@ -185,6 +186,18 @@ def test_a_file_that_is_none_of_ours_is_a_fault_and_is_kept(model: Path, content
     with pytest.raises(FaultsError, match=FILE_NAME):
         write_verification(package, [runtime_of(package)])
     assert (model / FILE_NAME).read_bytes() == content
+
+
+def test_a_disk_that_fails_says_nothing_of_the_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that starts again waits for it instead of ending the service."""
+    package = load_package(model)
+
+    def fails(*_: Any, **__: Any) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(file, "read_plain_file", fails)
+    with pytest.raises(PackageUnreadable, match="Input/output error"):
+        why_unverified(package, "a" * 64)
 
 
 def test_a_link_out_of_the_package_is_not_followed(tmp_path: Path, model: Path) -> None:
