@@ -22,14 +22,19 @@ from pipeline.simulator.broker import start_broker
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.chaos.books import check_record, read_rows
 from tests.hand_camera import HandCamera
+from tests.integration.test_record_faults import mounted
 from tests.models import write_stub_package
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
 from vision.types import PixelFormat
 
 ROOT = "test/line"
-NO_BYTE = "/proc/self/mem"
-"""A plain file whose first byte cannot be read, as on a failing disk."""
+
+
+def no_byte_of(file: Path) -> contextlib.AbstractContextManager[None]:
+    """A plain file whose first byte cannot be read, as on a failing disk: the memory of this process at address 0."""
+    file.touch()
+    return mounted(file, "--bind", f"/proc/{os.getpid()}/mem")
 
 
 def test_no_pass_while_verdicts_cannot_be_recorded(tmp_path: Path, broker_port: int) -> None:
@@ -96,8 +101,8 @@ def test_a_model_that_cannot_be_read_for_a_while_is_waited_for(tmp_path: Path, b
                 for body in tap.bodies("alarm/worker")
             )
         )
-        model.symlink_to(NO_BYTE)
-        service_errors_have(service, "model.onnx: got Input/output error")
+        with no_byte_of(model):
+            service_errors_have(service, "model.onnx: got Input/output error")
         kept.replace(model)
         service.wait_for("RUNNING")
         service.stop()
@@ -111,9 +116,7 @@ def test_a_start_without_its_model(fault: str, status: int, tmp_path: Path, brok
     line = write_line(tmp_path, broker_port)
     model = tmp_path / "model" / "model.onnx"
     model.unlink()
-    if fault == "disk":
-        model.symlink_to(NO_BYTE)
-    with Service(line) as service:
+    with no_byte_of(model) if fault == "disk" else contextlib.nullcontext(), Service(line) as service:
         assert service.process.wait(timeout=60) == status
     assert "model.onnx: got " in service.errors
     assert "Traceback" not in service.errors
