@@ -8,7 +8,6 @@ import numpy as np
 
 from vision import part_mark
 from vision.decoders import DECODERS, Decoder
-from vision.decoders.anomaly import HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
 from vision.faults import Fault, FaultsError
 from vision.geometry import BoxPx, RowGeometry, row_geometry
@@ -243,7 +242,7 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         if one.class_name not in card.classes:
             expected = f"a class of the model: {', '.join(card.classes)}"
             faults.append(Fault(file, f"{key}.class", repr(one.class_name), expected))
-        if (floor := _score_floor(card, one.class_name)) is not None and score <= floor[1]:
+        if (floor := card.score_floor(one.class_name)) is not None and score <= floor[1]:
             expected = f"more than {floor[1]:g}: the model's card drops findings up to that ({floor[0]})"
             faults.append(Fault(file, f"{key}.{score_key}", f"{score:g}", expected))
         count_key, count = ("count", one.count) if isinstance(one, Required) else ("reject_at_count", 1)
@@ -274,18 +273,6 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         got = f"none that holds for camera {camera_id}"
         faults.append(Fault(file, "rules", got, "one for each view: this one would always pass"))
     return faults
-
-
-def _score_floor(card: ModelCard, class_name: str) -> tuple[str, float] | None:
-    """The key of the card by which findings of a class are dropped, and up to which score; None where none are."""
-    settings = card.decoder
-    if isinstance(settings, AnomalySettings):
-        if class_name != HOT_REGION or "pred_mask" in card.outputs:
-            return None
-        # What scores hot_min itself is hot.
-        return "decoder.hot_min", float(np.nextafter(settings.hot_min, 0.0))
-    score_min = getattr(settings, "score_min", None)
-    return None if score_min is None else ("decoder.score_min", score_min)
 
 
 def decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vision.decoders import DECODERS, DecoderSettings
+from vision.decoders.anomaly import HOT_REGION, AnomalySettings
 from vision.faults import Fault, disagreement, faults_of
 from vision.identify import Identification, identify
 from vision.model_input import ModelInput
@@ -106,7 +108,22 @@ class ModelCard(Strict):
             raise disagreement("outputs", str(sorted(self.outputs)), f"also the roles {', '.join(missing)}")
         if strangers := sorted(set(self.outputs) - known):
             raise disagreement("outputs", f"the roles {', '.join(strangers)}", f"only {', '.join(sorted(known))}")
+        for name, threshold in self.thresholds.items():
+            if (floor := self.score_floor(name)) is not None and threshold <= floor[1]:
+                expected = f"more than {floor[1]:g}: findings up to that are dropped ({floor[0]})"
+                raise disagreement(f"thresholds.{name}", f"{threshold:g}", expected)
         return self
+
+    def score_floor(self, class_name: str) -> tuple[str, float] | None:
+        """The key of the card by which findings of a class are dropped, and up to which score; None where none are."""
+        settings = self.decoder
+        if isinstance(settings, AnomalySettings):
+            if class_name != HOT_REGION or "pred_mask" in self.outputs:
+                return None
+            # What scores hot_min itself is hot.
+            return "decoder.hot_min", math.nextafter(settings.hot_min, 0.0)
+        score_min = getattr(settings, "score_min", None)
+        return None if score_min is None else ("decoder.score_min", score_min)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def evaluate(
             package,
             rules,
             RuntimeConfig.model_validate({"provider": provider}),
-            recipe_file=str(recipe),
+            recipe_file=str(recipe or package.card_path),
             wants_candidates=data_set.has_boxes,
         )
         runner.warm_up(data_set)

@@ -125,6 +125,16 @@ def test_a_changed_model_is_refused_with_both_hashes(tmp_path: Path) -> None:
         ({"decoder": {"kind": "yolov8", "iou_max": 2}}, "decoder.iou_max", "got 2, expected less than 1"),
         ({"classes": ["a", "a"], "thresholds": {}}, "classes", "expected every class once"),
         ({"thresholds": {"scratch": 0.5}}, "thresholds", "not of ['scratch']"),
+        (
+            {
+                "task": "detection",
+                "decoder": "yolov8",
+                "outputs": {"predictions": "probabilities"},
+                "thresholds": {"defective": 0.25},
+            },
+            "thresholds.defective",
+            "got 0.25, expected more than 0.25: findings up to that are dropped (decoder.score_min)",
+        ),
         ({"thresholds": {"defective": 1.5}}, "thresholds.defective", "less than or equal to 1"),
         ({"input": {"width_px": "16"}}, "input.width_px", "got '16', expected a valid integer"),
         ({"input": {"width_px": 10**10}}, "input.width_px", "less than or equal to 16384"),
