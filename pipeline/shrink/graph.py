@@ -19,6 +19,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vision.model_input import ModelInput
+from vision.providers import ORT_ERRORS
+
+_TOOL_ERRORS: tuple[type[Exception], ...] = (
+    *ORT_ERRORS,
+    AttributeError,
+    KeyError,
+    TypeError,
+    onnx.checker.ValidationError,
+)
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 
@@ -76,10 +85,12 @@ def to_int8(
 
     methods = {"minmax": Method.MinMax, "entropy": Method.Entropy, "percentile": Method.Percentile}
     with tempfile.TemporaryDirectory(prefix="lineside-quantize-") as folder, _quietly():
-        prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
+        source, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("source", "prepared", "quantised"))
         try:
+            # From a file: given a model in memory, the tool (onnxruntime 1.31) loses the weights of one that is not small.
+            onnx.save(model, str(source))
             # Shapes of images are plain: the symbolic inference, which needs sympy, would find nothing more.
-            quant_pre_process(_copy(model), str(prepared), skip_symbolic_shape=True)
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
                 str(quantised),
@@ -93,7 +104,7 @@ def to_int8(
                 extra_options={"ActivationSymmetric": is_symmetric},
             )
             result = onnx.load(str(quantised))
-        except (ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        except _TOOL_ERRORS as error:
             raise CannotShrink(f"int8: ONNX Runtime's tools refuse it: {' '.join(str(error).split())}") from error
     return _checked(result, "int8")
 

@@ -122,7 +122,9 @@ def quantize(
     limits = Limits(new_escapes_max, new_false_rejects_max, auroc_drop_max, ap_drop_max, confidence)
     try:
         with _bar("judging both", len(data_set.samples)) as looked:
-            shrunk = shrink(package, rules, str(recipe or package.card_path), data_set, plan, limits, out, looked=looked)
+            shrunk = shrink(
+                package, rules, str(recipe or package.card_path), data_set, plan, limits, out, looked=looked
+            )
     except CannotShrink as error:
         raise fail(f"{package.model_path}: {error}", 2) from None
     except InferenceError as error:

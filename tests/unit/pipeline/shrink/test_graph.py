@@ -187,6 +187,20 @@ def test_int8_has_a_scale_for_each_channel_and_answers_alike(
     assert told.err == ""
 
 
+def test_int8_of_a_graph_that_reads_numbers_from_its_weights() -> None:
+    """As every YOLO's Split does: onnxruntime's tool loses them where it is given the model in memory."""
+    model = small_network(1)
+    graph = model.graph
+    graph.node[4].input[0] = "joined"
+    graph.node.insert(4, helper.make_node("Concat", ["d2", "d1"], ["joined"], axis=1, name="concat"))
+    graph.node.insert(4, helper.make_node("Split", ["d", "sizes"], ["d1", "d2"], axis=1, name="split"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1, 3], np.int64), "sizes"))
+    small = to_int8(model, images(1), method="minmax", is_symmetric=False)
+    assert any(node.op_type == "QuantizeLinear" for node in small.graph.node)
+    image = next(images(1, seed=5))
+    np.testing.assert_allclose(answer(small, image), answer(model, image), atol=0.05)
+
+
 def test_what_comes_after_the_last_product_stays_float() -> None:
     shrunk = to_int8(small_network(1), images(1))
     makers = {output: node for node in shrunk.graph.node for output in node.output}
