@@ -19,6 +19,12 @@ from vision.faults import Fault, FaultsError
 TIME_MAX_S = 60
 """From the start of the child to its answer."""
 
+# Not `python -m`, which looks into the working directory first: that may be a stranger's package, with a numpy.py in it.
+_CHILD = (
+    "import runpy, sys; sys.path[:] = [place for place in sys.path if place]; "
+    "runpy.run_module('pipeline.model_probe', run_name='__main__', alter_sys=True)"
+)
+
 
 class RefusedByProbe(FaultsError):
     """The model does not open, does not run, or does not end."""
@@ -40,7 +46,7 @@ class Probed:
 
 def probe_model(path: Path, *, batch_rows: int = 1, time_max_s: float = TIME_MAX_S) -> Probed:
     """Loads the package at ``path`` and runs it once, elsewhere. Raises RefusedByProbe with the child's faults."""
-    command = [sys.executable, "-m", "pipeline.model_probe", str(path), str(batch_rows), str(int(time_max_s) + 1)]
+    command = [sys.executable, "-c", _CHILD, str(path), str(batch_rows), str(int(time_max_s) + 1)]
     try:
         # What ONNX Runtime logs of a model that fails is said in the fault.
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=time_max_s, check=False)

@@ -19,6 +19,15 @@ def test_a_model_that_runs_says_what_it_puts_out(tmp_path: Path) -> None:
     assert probed.peak_bytes > 0
 
 
+def test_python_files_beside_a_model_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    for name in ("numpy", "onnx", "onnxruntime", "yaml", "pipeline", "vision"):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(7)\n")
+    monkeypatch.chdir(folder)
+    assert probe_model(Path()).outputs == {"scores": [2]}
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_model_that_never_ends_is_refused(tmp_path: Path) -> None:
     folder = write_package(tmp_path / "endless", endless_loop(), stub_card(16, 16, 1))
     with pytest.raises(
