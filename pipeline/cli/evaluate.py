@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline.cli.console import console_for, show
-from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.config import RuntimeConfig, load_model
 from pipeline.evaluation.needs import missing_libraries
@@ -70,7 +70,7 @@ def evaluate(
         raise fail(f"lineside evaluate needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
     check_json_target(json_file)
     check_report_folder(report)
-    _spare_inputs(json_file, report, model, data)
+    spare_inputs({"--json": json_file, "--report": report}, model, data, recipe)
     from pipeline.evaluation.figures import figures_of, result_of
     from pipeline.evaluation.labels import are_defective, expect_labels_fit
     from pipeline.evaluation.layouts import read_data_set
@@ -128,16 +128,6 @@ def evaluate(
         named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
         got = f"an output that cannot be judged for {len(unread)} of {len(judged)} images ({named})"
         raise fail(f"{package.model_path}: got {got}, the first: {unread[0].fault}", 2)
-
-
-def _spare_inputs(json_file: Path | None, report: Path | None, model: Path, data: Path) -> None:
-    """Nothing is ever written among what is measured."""
-    for option, target in (("--json", json_file), ("--report", report)):
-        if target is None or str(target) == "-":
-            continue
-        for folder in (model, data):
-            if folder.resolve() in (target.resolve(), *target.resolve().parents):
-                raise fail(f"{option}: got {target}, expected a place outside {folder}", 2)
 
 
 @contextmanager

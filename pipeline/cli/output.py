@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -44,6 +45,16 @@ def check_json_target(json_file: Path | None) -> None:
         raise fail(f"--json: got {json_file}, expected a place that can be written: {error.strerror}", 2) from None
     if not writable:
         raise fail(f"--json: got {json_file}, expected a place that can be written", 2)
+
+
+def spare_inputs(targets: Mapping[str, Path | None], *inputs: Path | None) -> None:
+    """Nothing is ever written over what a command reads, or among it. ``targets``: by option; ``inputs``: files and folders."""
+    for option, target in targets.items():
+        if target is None or str(target) == "-":
+            continue
+        for each in inputs:
+            if each is not None and each.resolve() in (target.resolve(), *target.resolve().parents):
+                raise fail(f"{option}: got {target}, expected a place outside {each}", 2)
 
 
 def write_json(json_file: Path | None, result: dict[str, object]) -> None:

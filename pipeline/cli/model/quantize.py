@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.cli.console import console_for, show
-from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.config import load_model
 from pipeline.model_probe import probe_model
 from vision.faults import Fault, FaultsError
@@ -97,6 +97,8 @@ def quantize(
             raise fail(f"{option}: expected {needs} as well", 2)
     _expect_libraries()
     check_json_target(json_file)
+    spare_inputs({"--json": json_file, "--out": out}, model, data, calibration, recipe)
+    spare_inputs({"--json": json_file}, out)
     from pipeline.shrink.gate import Limits
     from pipeline.shrink.graph import CannotShrink
     from pipeline.shrink.shrinking import Plan, TooFewImages, shrink

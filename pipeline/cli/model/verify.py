@@ -12,11 +12,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.cli.console import console_for
-from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.config import RuntimeConfig, load_line, resolved
 from pipeline.line_inspector import open_line_session
 from pipeline.model_probe import probe_model
-from pipeline.verification.file import VerifiedRuntime, write_verification
+from pipeline.verification.file import VerifiedRuntime, file_of, write_verification
 from pipeline.verification.measure import Judging, Samples, compared, samples_for_card, samples_for_line
 from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
@@ -45,9 +45,12 @@ def verify(
     The result is written beside the card as verification.json; `lineside check` and `run` refuse a runtime that is not in it.
     """
     check_json_target(json_file)
+    spare_inputs({"--json": json_file}, model, images, config)
     console = console_for(json_file, width=110)
     asked = _providers(provider)
     package = load_package(model)
+    # Beside the model, where that is a lone file.
+    spare_inputs({"--json": json_file}, package.card_path, file_of(package))
     # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
     probe_model(model)
     runtime, rows = RuntimeConfig(), set(batch_rows or ())
@@ -56,6 +59,7 @@ def verify(
         rows = rows or {1}
     else:
         line = load_line(config)
+        spare_inputs({"--json": json_file}, line.recipe_file)
         if resolved(line.recipe.model) != resolved(model):
             got = f"{line.recipe.model}, the model of {line.recipe_file.name}"
             raise FaultsError([Fault(str(line.recipe_file), "model", got, f"{resolved(model)}, the package to verify")])

@@ -183,6 +183,30 @@ def test_a_place_that_is_taken_is_left_alone(tmp_path: Path, model: Path) -> Non
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("name", ["data/labels.json", "model/old.json", "calibration/list.json", "recipe.yaml"])
+def test_the_result_never_takes_the_place_of_what_is_read(tmp_path: Path, model: Path, name: str) -> None:
+    (tmp_path / "calibration").mkdir()
+    target = tmp_path / name
+    target.write_text('{\n  "images": []\n}\n')  # as an earlier result begins, and any indented JSON
+    given = (
+        "--model",
+        model,
+        "--int8",
+        "--calibration",
+        tmp_path / "calibration",
+        "--recipe",
+        tmp_path / "recipe.yaml",
+    )
+    done = quantize(tmp_path, *given, "--json", target, *LOOSE)
+    assert done.returncode == 2
+    assert "--json" in done.stderr
+    assert "expected a place outside" in done.stderr
+    assert target.read_text() == '{\n  "images": []\n}\n'
+    done = quantize(tmp_path, "--model", model, "--fp16", "--out", tmp_path / "data" / "out", *LOOSE)
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+
+
 def test_calibrating_with_the_images_that_judge_is_refused(tmp_path: Path, model: Path) -> None:
     done = quantize(tmp_path, "--model", model, "--int8", "--calibration", tmp_path / "data", *LOOSE)
     assert done.returncode == 2

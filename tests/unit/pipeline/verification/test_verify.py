@@ -265,6 +265,19 @@ def test_bad_input_is_named(
     assert not (model / FILE_NAME).exists()
 
 
+@pytest.mark.parametrize("name", ["model/verification.json", "samples/mine.json", "line.yaml", "recipe.yaml"])
+def test_the_result_never_takes_the_place_of_what_is_read(tmp_path: Path, model: Path, name: str) -> None:
+    line, target = write_line(tmp_path, 1), tmp_path / name
+    # Indented JSON, which is YAML too: as an earlier result begins.
+    told = yaml.safe_load(target.read_text()) if target.exists() else {"images": []}
+    target.write_text(json.dumps(told, indent=2))
+    done = run("model", "verify", model, "--images", tmp_path / "samples", "--config", line, "--json", target)
+    assert done.returncode == 2
+    assert "--json" in done.stderr
+    assert "expected a place outside" in done.stderr
+    assert json.loads(target.read_text()) == told
+
+
 def test_a_provider_that_was_asked_for_and_does_not_run_is_a_failure(tmp_path: Path, model: Path) -> None:
     done = run("model", "verify", model, "--images", tmp_path / "samples", "--provider", "tensorrt")
     assert done.returncode == 1
