@@ -19,23 +19,27 @@ IOU_MIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``before`` and ``after`` are all figures of the two models; the counts are of images whose verdict became wrong, or right."""
+    """``before`` and ``after`` are all figures of the two models; the counts are of images whose verdict became wrong, or right.
+
+    Of images with the same bytes one counts: copies are no further evidence. ``copies_left_out`` says how many did not.
+    """
 
     before: Figures
     after: Figures
     defective_count: int
     good_count: int
+    copies_left_out: int
     new_escapes: int
     new_false_rejects: int
     mended: int
     score_difference: float
 
 
-def too_few(defective_count: int, good_count: int, limits: Limits) -> str | None:
+def too_few(data_set: DataSet, is_defective: npt.NDArray[np.bool_], limits: Limits) -> str | None:
     """Why these images cannot decide, however well the shrunk model does on them; None where they can."""
     asked = (
-        ("defective", defective_count, "new escapes", limits.new_escapes_max),
-        ("good", good_count, "new false rejects", limits.new_false_rejects_max),
+        ("defective", _distinct(data_set, is_defective), "new escapes", limits.new_escapes_max),
+        ("good", _distinct(data_set, ~is_defective), "new false rejects", limits.new_false_rejects_max),
     )
     told, is_short = [], False
     for kind, there, what, limit in asked:
@@ -44,6 +48,8 @@ def too_few(defective_count: int, good_count: int, limits: Limits) -> str | None
         told.append(f"{there} {kind} ones of the {needed} that {what} of at most {limit:.2%} take")
     if not is_short:
         return None
+    if copies := len(data_set.samples) - sum(there for _, there, _, _ in asked):
+        told.append(f"{copies} copies of other images do not count")
     return f"too few images to decide with {limits.confidence:.0%} confidence, even without one new mistake: {'; '.join(told)}"
 
 
@@ -84,16 +90,18 @@ def compare(
     passed, passes = figures[0].is_passed, figures[1].is_passed
     was_right = passed != is_defective
     is_right = passes != is_defective
+    defective_count, good_count = _distinct(data_set, is_defective), _distinct(data_set, ~is_defective)
     differences = np.abs(figures[1].scores - figures[0].scores)
     known = differences[np.isfinite(differences)]
     return Comparison(
         before=figures[0],
         after=figures[1],
-        defective_count=int(is_defective.sum()),
-        good_count=int((~is_defective).sum()),
-        new_escapes=int((is_defective & ~passed & passes).sum()),
-        new_false_rejects=int((~is_defective & passed & ~passes).sum()),
-        mended=int((~was_right & is_right).sum()),
+        defective_count=defective_count,
+        good_count=good_count,
+        copies_left_out=len(data_set.samples) - defective_count - good_count,
+        new_escapes=_distinct(data_set, is_defective & ~passed & passes),
+        new_false_rejects=_distinct(data_set, ~is_defective & passed & ~passes),
+        mended=_distinct(data_set, ~was_right & is_right),
         score_difference=float(known.max()) if known.size else 0.0,
     )
 
@@ -123,3 +131,8 @@ def gate_of(found: Comparison, limits: Limits) -> Gate:
         before, after = found.before.detected, found.after.detected
         rates.append(check_fall("mAP", before.mean_average_precision, after.mean_average_precision, limits.ap_drop_max))
     return Gate(limits, tuple(rates))
+
+
+def _distinct(data_set: DataSet, is_one: npt.NDArray[np.bool_]) -> int:
+    """How many of these images have bytes of their own."""
+    return len({sample.facts.sha256 for sample, counts in zip(data_set.samples, is_one, strict=True) if counts})

@@ -76,7 +76,7 @@ def shrink(
     expect_labels_fit(data_set, package.card)
     before = _runner(package, recipe, recipe_file, data_set)
     is_defective = labels_of(data_set, before)
-    if words := too_few(int(is_defective.sum()), int((~is_defective).sum()), limits):
+    if words := too_few(data_set, is_defective, limits):
         raise TooFewImages(words)
     model = _shrunk_graph(package, plan)
     with scratch_folder(out) as folder:
@@ -163,6 +163,7 @@ def _derivation(
         "judged_sha256": data_set.sha256(),
         "defective": found.defective_count,
         "good": found.good_count,
+        "copies_left_out": found.copies_left_out,
         "new_escapes": _rate(gate, "new escapes"),
         "new_false_rejects": _rate(gate, "new false rejects"),
         "auroc": {

@@ -217,6 +217,8 @@ def _told(shrunk: Shrunk) -> Iterator[Table | str]:
     table.add_row("wrong before, right after", "", str(found.mended), "")
     table.add_row("largest difference of scores", "", f"{found.score_difference:.4f}", "")
     yield table
+    if found.copies_left_out:
+        yield f"            {found.copies_left_out} copies of other images are no further evidence, and do not count"
     for check in gate.checks:
         yield f"gate        {check.outcome:15} {check.name}: {check.words}"
 

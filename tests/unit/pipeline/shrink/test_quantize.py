@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,34 @@ def test_too_few_images_say_how_many_are_needed_and_write_nothing(tmp_path: Path
     assert "20 defective ones of the 299" in done.stderr
     assert "20 good ones of the 299" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_copies_of_an_image_are_no_further_evidence(tmp_path: Path) -> None:
+    """One image of each kind, three hundred times."""
+    write_folders(
+        tmp_path / "data",
+        {
+            name: {f"{at:03d}.png": np.full((16, 16), level, np.uint8) for at in range(300)}
+            for name, level in ((GOOD, 60), (DEFECTIVE, 200))
+        },
+    )
+    done = quantize(tmp_path, "--model", write_conv_package(tmp_path / "model"), "--fp16")
+    assert done.returncode == 1
+    assert "1 defective ones of the 299" in done.stderr
+    assert "1 good ones of the 299" in done.stderr
+    assert "598 copies of other images do not count" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_copies_are_told_and_change_no_count(tmp_path: Path, model: Path) -> None:
+    for file in list((tmp_path / "data").rglob("*.png")):
+        shutil.copy(file, file.with_name(f"copy_{file.name}"))
+    done = quantize(tmp_path, "--model", model, "--fp16", *LOOSE)
+    assert done.returncode == 0, done.stderr
+    assert "40 copies of other images" in done.stdout
+    gate = load_package(tmp_path / "out").card.derivation["gate"]
+    assert (gate["defective"], gate["good"], gate["copies_left_out"], gate["judged_images"]) == (20, 20, 40, 80)
+    assert gate["new_escapes"]["of"] == gate["new_false_rejects"]["of"] == 20
 
 
 def test_a_model_that_loses_defects_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
