@@ -40,6 +40,8 @@ class VerifiedRuntime(Strict):
     images_sha256: Sha256
     flips: int = Field(ge=0, description="views that got another verdict than from the reference")
     flips_max: int = Field(ge=0)
+    view_count: int = Field(default=1, ge=1, description="images, for each camera that they fit")
+    undecided: int = Field(default=0, ge=0, description="views that the reference could not judge")
     score_difference: float = Field(ge=0.0, description="the largest between the scores of a view")
     score_difference_max: float | None = None
     nodes: dict[str, int] = Field(default_factory=dict, description="how many each provider runs, where that is known")
@@ -47,15 +49,20 @@ class VerifiedRuntime(Strict):
 
     @property
     def has_passed(self) -> bool:
+        if self.undecided >= self.view_count:
+            return False
         limit = self.score_difference_max
         return self.flips <= self.flips_max and (limit is None or self.score_difference <= limit)
 
     @property
     def outcome(self) -> str:
         """In words."""
+        if self.undecided >= self.view_count:
+            return f"the reference itself could judge none of the {self.image_count} images"
         flips = f"{self.flips} flips among {self.image_count} images (limit {self.flips_max})"
         limit = "" if self.score_difference_max is None else f" (limit {self.score_difference_max:g})"
-        return f"{flips}, scores differ by up to {self.score_difference:.6f}{limit}"
+        unjudged = f", {self.undecided} views that the reference could not judge" if self.undecided else ""
+        return f"{flips}, scores differ by up to {self.score_difference:.6f}{limit}{unjudged}"
 
 
 class Verification(Strict):

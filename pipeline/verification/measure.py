@@ -28,7 +28,7 @@ from vision.package import ModelPackage
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Recipe, Region, Rule, View
 from vision.runtime import Session
-from vision.types import Findings, Inspection, PixelFormat
+from vision.types import Findings, Inspection, PixelFormat, Verdict
 
 _CAMERA_ID = "image"
 _FORMATS_MAX = 64
@@ -202,6 +202,8 @@ def compared(
         images_sha256=samples.images_sha256,
         flips=flips,
         flips_max=limits.flips_max,
+        view_count=len(reference),
+        undecided=sum(expected.verdict is Verdict.NO_DECISION for expected in reference),
         score_difference=worst,
         score_difference_max=limits.score_difference_max,
         nodes=session.nodes,

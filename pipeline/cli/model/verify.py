@@ -82,6 +82,8 @@ def verify(
         except OSError as error:
             raise fail(f"{package.folder}: the result cannot be written: {error.strerror}") from None
         console.print(_table(verified))
+        if undecided := verified[0].undecided:
+            console.print(f"{undecided} of {verified[0].view_count} views could not be judged by the reference either")
         console.print(f"written to {file}", soft_wrap=True)
     for name, reason in not_run.items():
         console.print(f"not run: {name}: {reason}", soft_wrap=True)

@@ -20,7 +20,7 @@ from pipeline.line_inspector import open_line_session
 from pipeline.verification import file
 from pipeline.verification.file import FILE_NAME, VerifiedRuntime, read_verification, why_unverified, write_verification
 from pipeline.verification.measure import Judging, compared, samples_for_card
-from tests.models import write_stub_package
+from tests.models import write_nan_package, write_stub_package
 from tests.service import write_images, write_line
 from vision.faults import FaultsError
 from vision.package import ModelPackage, PackageUnreadable, load_package
@@ -114,6 +114,22 @@ def test_flips_and_differences_are_counted_against_the_reference(tmp_path: Path,
     assert found.score_difference == 1.0
     assert not found.has_passed
     assert compared(package, session, samples, honest).has_passed
+
+
+def test_what_the_reference_cannot_judge_proves_nothing(tmp_path: Path) -> None:
+    write_images(tmp_path / "samples", [200, 220, 250])
+    model = write_nan_package(tmp_path / "model", only_when_bright=True)
+    done = run("model", "verify", model, "--images", tmp_path / "samples", "--provider", "cpu")
+    assert done.returncode == 1
+    assert "the reference itself could judge none of the 3 images" in done.stderr
+    package = load_package(model)
+    fingerprint = open_line_session(package, RuntimeConfig(provider="cpu"), 1).fingerprint_sha256
+    assert "could judge none" in (why_unverified(package, fingerprint) or "")
+    write_images(tmp_path / "samples", [10, 220, 250])
+    done = run("model", "verify", model, "--images", tmp_path / "samples", "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 views could not be judged by the reference" in done.stdout
+    assert why_unverified(package, fingerprint) is None
 
 
 @pytest.mark.parametrize(
