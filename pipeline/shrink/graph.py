@@ -91,6 +91,7 @@ def to_int8(
             onnx.save(model, str(source))
             # Shapes of images are plain: the symbolic inference, which needs sympy, would find nothing more.
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            _name_nodes(prepared)
             quantize_static(
                 str(prepared),
                 str(quantised),
@@ -106,6 +107,8 @@ def to_int8(
             result = onnx.load(str(quantised))
         except _TOOL_ERRORS as error:
             raise CannotShrink(f"int8: ONNX Runtime's tools refuse it: {' '.join(str(error).split())}") from error
+    if not any(node.op_type == "QuantizeLinear" for node in result.graph.node):
+        raise CannotShrink("int8: ONNX Runtime's tools found nothing in it to quantise")
     return _checked(result, "int8")
 
 
@@ -167,6 +170,14 @@ class _Reader:
     def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         row = next(self._rows, None)
         return None if row is None else {self._input_name: np.repeat(row, self._fixed_rows, axis=0)}
+
+
+def _name_nodes(file: Path) -> None:
+    """Gives each node a name of its own: the tool is told by names which ones to leave alone, and exporters need not give any."""
+    model = onnx.load(str(file))
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
+    onnx.save(model, str(file))
 
 
 def _after_the_last_product(model: Any) -> list[str]:

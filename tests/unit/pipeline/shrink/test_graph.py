@@ -210,6 +210,27 @@ def test_what_comes_after_the_last_product_stays_float() -> None:
     assert makers[softmax.input[0]].op_type in ("Gemm", "DequantizeLinear")
 
 
+@pytest.mark.parametrize("name", ["", "node"])
+def test_int8_of_a_graph_whose_nodes_have_no_names_or_all_the_same(name: str) -> None:
+    model, unnamed = small_network(1), small_network(1)
+    for node in unnamed.graph.node:
+        node.name = name
+    expected, found = (
+        [node.op_type for node in to_int8(each, images(1)).graph.node].count("QuantizeLinear")
+        for each in (model, unnamed)
+    )
+    assert found == expected > 0
+
+
+def test_int8_of_a_graph_without_a_product_is_refused() -> None:
+    model = small_network(1)
+    del model.graph.node[:]
+    model.graph.node.append(helper.make_node("ReduceMean", ["image"], ["d"], axes=[2, 3], keepdims=0))
+    model.graph.node.append(helper.make_node("Concat", ["d", "d"], ["probabilities"], axis=1))
+    with pytest.raises(CannotShrink, match="nothing in it to quantise"):
+        to_int8(model, images(1))
+
+
 def test_int8_of_an_old_opset_or_of_int8_is_refused() -> None:
     with pytest.raises(CannotShrink, match="got 12, expected at least 13"):
         to_int8(small_network(1, opset=12), images(1))
