@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,8 +106,12 @@ def read_verification(package: ModelPackage) -> Verification | None:
         raise FaultsError(faults_of(str(file), error)) from error
 
 
-def write_verification(package: ModelPackage, runtimes: list[VerifiedRuntime]) -> Path:
+def write_verification(
+    package: ModelPackage, runtimes: Sequence[VerifiedRuntime], *, failed: Sequence[str] = ()
+) -> Path:
     """Puts new results in the place of older ones on the same runtimes; the file appears whole or not at all.
+
+    ``failed``: fingerprints of runtimes on which the model did not run; what is on file of them is removed.
 
     Raises FaultsError where what is there is none of ours, OSError.
     """
@@ -114,7 +119,7 @@ def write_verification(package: ModelPackage, runtimes: list[VerifiedRuntime]) -
     before = read_verification(package)
     kept: list[VerifiedRuntime] = []
     if before is not None and (before.model_sha256, before.card_sha256) == (package.sha256, card):
-        new = {runtime.fingerprint_sha256 for runtime in runtimes}
+        new = {*failed, *(runtime.fingerprint_sha256 for runtime in runtimes)}
         kept = [runtime for runtime in before.runtimes if runtime.fingerprint_sha256 not in new]
     verification = Verification(
         model_sha256=package.sha256, card_sha256=card, runtimes=[*kept, *runtimes][-_RUNTIMES_MAX:]

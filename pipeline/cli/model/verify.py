@@ -73,14 +73,15 @@ def verify(
     present = present_providers()
     wanted = asked if provider else [*asked, *(name for name in AUTO if name in present and name not in asked)]
     try:
-        verified, not_run = _measure(package, samples, runtime, wanted, sorted(rows), console)
+        verified, not_run, broken = _measure(package, samples, runtime, wanted, sorted(rows), console)
     except InferenceError as error:
         raise fail(f"model {package.folder}: {error}") from None
-    if verified:
+    if verified or broken:
         try:
-            file = write_verification(package, verified)
+            file = write_verification(package, verified, failed=[each for each in broken.values() if each])
         except OSError as error:
             raise fail(f"{package.folder}: the result cannot be written: {error.strerror}") from None
+    if verified:
         console.print(_table(verified))
         if undecided := verified[0].undecided:
             console.print(f"{undecided} of {verified[0].view_count} views could not be judged by the reference either")
@@ -99,6 +100,7 @@ def verify(
     )
     failed = [f"{each.provider}, {each.batch_rows} rows: {each.outcome}" for each in verified if not each.has_passed]
     failed += [f"{name} does not run here" for name in asked if name in not_run]
+    failed += [f"{name}: {not_run[name]}" for name in broken]
     if failed:
         raise fail(f"model {package.folder}: not verified: {'; '.join(failed)}")
 
@@ -120,10 +122,13 @@ def _measure(
     providers: list[Provider],
     rows: list[int],
     console: Console,
-) -> tuple[list[VerifiedRuntime], dict[str, str]]:
-    """What was measured on each provider and batch, and why a provider does not run here."""
+) -> tuple[list[VerifiedRuntime], dict[str, str], dict[str, str | None]]:
+    """What was measured on each provider and batch; why a provider or batch does not run here; and of those on which the model
+    broke off the fingerprint, None where it did not even open.
+    """
     verified: list[VerifiedRuntime] = []
     not_run: dict[str, str] = {}
+    broken: dict[str, str | None] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
 
         def bar(what: str) -> Callable[[], None]:
@@ -140,14 +145,18 @@ def _measure(
         for name in providers:
             for count in rows:
                 asked = runtime.model_copy(update={"provider": name, "allow_fallback": False})
+                what, fingerprint = f"{name}, {count} rows", None
                 try:
                     session = open_line_session(package, asked, count, tell=progress.console.print)
+                    fingerprint = session.fingerprint_sha256
+                    verified.append(compared(package, session, samples, expected, looked=bar(what)))
                 except RuntimeProviderError as error:
                     not_run[name] = str(error)
                     break
-                looked = bar(f"{name}, {count} rows")
-                verified.append(compared(package, session, samples, expected, looked=looked))
-    return verified, not_run
+                except InferenceError as error:
+                    # No verdict on the others, nor on what was measured on them.
+                    not_run[what], broken[what] = str(error), fingerprint
+    return verified, not_run, broken
 
 
 def _table(verified: list[VerifiedRuntime]) -> Table:

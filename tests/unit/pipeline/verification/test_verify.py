@@ -24,6 +24,7 @@ from tests.models import write_nan_package, write_stub_package
 from tests.service import write_images, write_line
 from vision.faults import FaultsError
 from vision.package import ModelPackage, PackageUnreadable, load_package
+from vision.runtime import InferenceError, Session
 from vision.types import Inspection, Reason, Verdict
 
 GREYS = [0, 40, 120, 127, 128, 130, 200, 255, 90]
@@ -292,6 +293,34 @@ def test_the_result_never_takes_the_place_of_what_is_read(tmp_path: Path, model:
     assert "--json" in done.stderr
     assert "expected a place outside" in done.stderr
     assert json.loads(target.read_text()) == told
+
+
+def test_a_runtime_that_breaks_off_fails_alone_and_is_no_longer_verified(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("model", "verify", model, "--images", tmp_path / "samples", "--provider", "cpu", "--batch-rows")
+    assert run(*command, "1", "--batch-rows", "3").returncode == 0
+    package = load_package(model)
+    one, three = (
+        open_line_session(package, RuntimeConfig(provider="cpu"), rows).fingerprint_sha256 for rows in (1, 3)
+    )
+    assert why_unverified(package, three) is None
+    honest = Session.run
+
+    def breaks_off(session: Session) -> None:
+        if session.batch_rows > 1:
+            raise InferenceError("the model did not run: out of luck")
+        honest(session)
+
+    monkeypatch.setattr(Session, "run", breaks_off)
+    done = run(*command, "1", "--batch-rows", "3", "--batch-rows", "2", "--json", tmp_path / "told.json")
+    assert done.returncode == 1
+    assert "cpu, 3 rows: the model did not run: out of luck" in " ".join(done.stderr.split())
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert [each["batch_rows"] for each in told["runtimes"]] == [1]
+    assert set(told["not_run"]) == {"cpu, 2 rows", "cpu, 3 rows"}
+    assert why_unverified(package, one) is None
+    assert "never verified on this runtime" in (why_unverified(package, three) or "")
 
 
 def test_a_provider_that_was_asked_for_and_does_not_run_is_a_failure(tmp_path: Path, model: Path) -> None:
