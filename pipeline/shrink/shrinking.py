@@ -85,7 +85,7 @@ def shrink(
         found = compare(before, after, data_set, is_defective, looked=looked)
         gate = gate_of(found, limits)
         bytes_before = package.model_path.stat().st_size
-        derivation = _derivation(package, plan, data_set, found, gate, (bytes_before, len(model)), before)
+        derivation = _derivation(package, plan, data_set, found, gate, (bytes_before, len(model)), before, recipe)
         is_published = gate.outcome == "passed"
         if is_published:
             draft.write(accuracy=_measured(found.after, data_set), derivation=derivation)
@@ -142,6 +142,7 @@ def _derivation(
     gate: Gate,
     sizes: tuple[int, int],
     before: Runner,
+    recipe: Recipe | None,
 ) -> dict[str, Any]:
     """For the card: what was done to what, judged how."""
     done: dict[str, Any] = {"parent_sha256": package.sha256, "parent_version": package.card.version}
@@ -161,6 +162,15 @@ def _derivation(
         "confidence": limits.confidence,
         "judged_images": len(data_set.samples),
         "judged_sha256": data_set.sha256(),
+        "layout": data_set.layout,
+        "split": data_set.split,
+        "recipe_id": None if recipe is None else recipe.recipe_id,
+        "recipe_version": None if recipe is None else recipe.recipe_version,
+        "rules": [
+            rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for judged_by in (before.recipe_for(data_set.samples[0].facts.format),)
+            for rule in (*judged_by.rules, *judged_by.required)
+        ],
         "defective": found.defective_count,
         "good": found.good_count,
         "copies_left_out": found.copies_left_out,

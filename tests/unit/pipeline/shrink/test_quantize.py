@@ -125,6 +125,23 @@ def test_what_passes_is_a_package_that_says_what_was_done(
     assert {file.name for file in tmp_path.iterdir()} == {"data", "model", "out", "result.json"}
 
 
+@pytest.mark.parametrize("has_recipe", [False, True])
+def test_the_card_says_by_what_rules_it_was_judged(tmp_path: Path, model: Path, has_recipe: bool) -> None:
+    region = {"name": "all", "x_px": 0, "y_px": 0, "width_px": 16, "height_px": 16}
+    rules = [{"class": "defective", "reject_at_score": 0.25}]
+    recipe = {"recipe_id": "cells", "recipe_version": "7", "model": "model", "rules": rules}
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({**recipe, "views": [{"camera_id": "cam0", "regions": [region]}]})
+    )
+    given = ("--recipe", tmp_path / "recipe.yaml") if has_recipe else ()
+    done = quantize(tmp_path, "--model", model, "--fp16", *given, *LOOSE)
+    assert done.returncode == 0, done.stderr
+    gate = load_package(tmp_path / "out").card.derivation["gate"]
+    assert (gate["layout"], gate["split"]) == ("folders", None)
+    assert (gate["recipe_id"], gate["recipe_version"]) == (("cells", "7") if has_recipe else (None, None))
+    assert gate["rules"] == (rules if has_recipe else [{"class": "defective", "reject_at_score": 0.5}])
+
+
 def test_too_few_images_say_how_many_are_needed_and_write_nothing(tmp_path: Path, model: Path) -> None:
     done = quantize(tmp_path, "--model", model, "--fp16")
     assert done.returncode == 1
