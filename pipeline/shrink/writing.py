@@ -21,9 +21,8 @@ _LINE_WIDTH = 130
 def expect_free(folder: Path) -> None:
     """Raises FaultsError where the package cannot appear there."""
     try:
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
-        if folder.exists() or folder.is_symlink():
+        is_empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+        if folder.is_symlink() or (folder.exists() and not is_empty):
             raise FaultsError([Fault("--out", "", str(folder), "a folder that is not there yet, or an empty one")])
         if not folder.parent.is_dir():
             raise FaultsError([Fault("--out", "", str(folder), "a folder in one that is there")])

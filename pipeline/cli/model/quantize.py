@@ -104,6 +104,7 @@ def quantize(
     from pipeline.shrink.shrinking import Plan, TooFewImages, shrink
     from pipeline.shrink.writing import expect_free
 
+    out = out.absolute()  # the working directory has a name, too
     expect_free(out)
     package = load_package(model)
     # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.

@@ -229,6 +229,25 @@ def test_a_place_that_is_taken_is_left_alone(tmp_path: Path, model: Path) -> Non
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_an_empty_working_directory_may_take_the_package(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    done = quantize(tmp_path, "--model", model, "--fp16", "--out", ".", *LOOSE)
+    assert done.returncode == 0, done.stderr
+    assert load_package(tmp_path / "empty").card.version == "1.0.0+fp16"
+
+
+def test_a_link_to_an_empty_folder_is_refused_at_once(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    done = quantize(tmp_path, "--model", model, "--fp16", "--out", tmp_path / "link")
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["data/labels.json", "model/old.json", "calibration/list.json", "recipe.yaml"])
 def test_the_result_never_takes_the_place_of_what_is_read(tmp_path: Path, model: Path, name: str) -> None:
     (tmp_path / "calibration").mkdir()

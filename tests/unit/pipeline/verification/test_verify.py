@@ -301,9 +301,7 @@ def test_a_runtime_that_breaks_off_fails_alone_and_is_no_longer_verified(
     command = ("model", "verify", model, "--images", tmp_path / "samples", "--provider", "cpu", "--batch-rows")
     assert run(*command, "1", "--batch-rows", "3").returncode == 0
     package = load_package(model)
-    one, three = (
-        open_line_session(package, RuntimeConfig(provider="cpu"), rows).fingerprint_sha256 for rows in (1, 3)
-    )
+    one, three = (open_line_session(package, RuntimeConfig(provider="cpu"), rows).fingerprint_sha256 for rows in (1, 3))
     assert why_unverified(package, three) is None
     honest = Session.run
 
