@@ -107,6 +107,8 @@ PROVIDERS: dict[Provider, ProviderKind] = {
 AUTO: tuple[Provider, ...] = ("tensorrt", "cuda", "openvino", "cpu")
 """The order in which ``auto`` looks; a lower precision is never chosen by itself."""
 
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 """Distributions that install the same module over each other."""
 
@@ -194,13 +196,13 @@ def _options(name: Provider, engine_folder: Mapping[Provider, Path], threads: in
 
 
 def engine_folder_of(
-    engine_cache: Path, name: Provider, *, model_sha256: str, batch_rows: int, gpu: str, tensorrt: str
+    engine_cache: Path, name: Provider, *, model_sha256: str, batch_rows: int, gpu: str, driver: str, tensorrt: str
 ) -> Path:
-    """Where the engines of one model for one TensorRT on one GPU lie: what differs in any of these is never loaded.
+    """Where the engines of one model for one TensorRT and driver on one GPU lie: what differs in any of these is never loaded.
 
     ONNX Runtime's own names of engines say nothing of a model's weights.
     """
-    device = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-").lower()
+    device = re.sub(r"[^A-Za-z0-9.]+", "-", f"{gpu}-driver-{driver}").strip("-").lower()
     return engine_cache / f"{model_sha256[:16]}-{name}-{tensorrt}-{device}-{batch_rows}rows"
 
 
@@ -208,13 +210,22 @@ def engine_folders(engine_cache: Path | None, *, model_sha256: str, batch_rows: 
     """By each provider that builds engines; empty without a cache."""
     if engine_cache is None:
         return {}
-    gpu, tensorrt = gpu_name(), tensorrt_version()
     return {
         name: engine_folder_of(
-            engine_cache, name, model_sha256=model_sha256, batch_rows=batch_rows, gpu=gpu, tensorrt=tensorrt
+            engine_cache, name, model_sha256=model_sha256, batch_rows=batch_rows, **device_facts(name)
         )
         for name, kind in PROVIDERS.items()
         if kind.builds_engine
+    }
+
+
+def device_facts(provider: Provider) -> dict[str, str]:
+    """For the fingerprint and for engines: ``gpu``, ``driver`` and ``tensorrt``; "none" where the provider has no use for them."""
+    kind = PROVIDERS[provider]
+    return {
+        "gpu": gpu_name() if kind.has_device_memory else "none",
+        "driver": driver_version() if kind.has_device_memory else "none",
+        "tensorrt": tensorrt_version() if kind.builds_engine else "none",
     }
 
 
@@ -280,6 +291,17 @@ def gpu_name() -> str:
                 return line.removeprefix("Model:").strip()
     board = Path("/proc/device-tree/model")
     return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else "unknown"
+
+
+def driver_version() -> str:
+    """The NVIDIA driver's, as it states it itself; "none" without one."""
+    try:
+        first = DRIVER_FILE.read_text(encoding="utf-8").partition("\n")[0]
+    except FileNotFoundError:
+        return "none"
+    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024"
+    version = re.search(r"\d+(\.\d+)+", first)
+    return version.group() if version else first.strip() or "unknown"
 
 
 def tensorrt_version() -> str:

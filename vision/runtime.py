@@ -33,12 +33,11 @@ from vision.providers import (
     Provider,
     RuntimeProviderError,
     choose,
+    device_facts,
     engine_folders,
-    gpu_name,
     nodes_by_provider,
     refuse_two_runtimes,
     result_options,
-    tensorrt_version,
     told,
 )
 from vision.refusal import refusal
@@ -191,7 +190,7 @@ def open_session(
         options = _session_options(intra_op_threads, free_dimensions)
         folders = engine_folders(engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
         chosen = choose(model, options, provider, folders, allow_fallback=allow_fallback, threads=intra_op_threads)
-    kind, providers = PROVIDERS[chosen.kind], chosen.session.get_providers()
+    providers = chosen.session.get_providers()
     fingerprint: dict[str, str | int] = {
         "onnxruntime": onnxruntime.__version__,
         "providers": ",".join(providers),
@@ -200,8 +199,7 @@ def open_session(
         "intra_op_threads": intra_op_threads,
         "machine": platform.machine(),
         "cpu": _cpu_name(),
-        "gpu": gpu_name() if kind.has_device_memory else "none",
-        "tensorrt": tensorrt_version() if kind.builds_engine else "none",
+        **device_facts(chosen.kind),
         "numba": numba.__version__,
         "numpy": np.__version__,
         "model_sha256": package.sha256,

@@ -18,6 +18,7 @@ from vision.providers import (
     Provider,
     RuntimeProviderError,
     choose,
+    device_facts,
     engine_folder_of,
     engine_folders,
     engine_to_build,
@@ -149,20 +150,47 @@ ABOUT: dict[str, Any] = {
     "model_sha256": "a" * 64,
     "batch_rows": 1,
     "gpu": "NVIDIA Orin (nvgpu)/integrated",
+    "driver": "550.54.14",
     "tensorrt": "trt10.3.0",
 }
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_sha256": "b" * 64}, {"batch_rows": 2}, {"gpu": "L4"}, {"tensorrt": "trt10.4.0"}]
+    "change",
+    [{"model_sha256": "b" * 64}, {"batch_rows": 2}, {"gpu": "L4"}, {"driver": "550.5.414"}, {"tensorrt": "trt10.4.0"}],
 )
-def test_an_engine_of_another_model_tensorrt_gpu_or_batch_lies_elsewhere(
+def test_an_engine_of_another_model_tensorrt_driver_gpu_or_batch_lies_elsewhere(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     here = engine_folder_of(tmp_path, "tensorrt", **ABOUT)
     assert here.parent == tmp_path
     assert here != engine_folder_of(tmp_path, "tensorrt", **(ABOUT | change))
     assert here != engine_folder_of(tmp_path, "tensorrt_fp16", **ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("content", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 2024\nGCC version: 12.3.0\n", "550.54.14"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.2.0  Release Build  (buildbrain@mobile)\n", "540.2.0"),
+        ("NVRM version: 535.104\n", "535.104"),
+        ("something else\n", "something else"),
+        ("", "unknown"),
+        (None, "none"),
+    ],
+)  # fmt: skip
+def test_another_driver_is_another_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, version: str
+) -> None:
+    monkeypatch.setattr(providers, "DRIVER_FILE", tmp_path / "version")
+    if content is not None:
+        (tmp_path / "version").write_text(content)
+    assert device_facts("cuda")["driver"] == device_facts("tensorrt")["driver"] == version
+    assert set(device_facts("cpu").values()) == {"none"}
+    here = engine_folders(tmp_path, model_sha256="a" * 64, batch_rows=1)
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.1  x\n")
+    updated = engine_folders(tmp_path, model_sha256="a" * 64, batch_rows=1)
+    assert all(here[name] != updated[name] for name in here)
 
 
 def test_an_engine_is_announced_until_it_is_in_the_cache(runtimes: Any, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_the_fingerprint_says_what_ran(package: ModelPackage) -> None:
     assert session.fingerprint["onnxruntime"] == onnxruntime.__version__
     assert session.fingerprint["model_sha256"] == package.sha256
     assert session.fingerprint["intra_op_threads"] == 2
+    assert {session.fingerprint[name] for name in ("gpu", "driver", "tensorrt")} == {"none"}
     assert session.fingerprint_sha256 == opened(package, intra_op_threads=2).fingerprint_sha256
     others = [opened(package), opened(package, intra_op_threads=2, batch_rows=3)]
     assert len({session.fingerprint_sha256, *(other.fingerprint_sha256 for other in others)}) == 3
