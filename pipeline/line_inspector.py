@@ -12,6 +12,7 @@ import cv2
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import Line, LineConfig, RuntimeConfig
 from pipeline.verification.file import why_unverified
+from vision.faults import FaultsError
 from vision.inspector import Inspector
 from vision.package import ModelPackage
 from vision.preprocess import FrameFormat
@@ -68,9 +69,14 @@ def open_line_session(
 def unverified(line: Line, package: ModelPackage, session: Session) -> str | None:
     """Why the line should not run on this runtime, and the command that settles it; None where it was verified and passed.
 
-    Raises FaultsError where what is on file cannot be read.
+    Raises FaultsError where what is on file cannot be read, unless the line is to run all the same.
     """
-    reason = why_unverified(package, session.fingerprint_sha256)
+    try:
+        reason = why_unverified(package, session.fingerprint_sha256)
+    except FaultsError as error:
+        if line.config.runtime.on_unverified == "refuse":
+            raise
+        reason = "; ".join(str(fault) for fault in error.faults)
     if reason is None:
         return None
     command = f"lineside model verify {shlex.quote(str(line.recipe.model))} --images DIR --config {shlex.quote(str(line.file))}"

@@ -251,6 +251,18 @@ def test_check_warns_where_that_is_configured(tmp_path: Path) -> None:
     assert "verified  NO" in done.stdout
 
 
+def test_a_broken_file_is_a_warning_where_that_is_configured(tmp_path: Path) -> None:
+    line = write_line(tmp_path, 1, runtime={"on_unverified": "warn"})
+    (tmp_path / "model" / FILE_NAME).write_text("{")
+    done = run("check", line)
+    assert done.returncode == 0, done.stderr
+    assert "lineside: warning:" in done.stderr
+    assert FILE_NAME in done.stderr
+    assert "verified  NO" in done.stdout
+    line = write_line(tmp_path, 1, runtime={"on_unverified": "refuse"})
+    assert run("check", line).returncode == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
