@@ -6,10 +6,12 @@ found with another model or another card counts for nothing.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,6 +117,11 @@ def write_verification(
 
     Raises FaultsError where what is there is none of ours, OSError.
     """
+    with _locked(package.folder):
+        return _written(package, runtimes, failed)
+
+
+def _written(package: ModelPackage, runtimes: Sequence[VerifiedRuntime], failed: Sequence[str]) -> Path:
     card = card_sha256(package)
     before = read_verification(package)
     kept: list[VerifiedRuntime] = []
@@ -127,11 +134,26 @@ def write_verification(
     file = file_of(package)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        scratch.write_text(verification.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+        with scratch.open("w", encoding="utf-8") as written:
+            written.write(verification.model_dump_json(indent=2, by_alias=True) + "\n")
+            written.flush()
+            os.fsync(written.fileno())
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
     return file
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time; the others wait, or the last one would lose what the others found. Puts renames on disk at the end."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def why_unverified(package: ModelPackage, fingerprint_sha256: str) -> str | None:

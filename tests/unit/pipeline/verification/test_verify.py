@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,21 @@ def test_other_runtimes_stay_on_file_and_the_same_one_is_replaced(tmp_path: Path
     assert verification is not None
     assert [(each.fingerprint_sha256[0], each.flips) for each in verification.runtimes] == [("c", 0), ("a", 2)]
     assert {file.name for file in model.iterdir()} == {"model.onnx", "model.yaml", FILE_NAME}
+
+
+def test_what_several_find_at_once_is_all_kept(model: Path) -> None:
+    package, fingerprints = load_package(model), [f"{index:064x}" for index in range(16)]
+    together = Barrier(len(fingerprints))
+
+    def found(fingerprint: str) -> None:
+        together.wait()
+        write_verification(package, [runtime_of(package, fingerprint_sha256=fingerprint)])
+
+    with ThreadPoolExecutor(len(fingerprints)) as writers:
+        list(writers.map(found, fingerprints))
+    verification = read_verification(package)
+    assert verification is not None
+    assert sorted(each.fingerprint_sha256 for each in verification.runtimes) == fingerprints
 
 
 def test_another_card_or_model_makes_it_void(tmp_path: Path, model: Path) -> None:
