@@ -66,7 +66,7 @@ def verify(
         samples = samples_for_line(package, line.config, line.recipe, line.recipe_file, images)
         runtime = line.config.runtime
         rows.add(line.recipe.batch_rows)
-        if runtime.provider != "auto" and runtime.provider not in asked:
+        if runtime.provider != "auto" and not asked:
             asked.append(runtime.provider)
     if threads is not None:
         runtime = runtime.model_copy(update={"intra_op_threads": threads})

@@ -356,6 +356,16 @@ def test_a_provider_that_was_asked_for_and_does_not_run_is_a_failure(tmp_path: P
     assert "tensorrt does not run here" in done.stderr
 
 
+def test_the_providers_asked_for_are_measured_alone_whatever_the_lines_own_is(tmp_path: Path) -> None:
+    line = write_line(tmp_path, 1, runtime={"provider": "tensorrt"})
+    command = ("model", "verify", tmp_path / "model", "--images", tmp_path / "images", "--config", line)
+    done = run(*command, "--provider", "cpu", "--json", tmp_path / "told.json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert ([each["provider"] for each in told["runtimes"]], told["not_run"]) == (["cpu"], {})
+    assert "tensorrt does not run here" in run(*command).stderr
+
+
 def test_a_card_without_thresholds_asks_for_a_line(tmp_path: Path) -> None:
     write_images(tmp_path / "samples", [1])
     model = write_stub_package(tmp_path / "model", card={"thresholds": None})
