@@ -13,6 +13,7 @@ from pipeline.evaluation.figures import Figures, figures_of
 from pipeline.evaluation.labels import are_defective
 from pipeline.evaluation.runner import Judged, Runner
 from pipeline.shrink.gate import Check, Gate, Limits, check_fall, check_rate, images_needed
+from pipeline.verification.measure import score_difference
 
 IOU_MIN = 0.5
 
@@ -91,8 +92,7 @@ def compare(
     was_right = passed != is_defective
     is_right = passes != is_defective
     defective_count, good_count = _distinct(data_set, is_defective), _distinct(data_set, ~is_defective)
-    differences = np.abs(figures[1].scores - figures[0].scores)
-    known = differences[np.isfinite(differences)]
+    scores = zip(figures[0].scores.tolist(), figures[1].scores.tolist(), strict=True)
     return Comparison(
         before=figures[0],
         after=figures[1],
@@ -102,7 +102,7 @@ def compare(
         new_escapes=_distinct(data_set, is_defective & ~passed & passes),
         new_false_rejects=_distinct(data_set, ~is_defective & passed & ~passes),
         mended=_distinct(data_set, ~was_right & is_right),
-        score_difference=float(known.max()) if known.size else 0.0,
+        score_difference=max(score_difference(*pair) for pair in scores),
     )
 
 

@@ -190,7 +190,7 @@ def compared(
     flips, worst = 0, 0.0
     for inspection, expected in zip(Judging(package, session, samples).inspections(), reference, strict=True):
         flips += inspection.verdict is not expected.verdict
-        worst = max(worst, _difference(inspection.score, expected.score))
+        worst = max(worst, score_difference(inspection.score, expected.score))
         looked()
     limits = package.card.verification
     return VerifiedRuntime(
@@ -211,7 +211,7 @@ def compared(
     )
 
 
-def _difference(score: float, other: float) -> float:
+def score_difference(score: float, other: float) -> float:
     """Scores are within 0 and 1, NaN where nothing could be judged: a score against none differs as much as any can."""
     if isnan(score) or isnan(other):
         return 0.0 if isnan(score) and isnan(other) else 1.0
