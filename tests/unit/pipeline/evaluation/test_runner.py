@@ -319,3 +319,11 @@ def test_an_image_that_breaks_after_it_was_checked(tmp_path: Path) -> None:
     assert cv2.imwrite(str(sample.image), grey(9, width=10))
     with pytest.raises(FaultsError, match="pixels of shape"):
         runner.judged(sample)
+
+
+def test_in_mvtec_all_but_good_is_defective_also_where_the_model_has_a_class_of_that_name(tmp_path: Path) -> None:
+    images = {"good": {"0.png": grey(100)}, "bright": {"0.png": grey(200)}, "dark": {"0.png": grey(10)}}
+    data_set = read_data_set(write_mvtec(tmp_path / "data", images, {}))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set)
+    told = [(each["class"], each["is_defective"], each["verdict"]) for each in result_of(figures)["per_image"]]
+    assert told == [("bright", True, "REJECT"), ("dark", True, "PASS"), ("good", False, "PASS")]
