@@ -2,6 +2,7 @@
 
 What must be rejected is told by the rules themselves: an image is defective where they would reject it, were the model to find
 exactly what is labelled. So ``min_area_px``, ``zone``, ``required`` and the like mean the same for the truth as for the verdict.
+A folder's name tells a class and nothing more: there the rules ask for classes alone.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def expect_labels_fit(data_set: DataSet, card: ModelCard) -> None:
 
 
 def are_defective(data_set: DataSet, card: ModelCard, judge_of: Callable[[Sample], Judge]) -> npt.NDArray[np.bool_]:
-    """For each sample, bool (N,). ``judge_of``: the rules that hold for an image. The labels fit the model."""
+    """For each sample, bool (N,). ``judge_of``: the rules that hold for an image, ``Runner.judge_of``. The labels fit the model."""
     if data_set.layout == "mvtec":
         return np.array([sample.class_name != GOOD for sample in data_set.samples], np.bool_)
     return np.array([_is_defective(sample, card, judge_of) for sample in data_set.samples], np.bool_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -104,7 +105,7 @@ class Runner:
             self._candidate_settings = package.card.decoder.model_copy(update={"score_min": low})
         self._wants_candidates = wants_candidates
         self._benches: dict[FrameFormat, _Bench] = {}
-        self._judges: dict[FrameFormat, Judge] = {}
+        self._judges: dict[tuple[FrameFormat, bool], Judge] = {}
         self._warm: set[PixelFormat] = set()
 
     def recipe_for(self, image: FrameFormat) -> Recipe:
@@ -122,13 +123,14 @@ class Runner:
         )
 
     def judge_of(self, sample: Sample) -> Judge:
-        """The rules for an image, for labels in place of findings."""
-        image = sample.facts.format
-        judge = self._judges.get(image)
+        """The rules for an image, for labels in place of findings. Where its only label is a folder they ask for classes alone."""
+        image, is_in_folder = sample.facts.format, sample.class_name is not None
+        judge = self._judges.get((image, is_in_folder))
         if judge is None:
             recipe, whole = self.recipe_for(image), (0.0, 0.0, float(image.width_px), float(image.height_px))
-            judge = Judge(recipe, recipe.views[0].camera_id, self.package.card.classes, whole)
-            self._judges[image] = judge
+            used = _of_classes_alone(recipe) if is_in_folder else recipe
+            judge = Judge(used, recipe.views[0].camera_id, self.package.card.classes, whole)
+            self._judges[image, is_in_folder] = judge
         return judge
 
     def warm_up(self, data_set: DataSet) -> None:
@@ -255,6 +257,18 @@ class Runner:
         rows = inspector.rows(camera_id)
         decoded = zip(rows, bench.candidate_decoders, strict=True)
         return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded])
+
+
+def _of_classes_alone(recipe: Recipe) -> Recipe:
+    """A folder's name says what an image shows; how often, where and how large it does not."""
+    anywhere: dict[str, Any] = {"zone": None, "min_width_px": 0.0, "min_height_px": 0.0, "min_area_px": 0.0}
+    once = {**anywhere, "reject_at_count": None, "reject_at_total_area_px": None}
+    return recipe.model_copy(
+        update={
+            "rules": [rule.model_copy(update=once) for rule in recipe.rules],
+            "required": [one.model_copy(update={**anywhere, "count": 1}) for one in recipe.required],
+        }
+    )
 
 
 def _told(image: FrameFormat) -> str:

@@ -327,3 +327,31 @@ def test_in_mvtec_all_but_good_is_defective_also_where_the_model_has_a_class_of_
     _, figures = run(write_blob_package(tmp_path / "model"), data_set)
     told = [(each["class"], each["is_defective"], each["verdict"]) for each in result_of(figures)["per_image"]]
     assert told == [("bright", True, "REJECT"), ("dark", True, "PASS"), ("good", False, "PASS")]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"reject_at_count": 2},
+        {"reject_at_total_area_px": 9000.0},
+        {"min_width_px": 65.0, "min_height_px": 65.0, "min_area_px": 9000.0},
+        {"zone": {"x_px": 0, "y_px": 0, "width_px": 30, "height_px": 30}},
+    ],
+)
+def test_of_a_folder_its_class_alone_decides(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """Not how many there are, where and how large: a folder does not say."""
+    recipe = recipe_of({"rules": [{"class": "bright", "reject_at_score": 0.5, **asked}]})
+    images = {"bright": {"0.png": grey(100)}, "dark": {"0.png": grey(100)}, "good": {"0.png": grey(100)}}
+    data_set = read_data_set(write_folders(tmp_path / "data", images))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set, recipe)
+    assert figures.is_defective.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("asked", [{}, {"count": 3}, {"min_area_px": 9000.0}])
+def test_of_a_folder_its_class_is_there_and_no_other_that_is_required(tmp_path: Path, asked: dict[str, Any]) -> None:
+    recipe = recipe_of({"rules": [], "required": [{"class": "bright", "found_at_score": 0.5, **asked}]})
+    images = {"bright": {"0.png": grey(100)}, "dark": {"0.png": grey(100)}, "good": {"0.png": grey(100)}}
+    data_set = read_data_set(write_folders(tmp_path / "data", images))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set, recipe)
+    assert figures.is_defective.tolist() == [False, True, False]
