@@ -17,7 +17,7 @@ from vision.faults import Fault, FaultsError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``is_here``: whether a folder has what marks the layout; ``read``: its samples, by name; ``told``: in words."""
+    """``is_here``: whether a folder, resolved, has what marks the layout; ``read``: its samples, by name; ``told``: in words."""
 
     is_here: Callable[[Path], bool]
     read: Callable[[Path, Reading], list[Sample]]
@@ -39,13 +39,14 @@ def find_layout(folder: Path) -> str:
     if not folder.is_dir():
         got = "no such folder" if not folder.exists() else "a file"
         raise FaultsError([Fault(str(folder), "", got, "a folder of labelled images")])
-    marked = [name for name in LAYOUTS if name != "folders" and LAYOUTS[name].is_here(folder)]
+    root = folder.resolve()
+    marked = [name for name in LAYOUTS if name != "folders" and LAYOUTS[name].is_here(root)]
     if len(marked) > 1:
         got = f"marks of several layouts: {', '.join(marked)}"
         raise FaultsError([Fault(str(folder), "", got, f"one; say which with --layout {'|'.join(marked)}")])
     if marked:
         return marked[0]
-    if LAYOUTS["folders"].is_here(folder):
+    if LAYOUTS["folders"].is_here(root):
         return "folders"
     expected = "one of: " + "; ".join(f"{name} ({layout.told})" for name, layout in LAYOUTS.items())
     raise FaultsError([Fault(str(folder), "", "no labelled images in a layout that is known", expected)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.evaluation.data import BoxPx, Sample, TrueBox, clipped
-from pipeline.evaluation.layouts.reading import Reading, folders_in
+from pipeline.evaluation.layouts.reading import Reading, folders_in, own_files
 from vision.faults import quote
 
 _JSON_BYTES_MAX = 2 << 30
@@ -98,7 +98,7 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
 
 def _files(folder: Path) -> list[Path]:
     places = [folder, folder / "annotations", *folders_in(folder)]
-    found = {file.resolve(): file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))}
+    found = {file.resolve(): file for place in places for file in own_files(place, "*.json", folder)}
     return sorted(file for file in found.values() if _looks_like_it(file))
 
 

@@ -71,6 +71,9 @@ class Reading:
         if not self.is_inside(file):
             return None
         try:
+            if file.exists() and not file.is_file():
+                self.faults.add(file, "", "a folder, a pipe or a device", "a file")
+                return None
             with file.open("rb") as stream:
                 content = stream.read(bytes_max + 1)
         except OSError as error:
@@ -80,6 +83,19 @@ class Reading:
             self.faults.add(file, "", f"more than {bytes_max} bytes", "a file of labels")
             return None
         return content
+
+
+def own_files(folder: Path, pattern: str, root: Path) -> list[Path]:
+    """The files of a folder whose names match, by name: no pipes, and no links that lead out of the data folder ``root``."""
+    return sorted(file for file in folder.glob(pattern) if is_own_file(file, root))
+
+
+def is_own_file(file: Path, root: Path) -> bool:
+    """Whether it is a file, links followed, and lies in ``root``, which is resolved. To be asked before a file is opened."""
+    try:
+        return file.is_file() and file.resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError):  # as in ``Reading.is_inside``
+        return False
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -372,3 +373,42 @@ def test_the_hash_is_of_images_and_labels(tmp_path: Path) -> None:
     labels.write_text(told)
     assert cv2.imwrite(str(tmp_path / "images" / "val" / "b.png"), COLOUR + 1)
     assert read_data_set(tmp_path).sha256() != first
+
+
+@pytest.mark.parametrize(
+    "name", ["x.yaml", "x.yml", "x.json", "annotations/x.json", "classes.txt", "bad/x.json", "bad/2.png"]
+)
+def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    write_folders(tmp_path, {"bad": {"1.png": GREY}})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    data_set = read_data_set(tmp_path)
+    assert (data_set.layout, [sample.name for sample in data_set.samples]) == ("folders", ["bad/1.png"])
+
+
+def test_pipes_that_a_label_file_names_are_faults(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    os.mkfifo(tmp_path / "yolo" / "some.txt")
+    (tmp_path / "yolo" / "data.yaml").write_text(yaml.safe_dump({"test": "some.txt", "names": NAMES}))
+    assert "some.txt: got a folder, a pipe or a device" in fault(tmp_path / "yolo")
+    (tmp_path / "yolo" / "some.txt").unlink()
+    (tmp_path / "yolo" / "some.txt").write_text("pipe.png\n")
+    os.mkfifo(tmp_path / "yolo" / "pipe.png")
+    assert "pipe.png: got a folder, a pipe or a device" in fault(tmp_path / "yolo")
+    write_voc(tmp_path / "voc", LABELLED)
+    os.mkfifo(tmp_path / "voc" / "Annotations" / "d.xml")
+    assert "d.xml: got a folder, a pipe or a device" in fault(tmp_path / "voc")
+
+
+def test_label_files_that_are_links_out_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    """Not even to see what they are."""
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    write_coco(tmp_path / "coco", LABELLED, NAMES)
+    for file in (tmp_path / "yolo" / "data.yaml", tmp_path / "coco" / "annotations" / "instances_val.json"):
+        file.rename(tmp_path / file.name)
+        file.symlink_to(tmp_path / file.name)
+    assert "data.yaml: got" in (told := fault(tmp_path / "yolo"))
+    assert "leads out of the data folder" in told
+    assert "no JSON file of images, annotations and categories" in fault(tmp_path / "coco", layout="coco")
+    with pytest.raises(FaultsError, match="no labelled images"):
+        find_layout(tmp_path / "coco" / "annotations")
