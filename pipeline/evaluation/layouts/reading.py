@@ -51,6 +51,16 @@ class Reading:
         """A file's name in the set."""
         return file.relative_to(self.root).as_posix()
 
+    def from_root(self, path: Path) -> Path:
+        """The same path, begun with ``root``, where links outside lead into it; what is below stays as it is named.
+
+        For paths that ``is_inside`` holds of. Raises OSError.
+        """
+        for parent in reversed(path.parents):
+            if (resolved := parent.resolve()).is_relative_to(self.root):
+                return resolved / path.relative_to(parent)
+        return path.resolve()
+
     def is_inside(self, file: Path, *, named_in: Path | None = None, key: str = "") -> bool:
         """Whether a file lies in the data folder, links followed; a fault of it, or of the file that names it, where not."""
         try:

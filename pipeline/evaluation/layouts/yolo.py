@@ -136,9 +136,9 @@ def _images_of_split(file: Path, content: dict[str, Any], reading: Reading) -> l
         if not existing:
             reading.faults.add(file, key, quote(place), f"a folder of images inside {reading.root}")
         elif existing[0].is_dir():
-            images += _below(existing[0])
+            images += _below(reading.from_root(existing[0]))
         else:
-            images += _listed(existing[0], reading)
+            images += _listed(reading.from_root(existing[0]), reading)
     return images
 
 
@@ -149,7 +149,7 @@ def _listed(file: Path, reading: Reading) -> Iterator[Path]:
             image = file.parent / line.strip()
             if reading.is_inside(image, named_in=file, key=f"line {number}"):
                 # Not resolved: labels are found by the folders' names.
-                yield image
+                yield reading.from_root(image)
 
 
 def _images_of_folders(folder: Path, reading: Reading) -> list[Path]:

@@ -412,3 +412,23 @@ def test_label_files_that_are_links_out_of_the_folder_are_not_read(tmp_path: Pat
     assert "no JSON file of images, annotations and categories" in fault(tmp_path / "coco", layout="coco")
     with pytest.raises(FaultsError, match="no labelled images"):
         find_layout(tmp_path / "coco" / "annotations")
+
+
+@pytest.mark.parametrize("has_list", [False, True])
+@pytest.mark.parametrize("given", ["data", "link"])
+@pytest.mark.parametrize("deeper", ["", "images"])
+def test_yolo_paths_may_reach_the_folder_through_a_link(
+    tmp_path: Path, has_list: bool, given: str, deeper: str
+) -> None:
+    data = write_yolo(tmp_path / "data", LABELLED, NAMES)
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "deep").symlink_to(data / deeper)
+    named = tmp_path / "deep" / ("val" if deeper else "images/val")
+    content = {"path": str(tmp_path / "deep"), "val": str(named), "names": NAMES}
+    if has_list:
+        (data / "val.txt").write_text("".join(f"{named}/{name}\n" for name in LABELLED))
+        content = {"val": "val.txt", "names": NAMES}
+    (data / "data.yaml").write_text(yaml.safe_dump(content))
+    data_set = read_data_set(tmp_path / given)
+    assert [sample.name for sample in data_set.samples] == [f"images/val/{name}" for name in LABELLED]
+    assert boxes_of(data_set.samples) == of_labelled()
