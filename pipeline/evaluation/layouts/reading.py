@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pipeline.config import IMAGE_SUFFIXES
 from pipeline.evaluation.data import Faults, ImageFacts
-from pipeline.evaluation.image_check import check_image
+from pipeline.evaluation.image_check import check_image, images_in
 from vision.faults import Fault, FaultsError, quote
 
 LABEL_FILE_BYTES_MAX = 16 << 20
@@ -75,6 +76,20 @@ class Reading:
             got = f"{quote(str(file))}, which leads nowhere"
         self.faults.add(named_in or file, key, got, f"a file inside {self.root}")
         return False
+
+    def images_of_class(self, folder: Path) -> list[Path]:
+        """The images of a class's folder; a fault where some would be left aside in silence, and all where there is none.
+
+        An empty folder has none, and that is all.
+        """
+        images = list(images_in(folder))
+        below = next((inner for inner in folders_in(folder) if any(images_in(inner))), None)
+        if below is not None:
+            self.faults.add(below, "", f"images below {folder.name}, itself a folder of one class", f"them in {folder}")
+        elif not images and any(not path.name.startswith(".") for path in folder.iterdir()):
+            expected = f"images ({', '.join(IMAGE_SUFFIXES)}) directly in it, as in each folder of a class"
+            self.faults.add(folder, "", "other files or folders, and no image", expected)
+        return images
 
     def text(self, file: Path, *, bytes_max: int = LABEL_FILE_BYTES_MAX) -> bytes | None:
         """A label file's content; None, and a fault, where it is too large, lies outside or cannot be read."""

@@ -375,12 +375,9 @@ def test_the_hash_is_of_images_and_labels(tmp_path: Path) -> None:
     assert read_data_set(tmp_path).sha256() != first
 
 
-@pytest.mark.parametrize(
-    "name", ["x.yaml", "x.yml", "x.json", "annotations/x.json", "classes.txt", "bad/x.json", "bad/2.png"]
-)
+@pytest.mark.parametrize("name", ["x.yaml", "x.yml", "x.json", "classes.txt", "bad/x.json", "bad/2.png"])
 def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
     write_folders(tmp_path, {"bad": {"1.png": GREY}})
-    (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
     data_set = read_data_set(tmp_path)
     assert (data_set.layout, [sample.name for sample in data_set.samples]) == ("folders", ["bad/1.png"])
@@ -432,3 +429,28 @@ def test_yolo_paths_may_reach_the_folder_through_a_link(
     data_set = read_data_set(tmp_path / given)
     assert [sample.name for sample in data_set.samples] == [f"images/val/{name}" for name in LABELLED]
     assert boxes_of(data_set.samples) == of_labelled()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "crack/kind1/0.png",
+            r"crack/kind1: got images below crack, itself a folder of one class, expected them in \S+crack",
+        ),
+        ("good/more/0.png", r"good/more: got images below good"),
+        ("crack/kinds/kind1/0.png", r"crack: got other files or folders, and no image, expected images \(\.png"),
+        ("crack/0.webp", "crack: got other files or folders, and no image"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folders", "mvtec"])
+def test_images_of_a_class_are_not_left_aside_in_silence(tmp_path: Path, name: str, expected: str, layout: str) -> None:
+    images = {"good": {"0.png": GREY}, "bent": {"0.png": GREY}}
+    folder = write_mvtec(tmp_path, images, {}) / "test" if layout == "mvtec" else write_folders(tmp_path, images)
+    (folder / "empty").mkdir()
+    (folder / "hidden").mkdir()
+    (folder / "hidden" / ".keep").touch()
+    assert len(read_data_set(tmp_path, layout=layout).samples) == 2
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"not looked at")
+    assert re.search(expected, fault(tmp_path, layout=layout))
