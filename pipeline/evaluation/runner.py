@@ -44,7 +44,8 @@ class Judged:
     """What came out for one image.
 
     ``class_scores``: float32 (classes,), of a classifier, the highest over its regions; ``candidates``: findings of low scores too,
-    where objects are to be found; ``stages_ns`` in the order of ``STAGES``; ``fault``: why there is no decision, empty otherwise.
+    where objects are to be found; ``stages_ns`` in the order of ``STAGES``; ``fault``: why there is no decision, empty otherwise;
+    ``unread_candidates``: why the candidates end at the card's ``score_min`` already, empty otherwise.
     """
 
     sample: Sample
@@ -53,6 +54,7 @@ class Judged:
     candidates: Findings | None
     stages_ns: tuple[int, int, int]
     fault: str = ""
+    unread_candidates: str = ""
 
 
 @dataclass(slots=True)
@@ -184,16 +186,16 @@ class Runner:
         inferred_ns = time.perf_counter_ns()
         inspection = inspector.judge(camera_id)
         judged_ns = time.perf_counter_ns()
-        class_scores, candidates, fault = None, None, ""
+        class_scores, candidates, fault, unread = None, None, "", ""
         if inspection.reason is Reason.FAULT:
             fault = self._fault(bench)
         else:
             if self.package.card.task == "classification":
                 class_scores = _highest(inspector.findings(camera_id), len(self.package.card.classes))
             if self._wants_candidates:
-                candidates = self._candidates(bench, camera_id)
+                candidates, unread = self._candidates(bench, camera_id)
         stages_ns = (loaded_ns - began_ns, inferred_ns - loaded_ns, judged_ns - inferred_ns)
-        return Judged(sample, inspection, class_scores, candidates, stages_ns, fault)
+        return Judged(sample, inspection, class_scores, candidates, stages_ns, fault, unread)
 
     def findings(self, sample: Sample) -> list[Findings]:
         """What was found in the image that was judged last, this one, by region. Raises BadOutput."""
@@ -250,13 +252,17 @@ class Runner:
             return str(error)
         return "findings that are not finite, or of no class of the model"
 
-    def _candidates(self, bench: _Bench, camera_id: str) -> Findings:
+    def _candidates(self, bench: _Bench, camera_id: str) -> tuple[Findings, str]:
+        """Also why they are only those that the line sees, where that is so."""
         inspector = bench.inspector
-        if bench.candidate_decoders is None:
-            return _joined(inspector.findings(camera_id))
-        rows = inspector.rows(camera_id)
-        decoded = zip(rows, bench.candidate_decoders, strict=True)
-        return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded])
+        unread = ""
+        if bench.candidate_decoders is not None:
+            decoded = zip(inspector.rows(camera_id), bench.candidate_decoders, strict=True)
+            try:
+                return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded]), ""
+            except BadOutput as error:  # of a score that the line does not look at: no reason not to judge
+                unread = str(error)
+        return _joined(inspector.findings(camera_id)), unread
 
 
 def _of_classes_alone(recipe: Recipe) -> Recipe:
