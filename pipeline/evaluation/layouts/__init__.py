@@ -70,6 +70,7 @@ def read_data_set(
     except OSError as error:
         faults.add(Path(str(error.filename or folder)), "", str(error.strerror), "a readable file or folder")
         samples = []
+    _expect_once(samples, faults)
     faults.settle()
     if not samples:
         raise FaultsError([Fault(str(folder), "", f"no image in it (layout {name})", LAYOUTS[name].told)])
@@ -78,3 +79,13 @@ def read_data_set(
         raise FaultsError([Fault(str(folder), "", f"--split {split}", expected)])
     samples.sort(key=lambda sample: sample.name)
     return DataSet(folder, name, reading.split.used, tuple(samples), any(sample.mask is not None for sample in samples))
+
+
+def _expect_once(samples: list[Sample], faults: Faults) -> None:
+    """An image that is named twice, or linked to, would count twice in every figure."""
+    seen: dict[Path, Sample] = {}
+    for sample in samples:
+        first = seen.setdefault(sample.image.resolve(), sample)
+        if first is not sample:
+            got = f"the same image twice, as {first.name} and {sample.name}"
+            faults.add(sample.image, "", got, "every image once in the set: in its folders, lists and label files")

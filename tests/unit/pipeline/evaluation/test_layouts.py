@@ -454,3 +454,23 @@ def test_images_of_a_class_are_not_left_aside_in_silence(tmp_path: Path, name: s
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"not looked at")
     assert re.search(expected, fault(tmp_path, layout=layout))
+
+
+def test_an_image_is_measured_once(tmp_path: Path) -> None:
+    expected = "got the same image twice, as "
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    (tmp_path / "yolo" / "data.yaml").write_text(yaml.safe_dump({"val": "val.txt", "names": NAMES}))
+    a = "images/val/a.png"
+    (tmp_path / "yolo" / "val.txt").write_text(f"{a}\n{a}\n./{a}\nimages/../{a}\n{tmp_path / 'yolo' / a}\n")
+    assert fault(tmp_path / "yolo").count(expected) == 4
+    (tmp_path / "yolo" / "val.txt").write_text(f"{a}\n")
+    assert len(read_data_set(tmp_path / "yolo").samples) == 1
+
+    write_voc(tmp_path / "voc", LABELLED)
+    file = tmp_path / "voc" / "Annotations" / "b.xml"
+    (tmp_path / "voc" / "Annotations" / "d.xml").write_text(file.read_text())
+    assert f"{expected}JPEGImages/b.png and JPEGImages/b.png" in fault(tmp_path / "voc")
+
+    write_folders(tmp_path / "folders", {"bad": {"0.png": GREY}, "good": {"1.png": GREY}})
+    (tmp_path / "folders" / "good" / "0.png").symlink_to(tmp_path / "folders" / "bad" / "0.png")
+    assert f"{expected}bad/0.png and good/0.png" in fault(tmp_path / "folders")
