@@ -35,7 +35,7 @@ LAYOUTS = {
 
 
 def find_layout(folder: Path) -> str:
-    """The layout that a folder has. Raises FaultsError where none is found, or several are."""
+    """The layout that a folder has. Raises FaultsError where none is found, or several are; OSError."""
     if not folder.is_dir():
         got = "no such folder" if not folder.exists() else "a file"
         raise FaultsError([Fault(str(folder), "", got, "a folder of labelled images")])
@@ -60,16 +60,17 @@ def read_data_set(
     ``split``: which part of a set that has several (``train``, ``val``, ``test``); needed where it has and none is
     plainly meant. Raises FaultsError.
     """
-    name = layout if layout is not None else find_layout(folder)
-    if not folder.is_dir():
-        raise FaultsError([Fault(str(folder), "", "no folder", "a folder of labelled images")])
     faults = Faults()
-    reading = Reading(folder.resolve(), Split(split), faults, looked)
     try:
+        name = layout if layout is not None else find_layout(folder)
+        if not folder.is_dir():
+            raise FaultsError([Fault(str(folder), "", "no folder", "a folder of labelled images")])
+        reading = Reading(folder.resolve(), Split(split), faults, looked)
         samples = LAYOUTS[name].read(reading.root, reading)
     except OSError as error:
         faults.add(Path(str(error.filename or folder)), "", str(error.strerror), "a readable file or folder")
-        samples = []
+        faults.settle()
+        raise
     _expect_once(samples, faults)
     faults.settle()
     if not samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -474,3 +475,17 @@ def test_an_image_is_measured_once(tmp_path: Path) -> None:
     write_folders(tmp_path / "folders", {"bad": {"0.png": GREY}, "good": {"1.png": GREY}})
     (tmp_path / "folders" / "good" / "0.png").symlink_to(tmp_path / "folders" / "bad" / "0.png")
     assert f"{expected}bad/0.png and good/0.png" in fault(tmp_path / "folders")
+
+
+@pytest.mark.parametrize("layout", [None, "mvtec", "yolo", "coco", "voc", "folders"])
+def test_a_folder_that_cannot_be_looked_into_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str | None
+) -> None:
+    assert "a" * 300 in fault(tmp_path / ("a" * 300), layout=layout)
+    write_folders(tmp_path / "data", {"bad": {"0.png": GREY}})
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert "got Permission denied, expected a readable file or folder" in fault(tmp_path / "data", layout=layout)
