@@ -173,7 +173,8 @@ def _sample(
             expected = f"x, y, width, height of a box inside the image of {width_px}x{height_px} pixels"
             reading.faults.add(file, f"annotations.{index}.bbox", str(list(annotation.bbox)), expected)
             continue
-        area_px = annotation.area if annotation.area is not None else width * height
+        # Tools that do not compute areas write 0, which would make the object smaller than any rule asks for.
+        area_px = annotation.area if annotation.area is not None and annotation.area > 0 else width * height
         name = categories[annotation.category_id]
         boxes.append(TrueBox(name, within, area_px, "crowd" if annotation.iscrowd else "yes"))
     return Sample(path, reading.name_of(path), facts, boxes=tuple(boxes))

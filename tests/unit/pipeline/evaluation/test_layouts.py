@@ -489,3 +489,9 @@ def test_a_folder_that_cannot_be_looked_into_is_a_fault(
 
     monkeypatch.setattr(Path, "is_dir", refuse)
     assert "got Permission denied, expected a readable file or folder" in fault(tmp_path / "data", layout=layout)
+
+
+@pytest.mark.parametrize(("area", "expected"), [(0, 100.0), (-1.5, 100.0), (None, 100.0), (0.25, 0.25)])
+def test_coco_without_an_area_has_that_of_the_box(tmp_path: Path, area: float | None, expected: float) -> None:
+    coco(tmp_path, lambda c: c["annotations"][0].update(area=area))
+    assert next(iter(read_data_set(tmp_path).samples[0].boxes or ())).area_px == expected
