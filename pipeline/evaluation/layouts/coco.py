@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.evaluation.data import BoxPx, Sample, TrueBox, clipped
-from pipeline.evaluation.layouts.reading import Reading, folders_in, own_files
+from pipeline.evaluation.layouts.reading import Reading, folders_in, is_for_training, own_files
 from vision.faults import quote
 
 _JSON_BYTES_MAX = 2 << 30
@@ -116,7 +116,7 @@ def _looks_like_it(file: Path) -> bool:
 
 def _chosen(folder: Path, files: list[Path], reading: Reading) -> Path:
     """A part is named by its folder, or by what the file's name ends with: ``instances_val2017.json``."""
-    if len(files) == 1 and reading.split.asked is None:
+    if len(files) == 1 and reading.split.asked is None and not is_for_training(_part(folder, files[0])):
         return files[0]
     parts = {_part(folder, file): file for file in files}
     if len(parts) < len(files):

@@ -22,13 +22,16 @@ class Split:
         self.used: str | None = None
 
     def choose(self, where: Path, there: Iterable[str]) -> str:
-        """The part to take. Raises FaultsError where it is not there, or several are and none was asked for."""
+        """The part to take. Raises FaultsError where it is not there; where none was asked for, if several are or it trains."""
         names = sorted(there)
         if self.asked is not None and self.asked not in names:
             raise FaultsError([Fault(str(where), "", f"--split {self.asked}", f"one of: {', '.join(names)}")])
         if self.asked is None and len(names) != 1:
             got = f"several parts: {', '.join(names)}"
             raise FaultsError([Fault(str(where), "", got, "one; say which with --split")])
+        if self.asked is None and is_for_training(names[0]):
+            expected = f"--split {names[0]} where that is meant: a model does well on what it was fitted to"
+            raise FaultsError([Fault(str(where), "", f"only the part {names[0]}", expected)])
         self.used = self.asked if self.asked is not None else names[0]
         return self.used
 
@@ -108,6 +111,11 @@ class Reading:
             self.faults.add(file, "", f"more than {bytes_max} bytes", "a file of labels")
             return None
         return content
+
+
+def is_for_training(part: str) -> bool:
+    """By its name: ``train``, ``trainval``, ``train2017``."""
+    return part.startswith("train")
 
 
 def own_files(folder: Path, pattern: str, root: Path) -> list[Path]:

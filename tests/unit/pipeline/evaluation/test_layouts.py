@@ -495,3 +495,29 @@ def test_a_folder_that_cannot_be_looked_into_is_a_fault(
 def test_coco_without_an_area_has_that_of_the_box(tmp_path: Path, area: float | None, expected: float) -> None:
     coco(tmp_path, lambda c: c["annotations"][0].update(area=area))
     assert next(iter(read_data_set(tmp_path).samples[0].boxes or ())).area_px == expected
+
+
+@pytest.mark.parametrize("layout", ["folders", "yolo", "yolo without parts", "coco", "coco in folders", "voc"])
+def test_what_a_model_is_fitted_to_is_measured_only_where_it_is_asked_for(tmp_path: Path, layout: str) -> None:
+    if layout == "folders":
+        write_folders(tmp_path / "train", {"bad": {"0.png": GREY}})
+    elif layout.startswith("yolo"):
+        write_yolo(tmp_path, LABELLED, NAMES, split="train")
+        if layout != "yolo":
+            (tmp_path / "data.yaml").write_text(yaml.safe_dump({"names": NAMES}))
+    elif layout.startswith("coco"):
+        write_coco(tmp_path, LABELLED, NAMES)
+        file = tmp_path / "annotations" / "instances_val.json"
+        if layout == "coco":
+            file.rename(file.with_name("instances_train.json"))
+        else:
+            (tmp_path / "images").rename(tmp_path / "train")
+            file.rename(tmp_path / "train" / "_annotations.coco.json")
+    else:
+        write_voc(tmp_path, LABELLED)
+        (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+        (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    assert "got only the part train, expected --split train where that is meant" in fault(tmp_path)
+    data_set = read_data_set(tmp_path, split="train")
+    assert data_set.split == "train"
+    assert data_set.samples
