@@ -225,6 +225,8 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "AUROC, pixel", f"{areas['pixel']:.4f} +- {areas['pixel_error_max']:.1e}"
     if (detection := result["detection"]) is not None:
         yield f"mAP at IoU {detection['iou_min']:g}", _number(detection["mean_average_precision"])
+        if cut := detection["images_without_low_scores"]:
+            yield "images whose findings below score_min cannot be read", str(cut)
     if (classification := result["classification"]) is not None:
         right, total = classification["right"], classification["total"]
         yield "first choice is the class", f"{right} of {total} ({100 * right / total:.2f} %)"

@@ -69,6 +69,8 @@ class Detected:
     confusion: Counts
     wrong_counts: npt.NDArray[np.int64]
     """For each image, how many objects were missed or taken for another class, and findings that are none: int64 (images,)."""
+    unread_count: int
+    """Images whose findings below the card's ``score_min`` cannot be read, and so do not count for average precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ def _told_detected(detected: Detected) -> dict[str, Any]:
     return {
         "iou_min": detected.iou_min,
         "mean_average_precision": detected.mean_average_precision,
+        "images_without_low_scores": detected.unread_count,
         "classes": [
             {
                 "class": each.name,
@@ -289,6 +292,7 @@ def _detected(judged: Sequence[Judged], card: ModelCard, recipe: Recipe, iou_min
         curves=curves,
         confusion=np.sum(confusions, axis=0),
         wrong_counts=np.array([int(counts.sum() - counts.trace()) for counts in confusions], np.int64),
+        unread_count=sum(bool(each.unread_candidates) for each in judged),
     )
 
 

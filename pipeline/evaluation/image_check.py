@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,8 +54,12 @@ def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFa
     """Reads the file once. None, and a fault, where it is no whole image of 8 bit grey or colour; of a mask any depth will do."""
     expected = f"a whole image ({', '.join(IMAGE_SUFFIXES)})"
     try:
-        if file.stat().st_size > _IMAGE_BYTES_MAX:
-            faults.add(file, "", f"{file.stat().st_size} bytes", f"at most {_IMAGE_BYTES_MAX}")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            faults.add(file, "", "a folder, a pipe or a device", expected)
+            return None
+        if status.st_size > _IMAGE_BYTES_MAX:
+            faults.add(file, "", f"{status.st_size} bytes", f"at most {_IMAGE_BYTES_MAX}")
             return None
         content = file.read_bytes()
     except OSError as error:

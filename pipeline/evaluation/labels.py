@@ -2,6 +2,7 @@
 
 What must be rejected is told by the rules themselves: an image is defective where they would reject it, were the model to find
 exactly what is labelled. So ``min_area_px``, ``zone``, ``required`` and the like mean the same for the truth as for the verdict.
+A folder's name tells a class and nothing more: there the rules ask for classes alone.
 """
 
 from __future__ import annotations
@@ -54,20 +55,18 @@ def expect_labels_fit(data_set: DataSet, card: ModelCard) -> None:
 
 
 def are_defective(data_set: DataSet, card: ModelCard, judge_of: Callable[[Sample], Judge]) -> npt.NDArray[np.bool_]:
-    """For each sample, bool (N,). ``judge_of``: the rules that hold for an image. The labels fit the model."""
+    """For each sample, bool (N,). ``judge_of``: the rules that hold for an image, ``Runner.judge_of``. The labels fit the model."""
+    if data_set.layout == "mvtec":
+        return np.array([sample.class_name != GOOD for sample in data_set.samples], np.bool_)
     return np.array([_is_defective(sample, card, judge_of) for sample in data_set.samples], np.bool_)
 
 
 def _is_defective(sample: Sample, card: ModelCard, judge_of: Callable[[Sample], Judge]) -> bool:
     name = sample.class_name
-    if name is not None and (name == GOOD or name in card.classes or card.task == "anomaly"):
+    if name is not None:
         if name == GOOD and GOOD not in card.classes:
             return False
-        if card.task == "anomaly":
-            return True
-        return _would_reject(judge_of(sample), _of_class(sample, card, name))
-    if name is not None:
-        return True
+        return card.task == "anomaly" or _would_reject(judge_of(sample), _of_class(sample, card, name))
     if card.task == "anomaly":
         return bool(sample.boxes)
     return _would_reject(judge_of(sample), _of_boxes(sample, card))

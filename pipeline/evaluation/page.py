@@ -210,6 +210,8 @@ def _objects(detected: Detected) -> Iterator[Block]:
     ]
     columns = ["class", "objects", "AP", "threshold", "found", "precision", "recall", "F1"]
     note = f"An object counts as found from an IoU of {detected.iou_min:g} on; findings and ratios at the threshold in use."
+    if detected.unread_count:
+        note += f" Of {detected.unread_count:,} images the findings below score_min cannot be read and do not count."
     yield Table("Objects", columns, rows, frozenset(range(1, 8)), note)
     if detected.curves:
         curves = [

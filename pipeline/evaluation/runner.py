@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +44,8 @@ class Judged:
     """What came out for one image.
 
     ``class_scores``: float32 (classes,), of a classifier, the highest over its regions; ``candidates``: findings of low scores too,
-    where objects are to be found; ``stages_ns`` in the order of ``STAGES``; ``fault``: why there is no decision, empty otherwise.
+    where objects are to be found; ``stages_ns`` in the order of ``STAGES``; ``fault``: why there is no decision, empty otherwise;
+    ``unread_candidates``: why the candidates end at the card's ``score_min`` already, empty otherwise.
     """
 
     sample: Sample
@@ -52,6 +54,7 @@ class Judged:
     candidates: Findings | None
     stages_ns: tuple[int, int, int]
     fault: str = ""
+    unread_candidates: str = ""
 
 
 @dataclass(slots=True)
@@ -104,7 +107,7 @@ class Runner:
             self._candidate_settings = package.card.decoder.model_copy(update={"score_min": low})
         self._wants_candidates = wants_candidates
         self._benches: dict[FrameFormat, _Bench] = {}
-        self._judges: dict[FrameFormat, Judge] = {}
+        self._judges: dict[tuple[FrameFormat, bool], Judge] = {}
         self._warm: set[PixelFormat] = set()
 
     def recipe_for(self, image: FrameFormat) -> Recipe:
@@ -122,13 +125,14 @@ class Runner:
         )
 
     def judge_of(self, sample: Sample) -> Judge:
-        """The rules for an image, for labels in place of findings."""
-        image = sample.facts.format
-        judge = self._judges.get(image)
+        """The rules for an image, for labels in place of findings. Where its only label is a folder they ask for classes alone."""
+        image, is_in_folder = sample.facts.format, sample.class_name is not None
+        judge = self._judges.get((image, is_in_folder))
         if judge is None:
             recipe, whole = self.recipe_for(image), (0.0, 0.0, float(image.width_px), float(image.height_px))
-            judge = Judge(recipe, recipe.views[0].camera_id, self.package.card.classes, whole)
-            self._judges[image] = judge
+            used = _of_classes_alone(recipe) if is_in_folder else recipe
+            judge = Judge(used, recipe.views[0].camera_id, self.package.card.classes, whole)
+            self._judges[image, is_in_folder] = judge
         return judge
 
     def warm_up(self, data_set: DataSet) -> None:
@@ -182,16 +186,16 @@ class Runner:
         inferred_ns = time.perf_counter_ns()
         inspection = inspector.judge(camera_id)
         judged_ns = time.perf_counter_ns()
-        class_scores, candidates, fault = None, None, ""
+        class_scores, candidates, fault, unread = None, None, "", ""
         if inspection.reason is Reason.FAULT:
             fault = self._fault(bench)
         else:
             if self.package.card.task == "classification":
                 class_scores = _highest(inspector.findings(camera_id), len(self.package.card.classes))
             if self._wants_candidates:
-                candidates = self._candidates(bench, camera_id)
+                candidates, unread = self._candidates(bench, camera_id)
         stages_ns = (loaded_ns - began_ns, inferred_ns - loaded_ns, judged_ns - inferred_ns)
-        return Judged(sample, inspection, class_scores, candidates, stages_ns, fault)
+        return Judged(sample, inspection, class_scores, candidates, stages_ns, fault, unread)
 
     def findings(self, sample: Sample) -> list[Findings]:
         """What was found in the image that was judged last, this one, by region. Raises BadOutput."""
@@ -248,13 +252,29 @@ class Runner:
             return str(error)
         return "findings that are not finite, or of no class of the model"
 
-    def _candidates(self, bench: _Bench, camera_id: str) -> Findings:
+    def _candidates(self, bench: _Bench, camera_id: str) -> tuple[Findings, str]:
+        """Also why they are only those that the line sees, where that is so."""
         inspector = bench.inspector
-        if bench.candidate_decoders is None:
-            return _joined(inspector.findings(camera_id))
-        rows = inspector.rows(camera_id)
-        decoded = zip(rows, bench.candidate_decoders, strict=True)
-        return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded])
+        unread = ""
+        if bench.candidate_decoders is not None:
+            decoded = zip(inspector.rows(camera_id), bench.candidate_decoders, strict=True)
+            try:
+                return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded]), ""
+            except BadOutput as error:  # of a score that the line does not look at: no reason not to judge
+                unread = str(error)
+        return _joined(inspector.findings(camera_id)), unread
+
+
+def _of_classes_alone(recipe: Recipe) -> Recipe:
+    """A folder's name says what an image shows; how often, where and how large it does not."""
+    anywhere: dict[str, Any] = {"zone": None, "min_width_px": 0.0, "min_height_px": 0.0, "min_area_px": 0.0}
+    once = {**anywhere, "reject_at_count": None, "reject_at_total_area_px": None}
+    return recipe.model_copy(
+        update={
+            "rules": [rule.model_copy(update=once) for rule in recipe.rules],
+            "required": [one.model_copy(update={**anywhere, "count": 1}) for one in recipe.required],
+        }
+    )
 
 
 def _told(image: FrameFormat) -> str:

@@ -17,7 +17,7 @@ from vision.faults import Fault, FaultsError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``is_here``: whether a folder has what marks the layout; ``read``: its samples, by name; ``told``: in words."""
+    """``is_here``: whether a folder, resolved, has what marks the layout; ``read``: its samples, by name; ``told``: in words."""
 
     is_here: Callable[[Path], bool]
     read: Callable[[Path, Reading], list[Sample]]
@@ -35,17 +35,18 @@ LAYOUTS = {
 
 
 def find_layout(folder: Path) -> str:
-    """The layout that a folder has. Raises FaultsError where none is found, or several are."""
+    """The layout that a folder has. Raises FaultsError where none is found, or several are; OSError."""
     if not folder.is_dir():
         got = "no such folder" if not folder.exists() else "a file"
         raise FaultsError([Fault(str(folder), "", got, "a folder of labelled images")])
-    marked = [name for name in LAYOUTS if name != "folders" and LAYOUTS[name].is_here(folder)]
+    root = folder.resolve()
+    marked = [name for name in LAYOUTS if name != "folders" and LAYOUTS[name].is_here(root)]
     if len(marked) > 1:
         got = f"marks of several layouts: {', '.join(marked)}"
         raise FaultsError([Fault(str(folder), "", got, f"one; say which with --layout {'|'.join(marked)}")])
     if marked:
         return marked[0]
-    if LAYOUTS["folders"].is_here(folder):
+    if LAYOUTS["folders"].is_here(root):
         return "folders"
     expected = "one of: " + "; ".join(f"{name} ({layout.told})" for name, layout in LAYOUTS.items())
     raise FaultsError([Fault(str(folder), "", "no labelled images in a layout that is known", expected)])
@@ -59,16 +60,18 @@ def read_data_set(
     ``split``: which part of a set that has several (``train``, ``val``, ``test``); needed where it has and none is
     plainly meant. Raises FaultsError.
     """
-    name = layout if layout is not None else find_layout(folder)
-    if not folder.is_dir():
-        raise FaultsError([Fault(str(folder), "", "no folder", "a folder of labelled images")])
     faults = Faults()
-    reading = Reading(folder.resolve(), Split(split), faults, looked)
     try:
+        name = layout if layout is not None else find_layout(folder)
+        if not folder.is_dir():
+            raise FaultsError([Fault(str(folder), "", "no folder", "a folder of labelled images")])
+        reading = Reading(folder.resolve(), Split(split), faults, looked)
         samples = LAYOUTS[name].read(reading.root, reading)
     except OSError as error:
         faults.add(Path(str(error.filename or folder)), "", str(error.strerror), "a readable file or folder")
-        samples = []
+        faults.settle()
+        raise
+    _expect_once(samples, faults)
     faults.settle()
     if not samples:
         raise FaultsError([Fault(str(folder), "", f"no image in it (layout {name})", LAYOUTS[name].told)])
@@ -77,3 +80,13 @@ def read_data_set(
         raise FaultsError([Fault(str(folder), "", f"--split {split}", expected)])
     samples.sort(key=lambda sample: sample.name)
     return DataSet(folder, name, reading.split.used, tuple(samples), any(sample.mask is not None for sample in samples))
+
+
+def _expect_once(samples: list[Sample], faults: Faults) -> None:
+    """An image that is named twice, or linked to, would count twice in every figure."""
+    seen: dict[Path, Sample] = {}
+    for sample in samples:
+        first = seen.setdefault(sample.image.resolve(), sample)
+        if first is not sample:
+            got = f"the same image twice, as {first.name} and {sample.name}"
+            faults.add(sample.image, "", got, "every image once in the set: in its folders, lists and label files")

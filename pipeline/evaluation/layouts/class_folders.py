@@ -24,7 +24,7 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
     return [
         Sample(image, reading.name_of(image), facts, class_name=of_class.name)
         for of_class in folders_in(folder)
-        for image in images_in(of_class)
+        for image in reading.images_of_class(of_class)
         if (facts := reading.look(image)) is not None
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.evaluation.data import BoxPx, Sample, TrueBox, clipped
-from pipeline.evaluation.layouts.reading import Reading, folders_in
+from pipeline.evaluation.layouts.reading import Reading, folders_in, is_for_training, own_files
 from vision.faults import quote
 
 _JSON_BYTES_MAX = 2 << 30
@@ -98,7 +98,7 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
 
 def _files(folder: Path) -> list[Path]:
     places = [folder, folder / "annotations", *folders_in(folder)]
-    found = {file.resolve(): file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))}
+    found = {file.resolve(): file for place in places for file in own_files(place, "*.json", folder)}
     return sorted(file for file in found.values() if _looks_like_it(file))
 
 
@@ -116,7 +116,7 @@ def _looks_like_it(file: Path) -> bool:
 
 def _chosen(folder: Path, files: list[Path], reading: Reading) -> Path:
     """A part is named by its folder, or by what the file's name ends with: ``instances_val2017.json``."""
-    if len(files) == 1 and reading.split.asked is None:
+    if len(files) == 1 and reading.split.asked is None and not is_for_training(_part(folder, files[0])):
         return files[0]
     parts = {_part(folder, file): file for file in files}
     if len(parts) < len(files):
@@ -173,7 +173,8 @@ def _sample(
             expected = f"x, y, width, height of a box inside the image of {width_px}x{height_px} pixels"
             reading.faults.add(file, f"annotations.{index}.bbox", str(list(annotation.bbox)), expected)
             continue
-        area_px = annotation.area if annotation.area is not None else width * height
+        # Tools that do not compute areas write 0, which would make the object smaller than any rule asks for.
+        area_px = annotation.area if annotation.area is not None and annotation.area > 0 else width * height
         name = categories[annotation.category_id]
         boxes.append(TrueBox(name, within, area_px, "crowd" if annotation.iscrowd else "yes"))
     return Sample(path, reading.name_of(path), facts, boxes=tuple(boxes))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.evaluation.data import Sample
-from pipeline.evaluation.image_check import images_in
 from pipeline.evaluation.layouts.reading import Reading, folders_in
 
 GOOD = "good"
@@ -27,7 +26,7 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
     masks = folder / "ground_truth"
     samples = []
     for kind in folders_in(folder / "test"):
-        for image in images_in(kind):
+        for image in reading.images_of_class(kind):
             facts = reading.look(image)
             if facts is None:
                 continue

@@ -16,7 +16,7 @@ import yaml
 
 from pipeline.evaluation.data import BoxPx, Sample, TrueBox, clipped, polygon_area_px
 from pipeline.evaluation.image_check import is_image_name
-from pipeline.evaluation.layouts.reading import Reading, folders_in
+from pipeline.evaluation.layouts.reading import Reading, folders_in, is_own_file, own_files
 from vision.faults import quote
 from vision.preprocess import FrameFormat
 
@@ -70,7 +70,8 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
 
 def _yaml_files(folder: Path) -> list[Path]:
     """Those with names in them."""
-    return [path for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if "names" in _load(path)]
+    found = sorted(file for pattern in ("*.yaml", "*.yml") for file in own_files(folder, pattern, folder))
+    return [file for file in found if "names" in _load(file)]
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -101,12 +102,14 @@ def _names(file: Path, content: dict[str, Any], reading: Reading) -> list[str]:
 
 def _classes_file(folder: Path) -> Path | None:
     places = (folder / _CLASSES_NAME, folder / "labels" / _CLASSES_NAME)
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if is_own_file(path, folder)), None)
 
 
 def _names_of_lines(folder: Path, reading: Reading) -> list[str]:
     file = _classes_file(folder)
     if file is None:
+        for named in (folder / "data.yaml", folder / _CLASSES_NAME):
+            reading.is_inside(named)
         expected = "the classes' names: names in data.yaml, or a line each in classes.txt"
         reading.faults.add(folder, "", "numbers of classes without names", expected)
         return []
@@ -133,9 +136,9 @@ def _images_of_split(file: Path, content: dict[str, Any], reading: Reading) -> l
         if not existing:
             reading.faults.add(file, key, quote(place), f"a folder of images inside {reading.root}")
         elif existing[0].is_dir():
-            images += _below(existing[0])
+            images += _below(reading.from_root(existing[0]))
         else:
-            images += _listed(existing[0], reading)
+            images += _listed(reading.from_root(existing[0]), reading)
     return images
 
 
@@ -146,7 +149,7 @@ def _listed(file: Path, reading: Reading) -> Iterator[Path]:
             image = file.parent / line.strip()
             if reading.is_inside(image, named_in=file, key=f"line {number}"):
                 # Not resolved: labels are found by the folders' names.
-                yield image
+                yield reading.from_root(image)
 
 
 def _images_of_folders(folder: Path, reading: Reading) -> list[Path]:

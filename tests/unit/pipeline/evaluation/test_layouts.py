@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -372,3 +374,150 @@ def test_the_hash_is_of_images_and_labels(tmp_path: Path) -> None:
     labels.write_text(told)
     assert cv2.imwrite(str(tmp_path / "images" / "val" / "b.png"), COLOUR + 1)
     assert read_data_set(tmp_path).sha256() != first
+
+
+@pytest.mark.parametrize("name", ["x.yaml", "x.yml", "x.json", "classes.txt", "bad/x.json", "bad/2.png"])
+def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    write_folders(tmp_path, {"bad": {"1.png": GREY}})
+    os.mkfifo(tmp_path / name)
+    data_set = read_data_set(tmp_path)
+    assert (data_set.layout, [sample.name for sample in data_set.samples]) == ("folders", ["bad/1.png"])
+
+
+def test_pipes_that_a_label_file_names_are_faults(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    os.mkfifo(tmp_path / "yolo" / "some.txt")
+    (tmp_path / "yolo" / "data.yaml").write_text(yaml.safe_dump({"test": "some.txt", "names": NAMES}))
+    assert "some.txt: got a folder, a pipe or a device" in fault(tmp_path / "yolo")
+    (tmp_path / "yolo" / "some.txt").unlink()
+    (tmp_path / "yolo" / "some.txt").write_text("pipe.png\n")
+    os.mkfifo(tmp_path / "yolo" / "pipe.png")
+    assert "pipe.png: got a folder, a pipe or a device" in fault(tmp_path / "yolo")
+    write_voc(tmp_path / "voc", LABELLED)
+    os.mkfifo(tmp_path / "voc" / "Annotations" / "d.xml")
+    assert "d.xml: got a folder, a pipe or a device" in fault(tmp_path / "voc")
+
+
+def test_label_files_that_are_links_out_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    """Not even to see what they are."""
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    write_coco(tmp_path / "coco", LABELLED, NAMES)
+    for file in (tmp_path / "yolo" / "data.yaml", tmp_path / "coco" / "annotations" / "instances_val.json"):
+        file.rename(tmp_path / file.name)
+        file.symlink_to(tmp_path / file.name)
+    assert "data.yaml: got" in (told := fault(tmp_path / "yolo"))
+    assert "leads out of the data folder" in told
+    assert "no JSON file of images, annotations and categories" in fault(tmp_path / "coco", layout="coco")
+    with pytest.raises(FaultsError, match="no labelled images"):
+        find_layout(tmp_path / "coco" / "annotations")
+
+
+@pytest.mark.parametrize("has_list", [False, True])
+@pytest.mark.parametrize("given", ["data", "link"])
+@pytest.mark.parametrize("deeper", ["", "images"])
+def test_yolo_paths_may_reach_the_folder_through_a_link(
+    tmp_path: Path, has_list: bool, given: str, deeper: str
+) -> None:
+    data = write_yolo(tmp_path / "data", LABELLED, NAMES)
+    (tmp_path / "link").symlink_to(data)
+    (tmp_path / "deep").symlink_to(data / deeper)
+    named = tmp_path / "deep" / ("val" if deeper else "images/val")
+    content = {"path": str(tmp_path / "deep"), "val": str(named), "names": NAMES}
+    if has_list:
+        (data / "val.txt").write_text("".join(f"{named}/{name}\n" for name in LABELLED))
+        content = {"val": "val.txt", "names": NAMES}
+    (data / "data.yaml").write_text(yaml.safe_dump(content))
+    data_set = read_data_set(tmp_path / given)
+    assert [sample.name for sample in data_set.samples] == [f"images/val/{name}" for name in LABELLED]
+    assert boxes_of(data_set.samples) == of_labelled()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "crack/kind1/0.png",
+            r"crack/kind1: got images below crack, itself a folder of one class, expected them in \S+crack",
+        ),
+        ("good/more/0.png", r"good/more: got images below good"),
+        ("crack/kinds/kind1/0.png", r"crack: got other files or folders, and no image, expected images \(\.png"),
+        ("crack/0.webp", "crack: got other files or folders, and no image"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folders", "mvtec"])
+def test_images_of_a_class_are_not_left_aside_in_silence(tmp_path: Path, name: str, expected: str, layout: str) -> None:
+    images = {"good": {"0.png": GREY}, "bent": {"0.png": GREY}}
+    folder = write_mvtec(tmp_path, images, {}) / "test" if layout == "mvtec" else write_folders(tmp_path, images)
+    (folder / "empty").mkdir()
+    (folder / "hidden").mkdir()
+    (folder / "hidden" / ".keep").touch()
+    assert len(read_data_set(tmp_path, layout=layout).samples) == 2
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"not looked at")
+    assert re.search(expected, fault(tmp_path, layout=layout))
+
+
+def test_an_image_is_measured_once(tmp_path: Path) -> None:
+    expected = "got the same image twice, as "
+    write_yolo(tmp_path / "yolo", LABELLED, NAMES)
+    (tmp_path / "yolo" / "data.yaml").write_text(yaml.safe_dump({"val": "val.txt", "names": NAMES}))
+    a = "images/val/a.png"
+    (tmp_path / "yolo" / "val.txt").write_text(f"{a}\n{a}\n./{a}\nimages/../{a}\n{tmp_path / 'yolo' / a}\n")
+    assert fault(tmp_path / "yolo").count(expected) == 4
+    (tmp_path / "yolo" / "val.txt").write_text(f"{a}\n")
+    assert len(read_data_set(tmp_path / "yolo").samples) == 1
+
+    write_voc(tmp_path / "voc", LABELLED)
+    file = tmp_path / "voc" / "Annotations" / "b.xml"
+    (tmp_path / "voc" / "Annotations" / "d.xml").write_text(file.read_text())
+    assert f"{expected}JPEGImages/b.png and JPEGImages/b.png" in fault(tmp_path / "voc")
+
+    write_folders(tmp_path / "folders", {"bad": {"0.png": GREY}, "good": {"1.png": GREY}})
+    (tmp_path / "folders" / "good" / "0.png").symlink_to(tmp_path / "folders" / "bad" / "0.png")
+    assert f"{expected}bad/0.png and good/0.png" in fault(tmp_path / "folders")
+
+
+@pytest.mark.parametrize("layout", [None, "mvtec", "yolo", "coco", "voc", "folders"])
+def test_a_folder_that_cannot_be_looked_into_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str | None
+) -> None:
+    assert "a" * 300 in fault(tmp_path / ("a" * 300), layout=layout)
+    write_folders(tmp_path / "data", {"bad": {"0.png": GREY}})
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert "got Permission denied, expected a readable file or folder" in fault(tmp_path / "data", layout=layout)
+
+
+@pytest.mark.parametrize(("area", "expected"), [(0, 100.0), (-1.5, 100.0), (None, 100.0), (0.25, 0.25)])
+def test_coco_without_an_area_has_that_of_the_box(tmp_path: Path, area: float | None, expected: float) -> None:
+    coco(tmp_path, lambda c: c["annotations"][0].update(area=area))
+    assert next(iter(read_data_set(tmp_path).samples[0].boxes or ())).area_px == expected
+
+
+@pytest.mark.parametrize("layout", ["folders", "yolo", "yolo without parts", "coco", "coco in folders", "voc"])
+def test_what_a_model_is_fitted_to_is_measured_only_where_it_is_asked_for(tmp_path: Path, layout: str) -> None:
+    if layout == "folders":
+        write_folders(tmp_path / "train", {"bad": {"0.png": GREY}})
+    elif layout.startswith("yolo"):
+        write_yolo(tmp_path, LABELLED, NAMES, split="train")
+        if layout != "yolo":
+            (tmp_path / "data.yaml").write_text(yaml.safe_dump({"names": NAMES}))
+    elif layout.startswith("coco"):
+        write_coco(tmp_path, LABELLED, NAMES)
+        file = tmp_path / "annotations" / "instances_val.json"
+        if layout == "coco":
+            file.rename(file.with_name("instances_train.json"))
+        else:
+            (tmp_path / "images").rename(tmp_path / "train")
+            file.rename(tmp_path / "train" / "_annotations.coco.json")
+    else:
+        write_voc(tmp_path, LABELLED)
+        (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+        (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    assert "got only the part train, expected --split train where that is meant" in fault(tmp_path)
+    data_set = read_data_set(tmp_path, split="train")
+    assert data_set.split == "train"
+    assert data_set.samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
+import yaml
+from onnx import numpy_helper
 from PIL import Image
 
 from pipeline.config import RuntimeConfig
@@ -319,3 +323,73 @@ def test_an_image_that_breaks_after_it_was_checked(tmp_path: Path) -> None:
     assert cv2.imwrite(str(sample.image), grey(9, width=10))
     with pytest.raises(FaultsError, match="pixels of shape"):
         runner.judged(sample)
+
+
+def test_in_mvtec_all_but_good_is_defective_also_where_the_model_has_a_class_of_that_name(tmp_path: Path) -> None:
+    images = {"good": {"0.png": grey(100)}, "bright": {"0.png": grey(200)}, "dark": {"0.png": grey(10)}}
+    data_set = read_data_set(write_mvtec(tmp_path / "data", images, {}))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set)
+    told = [(each["class"], each["is_defective"], each["verdict"]) for each in result_of(figures)["per_image"]]
+    assert told == [("bright", True, "REJECT"), ("dark", True, "PASS"), ("good", False, "PASS")]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"reject_at_count": 2},
+        {"reject_at_total_area_px": 9000.0},
+        {"min_width_px": 65.0, "min_height_px": 65.0, "min_area_px": 9000.0},
+        {"zone": {"x_px": 0, "y_px": 0, "width_px": 30, "height_px": 30}},
+    ],
+)
+def test_of_a_folder_its_class_alone_decides(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """Not how many there are, where and how large: a folder does not say."""
+    recipe = recipe_of({"rules": [{"class": "bright", "reject_at_score": 0.5, **asked}]})
+    images = {"bright": {"0.png": grey(100)}, "dark": {"0.png": grey(100)}, "good": {"0.png": grey(100)}}
+    data_set = read_data_set(write_folders(tmp_path / "data", images))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set, recipe)
+    assert figures.is_defective.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("asked", [{}, {"count": 3}, {"min_area_px": 9000.0}])
+def test_of_a_folder_its_class_is_there_and_no_other_that_is_required(tmp_path: Path, asked: dict[str, Any]) -> None:
+    recipe = recipe_of({"rules": [], "required": [{"class": "bright", "found_at_score": 0.5, **asked}]})
+    images = {"bright": {"0.png": grey(100)}, "dark": {"0.png": grey(100)}, "good": {"0.png": grey(100)}}
+    data_set = read_data_set(write_folders(tmp_path / "data", images))
+    _, figures = run(write_blob_package(tmp_path / "model"), data_set, recipe)
+    assert figures.is_defective.tolist() == [False, True, False]
+
+
+def turn_last_box_inside_out(model: Path) -> None:
+    """In every image, whatever its score."""
+    graph = onnx.load(str(model / "model.onnx"))
+    (boxes,) = (one for one in graph.graph.initializer if one.name == "boxes")
+    numbers = numpy_helper.to_array(boxes).copy()
+    numbers[0, 2, -1] *= -1
+    boxes.CopyFrom(numpy_helper.from_array(numbers, "boxes"))
+    content = graph.SerializeToString()
+    (model / "model.onnx").write_bytes(content)
+    card = yaml.safe_load((model / "model.yaml").read_text())
+    (model / "model.yaml").write_text(yaml.safe_dump({**card, "sha256": hashlib.sha256(content).hexdigest()}))
+
+
+def test_a_box_inside_out_that_the_line_never_looks_at_is_no_reason_not_to_judge(tmp_path: Path) -> None:
+    seen, bad_corner = grey(64), grey(64)
+    seen[8:16, 8:16], bad_corner[8:16, 8:16], bad_corner[-8:, -8:] = 230, 230, 0
+    labelled = {"a.png": (seen, [blob(8, 8)]), "b.png": (bad_corner, [blob(8, 8)])}
+    data_set = read_data_set(write_yolo(tmp_path / "data", labelled, list(BLOB_CLASSES)))
+    model = write_blob_package(tmp_path / "model")
+    turn_last_box_inside_out(model)
+    _, figures = run(model, replace(data_set, samples=data_set.samples[:1]))
+    told = result_of(figures)
+    assert [(each["verdict"], each["reason"], len(each["defects"])) for each in told["per_image"]] == [
+        ("REJECT", "DEFECT", 1)
+    ]
+    assert told["detection"]["images_without_low_scores"] == 1
+    assert told["detection"]["mean_average_precision"] == 1.0
+    # Where the line looks at it, at a score above score_min, it is a fault as ever.
+    _, figures = run(model, data_set)
+    assert [each["reason"] for each in result_of(figures)["per_image"]] == ["DEFECT", "FAULT"]
+    _, figures = run(write_blob_package(tmp_path / "sound"), data_set)
+    assert result_of(figures)["detection"]["images_without_low_scores"] == 0
