@@ -16,7 +16,9 @@ from tests.models import geometry_of
 from vision.decoders import TensorFormat, WrongOutput
 from vision.decoders.base import BadOutput
 from vision.decoders.semantic_segmentation import SemanticSegmentationDecoder, SemanticSegmentationSettings
-from vision.geometry import RowGeometry
+from vision.geometry import RowGeometry, row_geometry
+from vision.model_input import ModelInput
+from vision.recipe import Region
 from vision.types import Findings
 
 WIDTH_PX, HEIGHT_PX = 12, 8
@@ -153,6 +155,23 @@ def test_a_letterboxs_border_is_not_looked_at() -> None:
     assert told(decoded(everywhere, 2, role="labels", geometry=bordered)) == [(1, 1.0, 32, (0, 0, 4, 8))]
     outside = square_of(1, 1)
     assert told(decoded(outside, 2, role="labels", background="class 0", geometry=bordered)) == []
+
+
+@pytest.mark.parametrize(("height_px", "is_seen"), [(2, False), (20, False), (28, False), (40, True), (2000, True)])
+def test_a_region_too_thin_for_the_map_is_a_wrong_output(height_px: int, is_seen: bool) -> None:
+    """2,000 px wide in a letterbox of 512: at 40 px it is 10 high, two pixels of the map; at 20 the map has no pixel for it."""
+    given = {"name": "images", "width_px": 512, "height_px": 512, "colour_order": "GRAY", "fit": "letterbox"}
+    model_input = ModelInput.model_validate({**given, "scale": 1.0, "mean": [0.0], "std": [1.0]})
+    region = Region(name="strip", x_px=0, y_px=0, width_px=2000, height_px=height_px)
+    everywhere = np.ones((64, 64), np.uint8)
+    for fit in ("letterbox", "stretch"):
+        geometry = row_geometry(region, model_input.model_copy(update={"fit": fit}))
+        if is_seen or fit == "stretch":
+            assert len(decoded(everywhere, 2, role="labels", geometry=geometry).scores) == 1
+            continue
+        with pytest.raises(WrongOutput, match=f"region of 2000 x {height_px} px") as caught:
+            decoded(everywhere, 2, role="labels", geometry=geometry)
+        assert caught.value.key == "input.fit"
 
 
 def test_small_pieces_are_left_out_and_the_largest_stay() -> None:
