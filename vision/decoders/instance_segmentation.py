@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, log
 from typing import ClassVar, Literal
 
@@ -90,17 +91,15 @@ class InstanceSegmentationDecoder:
         predictions, prototypes = row["predictions"], row["prototypes"]
         if greatest_magnitude(prototypes.reshape(-1).view(np.uint32)) >= INFINITE:
             raise BadOutput("prototypes: got numbers that are not finite")
-        places = self._boxes.pick(predictions)
-        findings = self._boxes.findings(places)
+        places, dropped_score = self._boxes.pick(predictions)
+        findings = self._boxes.findings(places, dropped_score)
         outlines = []
         for index, place in enumerate(places.tolist()):
             corners = self._boxes.corners(place)
             area_px, outline_px = self._masked(prototypes, self._boxes.mask_weights(predictions, place), corners)
             findings.areas_px[index] = area_px
             outlines.append(outline_px)
-        return Findings(
-            findings.class_ids, findings.scores, findings.boxes_px, findings.areas_px, outlines_px=tuple(outlines)
-        )
+        return replace(findings, outlines_px=tuple(outlines))
 
     def _masked(
         self, prototypes: FloatArray, weights: FloatArray, corners: tuple[float, float, float, float]

@@ -194,6 +194,21 @@ def test_a_box_turned_inside_out_is_bad_output(kind: str, tensor: Floats) -> Non
         decoded(kind, tensor, 1)
 
 
+def test_an_end_to_end_export_without_a_free_row_may_have_dropped_boxes() -> None:
+    tensor = np.array([[10, 10, 20, 20, 0.9, 1], [30, 30, 40, 40, 0.5, 1]], np.float32)
+    assert decoded("end_to_end", tensor, 2).dropped_score == 0.5
+    assert decoded("end_to_end", tensor, 2, max_findings=1).dropped_score == 0.5
+    tensor[1, 4] = 0.25
+    assert decoded("end_to_end", tensor, 2).dropped_score == 0.0
+
+
+def test_a_crowd_does_not_hide_that_something_was_dropped() -> None:
+    screws = [(10.0 + index % 30, 10.0 + index // 30, 0.5, 0.5, 0.9, 0.0) for index in range(320)]
+    findings = decoded("yolov8", columns_of(*screws, (50, 50, 4, 4, 0.0, 0.8)), 2)
+    assert len(findings.scores) == 300
+    assert findings.dropped_score == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize("class_id", [-1.0, 2.0, 0.5, 1e9, -0.001])
 def test_a_finished_box_of_no_class_is_bad_output(class_id: float) -> None:
     tensor = np.array([[10, 10, 20, 20, 0.9, 1], [10, 10, 20, 20, 0.5, class_id]], np.float32)

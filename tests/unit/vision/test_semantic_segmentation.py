@@ -180,7 +180,18 @@ def test_small_pieces_are_left_out_and_the_largest_stay() -> None:
     settings: dict[str, Any] = {"role": "labels", "background": "class 0"}
     assert [area for _, _, area, _ in told(decoded(labels, 3, **settings))] == [4, 3, 2, 1]
     assert [area for _, _, area, _ in told(decoded(labels, 3, area_min_px=2.0, **settings))] == [4, 3, 2]
-    assert [area for _, _, area, _ in told(decoded(labels, 3, max_findings=2, **settings))] == [4, 3]
+    cut = decoded(labels, 3, max_findings=2, **settings)
+    assert [area for _, _, area, _ in told(cut)] == [4, 3]
+    assert cut.dropped_score == 1.0
+    assert decoded(labels, 3, max_findings=2, area_min_px=3.0, **settings).dropped_score == 0.0
+
+
+def test_of_too_many_pieces_the_best_scored_stay() -> None:
+    scores = np.zeros((1, HEIGHT_PX, WIDTH_PX), np.float32)
+    scores[0, 0, :6], scores[0, 4, 4] = 0.625, 0.875
+    cut = decoded(scores, 1, max_findings=1)
+    assert told(cut) == [(0, 0.875, 1, (4, 4, 5, 5))]
+    assert cut.dropped_score == 0.625
 
 
 def test_the_most_labels_fit_and_one_more_is_bad_output() -> None:
