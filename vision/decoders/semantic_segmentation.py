@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
+from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput, expect_rivals
 from vision.decoders.boxes import Share
 from vision.decoders.pieces import PieceFinder
 from vision.decoders.placing import map_placing
@@ -72,6 +72,8 @@ class SemanticSegmentationDecoder:
         ((self._role, tensor),) = outputs.items()
         self._class_count = len(class_names)
         height, width = self._size(tensor)
+        if self._role == "scores":
+            expect_rivals(settings.activation, self._class_count)
         if settings.background is not None and settings.background not in class_names:
             expected = f"one of the classes: {', '.join(class_names)}"
             raise WrongOutput("decoder.background", repr(settings.background), expected)

@@ -215,6 +215,7 @@ def test_logits_taken_for_probabilities_are_bad_output_that_says_what_to_set() -
         ({"scores": (2, 8, 12), "labels": (8, 12)}, {}, "outputs"),
         ({"scores": (2, 8, 12)}, {"background": "class 2"}, "decoder.background"),
         ({"scores": (3, 8, 12)}, {}, "classes"),
+        ({"scores": (1, 8, 12)}, {"activation": "softmax"}, "decoder.activation"),
     ],
 )
 def test_what_does_not_fit_is_a_wrong_output(
@@ -222,8 +223,7 @@ def test_what_does_not_fit_is_a_wrong_output(
 ) -> None:
     dtypes: dict[str, np.dtype[Any]] = {"scores": np.dtype(np.float32), "labels": np.dtype(np.int64)}
     tensors = {role: TensorFormat(dtypes[role], shape) for role, shape in outputs.items()}
+    names = ["class 0", "class 1"][: 1 if key == "decoder.activation" else 2]
     with pytest.raises(WrongOutput) as caught:
-        SemanticSegmentationDecoder(
-            SemanticSegmentationSettings.model_validate(settings), ["class 0", "class 1"], EVERYWHERE, tensors
-        )
+        SemanticSegmentationDecoder(SemanticSegmentationSettings.model_validate(settings), names, EVERYWHERE, tensors)
     assert caught.value.key == key
