@@ -116,6 +116,8 @@ class InstanceSegmentationDecoder:
             *(prototypes, weights, self._logit_min, self._lefts, self._right_weights, self._tops, self._bottom_weights),
             *(x_first, y_first, x_end, y_end, self._logits, self._lines, self._mask),
         )
+        if pixels < 0:
+            raise BadOutput("prototypes: got a weighted sum beyond 1e38, expected logits")
         if pixels == 0:
             return 0.0, np.zeros((0, 2), np.float32)
         contours, _ = cv2.findContours(
