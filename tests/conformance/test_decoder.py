@@ -62,8 +62,9 @@ def columns(mask_count: int = 0) -> npt.NDArray[np.float32]:
 
 
 def rows(mask_count: int = 0) -> npt.NDArray[np.float32]:
-    weights = random(100, mask_count) - np.float32(0.5)
-    return np.ascontiguousarray(np.hstack([boxes(100, 0), random(100, 1 + len(CLASSES)), weights]))
+    count = 3 * (8 * 6 + 4 * 3 + 2 * 1)  # at strides of 8, 16 and 32
+    weights = random(count, mask_count) - np.float32(0.5)
+    return np.ascontiguousarray(np.hstack([boxes(count, 0), random(count, 1 + len(CLASSES)), weights]))
 
 
 def finished(mask_count: int = 0) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -259,7 +260,7 @@ def test_an_output_that_is_empty_until_a_certain_image_comes_is_refused(tmp_path
         helper.make_node("Reshape", ["is_there", "one"], ["which"]),
         helper.make_node("Compress", ["image", "which"], ["probabilities"], axis=1),
     ]
-    constants = {"hundred": np.array(100.0, np.float32), "one": np.array([1], np.int64)}
+    constants: dict[str, npt.NDArray[Any]] = {"hundred": np.array(100.0, np.float32), "one": np.array([1], np.int64)}
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = model_of(nodes, ["N", 1, 16, 16], *tensors)
     package = load_package(write_package(tmp_path / "empty", model, stub_card(16, 16, 1)))
