@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from vision import part_mark
 from vision.decoders import DECODERS, Decoder
+from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
+from vision.decoders.classification import ClassificationSettings
 from vision.faults import Fault, FaultsError
 from vision.geometry import BoxPx, RowGeometry, row_geometry
 from vision.judge import FAULT, Judge
 from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
-from vision.recipe import Finding, PartMark, Recipe, Required, Rule
+from vision.recipe import Finding, PartMark, Recipe, Region, Required, Rule, Zone
 from vision.runtime import Session
 from vision.types import Findings, Frame, Inspection
 
@@ -242,6 +244,13 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         if one.class_name not in card.classes:
             expected = f"a class of the model: {', '.join(card.classes)}"
             faults.append(Fault(file, f"{key}.class", repr(one.class_name), expected))
+        else:
+            seen = [
+                region for view in recipe.views if one.camera_id in (None, view.camera_id) for region in view.regions
+            ]
+            faults += [
+                Fault(file, f"{key}.{name}", got, expected) for name, got, expected in _never_found(one, card, seen)
+            ]
         if (floor := card.score_floor(one.class_name)) is not None and score <= floor[1]:
             expected = f"more than {floor[1]:g}: the model's card drops findings up to that ({floor[0]})"
             faults.append(Fault(file, f"{key}.{score_key}", f"{score:g}", expected))
@@ -273,6 +282,55 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         got = f"none that holds for camera {camera_id}"
         faults.append(Fault(file, "rules", got, "one for each view: this one would always pass"))
     return faults
+
+
+def _never_found(one: Finding, card: ModelCard, regions: Sequence[Region]) -> Iterator[tuple[str, str, str]]:
+    """Why no finding of any of these regions can ever count: key, got and expected."""
+    if not regions:
+        return
+    settings, roles, name = card.decoder, card.outputs, one.class_name
+    has_map = "anomaly_map" in roles
+    is_anomaly = isinstance(settings, AnomalySettings)
+    if is_anomaly and name == HOT_REGION and not has_map and "pred_mask" not in roles:
+        yield "class", repr(name), f"{ANOMALY}: the model's card has no anomaly_map and no pred_mask (outputs)"
+    if name == getattr(settings, "background", None):
+        yield "class", repr(name), "another class: the model's card makes no findings of this one (decoder.background)"
+    # A classifier's finding is its whole region, and so is an anomaly.
+    is_whole = isinstance(settings, ClassificationSettings) or (is_anomaly and name == ANOMALY)
+    sizes = (
+        ("min_width_px", one.min_width_px, max(region.width_px for region in regions)),
+        ("min_height_px", one.min_height_px, max(region.height_px for region in regions)),
+        ("min_area_px", one.min_area_px, area_px := max(region.width_px * region.height_px for region in regions)),
+    )
+    for key, least, most in sizes:
+        if least > most:
+            yield key, f"{least:g}", f"at most {most}, the largest region that it holds for"
+    area_min_px = 0.0 if is_whole else getattr(settings, "area_min_px", 0.0)
+    if area_min_px > area_px:
+        expected = (
+            f"a region of at least {area_min_px:g} px: the model's card drops smaller findings (decoder.area_min_px)"
+        )
+        yield "class", f"{name!r} in regions of at most {area_px} px", expected
+    if (zone := one.zone) is None:
+        return
+    if is_anomaly and name == ANOMALY and has_map:
+        expected = f"none: only the map's highest peak would count, wherever it lies; use class {HOT_REGION} for a zone"
+        yield "zone", "a zone", expected
+    elif not any(_can_lie_in(zone, region, is_whole=is_whole) for region in regions):
+        expected = "the middle of a region that it holds for" if is_whole else "a part of a region that it holds for"
+        box = f"{zone.x_px}, {zone.y_px} to {zone.x_px + zone.width_px}, {zone.y_px + zone.height_px}"
+        yield "zone", f"a zone from {box}", expected
+
+
+def _can_lie_in(zone: Zone, region: Region, *, is_whole: bool) -> bool:
+    """Whether the middle of a finding in this region can be in the zone; ``is_whole``: the finding is the region."""
+    return all(
+        first <= start + length / 2 < first + size if is_whole else first < start + length and start < first + size
+        for first, size, start, length in (
+            (zone.x_px, zone.width_px, region.x_px, region.width_px),
+            (zone.y_px, zone.height_px, region.y_px, region.height_px),
+        )
+    )
 
 
 def decoder_of(package: ModelPackage, session: Session, geometry: RowGeometry) -> Decoder:

@@ -58,7 +58,8 @@ class Judge:
     def judge(self, findings_per_region: Sequence[Findings]) -> Inspection:
         """REJECT/DEFECT where a rule is met or something required is missing, PASS/OK otherwise.
 
-        NO_DECISION/FAULT where there is no region, a score, box or area is not finite or a finding names no class of the model.
+        NO_DECISION/FAULT where there is no region, a score, box or area is not finite or a finding names no class of the model; and
+        where nothing rejects, but findings for which the decoder had no room may score as high as a rule.
         A rule comes to the highest score at which it would be met (with one finding: that finding's); ``score`` is the
         highest of these, or of 1 less the score at which what is required would be found.
         """
@@ -83,11 +84,15 @@ class Judge:
                 defects.append(Defect(f"{MISSING}{one.class_name}", 1.0 - found, _place(one, self._view_px)))
         if defects:
             return Inspection(Verdict.REJECT, Reason.DEFECT, highest, tuple(defects), headroom)
+        # What was dropped may be of any class and anywhere.  What is required can only be found more often with it.
+        if any(rule.reject_at_score <= findings.dropped_score for rule in self._rules):
+            return FAULT
         return Inspection(Verdict.PASS, Reason.OK, highest, (), headroom)
 
     def _are_sound(self, findings: Findings) -> bool:
         ids = findings.class_ids
-        numbers = (findings.scores, findings.boxes_px, findings.areas_px, findings.peaks_px)
+        dropped_score = np.float64(findings.dropped_score)
+        numbers = (findings.scores, findings.boxes_px, findings.areas_px, findings.peaks_px, dropped_score)
         return all(array is None or bool(np.isfinite(array).all()) for array in numbers) and bool(
             ((ids >= 0) & (ids < len(self._class_names))).all()
         )
@@ -144,4 +149,5 @@ def _joined(findings_per_region: Sequence[Findings]) -> Findings | None:
         )
         if has_peaks
         else None,
+        dropped_score=float(np.max([findings.dropped_score for findings in findings_per_region])),
     )

@@ -257,6 +257,9 @@ def _buffers(
             got = f"shapes {list(one.shape)} and {list(other.shape)} for two images"
             advice = "one fixed shape: export it with its post-processing padded to a fixed number, or without"
             faults.append(Fault(str(package.model_path), key, got, advice))
+        elif 0 in one.shape:
+            advice = "numbers for any image: export it with its post-processing padded to a fixed number, or without"
+            faults.append(Fault(str(package.model_path), key, f"shape {list(one.shape)}: nothing", advice))
         elif one.shape[:1] != (rows.shape[0],):
             got = f"shape {list(one.shape)} for {rows.shape[0]} rows"
             faults.append(Fault(str(package.model_path), key, got, "one entry a row on the first axis"))

@@ -65,7 +65,8 @@ class Findings:
     boxes_px: float32 (N, 4), x1 y1 x2 y2 in pixels of the *frame* (half-open), the whole region for a classifier;
     areas_px: float32 (N,), of the box, the mask or the hot region, in pixels of the frame;
     outlines_px: one float32 (K, 2) polygon of x, y a finding, of the largest piece; empty where the model has no masks;
-    peaks_px: float32 (N, 2), x, y where an anomaly is strongest; None where the model has no anomaly map.
+    peaks_px: float32 (N, 2), x, y where an anomaly is strongest; None where the model has no anomaly map;
+    dropped_score: the highest score that a finding may have for which there was no room (``max_findings``), 0 where all had it.
     """
 
     class_ids: npt.NDArray[np.int32]
@@ -74,6 +75,7 @@ class Findings:
     areas_px: npt.NDArray[np.float32]
     outlines_px: tuple[npt.NDArray[np.float32], ...] = ()
     peaks_px: npt.NDArray[np.float32] | None = None
+    dropped_score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

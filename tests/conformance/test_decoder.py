@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, nan
 from typing import Any
 
@@ -62,8 +62,9 @@ def columns(mask_count: int = 0) -> npt.NDArray[np.float32]:
 
 
 def rows(mask_count: int = 0) -> npt.NDArray[np.float32]:
-    weights = random(100, mask_count) - np.float32(0.5)
-    return np.ascontiguousarray(np.hstack([boxes(100, 0), random(100, 1 + len(CLASSES)), weights]))
+    count = 3 * (8 * 6 + 4 * 3 + 2 * 1)  # at strides of 8, 16 and 32
+    weights = random(count, mask_count) - np.float32(0.5)
+    return np.ascontiguousarray(np.hstack([boxes(count, 0), random(count, 1 + len(CLASSES)), weights]))
 
 
 def finished(mask_count: int = 0) -> npt.NDArray[np.float32]:
@@ -301,6 +302,26 @@ def test_the_highest_score_comes_first(sample: Sample) -> None:
     if sample.in_order is not None:
         scores = made(sample).decode(sample.row).scores[sample.in_order :]
         assert (np.diff(scores) <= 0.0).all()
+
+
+def test_what_there_is_no_room_for_is_told(sample: Sample) -> None:
+    """At exactly ``max_findings`` nothing is dropped; with one more, the last in the order is, and its score says so."""
+    if sample.kind == "classification" or set(sample.row) == {"pred_score", "pred_label"}:
+        assert made(sample).decode(sample.row).dropped_score == 0.0
+        return
+    every = made(replace(sample, settings={**sample.settings, "max_findings": 10_000})).decode(sample.row)
+    assert every.dropped_score == 0.0
+    always = sample.in_order or 0  # the whole region, for which there is always room
+    count = len(every.scores) - always
+    exact = made(replace(sample, settings={**sample.settings, "max_findings": count})).decode(sample.row)
+    expect_same(exact, every)
+    assert exact.dropped_score == 0.0
+    one_more = made(replace(sample, settings={**sample.settings, "max_findings": count - 1})).decode(sample.row)
+    assert one_more.dropped_score == every.scores[-1]
+    for cut, whole in zip(
+        arrays(replace(one_more, outlines_px=())), arrays(replace(every, outlines_px=())), strict=True
+    ):
+        np.testing.assert_array_equal(cut, whole[:-1])
 
 
 def test_findings_own_their_memory(sample: Sample) -> None:

@@ -58,7 +58,8 @@ class Normalisation(Strict):
 
 class AnomalySettings(Strict):
     """A pixel of the anomaly map is hot from ``hot_min`` on, unless the model puts out ``pred_mask``; hot regions smaller than
-    ``area_min_px`` are no findings, and of more than ``max_findings`` the largest are.
+    ``area_min_px`` are no findings, and of more than ``max_findings`` the first in their order are: ``dropped_score`` tells of the
+    others.
     """
 
     kind: Literal["anomaly"] = "anomaly"
@@ -139,6 +140,11 @@ class AnomalyDecoder:
         count = len(hot.peaks)
         score = self._score(row, highest)
         scores = np.ones(count) if levels is None else self._pixel_scale.normalised(hot.peaks)
+        dropped_score = 0.0
+        if hot.dropped_value is not None:
+            dropped_score = (
+                1.0 if levels is None else float(np.float32(self._pixel_scale.normalised(hot.dropped_value)))
+            )
         return Findings(
             class_ids=np.concatenate([class_ids, np.full(count, _HOT_REGION, np.int32)]),
             scores=np.concatenate([[score], scores]).astype(np.float32),
@@ -146,6 +152,7 @@ class AnomalyDecoder:
             areas_px=np.concatenate([region_area_px, hot.areas_px]),
             outlines_px=(self._region_outline_px.copy(), *hot.outlines_px),
             peaks_px=None if levels is None else np.concatenate([highest_px, hot.peaks_px]),
+            dropped_score=dropped_score,
         )
 
     def _score(self, row: RowTensors, highest: float | None) -> float:

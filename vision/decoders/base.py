@@ -40,6 +40,12 @@ class WrongOutput(ValueError):
         super().__init__(f"{key}: got {got}, expected {expected}")
 
 
+def expect_rivals(activation: str, class_count: int) -> None:
+    """Raises WrongOutput for softmax over a single class, which is 1 whatever the model puts out."""
+    if activation == "softmax" and class_count == 1:
+        raise WrongOutput("decoder.activation", "softmax over one class, which is always 1", "sigmoid or none")
+
+
 class Decoder(Protocol):
     """Turns one row of the model's output into findings."""
 

@@ -22,11 +22,16 @@ from vision.types import Findings
 Places = npt.NDArray[np.int32]
 """(K,): where candidates lie in the decoder's scratch memory; valid until it picks again."""
 
+NOTHING = -1
+"""No candidate's place."""
+
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class BoxSettings(Strict):
-    """Which boxes are findings: those that score *more* than ``score_min``; of these the best ``max_findings``."""
+    """Which boxes are findings: those that score *more* than ``score_min``; of these the best ``max_findings``, and
+    ``dropped_score`` tells of the others.
+    """
 
     score_min: Share = 0.25
     max_findings: int = Field(default=300, gt=0, le=10_000)
@@ -84,8 +89,8 @@ class BoxDecoder(ABC):
         """The part of the tensor whose numbers are probabilities, as a view."""
 
     @abstractmethod
-    def _select(self, keys: npt.NDArray[np.uint64]) -> Places:
-        """Which of the candidates, sorted by their keys, are findings."""
+    def _select(self, keys: npt.NDArray[np.uint64]) -> tuple[Places, int]:
+        """Which of the candidates, sorted by their keys, are findings, and the best one for which there was no room."""
 
     @abstractmethod
     def mask_weights(self, tensor: FloatArray, place: int) -> FloatArray:
@@ -93,23 +98,27 @@ class BoxDecoder(ABC):
 
     def decode(self, row: RowTensors) -> Findings:
         """``predictions``: float32, of the shape that was planned for. Raises BadOutput."""
-        return self.findings(self.pick(row["predictions"]))
+        return self.findings(*self.pick(row["predictions"]))
 
-    def pick(self, tensor: FloatArray) -> Places:
-        """The candidates that are findings, the best first. Raises BadOutput for a number that is not to be trusted."""
+    def pick(self, tensor: FloatArray) -> tuple[Places, float]:
+        """The candidates that are findings, the best first, and the highest score that one without room for it may have.
+
+        Raises BadOutput for a number that is not to be trusted.
+        """
         count, worst, greatest = self._scan(tensor)
         if worst > ONE or greatest >= INFINITE:
             count, _, _ = self._scan(self._settled(tensor))
         keys = self._keys[:count]
         keys.sort()
-        return self._select(keys)
+        places, dropped = self._select(keys)
+        return places, 0.0 if dropped == NOTHING else min(float(self._scores[dropped]), 1.0)
 
     def corners(self, place: int) -> tuple[float, float, float, float]:
         """x1, y1, x2, y2 of a picked candidate in pixels of the model's input, as the model put them out."""
         x1, y1, x2, y2 = self._corners[:, place].tolist()
         return x1, y1, x2, y2
 
-    def findings(self, places: Places) -> Findings:
+    def findings(self, places: Places, dropped_score: float) -> Findings:
         """The picked candidates as findings. Raises BadOutput where a box is turned inside out."""
         count = len(places)
         class_ids = np.empty(count, np.int32)
@@ -123,7 +132,7 @@ class BoxDecoder(ABC):
             raise BadOutput(
                 "predictions: got a box whose right or lower edge comes before the other, expected x1 <= x2, y1 <= y2"
             )
-        return Findings(class_ids, scores, boxes_px, areas_px)
+        return Findings(class_ids, scores, boxes_px, areas_px, dropped_score=dropped_score)
 
     def _settled(self, tensor: FloatArray) -> FloatArray:
         """A copy whose probabilities are 0..1, where only rounding has led beyond. Raises BadOutput."""
@@ -163,11 +172,11 @@ class SuppressingBoxDecoder(BoxDecoder):
         self._stretches = np.zeros((2, 1 if settings.class_agnostic else self._class_count), np.int64)
         self._stayed = np.zeros((5, self._keys.size), np.float32)
 
-    def _select(self, keys: npt.NDArray[np.uint64]) -> Places:
-        count = suppress(
+    def _select(self, keys: npt.NDArray[np.uint64]) -> tuple[Places, int]:
+        count, dropped = suppress(
             *(keys, self._corners, self._class_ids, self._iou_max, self._stretches, self._stayed, self._kept)
         )
-        return self._kept[:count]
+        return self._kept[:count], dropped
 
 
 def wrong_layout(kind: str, row_shape: tuple[int, ...], expected: str) -> WrongOutput:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
+from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput, expect_rivals
 from vision.geometry import RowGeometry
 from vision.recipe import Strict
 from vision.types import Findings
@@ -43,6 +43,7 @@ class ClassificationDecoder:
         if scores.row_shape != (count,):
             shape = list(scores.row_shape)
             raise WrongOutput("classes", f"{count} classes", f"one for each score: a row of the output is {shape}")
+        expect_rivals(settings.activation, count)
         x1, y1, x2, y2 = geometry.region_px
         self._activation = settings.activation
         self._class_ids = np.arange(count, dtype=np.int32)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vision.decoders.base import BadOutput
-from vision.decoders.boxes import BoxDecoder, BoxSettings, Places, wrong_layout
+from vision.decoders.boxes import NOTHING, BoxDecoder, BoxSettings, Places, wrong_layout
 from vision.kernels import FloatArray
 from vision.kernels.candidates import Found, scan_finished
 
@@ -16,7 +16,11 @@ _PLACE = np.uint64(0xFFFFFFFF)
 
 
 class EndToEndSettings(BoxSettings):
-    """``score_min`` cannot bring back what the export itself has cut off (0.25 with ``nms=True`` unless told otherwise)."""
+    """``score_min`` cannot bring back what the export itself has cut off (0.25 with ``nms=True`` unless told otherwise).
+
+    The export's own limit is one too: where all of its N rows score more than ``score_min``, it may have dropped others that score
+    no more than the last one, which is then the ``dropped_score`` unless that of ``max_findings`` is higher.
+    """
 
     kind: Literal["end_to_end"] = "end_to_end"
 
@@ -42,7 +46,7 @@ class EndToEndDecoder(BoxDecoder):
     def _probabilities(self, tensor: FloatArray) -> FloatArray:
         return tensor[:, 4]
 
-    def _select(self, keys: npt.NDArray[np.uint64]) -> Places:
+    def _select(self, keys: npt.NDArray[np.uint64]) -> tuple[Places, int]:
         class_ids = self._class_ids[: keys.size]
         if keys.size and not (class_ids.min() >= 0 and class_ids.max() < self._class_count):
             raise BadOutput(
@@ -51,7 +55,10 @@ class EndToEndDecoder(BoxDecoder):
             )
         kept = self._kept[: keys.size]
         kept[:] = keys[: kept.size] & _PLACE
-        return kept
+        if keys.size > kept.size:
+            return kept, int(keys[kept.size] & _PLACE)
+        is_full = keys.size == self._keys.size
+        return kept, int(keys[-1] & _PLACE) if is_full else NOTHING
 
     def mask_weights(self, tensor: FloatArray, place: int) -> FloatArray:
         """See ``BoxDecoder``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, log
 from typing import ClassVar, Literal
 
@@ -90,17 +91,15 @@ class InstanceSegmentationDecoder:
         predictions, prototypes = row["predictions"], row["prototypes"]
         if greatest_magnitude(prototypes.reshape(-1).view(np.uint32)) >= INFINITE:
             raise BadOutput("prototypes: got numbers that are not finite")
-        places = self._boxes.pick(predictions)
-        findings = self._boxes.findings(places)
+        places, dropped_score = self._boxes.pick(predictions)
+        findings = self._boxes.findings(places, dropped_score)
         outlines = []
         for index, place in enumerate(places.tolist()):
             corners = self._boxes.corners(place)
             area_px, outline_px = self._masked(prototypes, self._boxes.mask_weights(predictions, place), corners)
             findings.areas_px[index] = area_px
             outlines.append(outline_px)
-        return Findings(
-            findings.class_ids, findings.scores, findings.boxes_px, findings.areas_px, outlines_px=tuple(outlines)
-        )
+        return replace(findings, outlines_px=tuple(outlines))
 
     def _masked(
         self, prototypes: FloatArray, weights: FloatArray, corners: tuple[float, float, float, float]
@@ -117,6 +116,8 @@ class InstanceSegmentationDecoder:
             *(prototypes, weights, self._logit_min, self._lefts, self._right_weights, self._tops, self._bottom_weights),
             *(x_first, y_first, x_end, y_end, self._logits, self._lines, self._mask),
         )
+        if pixels < 0:
+            raise BadOutput("prototypes: got a weighted sum beyond 1e38, expected logits")
         if pixels == 0:
             return 0.0, np.zeros((0, 2), np.float32)
         contours, _ = cv2.findContours(

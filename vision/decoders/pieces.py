@@ -20,7 +20,8 @@ class Pieces:
 
     labels: int32 (N,); boxes_px: float32 (N, 4); areas_px: float32 (N,); means, peaks: float32 (N,), of the values over the piece;
     peaks_px: float32 (N, 2), x, y of the centre of the pixel with the peak; outlines_px: float32 (K, 2) each, through the
-    centres of the outermost pixels.
+    centres of the outermost pixels; dropped_value: the highest mean or peak of a piece for which there was no room, None where
+    all had it.
     """
 
     labels: npt.NDArray[np.int32]
@@ -30,13 +31,14 @@ class Pieces:
     peaks: npt.NDArray[np.float32]
     peaks_px: npt.NDArray[np.float32]
     outlines_px: tuple[npt.NDArray[np.float32], ...]
+    dropped_value: float | None
 
 
 class PieceFinder:
     """Finds the pieces of label maps of one size. Its memory is for the worst of maps; what is not needed is never touched."""
 
     def __init__(self, placing: MapPlacing, *, area_min_px: float, most: int) -> None:
-        """Pieces of at least ``area_min_px``, of more than ``most`` the largest."""
+        """Pieces of at least ``area_min_px``, of more than ``most`` the first in their order."""
         width, height = placing.width, placing.height
         self._placing = placing
         self._area_min_px, self._most = area_min_px, most
@@ -63,9 +65,10 @@ class PieceFinder:
             )
         areas_px = (areas * placing.pixel_area_px).astype(np.float32)
         means = (sums / areas).astype(np.float32)
-        chosen = np.argsort(-areas, kind="stable")[: self._most]
-        chosen = chosen[areas_px[chosen] >= self._area_min_px]
-        chosen = chosen[np.argsort(-(peaks if by_peak else means)[chosen], kind="stable")]
+        ranked = peaks if by_peak else means
+        large = np.flatnonzero(areas_px >= self._area_min_px)
+        order = large[np.lexsort((-areas[large], -ranked[large]))]
+        chosen = order[: self._most]
         boxes = boxes[chosen]
         return Pieces(
             labels=own_labels[chosen],
@@ -75,6 +78,7 @@ class PieceFinder:
             peaks=peaks[chosen],
             peaks_px=placing.centres(peaks_at[chosen]),
             outlines_px=self._outlines(chosen, boxes),
+            dropped_value=float(ranked[order[self._most]]) if order.size > self._most else None,
         )
 
     def _outlines(

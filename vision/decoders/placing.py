@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vision.decoders.base import WrongOutput
 from vision.geometry import RowGeometry
+
+_LEAST = 2
+"""Pixels of a map that must show a region, across and down: of fewer it may be that none does."""
 
 
 def to_frame(geometry: RowGeometry) -> npt.NDArray[np.float64]:
@@ -62,11 +66,14 @@ def _cut(points: npt.NDArray[np.float64], low: tuple[float, ...], high: tuple[fl
 
 
 def map_placing(geometry: RowGeometry, width: int, height: int) -> MapPlacing:
-    """Of a map of ``width`` x ``height`` pixels that covers the model's input."""
+    """Of a map of ``width`` x ``height`` pixels that covers the model's input.
+
+    Raises WrongOutput where a letterbox leaves the region a strip of the map that is thinner than two of its pixels.
+    """
     step_x, origin_x, step_y, origin_y = to_frame(geometry)[:4].tolist()
     across, down = geometry.input_width_px / width, geometry.input_height_px / height
     right_px, bottom_px = geometry.left_px + geometry.shown_width_px, geometry.top_px + geometry.shown_height_px
-    return MapPlacing(
+    placing = MapPlacing(
         width=width,
         height=height,
         x_first=max(0, ceil(geometry.left_px / across - 0.5)),
@@ -79,3 +86,11 @@ def map_placing(geometry: RowGeometry, width: int, height: int) -> MapPlacing:
         origin_y_px=origin_y,
         region_px=geometry.region_px,
     )
+    shown_wide, shown_high = placing.x_end - placing.x_first, placing.y_end - placing.y_first
+    # A map that is no larger itself has no border.
+    if shown_wide < min(_LEAST, width) or shown_high < min(_LEAST, height):
+        x1, y1, x2, y2 = geometry.region_px
+        got = f"a letterboxed region of {x2 - x1:g} x {y2 - y1:g} px, {shown_wide} x {shown_high} pixels of the model's map"
+        expected = f"at least {_LEAST} across and down: regions nearer to the input's proportions, or another input.fit"
+        raise WrongOutput("input.fit", got, expected)
+    return placing

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
+from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput, expect_rivals
 from vision.decoders.boxes import Share
 from vision.decoders.pieces import PieceFinder
 from vision.decoders.placing import map_placing
@@ -31,7 +31,7 @@ class SemanticSegmentationSettings(Strict):
     ``activation`` makes probabilities of the scores: ``none`` where they are already. ``background``: the class that is no finding.
     A pixel counts where its class's probability is *above* ``score_min``: where it is not set, 0.5 for a single class, and
     otherwise always, as the exporters' own argmax. Pieces smaller than ``area_min_px`` are no findings; of more than
-    ``max_findings`` the largest are.
+    ``max_findings`` the first in the order of the findings are, and ``dropped_score`` tells of the others.
     """
 
     kind: Literal["semantic_segmentation"] = "semantic_segmentation"
@@ -72,6 +72,8 @@ class SemanticSegmentationDecoder:
         ((self._role, tensor),) = outputs.items()
         self._class_count = len(class_names)
         height, width = self._size(tensor)
+        if self._role == "scores":
+            expect_rivals(settings.activation, self._class_count)
         if settings.background is not None and settings.background not in class_names:
             expected = f"one of the classes: {', '.join(class_names)}"
             raise WrongOutput("decoder.background", repr(settings.background), expected)
@@ -96,7 +98,11 @@ class SemanticSegmentationDecoder:
             self._read_labels(tensor)
         pieces = self._finder.pieces(self._labels, self._probabilities, by_peak=False)
         scores = np.minimum(pieces.means, np.float32(1.0))
-        return Findings(pieces.labels - 1, scores, pieces.boxes_px, pieces.areas_px, pieces.outlines_px)
+        dropped_score = 0.0 if pieces.dropped_value is None else min(pieces.dropped_value, 1.0)
+        return Findings(
+            *(pieces.labels - 1, scores, pieces.boxes_px, pieces.areas_px, pieces.outlines_px),
+            dropped_score=dropped_score,
+        )
 
     def _read_scores(self, scores: FloatArray) -> None:
         bits = scores.reshape(-1).view(np.uint32)

@@ -1,14 +1,13 @@
-"""Shapes of heads: how many cells a detector looks at, and which layouts a tensor can have."""
+"""Shapes of heads: which layouts a tensor can have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vision.detector_cells import ANCHORS_OF_YOLOV5
+
 Size = int | str
 
-_FINEST_STRIDES = (4, 8, 16)
-_COARSEST_STRIDES = (32, 64, 128)
-_ANCHORS_OF_YOLOV5 = 3
 _END_TO_END_COLUMNS = 6
 
 YOLO_KINDS = ("yolov5", "yolov8", "end_to_end")
@@ -29,24 +28,13 @@ def shape_text(shape: Sequence[Size]) -> str:
     return " x ".join(str(size) or "?" for size in shape) or "one number"
 
 
-def cells(height_px: int | None, width_px: int | None) -> set[int]:
-    """Numbers of cells that a detector with neighbouring strides can have for an input of this size; empty where it is free."""
-    if height_px is None or width_px is None:
-        return set()
-    return {
-        sum((height_px // stride) * (width_px // stride) for stride in _strides(finest, coarsest))
-        for finest in _FINEST_STRIDES
-        for coarsest in _COARSEST_STRIDES
-    }
-
-
 def detector_layouts(
     shape: Sequence[Size], classes_count: int, *, extra_count: int, cells_counts: set[int]
 ) -> list[str]:
     """The kinds whose layout ``shape`` (a row's, two sizes) has, for so many classes and ``extra_count`` numbers more a box."""
     rows, columns = (number(size) for size in shape)
     fits = []
-    if columns == 5 + classes_count + extra_count and _is_count(rows, cells_counts, _ANCHORS_OF_YOLOV5):
+    if columns == 5 + classes_count + extra_count and _is_count(rows, cells_counts, ANCHORS_OF_YOLOV5):
         fits.append("yolov5")
     if rows == 4 + classes_count + extra_count and _is_count(columns, cells_counts, 1):
         fits.append("yolov8")
@@ -63,10 +51,6 @@ def classes_by_shape(kind: str, shape: Sequence[Size], *, extra_count: int) -> i
     if kind == "yolov8" and rows is not None:
         return rows - 4 - extra_count
     return None
-
-
-def _strides(finest: int, coarsest: int) -> list[int]:
-    return [stride for stride in (4, 8, 16, 32, 64, 128) if finest <= stride <= coarsest]
 
 
 def _is_count(size: int | None, cells_counts: set[int], factor: int) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 
 from vision.decoders import DECODERS
 from vision.decoders.anomaly import CLASSES
+from vision.detector_cells import cells
 from vision.identify.draft import Draft
 from vision.identify.heads import (
     YOLO_KINDS,
-    cells,
     classes_by_shape,
     detector_layouts,
     number,

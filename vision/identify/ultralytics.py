@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from vision.detector_cells import cells
 from vision.identify.draft import Draft
-from vision.identify.heads import cells, classes_by_shape, detector_layouts, number, row_shape, shape_text
+from vision.identify.heads import classes_by_shape, detector_layouts, number, row_shape, shape_text
 from vision.identify.image import TO_UNIT, Image, ask_pixels, say_pixels
 from vision.identify.outputs import check_classes, one_of_rank, outputs_text, say_activation
 from vision.onnx_file import OnnxFile

@@ -14,6 +14,9 @@ _WEIGHTS = types.Array(types.float32, 1, "A", readonly=True)
 # Unsigned, as in ``vision.kernels.resize``.
 _1 = np.uint32(1)
 
+# Differences of sums up to this are finite in float32.
+_SUM_MAX = np.float32(1e38)
+
 
 @compiled(types.void(FLOATS, INDICES, FLOATS, FLOATS))
 def _widened(row: FloatArray, lefts: IndexArray, right_weights: FloatArray, out: FloatArray) -> None:
@@ -53,8 +56,8 @@ def assemble(
     Made larger as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` does: ``lefts`` and
     ``right_weights`` (W,), ``tops`` and ``bottom_weights`` (H,) are each pixel's lower neighbour and the weight of the next. Each
     row of the plane is widened once and the rows between are blended, so that little is picked here and there, which is slow.
-    Only what the box needs is computed. Scratch: ``logits`` (h, w) and ``lines`` (2, W). Returns how many pixels are 1. Nothing
-    is checked here.
+    Only what the box needs is computed. Scratch: ``logits`` (h, w) and ``lines`` (2, W). Returns how many pixels are 1; -1, and
+    nothing is written, where a sum is beyond 1e38 or no number. Nothing else is checked here.
     """
     if x_first >= x_end or y_first >= y_end:
         return 0
@@ -69,6 +72,9 @@ def assemble(
             plane = prototypes[m, y, left:right]
             for i in range(sums.size):
                 sums[i] += plane[i] * weight
+        for i in range(sums.size):
+            if not abs(sums[i]) <= _SUM_MAX:
+                return -1
     columns, column_weights = lefts[x_first:x_end], right_weights[x_first:x_end]
     upper, lower = lines[0, x_first:x_end], lines[1, x_first:x_end]
     widened = np.int64(-1)  # which row ``upper`` is

@@ -43,7 +43,7 @@ def _overlaps(
 
 
 @compiled(
-    types.int64(
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
         *(types.uint64[::1], types.float32[:, ::1], types.int32[::1], types.float32),
         *(types.int64[:, ::1], types.float32[:, ::1], types.int32[::1]),
     ),
@@ -57,7 +57,7 @@ def suppress(
     stretches: npt.NDArray[np.int64],
     stayed: FloatArray,
     kept: npt.NDArray[np.int32],
-) -> int:
+) -> tuple[int, int]:
     """Greedy: each candidate in order stays unless one that stayed, of its class, overlaps it by more than ``iou_max``.
 
     ``keys``: (n,), ascending; the low 32 bits of each are the candidate's place in ``corners`` (4, N) and ``class_ids`` (N,).
@@ -65,8 +65,9 @@ def suppress(
     one class in ``stretches``, boxes of all classes suppress each other; with more, every class id must be one of them.
 
     The intersection over union is computed in float32, each step rounded, as ``torchvision.ops.nms`` does; of boxes without
-    area it is NaN, and nothing is suppressed. Returns how many are in ``kept``: no candidate is compared with more than
-    these, which bounds the time.
+    area it is NaN, and nothing is suppressed. Returns how many are in ``kept``, and the place of the first candidate that would
+    have stayed, had there been room for it; -1 where there is none. No candidate is compared with more than those in ``kept``,
+    which bounds the time.
     """
     # Each class has a stretch of ``stayed`` that would hold all its candidates: begins[c] to ends[c] is filled.
     begins, ends = stretches[0], stretches[1]
@@ -95,10 +96,10 @@ def suppress(
             is_suppressed = _overlaps(stayed[:, start:stop], x1, y1, x2, y2, area, iou_max)
             start = stop
         if not is_suppressed:
+            if count == kept.size:
+                return count, int(place)
             stayed[0, end], stayed[1, end], stayed[2, end], stayed[3, end], stayed[4, end] = x1, y1, x2, y2, area
             ends[class_id] = end + 1
             kept[count] = place
             count += 1
-            if count == kept.size:
-                break
-    return count
+    return count, -1

@@ -133,11 +133,20 @@ def test_raw_scores_without_normalisation_are_bad_output_that_says_what_to_set(r
         decoded(**row)
 
 
-def test_small_hot_regions_are_left_out_and_the_largest_stay() -> None:
+def test_small_hot_regions_are_left_out_and_the_hottest_stay() -> None:
     levels = heat((0, 0, 0.9), (4, 4, 0.6), (5, 4, 0.7), (9, 7, 0.8))
     assert decoded(anomaly_map=levels).scores[1:].tolist() == pytest.approx([0.9, 0.8, 0.7])
     assert decoded(settings={"area_min_px": 2.0}, anomaly_map=levels).scores[1:].tolist() == pytest.approx([0.7])
-    assert decoded(settings={"max_findings": 1}, anomaly_map=levels).scores[1:].tolist() == pytest.approx([0.7])
+    cut = decoded(settings={"max_findings": 1}, anomaly_map=levels)
+    assert cut.scores[1:].tolist() == pytest.approx([0.9])
+    assert cut.dropped_score == pytest.approx(0.8)
+
+
+def test_what_was_dropped_is_told_on_the_scale_of_the_scores() -> None:
+    settings = {"normalisation": RAW, "max_findings": 1}
+    raw = heat((3, 2, 5.0), (8, 6, 4.0))
+    assert decoded(settings=settings, anomaly_map=raw).dropped_score == pytest.approx((4 - 3) / 10 + 0.5)
+    assert decoded(settings={"max_findings": 1}, pred_mask=raw >= 4.0).dropped_score == 1.0
 
 
 def test_a_mask_alone_says_anomaly_however_small_the_region() -> None:

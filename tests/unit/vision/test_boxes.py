@@ -80,6 +80,7 @@ def test_yolov8_is_its_reference(rows: Floats, iou_max: float, class_agnostic: b
 
 @given(rows=candidates(4), iou_max=IOU_LIMITS, class_agnostic=st.booleans(), most=st.sampled_from([1, 5, 300]))
 def test_yolov5_is_its_reference(rows: Floats, iou_max: float, class_agnostic: bool, most: int) -> None:
+    rows = np.vstack([rows, np.zeros((60 - len(rows), rows.shape[1]), np.float32)])
     findings = decoded("yolov5", rows, 3, iou_max=iou_max, class_agnostic=class_agnostic, max_findings=most)
     boxes = naive.yolov5(rows, 3, 0.25)
     expect(findings, naive.suppressed(boxes, iou_max, class_agnostic=class_agnostic, most=most))
@@ -100,6 +101,7 @@ def test_every_candidate_and_class_is_read(class_count: int, count: int) -> None
     rows = generator.random((count, 5 + class_count), np.float32)
     rows[:, :4] *= SIDE_PX
     columns = np.ascontiguousarray(np.delete(rows, 4, axis=1).T)
+    rows = rows[: {100: 60, 1024: 252, 1500: 1023}[count]]  # numbers that YOLOv5 can have for 64 x 64
     for kind, tensor, boxes in (
         ("yolov8", columns, naive.yolov8(columns, class_count, 0.25)),
         ("yolov5", rows, naive.yolov5(rows, class_count, 0.25)),
@@ -140,8 +142,8 @@ def test_ties_go_to_the_first_class_and_the_first_candidate() -> None:
 
 
 def test_yolov5_counts_objectness_alone_and_with_the_class() -> None:
-    rows = np.zeros((10, 6), np.float32)
-    rows[:, :4] = [[5 + 6 * number, 10, 4, 4] for number in range(10)]
+    rows = np.zeros((60, 6), np.float32)
+    rows[:10, :4] = [[5 + 6 * number, 10, 4, 4] for number in range(10)]
     rows[:4, 4:] = [[0.9, 0.9], [0.2, 1.0], [0.9, 0.2], [0.5, 0.5]]
     assert decoded("yolov5", rows, 1).scores.tolist() == pytest.approx([0.81])
     assert decoded("yolov5", rows, 1, score_min=0.17).scores.tolist() == pytest.approx([0.81, 0.25, 0.2, 0.18])
@@ -152,7 +154,7 @@ def test_yolov5_gives_a_product_that_rounds_to_a_tie_to_the_first_class() -> Non
     greater = np.float32(0.9)
     while objectness * (lesser := np.nextafter(greater, np.float32(0.0))) != objectness * greater:
         greater = lesser
-    rows = np.zeros((10, 7), np.float32)
+    rows = np.zeros((60, 7), np.float32)
     rows[0] = [10, 10, 4, 4, objectness, lesser, greater]
     findings = decoded("yolov5", rows, 2)
     assert findings.class_ids.tolist() == [0]
@@ -194,6 +196,21 @@ def test_a_box_turned_inside_out_is_bad_output(kind: str, tensor: Floats) -> Non
         decoded(kind, tensor, 1)
 
 
+def test_an_end_to_end_export_without_a_free_row_may_have_dropped_boxes() -> None:
+    tensor = np.array([[10, 10, 20, 20, 0.9, 1], [30, 30, 40, 40, 0.5, 1]], np.float32)
+    assert decoded("end_to_end", tensor, 2).dropped_score == 0.5
+    assert decoded("end_to_end", tensor, 2, max_findings=1).dropped_score == 0.5
+    tensor[1, 4] = 0.25
+    assert decoded("end_to_end", tensor, 2).dropped_score == 0.0
+
+
+def test_a_crowd_does_not_hide_that_something_was_dropped() -> None:
+    screws = [(10.0 + index % 30, 10.0 + index // 30, 0.5, 0.5, 0.9, 0.0) for index in range(320)]
+    findings = decoded("yolov8", columns_of(*screws, (50, 50, 4, 4, 0.0, 0.8)), 2)
+    assert len(findings.scores) == 300
+    assert findings.dropped_score == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize("class_id", [-1.0, 2.0, 0.5, 1e9, -0.001])
 def test_a_finished_box_of_no_class_is_bad_output(class_id: float) -> None:
     tensor = np.array([[10, 10, 20, 20, 0.9, 1], [10, 10, 20, 20, 0.5, class_id]], np.float32)
@@ -212,6 +229,12 @@ def test_a_finished_box_of_no_class_is_bad_output(class_id: float) -> None:
         ("yolov8", (116, 8400), "classes", "got 80 classes, expected 112"),
         ("yolov5", (84, 8400), "outputs.predictions", "another decoder.kind"),
         ("yolov5", (25200, 84), "classes", "got 80 classes, expected 79"),
+        (
+            "yolov5",
+            (300, 85),
+            "outputs.predictions",
+            "got a row of .300, 85. for yolov5, expected 3 candidates a cell of 64 x 64 px",
+        ),
         ("end_to_end", (300, 7), "outputs.predictions", "x1, y1, x2, y2, score, class"),
         ("end_to_end", (84, 8400), "outputs.predictions", "another decoder.kind"),
     ],
@@ -229,6 +252,13 @@ def test_a_tensor_laid_out_otherwise_is_a_wrong_output(kind: str, shape: tuple[i
 def test_settings_beyond_their_limits_are_refused(key: str, value: float) -> None:
     with pytest.raises(ValidationError, match=key):
         Yolov8Settings.model_validate({key: value})
+
+
+def test_finished_boxes_of_one_class_are_not_taken_for_candidates_of_yolov5() -> None:
+    for count in (252, 255, 1020):
+        decoder("yolov5", np.zeros((count, 6), np.float32), 1)
+    with pytest.raises(WrongOutput, match=r"one of .*252"):
+        decoder("yolov5", np.zeros((300, 6), np.float32), 1)
 
 
 def test_no_candidate_is_no_finding() -> None:

@@ -67,10 +67,17 @@ def test_a_logit_that_is_no_number_is_bad_output(activation: Literal["softmax", 
 LOGITS = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=3)
 
 
-@given(logits=LOGITS)
+@given(logits=LOGITS.filter(lambda logits: len(logits) > 1))
 def test_softmax_is_its_formula(logits: list[float]) -> None:
     powers = np.exp(np.array(logits, np.float64) - max(logits))
     np.testing.assert_allclose(decoded(*logits, activation="softmax").scores, powers / powers.sum(), atol=1e-6)
+
+
+def test_softmax_of_one_class_is_a_wrong_output() -> None:
+    """It would be 1 whatever the logit."""
+    with pytest.raises(WrongOutput, match="always 1") as caught:
+        decoder(1, "softmax")
+    assert caught.value.key == "decoder.activation"
 
 
 @given(logits=LOGITS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.models import write_nan_package, write_stub_package
 from vision.inspector import Inspector, RecipeError, StageError, check_recipe
-from vision.package import ModelPackage, load_package
+from vision.package import ModelCard, ModelPackage, load_package
 from vision.part_mark import stamp
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Recipe
@@ -275,3 +276,82 @@ def test_every_mismatch_of_a_recipe_is_told_at_once(package: ModelPackage) -> No
 
 def test_a_recipe_that_fits_has_no_faults(package: ModelPackage) -> None:
     assert check_recipe(recipe_of(), package.card, FORMATS) == []
+
+
+def card_of(decoder: dict[str, Any], outputs: list[str], classes: list[str]) -> ModelCard:
+    tasks = {"anomaly": "anomaly", "semantic_segmentation": "segmentation", "classification": "classification"}
+    model_input = {"name": "image", "width_px": 64, "height_px": 64, "colour_order": "GRAY"}
+    return ModelCard.model_validate(
+        {
+            "name": "made",
+            "version": "1",
+            "task": tasks.get(decoder["kind"], "detection"),
+            "input": model_input | {"scale": 1.0, "mean": [0.0], "std": [1.0]},
+            "outputs": {role: role for role in outputs},
+            "classes": classes,
+            "decoder": decoder,
+            "sha256": "0" * 64,
+            "licence": "none",
+        }
+    )
+
+
+SEGMENTING = card_of({"kind": "semantic_segmentation", "background": "good"}, ["scores"], ["good", "dent"])
+DETECTING = card_of({"kind": "yolov8"}, ["predictions"], ["good", "dent"])
+CLASSIFYING = card_of({"kind": "classification"}, ["scores"], ["good", "dent"])
+ANOMALY_CLASSES = ["anomaly", "hot_region"]
+SCORE_ALONE = card_of({"kind": "anomaly"}, ["pred_score", "pred_label"], ANOMALY_CLASSES)
+WITH_MAP = card_of({"kind": "anomaly", "area_min_px": 9_001.0}, ["anomaly_map", "pred_score"], ANOMALY_CLASSES)
+WITH_MASK = card_of({"kind": "anomaly", "area_min_px": 9_000.0}, ["pred_mask"], ANOMALY_CLASSES)
+DENT = {"class": "dent", "reject_at_score": 0.6}
+HOT = {"class": "hot_region", "reject_at_score": 0.6}
+ANOMALY = {"class": "anomaly", "reject_at_score": 0.6}
+
+
+def zone(x_px: int, y_px: int, width_px: int = 10, height_px: int = 10) -> dict[str, Any]:
+    return {"zone": {"x_px": x_px, "y_px": y_px, "width_px": width_px, "height_px": height_px}}
+
+
+@pytest.mark.parametrize(
+    ("card", "rule", "key", "text"),
+    [
+        (SCORE_ALONE, HOT, "class", "no anomaly_map and no pred_mask"),
+        (SCORE_ALONE, ANOMALY, "", ""),
+        (WITH_MASK, HOT, "", ""),
+        (WITH_MAP, HOT, "class", r"in regions of at most 9000 px, .* at least 9001 px: .*decoder\.area_min_px"),
+        (WITH_MAP, ANOMALY, "", ""),
+        (WITH_MAP, ANOMALY | zone(0, 10, 100, 90), "zone", "use class hot_region"),
+        (WITH_MASK, HOT | zone(95, 15), "", ""),
+        (SEGMENTING, DENT | {"class": "good"}, "class", r"decoder\.background"),
+        (SEGMENTING, DENT, "", ""),
+        (DETECTING, DENT | {"min_width_px": 100.0, "min_height_px": 90.0, "min_area_px": 9000.0}, "", ""),
+        (
+            DETECTING,
+            DENT | {"min_width_px": 101.0},
+            "min_width_px",
+            "got 101, expected at most 100, the largest region",
+        ),
+        (DETECTING, DENT | {"min_height_px": 90.5}, "min_height_px", "at most 90"),
+        (DETECTING, DENT | {"min_area_px": 1e6}, "min_area_px", "at most 9000"),
+        (DETECTING, DENT | {"camera_id": "side", "min_width_px": 61.0}, "min_width_px", "at most 60"),
+        (DETECTING, DENT | zone(60, 81, 40, 19), "", ""),
+        (DETECTING, DENT | zone(50, 0), "zone", "got a zone from 50, 0 to 60, 10, expected a part of a region"),
+        (DETECTING, DENT | zone(50, 1), "", ""),
+        (DETECTING, DENT | {"camera_id": "side"} | zone(70, 30), "zone", "a part of a region"),
+        (DETECTING, DENT | {"camera_id": "side"} | zone(69, 30), "", ""),
+        (CLASSIFYING, DENT | zone(30, 40), "zone", "the middle of a region"),
+        (CLASSIFYING, DENT | zone(50, 55), "", ""),
+        (SCORE_ALONE, ANOMALY | zone(51, 55), "zone", "the middle of a region"),
+    ],
+)
+def test_a_rule_that_no_finding_can_ever_meet_is_a_fault(
+    card: ModelCard, rule: dict[str, Any], key: str, text: str
+) -> None:
+    usual = {"class": card.classes[0] if card is not SEGMENTING else "dent", "reject_at_score": 0.9}
+    required = {"class": rule["class"], "found_at_score": 0.6}
+    required |= {each: value for each, value in rule.items() if each != "reject_at_score"}
+    for name, changes in (("rules", {"rules": [rule]}), ("required", {"rules": [usual], "required": [required]})):
+        faults = check_recipe(recipe_of(**changes), card, FORMATS)
+        faults = [fault for fault in faults if fault.key.startswith(f"{name}.0.")]
+        assert [fault.key for fault in faults] == ([f"{name}.0.{key}"] if key else [])
+        assert re.search(text, " ".join(map(str, faults)))

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tests import naive_decoders as naive
 from tests.models import geometry_of
 from vision.decoders import TensorFormat, WrongOutput
+from vision.decoders.base import BadOutput
 from vision.decoders.instance_segmentation import InstanceSegmentationDecoder, InstanceSegmentationSettings
 from vision.geometry import RowGeometry
 from vision.types import Findings
@@ -126,6 +127,16 @@ def test_a_finding_without_a_mask_stays() -> None:
     assert findings.outlines_px[0].shape == (0, 2)
 
 
+@pytest.mark.parametrize("weights", [(1e20, -1e20, 0.0), (1e20, 0.0, 0.0), (-1e20, 0.0, 0.0), (1e19, 0.0, 0.0)])
+def test_a_mask_whose_sums_overflow_is_bad_output(weights: tuple[float, ...]) -> None:
+    """Not an empty mask, whose area no rule would meet."""
+    row = WHOLE.copy()
+    row[0, 6:] = weights
+    with pytest.raises(BadOutput, match="weighted sum"):
+        decoded(row, np.full((MASKS, 6, 8), 2e19, np.float32))
+    assert decoded(row, np.full((MASKS, 6, 8), 1e17, np.float32)).areas_px.size == 1
+
+
 def test_each_finding_has_its_own_weights() -> None:
     """In each of the three layouts, and whatever the order of their scores."""
     prototypes = np.zeros((2, HEIGHT_PX // 4, WIDTH_PX // 4), np.float32)
@@ -135,7 +146,7 @@ def test_each_finding_has_its_own_weights() -> None:
         (8.0, 8.0, 8.0, 8.0, 0.9, 0.0, 1.0),
         (24.0, 8.0, 4.0, 4.0, 0.6, 1.0, 0.0),
     ]
-    columns = np.zeros((7, 40), np.float32)
+    columns = np.zeros((7, 42), np.float32)  # as many as the layout of YOLOv5 can have
     columns[:, [30, 3, 20]] = np.array(candidates).T
     rows = np.insert(columns.T, 4, 1.0, axis=1)
     finished = np.zeros((40, 8), np.float32)
@@ -157,7 +168,7 @@ def test_prototypes_of_other_proportions_are_a_wrong_output(shape: tuple[int, ..
 
 
 def test_the_kind_of_boxes_brings_its_own_defaults() -> None:
-    rows = np.zeros((40, 6 + MASKS), np.float32)
+    rows = np.zeros((42, 6 + MASKS), np.float32)
     rows[:2, :6] = [[10, 10, 10, 10, 1, 0.9], [10, 12, 10, 10, 1, 0.8]]  # they overlap by 2/3
     row = {"predictions": rows, "prototypes": np.ones((MASKS, 6, 8), np.float32)}
     formats = {role: TensorFormat(tensor.dtype, tensor.shape) for role, tensor in row.items()}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, isfinite, isnan, nan
 from typing import Any
 
@@ -256,6 +257,32 @@ def test_a_rule_rejects_what_its_words_say(
     assert len(inspection.defects) == (len(enough) if is_met else 0)
     assert (inspection.headroom > 0) is not is_met
     assert (inspection.score >= threshold) is is_met
+
+
+def dropping(findings: Findings, dropped_score: float) -> Findings:
+    return replace(findings, dropped_score=dropped_score)
+
+
+@pytest.mark.parametrize(
+    ("dropped_score", "passes"), [(0.0, True), (0.49, True), (0.5, False), (1.0, False), (nan, False)]
+)
+def test_what_was_dropped_and_might_reject_does_not_pass(dropped_score: float, passes: bool) -> None:
+    calm = scratches((0.2, SQUARE))
+    for regions in (
+        [dropping(calm, dropped_score)],
+        [dropping(calm, dropped_score), calm],
+        [calm, dropping(calm, dropped_score)],
+    ):
+        inspection = judge(regions, scratched())
+        expected = (Verdict.PASS, Reason.OK) if passes else (Verdict.NO_DECISION, Reason.FAULT)
+        assert (inspection.verdict, inspection.reason) == expected
+
+
+def test_what_was_dropped_takes_no_defect_back_and_makes_nothing_missing_there() -> None:
+    assert judge([dropping(scratches((0.9, SQUARE)), 0.8)], scratched()).verdict is Verdict.REJECT
+    wanted = recipe_with([], [{"class": "scratched", "found_at_score": 0.5, "count": 2}])
+    assert judge([dropping(scratches((0.9, SQUARE)), 0.8)], wanted).verdict is Verdict.REJECT
+    assert judge([dropping(scratches((0.9, SQUARE), (0.9, SQUARE)), 0.8)], wanted).verdict is Verdict.PASS
 
 
 def test_two_rules_for_the_same_findings_are_refused() -> None:

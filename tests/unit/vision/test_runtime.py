@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -250,6 +251,21 @@ def test_an_output_whose_shape_depends_on_the_image_is_refused(tmp_path: Path) -
     model = model_of(nodes, ["N", 1, 16, 16], numpy_helper.from_array(np.array(0.5, np.float32), "half"))
     package = load_package(write_package(tmp_path / "loose", model, stub_card(16, 16, 1)))
     with pytest.raises(PackageError, match=r"output probabilities: got shapes .* expected one fixed shape"):
+        opened(package)
+
+
+def test_an_output_that_is_empty_until_a_certain_image_comes_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["brightest"], keepdims=0),
+        helper.make_node("Greater", ["brightest", "hundred"], ["is_there"]),
+        helper.make_node("Reshape", ["is_there", "one"], ["which"]),
+        helper.make_node("Compress", ["image", "which"], ["probabilities"], axis=1),
+    ]
+    constants: dict[str, npt.NDArray[Any]] = {"hundred": np.array(100.0, np.float32), "one": np.array([1], np.int64)}
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model = model_of(nodes, ["N", 1, 16, 16], *tensors)
+    package = load_package(write_package(tmp_path / "empty", model, stub_card(16, 16, 1)))
+    with pytest.raises(PackageError, match=r"output probabilities: got shape \[2, 0, 16, 16\]: nothing"):
         opened(package)
 
 

@@ -16,7 +16,9 @@ from tests.models import geometry_of
 from vision.decoders import TensorFormat, WrongOutput
 from vision.decoders.base import BadOutput
 from vision.decoders.semantic_segmentation import SemanticSegmentationDecoder, SemanticSegmentationSettings
-from vision.geometry import RowGeometry
+from vision.geometry import RowGeometry, row_geometry
+from vision.model_input import ModelInput
+from vision.recipe import Region
 from vision.types import Findings
 
 WIDTH_PX, HEIGHT_PX = 12, 8
@@ -155,13 +157,41 @@ def test_a_letterboxs_border_is_not_looked_at() -> None:
     assert told(decoded(outside, 2, role="labels", background="class 0", geometry=bordered)) == []
 
 
+@pytest.mark.parametrize(("height_px", "is_seen"), [(2, False), (20, False), (28, False), (40, True), (2000, True)])
+def test_a_region_too_thin_for_the_map_is_a_wrong_output(height_px: int, is_seen: bool) -> None:
+    """2,000 px wide in a letterbox of 512: at 40 px it is 10 high, two pixels of the map; at 20 the map has no pixel for it."""
+    given = {"name": "images", "width_px": 512, "height_px": 512, "colour_order": "GRAY", "fit": "letterbox"}
+    model_input = ModelInput.model_validate({**given, "scale": 1.0, "mean": [0.0], "std": [1.0]})
+    region = Region(name="strip", x_px=0, y_px=0, width_px=2000, height_px=height_px)
+    everywhere = np.ones((64, 64), np.uint8)
+    for fit in ("letterbox", "stretch"):
+        geometry = row_geometry(region, model_input.model_copy(update={"fit": fit}))
+        if is_seen or fit == "stretch":
+            assert len(decoded(everywhere, 2, role="labels", geometry=geometry).scores) == 1
+            continue
+        with pytest.raises(WrongOutput, match=f"region of 2000 x {height_px} px") as caught:
+            decoded(everywhere, 2, role="labels", geometry=geometry)
+        assert caught.value.key == "input.fit"
+
+
 def test_small_pieces_are_left_out_and_the_largest_stay() -> None:
     labels = np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8)
     labels[0, 0], labels[2, 2:4], labels[4, 4:7], labels[6, 4:8] = 1, 1, 2, 1
     settings: dict[str, Any] = {"role": "labels", "background": "class 0"}
     assert [area for _, _, area, _ in told(decoded(labels, 3, **settings))] == [4, 3, 2, 1]
     assert [area for _, _, area, _ in told(decoded(labels, 3, area_min_px=2.0, **settings))] == [4, 3, 2]
-    assert [area for _, _, area, _ in told(decoded(labels, 3, max_findings=2, **settings))] == [4, 3]
+    cut = decoded(labels, 3, max_findings=2, **settings)
+    assert [area for _, _, area, _ in told(cut)] == [4, 3]
+    assert cut.dropped_score == 1.0
+    assert decoded(labels, 3, max_findings=2, area_min_px=3.0, **settings).dropped_score == 0.0
+
+
+def test_of_too_many_pieces_the_best_scored_stay() -> None:
+    scores = np.zeros((1, HEIGHT_PX, WIDTH_PX), np.float32)
+    scores[0, 0, :6], scores[0, 4, 4] = 0.625, 0.875
+    cut = decoded(scores, 1, max_findings=1)
+    assert told(cut) == [(0, 0.875, 1, (4, 4, 5, 5))]
+    assert cut.dropped_score == 0.625
 
 
 def test_the_most_labels_fit_and_one_more_is_bad_output() -> None:
@@ -185,6 +215,7 @@ def test_logits_taken_for_probabilities_are_bad_output_that_says_what_to_set() -
         ({"scores": (2, 8, 12), "labels": (8, 12)}, {}, "outputs"),
         ({"scores": (2, 8, 12)}, {"background": "class 2"}, "decoder.background"),
         ({"scores": (3, 8, 12)}, {}, "classes"),
+        ({"scores": (1, 8, 12)}, {"activation": "softmax"}, "decoder.activation"),
     ],
 )
 def test_what_does_not_fit_is_a_wrong_output(
@@ -192,8 +223,7 @@ def test_what_does_not_fit_is_a_wrong_output(
 ) -> None:
     dtypes: dict[str, np.dtype[Any]] = {"scores": np.dtype(np.float32), "labels": np.dtype(np.int64)}
     tensors = {role: TensorFormat(dtypes[role], shape) for role, shape in outputs.items()}
+    names = ["class 0", "class 1"][: 1 if key == "decoder.activation" else 2]
     with pytest.raises(WrongOutput) as caught:
-        SemanticSegmentationDecoder(
-            SemanticSegmentationSettings.model_validate(settings), ["class 0", "class 1"], EVERYWHERE, tensors
-        )
+        SemanticSegmentationDecoder(SemanticSegmentationSettings.model_validate(settings), names, EVERYWHERE, tensors)
     assert caught.value.key == key

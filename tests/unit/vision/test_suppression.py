@@ -40,15 +40,16 @@ def test_it_is_its_reference(
     limit = np.float32(iou_max)
     limit = np.nextafter(limit, np.float32(-1)) if float(limit) > iou_max else limit
     stretches, stayed = np.zeros((2, classes), np.int64), np.zeros((5, count), np.float32)
-    found = suppress(keys, np.ascontiguousarray(corners), class_ids, limit, stretches, stayed, kept)
+    found, dropped = suppress(keys, np.ascontiguousarray(corners), class_ids, limit, stretches, stayed, kept)
     assert found <= most
-    expected = naive.suppressed(boxes, iou_max, class_agnostic=classes == 1, most=most)
-    assert kept[:found].tolist() == [box.source for box in expected]
+    every = naive.suppressed(boxes, iou_max, class_agnostic=classes == 1, most=count)
+    assert kept[:found].tolist() == [box.source for box in every[:most]]
+    assert dropped == (every[most].source if len(every) > most else -1)
 
 
 def test_one_class_of_scratch_suppresses_all_classes() -> None:
     corners = np.array([[0, 0], [0, 0], [4, 4], [4, 4]], np.float32)
     keys, class_ids = np.arange(2, dtype=np.uint64), np.array([0, 1], np.int32)
     stayed, kept = np.zeros((5, 2), np.float32), np.zeros(2, np.int32)
-    assert suppress(keys, corners, class_ids, np.float32(0.5), np.zeros((2, 1), np.int64), stayed, kept) == 1
-    assert suppress(keys, corners, class_ids, np.float32(0.5), np.zeros((2, 2), np.int64), stayed, kept) == 2
+    assert suppress(keys, corners, class_ids, np.float32(0.5), np.zeros((2, 1), np.int64), stayed, kept) == (1, -1)
+    assert suppress(keys, corners, class_ids, np.float32(0.5), np.zeros((2, 2), np.int64), stayed, kept) == (2, -1)
