@@ -165,8 +165,9 @@ def look_at(path: Path) -> Look:
         expected = f"the model (a package is a folder with {MODEL_NAME} and its card {CARD_NAME})"
         raise PackageError([Fault(str(files.model_path), "", "no such file", expected)])
     content = read_bytes(files.model_path)
-    has_card = files.model_path.name == MODEL_NAME and is_there(files.card_path)
-    written = read_card(files.card_path) if has_card else None
+    # What lies beside a file of another name is some other model's.
+    is_in_package = files.model_path.name == MODEL_NAME
+    written = read_card(files.card_path) if is_in_package and is_there(files.card_path) else None
     sha256, expected_sha256 = hashlib.sha256(content).hexdigest(), (written or {}).get("sha256")
     if isinstance(expected_sha256, str) and expected_sha256 != sha256:
         raise PackageError([hash_fault(files.card_path, got=sha256, expected=expected_sha256)])
@@ -180,7 +181,7 @@ def look_at(path: Path) -> Look:
         model_file=str(files.model_path),
         card_file=str(files.card_path),
         card=written,
-        sidecar=read_sidecar(files.folder),
+        sidecar=read_sidecar(files.folder) if is_in_package else None,
     )
     return Look(files, facts, written, identification)
 

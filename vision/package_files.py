@@ -16,7 +16,7 @@ from vision.plain_file import NotAPlainFile, read_plain_file
 CARD_NAME = "model.yaml"
 MODEL_NAME = "model.onnx"
 SIDECAR_NAME = "metadata.json"
-"""Anomalib 1.x writes its thresholds here, beside the model."""
+"""Anomalib 1.x writes its thresholds here, beside its ``model.onnx``."""
 
 CARD_MAX_BYTES = 1 << 20
 """Of the card, and of Anomalib's file beside the model."""
@@ -46,7 +46,7 @@ class PackageFiles:
 def find_files(path: Path) -> PackageFiles:
     """The files of the package in the folder ``path``, or of the model file ``path`` itself, which may be a link.
 
-    A file of another name than ``model.onnx`` has no card. Raises PackageError where there is nothing of either kind,
+    A file of another name than ``model.onnx`` has no card and no metadata of Anomalib. Raises PackageError where there is nothing of either kind,
     PackageUnreadable where the disk fails.
     """
     try:

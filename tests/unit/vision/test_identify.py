@@ -370,6 +370,37 @@ def test_anomalib_one_point_zero_has_its_normalisation_beside_the_file() -> None
     assert asked(without) == PIXELS
 
 
+SIDECAR = {"image_threshold": 2.5, "pixel_threshold": 2.4, "min": 0.5, "max": 4.0}
+
+
+@pytest.mark.parametrize("outputs", [FOUR, FOUR[:2], RAW, (output("output", (1, 1, 256, 256), "Clip"),)])
+def test_thresholds_beside_a_model_that_needs_none_are_asked(outputs: tuple[Any, ...]) -> None:
+    content = exported(*outputs, name="input", subtracts=IMAGENET)
+    found = identified(content, sidecar=SIDECAR)
+    assert asked(found) == {"decoder.normalisation"}
+    (question,) = found.questions
+    assert question.why.startswith("metadata.json beside the file is for raw scores of Anomalib 1, but the ")
+    assert found.exporter == ("Anomalib 2" if len(outputs) > 1 else "Anomalib 1")
+    answered = identified(content, sidecar=SIDECAR, card={"decoder": "anomaly"})
+    assert answered.is_complete
+    assert "decoder.normalisation" not in values(answered)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (output("logits", (1, 1, 160, 160), "Resize"),),
+        (output("output", (1, 2, 160, 160), "Resize"),),
+        (output("output", (1, 160, 160), "ArgMax", INT64),),
+        (output("output", (1, 1, 160, 160)), output("289", (1, 1, 160, 160))),
+    ],
+)
+def test_thresholds_beside_outputs_that_anomalib_one_never_had_say_nothing(outputs: tuple[Any, ...]) -> None:
+    found = identified(exported(*outputs, name="input", subtracts=IMAGENET), sidecar=SIDECAR)
+    assert {"decoder.kind", "classes"} <= asked(found)
+    assert not found.exporter.startswith("Anomalib")
+
+
 def test_foreign_heads_are_asked() -> None:
     found = identified(
         exported(

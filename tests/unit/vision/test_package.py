@@ -237,6 +237,15 @@ def test_what_anomalib_writes_beside_its_file_is_read(tmp_path: Path) -> None:
     assert (decoder.normalisation.image_threshold, decoder.normalisation.pixel_max) == (12.5, 40.0)
 
 
+def test_what_lies_beside_a_file_of_another_name_is_not_its_own(tmp_path: Path) -> None:
+    content = exported(output("output", (1, 1, 256, 256), "Add"), subtracts=[0.485, 0.456, 0.406])
+    (tmp_path / "other.onnx").write_bytes(content)
+    (tmp_path / "metadata.json").write_text(json.dumps({"image_threshold": 12.5, "min": 0.5, "max": 40.0}))
+    with pytest.raises(PackageError) as caught:
+        load_package(tmp_path / "other.onnx")
+    assert "decoder.kind" in {fault.key for fault in caught.value.faults}
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, "\x00"])
 def test_another_file_of_that_name_is_left_alone(tmp_path: Path, text: str) -> None:
     folder = write_stub_package(tmp_path / "stub")
