@@ -40,6 +40,7 @@ __all__ = [
     "PackageError",
     "PackageUnreadable",
     "hash_fault",
+    "judged",
     "load_package",
     "look_at",
     "read_bytes",
@@ -195,7 +196,16 @@ def load_package(path: Path) -> ModelPackage:
     Raises PackageError with every fault found, PackageUnreadable where the disk fails.
     """
     look = look_at(path)
-    card = _whole_card(look)
+    card, faults = judged(look)
+    card_file, questions = str(look.files.card_path), look.identification.questions
+    if card is None and questions:
+        if look.written is None:
+            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
+            expected = f"the model's card, since its file does not say everything ({begin})"
+            faults.append(Fault(card_file, "", "no such file", expected))
+        faults += [question.fault(card_file) for question in questions]
+    if faults or card is None:
+        raise PackageError(faults)
     return ModelPackage(card, look.files.folder, look.files.model_path, look.facts.sha256, look.files.card_path)
 
 
@@ -220,8 +230,11 @@ def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
     return Fault(str(card_path), "sha256", f"a {MODEL_NAME} with {got}", f"{expected}: {advice}")
 
 
-def _whole_card(look: Look) -> ModelCard:
-    """The card as written where it is whole, else completed. Raises PackageError."""
+def judged(look: Look) -> tuple[ModelCard | None, list[Fault]]:
+    """The card, as written where it is whole, else completed from the file; None where it has gaps or faults of its own.
+
+    With what is wrong with card and file; what is only to be answered is left to ``look.identification.questions``.
+    """
     card_file, identification = str(look.files.card_path), look.identification
     faults: list[Fault] = []
     if look.written is not None:
@@ -230,10 +243,10 @@ def _whole_card(look: Look) -> ModelCard:
             faults.append(Fault(card_file, "sha256", "nothing", expected))
         else:
             try:
-                return ModelCard.model_validate(look.written)
+                return ModelCard.model_validate(look.written), list(identification.faults)
             except ValidationError as error:
                 if not any(map(_is_gap, error.errors(include_url=False))):
-                    raise PackageError(_card_faults(card_file, error)) from error
+                    return None, _card_faults(card_file, error)
     card = None
     try:
         card = ModelCard.model_validate(identification.card())
@@ -244,13 +257,4 @@ def _whole_card(look: Look) -> ModelCard:
             if _is_gap(finding) and not identification.is_complete
         }
         faults += [fault for fault in _card_faults(card_file, error) if fault.key not in missing]
-    faults += identification.faults
-    if identification.questions:
-        if look.written is None:
-            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
-            expected = f"the model's card, since its file does not say everything ({begin})"
-            faults.append(Fault(card_file, "", "no such file", expected))
-        faults += [question.fault(card_file) for question in identification.questions]
-    if faults or card is None:
-        raise PackageError(faults)
-    return card
+    return (None if identification.questions else card), faults + list(identification.faults)

@@ -46,8 +46,8 @@ class PackageFiles:
 def find_files(path: Path) -> PackageFiles:
     """The files of the package in the folder ``path``, or of the model file ``path`` itself, which may be a link.
 
-    A file of another name than ``model.onnx`` has no card and no metadata of Anomalib. Raises PackageError where there is nothing of either kind,
-    PackageUnreadable where the disk fails.
+    A file of another name than ``model.onnx`` has no card and no metadata of Anomalib.
+    Raises PackageError where there is nothing of either kind, PackageUnreadable where the disk fails.
     """
     try:
         if path.is_dir():

@@ -238,6 +238,35 @@ def test_classifiers_without_metadata_are_asked_what_shapes_do_not_say(maker: st
     assert "1000 names" in classes.why
 
 
+@pytest.mark.parametrize("maker", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_are_not_made_probabilities_once_more(maker: str, activation: str) -> None:
+    card = {"classes": list("abcde"), "decoder": {"kind": "classification", "activation": activation}}
+    for metadata in ({}, ultralytics("classify", 5)):
+        content = exported(output("scores", (1, 5), maker), image=(1, 3, 224, 224), metadata=metadata)
+        (fault,) = identified(content, card=card).faults
+        assert (fault.file, fault.key, fault.got) == ("model.yaml", "decoder.activation", activation)
+        card["decoder"] |= {"activation": "none"}
+        assert not identified(content, card=card).faults
+        card["decoder"] |= {"activation": activation}
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows", "known"),
+    [(1, 1, True), ("N", "N", True), (1, "Concat_dim", False), ("N", "M", False), ("", "", False), (1, 100, False)],
+)
+def test_rows_are_scores_only_where_there_is_one_for_each_image(batch: int | str, rows: int | str, known: bool) -> None:
+    found = identified(exported(output("output", (rows, 7), "Gemm"), image=(batch, 3, 640, 640)))
+    assert ("decoder.kind" in values(found), "decoder.kind" in asked(found)) == (known, not known)
+
+
+def test_a_map_of_classes_beside_other_outputs_is_told_by_the_card() -> None:
+    maps = (output("labels", (1, 640, 640), "Cast", UINT8), output("features", (1, 8, 80, 80)))
+    content = exported(*maps, metadata=ultralytics("semantic", 3))
+    assert identified(content).faults
+    assert identified(content, card={"outputs": {"labels": "labels"}}).is_complete
+
+
 @pytest.mark.parametrize(
     ("subtracts", "order", "scale"),
     [

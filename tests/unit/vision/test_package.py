@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.exported import exported, output
+from tests.exported import exported, output, ultralytics
 from tests.models import write_stub_package
 from vision.decoders.anomaly import AnomalySettings
 from vision.package import PackageError, PackageUnreadable, load_package
@@ -81,6 +81,20 @@ def test_a_whole_card_is_written_and_read_again(tmp_path: Path) -> None:
     package = load_package(write_stub_package(tmp_path / "stub"))
     package.card_path.write_text(package.card_text())
     assert load_package(package.folder).card == package.card
+
+
+def test_a_whole_card_does_not_hide_what_the_file_says(tmp_path: Path) -> None:
+    """Its author is held to the file as whoever left a gap is."""
+    content = exported(output("output0", (1, 6, 8400)), metadata=ultralytics(classes=2))
+    (tmp_path / "model.onnx").write_bytes(content)
+    whole = load_package(tmp_path).card.model_dump(mode="json")
+    posing = exported(output("output0", (1, 6, 8400)), metadata=ultralytics("pose", classes=2))
+    (tmp_path / "model.onnx").write_bytes(posing)
+    card = {**whole, "sha256": hashlib.sha256(posing).hexdigest()}
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(PackageError, match=r"model\.onnx: metadata task: got 'pose'") as caught:
+        load_package(tmp_path)
+    assert len(caught.value.faults) == 1
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
