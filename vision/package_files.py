@@ -12,6 +12,7 @@ import yaml
 from vision.faults import Fault, FaultsError, quote
 from vision.onnx_limits import FILE_MAX_BYTES
 from vision.plain_file import NotAPlainFile, read_plain_file
+from vision.unique_keys import UniqueKeyLoader
 
 CARD_NAME = "model.yaml"
 MODEL_NAME = "model.onnx"
@@ -94,7 +95,7 @@ def read_card(card_path: Path) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             # A few lines of aliases of aliases are gigabytes once they are written out.
             raise PackageError([Fault(str(card_path), "", "an alias (*name)", "values written where they belong")])
-        written = yaml.safe_load(text)
+        written = yaml.load(text, Loader=UniqueKeyLoader)
     except (
         yaml.YAMLError,
         ValueError,

@@ -276,6 +276,17 @@ def test_a_card_of_aliases_is_refused(tmp_path: Path) -> None:
         load_package(folder)
 
 
+@pytest.mark.parametrize("line", ["classes: [a, b]", "input: {scale: 1.0, scale: 2.0}", "decoder: {kind: x, kind: y}"])
+def test_a_card_says_everything_once(tmp_path: Path, line: str) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    with (folder / "model.yaml").open("a") as card:
+        card.write(line + "\n")
+    with pytest.raises(
+        PackageError, match=r"model\.yaml: got text that is not YAML \(key '\w+' stands twice in .*line"
+    ):
+        load_package(folder)
+
+
 def test_a_card_too_large_is_not_read(tmp_path: Path) -> None:
     folder = write_stub_package(tmp_path / "stub")
     os.truncate(folder / "model.yaml", 2 << 30)
