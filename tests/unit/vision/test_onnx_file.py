@@ -41,6 +41,7 @@ from tests.models import stub_card, write_package, write_stub_package
 from vision.onnx_file import RefusedModel, read_onnx
 from vision.onnx_limits import NODES_MAX_COUNT, PORTS_MAX_COUNT, SUBGRAPH_DEPTH_MAX_COUNT, TENSOR_MAX_COUNT
 from vision.package import PackageError, load_package
+from vision.refusal import refusal
 from vision.runtime import open_session
 
 
@@ -322,6 +323,12 @@ def test_what_this_runtime_does_not_take_is_told_in_its_words(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_long_refusal_is_told_at_once() -> None:
+    """Its time grew by the square of names that the file chooses."""
+    fault = refusal("model.onnx", RuntimeError("a" * 10_000_000 + "\x1b[2J"))
+    assert len(str(fault)) < 500
+
+
 def peak_of(program: str, *arguments: str) -> tuple[str, int]:
     """(what a child printed, its peak of memory in bytes beyond what it held when it began ``work()``)."""
     text = textwrap.dedent(program) + textwrap.dedent(
@@ -366,7 +373,8 @@ def test_gigabytes_that_only_a_run_shows_are_refused_before_they_are_taken(tmp_p
         import sys
         from pathlib import Path
         from vision.package import PackageError, load_package
-        from vision.runtime import open_session
+        from vision.refusal import refusal
+from vision.runtime import open_session
         package = load_package(Path(sys.argv[1]))
         def work():
             try:
