@@ -15,6 +15,7 @@ from pipeline.cli.console import console_for, show
 from pipeline.cli.model.card import card_with_questions
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.model_probe import TIME_MAX_S, Probed, RefusedByProbe, probe_model
+from vision.faults import one_line
 from vision.onnx_file import TensorFacts
 from vision.onnx_graph import shown
 from vision.package import Look, judged, look_at
@@ -99,7 +100,7 @@ def _told(look: Look) -> Iterator[Table | str]:
     yield f"card      {card}"
     table = Table("card's key", "value", "known from", box=None, pad_edge=False)
     for known in identification.known:
-        table.add_row(known.key, _value(known.value), known.source)
+        table.add_row(one_line(known.key), _value(known.value), one_line(known.source))
     yield table
 
 
@@ -157,8 +158,7 @@ def _tensor(tensor: TensorFacts) -> str:
 def _value(value: object) -> str:
     if isinstance(value, list):
         value = f"{', '.join(map(str, value[:20]))}{f' and {len(value) - 20} more' if len(value) > 20 else ''}"
-    text = str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return one_line(str(value))
 
 
 def _write_card(card_file: Path, text: str) -> None:

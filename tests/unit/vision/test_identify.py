@@ -430,6 +430,13 @@ def test_thresholds_beside_outputs_that_anomalib_one_never_had_say_nothing(outpu
     assert not found.exporter.startswith("Anomalib")
 
 
+def test_a_fault_is_one_line_that_cannot_rule_a_terminal() -> None:
+    (fault,) = identified(exported(output("scores", (1, 5)), name="x\x1b[31m\nruns 5 ms\r", dtype=INT64)).faults
+    assert "\x1b" in fault.key
+    assert str(fault).isprintable()
+    assert "input x?[31m runs 5 ms" in str(fault)
+
+
 def test_foreign_heads_are_asked() -> None:
     found = identified(
         exported(
