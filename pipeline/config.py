@@ -22,13 +22,13 @@ from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict
 from vision.types import PixelFormat
+from vision.unique_keys import UniqueKeyLoader
 
 _LINE_BYTES_MAX = 60_000
 """A worker gets its line in one message (see ``channel``)."""
 _RECORD_NAME_BYTES_MAX = 200
 """A file's name has 255, and a damaged record's has the session's id added."""
 _Model = TypeVar("_Model", bound=BaseModel)
-_UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 _TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
 
 
@@ -450,7 +450,7 @@ def _read_mapping(file: Path) -> dict[Any, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise FaultsError([Fault(str(file), "", _reason(error), "a readable YAML file")]) from error
     try:
-        content = yaml.load(text, Loader=_UniqueKeyLoader)
+        content = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
@@ -468,42 +468,6 @@ def _validated(file: Path, content: dict[Any, Any], model: type[_Model]) -> _Mod
         return model.model_validate(content)
     except ValidationError as error:
         raise FaultsError([_without_tag(fault) for fault in faults_of(str(file), error)]) from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's own loader takes the last of two equal keys in silence, and fails in many ways at a word that is none."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            value = super().construct_object(node, deep)
-        except (ValueError, AttributeError, LookupError) as error:
-            problem = f"{quote(node.value)}, which is no {node.tag.rpartition(':')[2]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
-        if isinstance(value, str) and _UNSPEAKABLE.search(value):
-            problem = f"{quote(value)}, with a character that no name or path can hold"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return value
-
-
-def _construct_unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    written = [key_node for key_node, _ in node.value]
-    loader.flatten_mapping(node)
-    mapping: dict[Any, Any] = {}
-    written_keys: set[Any] = set()
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int | float | bool | type(None)):
-            raise yaml.MarkedYAMLError(problem="a key that is not a plain word", problem_mark=key_node.start_mark)
-        # What is written beside a merged mapping (<<) takes the place of what the merge brought.
-        if key_node in written and key in written_keys:
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
-        if key_node in written:
-            written_keys.add(key)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
 
 
 def _without_tag(fault: Fault) -> Fault:

@@ -66,6 +66,57 @@ def huge(operator: str, *inputs: str, sizes: Sequence[int]) -> onnx.ModelProto:
     return model_of(nodes, initializers=[integers("sizes", sizes), *answer_constants()])
 
 
+def resized(operator: str, *inputs: str, scales: Sequence[float], opset: int = _OPSET) -> onnx.ModelProto:
+    """An image enlarged by ``scales``, summed up."""
+    nodes = [
+        helper.make_node(operator, ["image", *inputs], ["huge"]),
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        *answer_from("sum"),
+    ]
+    factors = numpy_helper.from_array(np.array(scales, np.float32), "scales")
+    return model_of(nodes, initializers=[factors, *answer_constants()], opset=opset)
+
+
+def declaring(dims: Sequence[int]) -> onnx.ModelProto:
+    """A file that says a tensor inside it, called wide, had ``dims``."""
+    model = with_weight(lambda weight: None)
+    model.graph.value_info.append(helper.make_tensor_value_info("wide", TensorProto.FLOAT, dims))
+    return model
+
+
+def constant_shape(size: int) -> list[onnx.NodeProto]:
+    """Nodes with a tensor of ``size`` elements, whose shape another node holds."""
+    return [
+        helper.make_node("Constant", [], ["sizes"], value=integers("sizes", [size])),
+        helper.make_node("ConstantOfShape", ["sizes"], ["huge"]),
+    ]
+
+
+def of_function(nodes: Sequence[onnx.NodeProto], *, default: bool = False) -> onnx.ModelProto:
+    """``nodes`` in a function of the file's own; ``default``: with an attribute whose default lies in another file."""
+    inner = [*nodes, helper.make_node("Identity", ["image"], ["same"])]
+    function = helper.make_function("own", "f", ["image"], ["same"], inner, [helper.make_opsetid("", _OPSET)])
+    if default:
+        tensor = numpy_helper.from_array(np.zeros(4, np.float32), "weight")
+        elsewhere("weights.bin")(tensor)
+        function.attribute_proto.append(helper.make_attribute("weight", tensor))
+    call = [
+        helper.make_node("f", ["image"], ["same"], domain="own"),
+        helper.make_node("ReduceSum", ["same"], ["sum"], keepdims=0),
+        *answer_from("sum"),
+    ]
+    return model_of(call, initializers=answer_constants(), functions=[function], domains=["own"])
+
+
+def many_inputs(*, fed: bool) -> onnx.ModelProto:
+    """A thousand inputs and as many initializers, which feed them or bear other names."""
+    names = [f"w{index}" for index in range(1000)]
+    weights = [numpy_helper.from_array(np.zeros(1, np.float32), name if fed else f"other {name}") for name in names]
+    model = model_of(answer_from("nothing"), initializers=[*weights, *answer_constants()])
+    model.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in names)
+    return model
+
+
 def hidden_gigabytes(count: int) -> onnx.ModelProto:
     """A tensor of ``count`` floats whose size only a run can tell: it is computed from the input's shape."""
     nodes = [

@@ -11,9 +11,14 @@ from pydantic_core import PydanticCustomError
 _LONGEST_QUOTE = 80
 
 
+def one_line(text: str) -> str:
+    """``text`` fit to be printed in a line: what a stranger wrote can neither begin a line of its own nor rule a terminal."""
+    return "".join(character if character.isprintable() else " " if character.isspace() else "?" for character in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. ``key`` is the dotted path inside ``file``, empty where the fault is the file itself."""
+    """One fault. ``key`` is the dotted path inside ``file``, empty where the fault is the file itself. ``str()`` is one line."""
 
     file: str
     key: str
@@ -22,7 +27,7 @@ class Fault:
 
     def __str__(self) -> str:
         where = f"{self.file}: {self.key}" if self.key else self.file
-        return f"{where}: got {self.got}, expected {self.expected}"
+        return one_line(f"{where}: got {self.got}, expected {self.expected}")
 
 
 class FaultsError(ValueError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vision.faults import Fault, FaultsError
 from vision.memory_bound import memory_bound
-from vision.onnx_graph import Numbers, constants, first_operators, last_limits, last_operator, shown
+from vision.onnx_graph import Numbers, constants, first_operators, last_limits, last_operator, shown, wiring
 from vision.onnx_limits import FILE_MAX_BYTES, METADATA_MAX_COUNT, PARSE_MAX_BYTES, check_graphs
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def read_onnx(content: bytes, file: str) -> OnnxFile:
     fed = {initializer.name for initializer in graph.initializer}
     operators = Counter(_operators(model))
     used = {domain for domain, _ in operators}
-    known = constants(graph)
+    known, wired = constants(graph.node, graph.initializer), wiring(graph.node)
+    inputs = [value for value in graph.input if value.name not in fed]
     return OnnxFile(
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
@@ -96,19 +97,19 @@ def read_onnx(content: bytes, file: str) -> OnnxFile:
         opsets={_domain(entry.domain): entry.version for entry in model.opset_import if _domain(entry.domain) in used},
         producer=" ".join(filter(None, (shown(model.producer_name), shown(model.producer_version)))),
         metadata={entry.key: entry.value for entry in model.metadata_props},
-        inputs=tuple(_tensor(value) for value in graph.input if value.name not in fed),
+        inputs=tuple(_tensor(value) for value in inputs),
         outputs=tuple(_tensor(value) for value in graph.output),
         operators={
             shown(operator if domain == "ai.onnx" else f"{domain}.{operator}"): count
             for (domain, operator), count in operators.most_common()
         },
-        made_by={value.name: last_operator(graph, value.name, known) for value in graph.output},
+        made_by={value.name: last_operator(wired, value.name, known) for value in graph.output},
         cut_to={
             value.name: limits
             for value in graph.output
-            if (limits := last_limits(graph, value.name, known)) is not None
+            if (limits := last_limits(wired, value.name, known)) is not None
         },
-        read_by={value.name: first_operators(graph, value.name, known) for value in graph.input},
+        read_by={value.name: first_operators(wired, value.name, known) for value in inputs},
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import ChainMap, defaultdict
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
 
 Numbers = tuple[float, ...]
+
+DIMENSIONS_MAX_COUNT = 64
+"""Of a tensor."""
 
 NUMBERS_MAX_COUNT = 16
 """Constants of more elements are weights, not settings."""
@@ -50,13 +54,17 @@ def shown(name: str | bytes) -> str:
     return text if len(text) <= _NAME_MAX_COUNT else text[: _NAME_MAX_COUNT - 3] + "..."
 
 
-def constants(graph: onnx.GraphProto, outer: Mapping[str, Numbers] | None = None) -> Mapping[str, Numbers]:
-    """The small constants of a graph by name, with those of the graphs around it."""
+def constants(
+    nodes: Iterable[onnx.NodeProto],
+    initializers: Iterable[onnx.TensorProto] = (),
+    outer: Mapping[str, Numbers] | None = None,
+) -> Mapping[str, Numbers]:
+    """The small constants of a graph (or, without initializers, of a function) by name, with those of the graphs around it."""
     known: ChainMap[str, Numbers] = ChainMap({}, outer or {})  # type: ignore[arg-type]
-    for tensor in graph.initializer:
+    for tensor in initializers:
         if (numbers := _numbers(tensor)) is not None:
             known[tensor.name] = numbers
-    for node in graph.node:
+    for node in nodes:
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
                 numbers = _attribute_numbers(attribute)
@@ -72,13 +80,34 @@ def attribute_numbers(node: onnx.NodeProto, name: str) -> Numbers | None:
     return next((_attribute_numbers(attribute) for attribute in node.attribute if attribute.name == name), None)
 
 
-def last_operator(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> str:
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Tensor -> the node that makes it, and the nodes that read it (but Shape, which reads no values)."""
+
+    makers: Mapping[str, onnx.NodeProto]
+    readers: Mapping[str, Sequence[onnx.NodeProto]]
+
+
+def wiring(nodes: Iterable[onnx.NodeProto]) -> Wiring:
+    """Of one graph's nodes."""
+    makers: dict[str, onnx.NodeProto] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for made in node.output:
+            makers[made] = node
+        if node.op_type != "Shape":
+            for read in node.input:
+                readers.setdefault(read, []).append(node)
+    return Wiring(makers, readers)
+
+
+def last_operator(graph: Wiring, output: str, known: Mapping[str, Numbers]) -> str:
     """The operator that computes ``output``; empty where it is an input, an initializer or further away than can be followed."""
     node = _maker(graph, output, known)
     return "" if node is None else str(node.op_type)
 
 
-def last_limits(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> tuple[float, float] | None:
+def last_limits(graph: Wiring, output: str, known: Mapping[str, Numbers]) -> tuple[float, float] | None:
     """The constants that ``output`` is cut to by the operator that computes it; None where it is not cut on both sides."""
     low, high = -math.inf, math.inf
     for _ in range(2):  # Min of Max, or Max of Min
@@ -105,25 +134,18 @@ def last_limits(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers
     return (low, high) if low > -math.inf and high < math.inf else None
 
 
-def first_operators(
-    graph: onnx.GraphProto, name: str, known: Mapping[str, Numbers]
-) -> tuple[tuple[str, Numbers | None], ...]:
+def first_operators(graph: Wiring, name: str, known: Mapping[str, Numbers]) -> tuple[tuple[str, Numbers | None], ...]:
     """The operators that a graph's input goes through, each with its constant."""
-    readers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
-    for node in graph.node:
-        if node.op_type != "Shape":  # it reads no pixels
-            for read in node.input:
-                readers[read].append(node)
-    makers = {made: node for node in graph.node for made in node.output}
     steps: list[tuple[str, Numbers | None]] = []
     for _ in range(_STEPS_MAX_COUNT):
-        if len(readers[name]) != 1:
+        readers = graph.readers.get(name, ())
+        if len(readers) != 1:
             break
-        node = readers[name][0]
+        node = readers[0]
         if node.op_type not in _PER_CHANNEL or not node.output:
             steps.append((str(node.op_type), None))
             break
-        steps.append((str(node.op_type), _constant_beside(node, name, known, makers)))
+        steps.append((str(node.op_type), _constant_beside(node, name, known, graph.makers)))
         name = node.output[0]
     return tuple(steps)
 
@@ -141,11 +163,10 @@ def _constant_beside(
     return None
 
 
-def _maker(graph: onnx.GraphProto, output: str, known: Mapping[str, Numbers]) -> onnx.NodeProto | None:
+def _maker(graph: Wiring, output: str, known: Mapping[str, Numbers]) -> onnx.NodeProto | None:
     """The node that computes ``output``, past those that only carry it and choices that are made already."""
-    makers = {name: node for node in graph.node for name in node.output}
     for _ in range(_STEPS_MAX_COUNT):
-        node: onnx.NodeProto | None = makers.get(output)
+        node: onnx.NodeProto | None = graph.makers.get(output)
         if node is None:
             return None
         if node.op_type == "Where" and len(node.input) == 3 and len(known.get(node.input[0], ())) == 1:
@@ -174,7 +195,9 @@ def _numbers(tensor: onnx.TensorProto) -> Numbers | None:
 
     if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type in (TensorProto.STRING, TensorProto.UNDEFINED):
         return None
-    if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > NUMBERS_MAX_COUNT:
+    if len(tensor.dims) > DIMENSIONS_MAX_COUNT or any(size < 0 for size in tensor.dims):
+        return None
+    if math.prod(tensor.dims) > NUMBERS_MAX_COUNT:
         return None
     try:
         return tuple(float(value) for value in numpy_helper.to_array(tensor).reshape(-1))

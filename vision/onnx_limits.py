@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vision.faults import Fault
-from vision.onnx_graph import Numbers, attribute_numbers, constants, shown
+from vision.onnx_graph import DIMENSIONS_MAX_COUNT, Numbers, attribute_numbers, constants, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +22,7 @@ METADATA_MAX_COUNT = 1 << 20
 """Characters of all metadata."""
 
 PORTS_MAX_COUNT = 64
-"""Inputs, and outputs, of the model."""
+"""Inputs, and outputs, of the model; inputs that an initializer feeds, as older files declare them, are none."""
 
 NODES_MAX_COUNT = 50_000
 """Nodes of all graphs, calls of the file's own functions written out."""
@@ -55,8 +55,11 @@ _STRING = 8
 _COMPLEX = (14, 15)
 _EXTERNAL = 1
 
-_SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "Resize": 3}
-"""Operators whose output is at least as large as one of their inputs says, and which that is."""
+_SHAPE_INPUTS = {"ConstantOfShape": (0,), "Expand": (1,), "Tile": (1,), "Resize": (3, 2), "Upsample": (1,)}
+"""Operators whose output is at least as large as one of their inputs says (in sizes, or in factors), and which that can be."""
+
+_SCALES_OF_FIRST_RESIZE = (1,)
+"""Of opset 10, which has two inputs."""
 
 _RANDOM = ("RandomNormal", "RandomUniform")
 
@@ -94,16 +97,18 @@ class _Walk:
     def faults(self) -> Iterator[Fault]:
         model = self._model
         try:
-            for key, ports in (("graph.input", model.graph.input), ("graph.output", model.graph.output)):
-                stored = (
-                    len(model.graph.initializer) if key == "graph.input" else 0
-                )  # older files declare these as inputs too
-                if len(ports) > PORTS_MAX_COUNT + stored:
-                    raise _TooMuch(key, f"{len(ports)} tensors", f"at most {PORTS_MAX_COUNT}")
+            fed = {tensor.name for tensor in model.graph.initializer}
+            inputs_count = sum(value.name not in fed for value in model.graph.input)
+            for key, count in (("graph.input", inputs_count), ("graph.output", len(model.graph.output))):
+                if count > PORTS_MAX_COUNT:
+                    raise _TooMuch(key, f"{count} tensors", f"at most {PORTS_MAX_COUNT}")
             yield from self._graph(model.graph, "graph", {}, depth=1)
             for function in model.functions:
                 self._count(len(function.node) + 1, "functions")
-                yield from self._nodes(function.node, f"function {shown(function.name)}", {}, depth=1)
+                where = f"function {shown(function.name)}"
+                for default in function.attribute_proto:
+                    yield from self._attribute(default, where, {}, depth=1)
+                yield from self._nodes(function.node, where, constants(function.node), depth=1)
             self._written_out()
         except _TooMuch as error:
             yield self._fault(error.key, error.got, error.expected)
@@ -126,7 +131,7 @@ class _Walk:
         for kind, values in (("input", graph.input), ("output", graph.output), ("value", graph.value_info)):
             for value in values:
                 yield from self._declared(value, f"{where}.{kind} {shown(value.name)}")
-        yield from self._nodes(graph.node, where, constants(graph, outer), depth=depth)
+        yield from self._nodes(graph.node, where, constants(graph.node, graph.initializer, outer), depth=depth)
 
     def _nodes(self, nodes: Any, where: str, known: Mapping[str, Numbers], *, depth: int) -> Iterator[Fault]:
         for node in nodes:
@@ -134,12 +139,18 @@ class _Walk:
             yield from self._operator(node, key)
             yield from self._asked_shape(node, key, known)
             for attribute in node.attribute:
-                for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
-                    yield from self._tensor(tensor, f"{key}.{shown(attribute.name)}")
-                if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-                    yield self._fault(f"{key}.{shown(attribute.name)}", "a sparse constant", "a dense one")
-                for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                    yield from self._graph(inner, f"{key}.{shown(attribute.name)}", known, depth=depth + 1)
+                yield from self._attribute(attribute, key, known, depth=depth)
+
+    def _attribute(
+        self, attribute: onnx.AttributeProto, key: str, known: Mapping[str, Numbers], *, depth: int
+    ) -> Iterator[Fault]:
+        key = f"{key}.{shown(attribute.name)}"
+        for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
+            yield from self._tensor(tensor, key)
+        if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+            yield self._fault(key, "a sparse constant", "a dense one")
+        for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+            yield from self._graph(inner, key, known, depth=depth + 1)
 
     def _operator(self, node: onnx.NodeProto, key: str) -> Iterator[Fault]:
         domain = node.domain or "ai.onnx"
@@ -155,22 +166,31 @@ class _Walk:
         asked = None
         if node.op_type in _RANDOM:
             asked = attribute_numbers(node, "shape")
-        elif (index := _SHAPE_INPUT.get(node.op_type)) is not None and len(node.input) > index:
-            asked = known.get(node.input[index])
+        elif node.op_type in _SHAPE_INPUTS:
+            is_first_resize = node.op_type == "Resize" and len(node.input) == 2
+            indices = _SCALES_OF_FIRST_RESIZE if is_first_resize else _SHAPE_INPUTS[node.op_type]
+            asked = next(
+                (known[name] for index in indices for name in node.input[index : index + 1] if known.get(name)), None
+            )
         elif node.op_type == "Range" and all(name in known for name in node.input) and len(node.input) == 3:
             start, limit, step = (known[name][0] if known[name] else math.nan for name in node.input)
             asked = (abs(limit - start) / abs(step),) if step else None
         # A size of 0 is no way round the limit: what follows may widen it again, and that is asked for too.
         if asked is not None and not math.prod(abs(size) for size in asked) <= TENSOR_MAX_COUNT:
-            sizes = " x ".join(f"{size:.0f}" for size in asked)
+            sizes = " x ".join(f"{size:.0f}" if abs(size) < 1e19 else f"{size:g}" for size in asked)
             yield self._fault(key, f"a result of at least {sizes} elements", f"at most {TENSOR_MAX_COUNT}")
 
     def _declared(self, value: onnx.ValueInfoProto, key: str) -> Iterator[Fault]:
         if value.type.WhichOneof("value") != "tensor_type":
             return
-        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim if size.dim_value > 0]
-        if (elements := math.prod(sizes)) > TENSOR_MAX_COUNT:
-            yield self._fault(key, f"{elements} elements ({_sizes(sizes)})", f"at most {TENSOR_MAX_COUNT}")
+        declared = value.type.tensor_type.shape.dim
+        yield from self._shape([size.dim_value for size in declared if size.dim_value > 0], len(declared), key)
+
+    def _shape(self, sizes: Sequence[int], dimensions_count: int, key: str) -> Iterator[Fault]:
+        if dimensions_count > DIMENSIONS_MAX_COUNT:
+            yield self._fault(key, f"{dimensions_count} dimensions", f"at most {DIMENSIONS_MAX_COUNT}")
+        elif math.prod(sizes) > TENSOR_MAX_COUNT:
+            yield self._fault(key, f"a tensor of {_sizes(sizes)} elements", f"at most {TENSOR_MAX_COUNT}")
 
     def _tensor(self, tensor: onnx.TensorProto, key: str) -> Iterator[Fault]:
         """Whether what is stored is what the shape says."""
@@ -185,9 +205,11 @@ class _Walk:
         if any(size < 0 for size in tensor.dims):
             yield self._fault(key, f"shape {_sizes(tensor.dims)}", "sizes of at least 0")
             return
-        if (elements := math.prod(tensor.dims)) > TENSOR_MAX_COUNT:
-            yield self._fault(key, f"{elements} elements ({_sizes(tensor.dims)})", f"at most {TENSOR_MAX_COUNT}")
+        wrong = list(self._shape(tensor.dims, len(tensor.dims), key))
+        if wrong:
+            yield from wrong
             return
+        elements = math.prod(tensor.dims)
         if tensor.HasField("segment"):
             yield self._fault(key, "a segment of a tensor", "whole tensors")
         elif tensor.data_type == _STRING:

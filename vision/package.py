@@ -40,6 +40,7 @@ __all__ = [
     "PackageError",
     "PackageUnreadable",
     "hash_fault",
+    "judged",
     "load_package",
     "look_at",
     "read_bytes",
@@ -165,8 +166,9 @@ def look_at(path: Path) -> Look:
         expected = f"the model (a package is a folder with {MODEL_NAME} and its card {CARD_NAME})"
         raise PackageError([Fault(str(files.model_path), "", "no such file", expected)])
     content = read_bytes(files.model_path)
-    has_card = files.model_path.name == MODEL_NAME and is_there(files.card_path)
-    written = read_card(files.card_path) if has_card else None
+    # What lies beside a file of another name is some other model's.
+    is_in_package = files.model_path.name == MODEL_NAME
+    written = read_card(files.card_path) if is_in_package and is_there(files.card_path) else None
     sha256, expected_sha256 = hashlib.sha256(content).hexdigest(), (written or {}).get("sha256")
     if isinstance(expected_sha256, str) and expected_sha256 != sha256:
         raise PackageError([hash_fault(files.card_path, got=sha256, expected=expected_sha256)])
@@ -180,7 +182,7 @@ def look_at(path: Path) -> Look:
         model_file=str(files.model_path),
         card_file=str(files.card_path),
         card=written,
-        sidecar=read_sidecar(files.folder),
+        sidecar=read_sidecar(files.folder) if is_in_package else None,
     )
     return Look(files, facts, written, identification)
 
@@ -194,7 +196,16 @@ def load_package(path: Path) -> ModelPackage:
     Raises PackageError with every fault found, PackageUnreadable where the disk fails.
     """
     look = look_at(path)
-    card = _whole_card(look)
+    card, faults = judged(look)
+    card_file, questions = str(look.files.card_path), look.identification.questions
+    if card is None and questions:
+        if look.written is None:
+            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
+            expected = f"the model's card, since its file does not say everything ({begin})"
+            faults.append(Fault(card_file, "", "no such file", expected))
+        faults += [question.fault(card_file) for question in questions]
+    if faults or card is None:
+        raise PackageError(faults)
     return ModelPackage(card, look.files.folder, look.files.model_path, look.facts.sha256, look.files.card_path)
 
 
@@ -219,8 +230,11 @@ def hash_fault(card_path: Path, *, got: str, expected: str) -> Fault:
     return Fault(str(card_path), "sha256", f"a {MODEL_NAME} with {got}", f"{expected}: {advice}")
 
 
-def _whole_card(look: Look) -> ModelCard:
-    """The card as written where it is whole, else completed. Raises PackageError."""
+def judged(look: Look) -> tuple[ModelCard | None, list[Fault]]:
+    """The card, as written where it is whole, else completed from the file; None where it has gaps or faults of its own.
+
+    With what is wrong with card and file; what is only to be answered is left to ``look.identification.questions``.
+    """
     card_file, identification = str(look.files.card_path), look.identification
     faults: list[Fault] = []
     if look.written is not None:
@@ -229,10 +243,10 @@ def _whole_card(look: Look) -> ModelCard:
             faults.append(Fault(card_file, "sha256", "nothing", expected))
         else:
             try:
-                return ModelCard.model_validate(look.written)
+                return ModelCard.model_validate(look.written), list(identification.faults)
             except ValidationError as error:
                 if not any(map(_is_gap, error.errors(include_url=False))):
-                    raise PackageError(_card_faults(card_file, error)) from error
+                    return None, _card_faults(card_file, error)
     card = None
     try:
         card = ModelCard.model_validate(identification.card())
@@ -243,13 +257,4 @@ def _whole_card(look: Look) -> ModelCard:
             if _is_gap(finding) and not identification.is_complete
         }
         faults += [fault for fault in _card_faults(card_file, error) if fault.key not in missing]
-    faults += identification.faults
-    if identification.questions:
-        if look.written is None:
-            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
-            expected = f"the model's card, since its file does not say everything ({begin})"
-            faults.append(Fault(card_file, "", "no such file", expected))
-        faults += [question.fault(card_file) for question in identification.questions]
-    if faults or card is None:
-        raise PackageError(faults)
-    return card
+    return (None if identification.questions else card), faults + list(identification.faults)

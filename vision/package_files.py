@@ -12,11 +12,12 @@ import yaml
 from vision.faults import Fault, FaultsError, quote
 from vision.onnx_limits import FILE_MAX_BYTES
 from vision.plain_file import NotAPlainFile, read_plain_file
+from vision.unique_keys import UniqueKeyLoader
 
 CARD_NAME = "model.yaml"
 MODEL_NAME = "model.onnx"
 SIDECAR_NAME = "metadata.json"
-"""Anomalib 1.x writes its thresholds here, beside the model."""
+"""Anomalib 1.x writes its thresholds here, beside its ``model.onnx``."""
 
 CARD_MAX_BYTES = 1 << 20
 """Of the card, and of Anomalib's file beside the model."""
@@ -46,8 +47,8 @@ class PackageFiles:
 def find_files(path: Path) -> PackageFiles:
     """The files of the package in the folder ``path``, or of the model file ``path`` itself, which may be a link.
 
-    A file of another name than ``model.onnx`` has no card. Raises PackageError where there is nothing of either kind,
-    PackageUnreadable where the disk fails.
+    A file of another name than ``model.onnx`` has no card and no metadata of Anomalib.
+    Raises PackageError where there is nothing of either kind, PackageUnreadable where the disk fails.
     """
     try:
         if path.is_dir():
@@ -94,7 +95,7 @@ def read_card(card_path: Path) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             # A few lines of aliases of aliases are gigabytes once they are written out.
             raise PackageError([Fault(str(card_path), "", "an alias (*name)", "values written where they belong")])
-        written = yaml.safe_load(text)
+        written = yaml.load(text, Loader=UniqueKeyLoader)
     except (
         yaml.YAMLError,
         ValueError,

@@ -17,11 +17,13 @@ _NOISE = re.compile(
 )
 """Codes, and places in its source."""
 _LONGEST = 300
+_READ_MAX_COUNT = 2000
+"""Characters that are looked at: a model's own names are in it, and looking takes time by the square."""
 
 
 def refusal(model_file: str, error: Exception) -> Fault:
     """Why ONNX Runtime does not take a model: its own sentence, without the places in its source."""
-    text = str(error)
+    text = str(error)[:_READ_MAX_COUNT]
     if found := _OPSET.search(text):
         got, domain, newest = found.groups()
         expected = f"at most {newest}, the newest that this onnxruntime runs: export with an older opset, or update onnxruntime"

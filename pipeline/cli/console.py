@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 
 from pipeline.cli.output import words
+from vision.faults import one_line
 
 
 def console_for(json_file: Path | None, *, width: int | None = None, highlight: bool = True) -> Console:
@@ -20,6 +22,21 @@ def console_for(json_file: Path | None, *, width: int | None = None, highlight: 
 
 
 def show(console: Console, told: Iterable[Table | str]) -> None:
-    """Lines are not broken, tables have the console's width."""
+    """Lines are not broken, tables have the console's width. What no terminal should be sent is replaced."""
     for each in told:
-        console.print(each, soft_wrap=isinstance(each, str))
+        if isinstance(each, str):
+            console.print(one_line(each), soft_wrap=True)
+        else:
+            console.print(_Printable(each))
+
+
+class _Printable:
+    """A table without the control characters of its cells."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._table, options):
+            lines = segment.text.split("\n")  # the table's own ends of lines
+            yield Segment("\n".join(map(one_line, lines)), segment.style, segment.control)

@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def looked_at(export: Export, folder: Path) -> Look:
     """The export in one file, with Anomalib 1's `metadata.json` where it has one, and nothing else."""
-    path = folder / "file.onnx"
+    path = folder / "model.onnx"
     onnx.save(export.model(), str(path))
     beside = export.folder / f"{export.name}.metadata.json"
     if beside.is_file():
@@ -120,7 +120,6 @@ def test_weights_in_another_file_are_a_fault_that_says_how_to_mend_it(name: str,
 
 @each([name for name in REFUSED if name in export_names()])
 def test_what_no_decoder_reads_is_refused(name: str, folder: Path) -> None:
-    shutil.copyfile(Export(name).folder / f"{name}.onnx", folder / "file.onnx")
     assert looked_at(Export(name), folder).identification.faults
 
 

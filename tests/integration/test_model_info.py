@@ -126,6 +126,21 @@ def nothing_there(folder: Path) -> Path:
     return folder / "nothing"
 
 
+def test_the_card_is_checked_also_where_nothing_is_run(tmp_path: Path) -> None:
+    folder = write_stub_package(tmp_path / "stub", card={"thresholds": {"nonsense": 2}})
+    done = lineside("model", "info", folder, "--no-run")
+    assert done.returncode == 2
+    assert "model.yaml: thresholds.nonsense: got 2" in done.stdout
+
+
+@pytest.mark.parametrize("time_max", ["0", "inf", "nan", "1e300"])
+def test_the_time_is_bounded(tmp_path: Path, time_max: str) -> None:
+    done = lineside("model", "info", write_stub_package(tmp_path / "stub"), "--time-max", time_max)
+    assert done.returncode == 2
+    assert "--time-max" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [

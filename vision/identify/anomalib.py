@@ -12,24 +12,25 @@ from typing import Any
 from vision.decoders.anomaly import CLASSES
 from vision.identify.draft import Draft
 from vision.identify.image import Image, ask_pixels, say_pixels, say_what_the_graph_normalises
-from vision.identify.outputs import outputs_text
 from vision.onnx_file import OnnxFile, TensorFacts
+from vision.onnx_graph import shown
 
 ROLES = ("pred_score", "pred_label", "anomaly_map", "pred_mask")
 
 _DEFAULT = "default of Anomalib"
 _THRESHOLDS = ("image_threshold", "pixel_threshold")
 _SIDECAR = "metadata.json"
+_OUTPUT_OF_ONE = "output"
 
 
 def wrote(facts: OnnxFile, sidecar: Mapping[str, Any] | None) -> bool:
-    """Whether outputs have Anomalib's names, or its thresholds lie beside the file."""
-    return bool(_named(facts)) or _has_thresholds(sidecar)
+    """Whether outputs have Anomalib's names, or are those of 1.x and its thresholds lie beside the file."""
+    return bool(_named(facts)) or _is_one(facts, sidecar)
 
 
 def exporter(facts: OnnxFile, sidecar: Mapping[str, Any] | None) -> str:
     """Who wrote the file."""
-    if _has_thresholds(sidecar):
+    if _is_one(facts, sidecar):
         return "Anomalib 1"
     return "Anomalib 2" if _is_two(facts) else "unknown (an output is named as Anomalib's are)"
 
@@ -43,7 +44,7 @@ def read_pixels(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -
                 draft.say("input.height_px", height, "graph: resizes to it")
                 draft.say("input.width_px", width, "graph: resizes to it")
     known = say_what_the_graph_normalises(draft, image)
-    transform = _transform(sidecar)
+    transform = _transform(sidecar) if _is_one(draft.facts, sidecar) else None
     if not known and transform is not None:
         scale, mean, std = transform
         say_pixels(draft, scale, mean, std, f"{_SIDECAR} transform", image.channel_count)
@@ -64,23 +65,29 @@ def read_outputs(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) 
     draft.say("decoder.kind", "anomaly", source)
     draft.say("classes", list(CLASSES), "decoder anomaly")
     if not draft.roles():
-        for role, name in (named or _by_rank(draft)).items():
+        for role, name in (named or _roles_of_one(draft.facts)).items():
             draft.say(f"outputs.{role}", name, "name" if named else "shape")
     _say_normalisation(draft, sidecar)
 
 
 def _say_normalisation(draft: Draft, sidecar: Mapping[str, Any] | None) -> None:
-    scored = [name for role, name in _named(draft.facts).items() if role in ("pred_score", "anomaly_map")]
-    if _has_thresholds(sidecar):
+    facts, named = draft.facts, _named(draft.facts)
+    scored = [name for role, name in (named or _roles_of_one(facts)).items() if role in ("pred_score", "anomaly_map")]
+    cut = [name for name in scored if facts.cut_to.get(name) == (0.0, 1.0)]
+    if _has_thresholds(sidecar) and (named or cut):
+        # 2.x writes no such file, and its scores would be brought to 0..1 twice: another model's file lies here.
+        got = f"the graph cuts {shown(cut[0])} to 0..1" if cut else "the outputs have the names of Anomalib 2"
+        why = f"{_SIDECAR} beside the file is for raw scores of Anomalib 1, but {got}"
+    elif _has_thresholds(sidecar):
         assert sidecar is not None
         settings = _thresholds(sidecar)
         if "image_threshold" in settings:
             draft.say("decoder.normalisation", settings, _SIDECAR)
             return
         why = f"{_SIDECAR} has no threshold and range for the image's score"
-    elif scored and all(draft.facts.cut_to.get(name) == (0.0, 1.0) for name in scored):
+    elif scored and len(cut) == len(scored):
         return  # Anomalib's post-processor is in the graph: it ends by cutting scores to 0..1
-    elif scored or not _named(draft.facts):
+    elif scored:
         why = "the graph does not end in Anomalib's own normalisation to 0..1"
     else:
         return  # labels and masks alone
@@ -115,25 +122,29 @@ def _is_two(facts: OnnxFile) -> bool:
     return len(named) >= 2
 
 
-def _by_rank(draft: Draft) -> dict[str, str]:
-    """Of 1.x's outputs: a number for each image is the score, a map is the map."""
-    roles: dict[str, str] = {}
-    for tensor in draft.facts.outputs:
-        role = _role_of(tensor)
-        if role is None or role in roles:
-            draft.refuse("outputs", outputs_text(draft), "a score, a map, or one of each")
-            return {}
-        roles[role] = tensor.name
-    return roles
+def _is_one(facts: OnnxFile, sidecar: Mapping[str, Any] | None) -> bool:
+    """Whether thresholds lie beside the file and its outputs are those of 1.x: only then are they this model's."""
+    return _has_thresholds(sidecar) and bool(_roles_of_one(facts))
+
+
+def _roles_of_one(facts: OnnxFile) -> dict[str, str]:
+    """Role -> output of 1.x, whose first one is called ``output``: a score, a map, or one of each; empty for any others."""
+    if facts.outputs[0].name != _OUTPUT_OF_ONE:
+        return {}
+    roles = {role: tensor.name for tensor in facts.outputs if (role := _role_of(tensor)) is not None}
+    return roles if len(roles) == len(facts.outputs) else {}
 
 
 def _role_of(tensor: TensorFacts) -> str | None:
-    if tensor.shape is None:
+    """Of 1.x's outputs: a number for each image is the score, a map of one channel is the map."""
+    if tensor.shape is None or tensor.dtype != "float32":
         return None
     sizes = tensor.shape[1:]
     if all(size == 1 for size in sizes):
         return "pred_score"
-    return "anomaly_map" if len(sizes) >= 2 else None
+    if len(sizes) == 3 and isinstance(sizes[0], int) and sizes[0] != 1:
+        return None
+    return "anomaly_map" if len(sizes) in (2, 3) else None
 
 
 def _has_thresholds(sidecar: Mapping[str, Any] | None) -> bool:

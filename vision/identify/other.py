@@ -77,7 +77,7 @@ def read_outputs(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) 
 def _kind_by_shape(draft: Draft, image: Image) -> str | None:
     outputs = draft.facts.outputs
     only = outputs[0]
-    if len(outputs) == 1 and only.dtype == "float32" and len(only.shape or ()) == 2 and (only.shape or ())[1] != 1:
+    if len(outputs) == 1 and _is_a_row_of_scores(only, draft.facts.inputs[0]):
         draft.say("decoder.kind", "classification", "shape: one row of scores")
         return "classification"
     hint = _hint(outputs, image) if len(outputs) <= 2 else ""
@@ -86,6 +86,14 @@ def _kind_by_shape(draft: Draft, image: Image) -> str | None:
     if draft.value("classes") is None:
         draft.ask("classes", "nothing in the file names them")
     return None
+
+
+def _is_a_row_of_scores(tensor: TensorFacts, image: TensorFacts) -> bool:
+    """Whether there is one row for each image: a detector that suppresses by itself may put out a row for each finding."""
+    if tensor.shape is None or len(tensor.shape) != 2 or not image.shape:
+        return False
+    rows, columns = tensor.shape
+    return tensor.dtype == "float32" and columns != 1 and rows != "" and rows == image.shape[0]
 
 
 def _hint(outputs: tuple[TensorFacts, ...], image: Image) -> str:
@@ -111,10 +119,10 @@ def _hint(outputs: tuple[TensorFacts, ...], image: Image) -> str:
 
 def _read_classifier(draft: Draft) -> None:
     tensor = one_of_rank(draft, "scores", 2)
-    if tensor is None or tensor.shape is None:
+    if tensor is None:
         return
     say_activation(draft, tensor)
-    _ask_classes(draft, number(tensor.shape[1]) if len(tensor.shape) == 2 else None, tensor)
+    _ask_classes(draft, number(tensor.shape[1]) if len(tensor.shape or ()) == 2 else None, tensor)
 
 
 def _read_detector(draft: Draft, kind: str, extra_count: int) -> None:

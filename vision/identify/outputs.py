@@ -28,6 +28,10 @@ def say_activation(draft: Draft, tensor: TensorFacts) -> None:
     """Whether a classifier's scores are probabilities: the graph's last operator tells, or nobody."""
     maker = draft.facts.made_by.get(tensor.name, "")
     if maker in ("Softmax", "Sigmoid"):
+        given = draft.given("decoder.activation")
+        if given not in (None, "none"):
+            expected = f"none: {tensor.name} is made by {maker}, and is probabilities already"
+            draft.refuse("decoder.activation", str(given), expected, of_card=True)
         draft.say("decoder.activation", "none", f"graph: {tensor.name} is made by {maker}")
         return
     if draft.given("decoder.kind") is not None and not draft.is_left_open("decoder.activation"):

@@ -119,7 +119,12 @@ def _read_classifier(draft: Draft) -> None:
 
 
 def _read_labels(draft: Draft) -> None:
-    ranked = [tensor for tensor in draft.facts.outputs if tensor.shape is not None]
+    roles = draft.roles()
+    ranked = [
+        tensor
+        for tensor in draft.facts.outputs
+        if tensor.shape is not None and (not roles or tensor.name in roles.values())
+    ]
     if len(ranked) == 1 and len(ranked[0].shape or ()) in (3, 4):
         tensor = ranked[0]
         draft.say("decoder.kind", "semantic_segmentation", "metadata task")

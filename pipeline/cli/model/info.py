@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ from pipeline.cli.console import console_for, show
 from pipeline.cli.model.card import card_with_questions
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 from pipeline.model_probe import TIME_MAX_S, Probed, RefusedByProbe, probe_model
+from vision.faults import one_line
 from vision.onnx_file import TensorFacts
 from vision.onnx_graph import shown
-from vision.package import Look, look_at
+from vision.package import Look, judged, look_at
 
 _OPERATORS_SHOWN = 8
 _WIDTH = 160
+_TIME_MAX_MAX_S = 3600.0
 
 
 def info(
@@ -32,21 +35,29 @@ def info(
     run: Annotated[bool, typer.Option(help="Open the model and run it, in a process of its own.")] = True,
     time_max_s: Annotated[
         float,
-        typer.Option("--time-max", min=1.0, metavar="S", help="What opening and running it may take, in seconds."),
+        typer.Option(
+            "--time-max",
+            min=1.0,
+            max=_TIME_MAX_MAX_S,
+            metavar="S",
+            help="What opening and running it may take, in seconds.",
+        ),
     ] = TIME_MAX_S,
 ) -> None:
     """Say what a model is, where each thing is known from, and what its card must still say.
 
     Status 0 where everything is known and the model runs, 2 where a key of the card is to be set or the file cannot be used.
     """
+    if math.isnan(time_max_s):  # which is within any bounds
+        raise fail(f"--time-max: got nan, expected a number of seconds from 1 to {_TIME_MAX_MAX_S:g}", 2)
     check_json_target(json_file)
     if card_file is not None and (os.path.lexists(card_file) or not card_file.parent.is_dir()):
         raise fail(f"--card: got {card_file}, expected a new file in an existing folder", 2)
     look = look_at(model)
     identification = look.identification
     probed: Probed | None = None
-    faults = list(identification.faults)
-    if run and identification.is_complete:
+    _, faults = judged(look)
+    if run and not identification.questions and not faults:
         try:
             probed = probe_model(model, time_max_s=time_max_s)
         except RefusedByProbe as error:
@@ -89,7 +100,7 @@ def _told(look: Look) -> Iterator[Table | str]:
     yield f"card      {card}"
     table = Table("card's key", "value", "known from", box=None, pad_edge=False)
     for known in identification.known:
-        table.add_row(known.key, _value(known.value), known.source)
+        table.add_row(one_line(known.key), _value(known.value), one_line(known.source))
     yield table
 
 
@@ -147,8 +158,7 @@ def _tensor(tensor: TensorFacts) -> str:
 def _value(value: object) -> str:
     if isinstance(value, list):
         value = f"{', '.join(map(str, value[:20]))}{f' and {len(value) - 20} more' if len(value) > 20 else ''}"
-    text = str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return one_line(str(value))
 
 
 def _write_card(card_file: Path, text: str) -> None:

@@ -238,6 +238,35 @@ def test_classifiers_without_metadata_are_asked_what_shapes_do_not_say(maker: st
     assert "1000 names" in classes.why
 
 
+@pytest.mark.parametrize("maker", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_are_not_made_probabilities_once_more(maker: str, activation: str) -> None:
+    card = {"classes": list("abcde"), "decoder": {"kind": "classification", "activation": activation}}
+    for metadata in ({}, ultralytics("classify", 5)):
+        content = exported(output("scores", (1, 5), maker), image=(1, 3, 224, 224), metadata=metadata)
+        (fault,) = identified(content, card=card).faults
+        assert (fault.file, fault.key, fault.got) == ("model.yaml", "decoder.activation", activation)
+        card["decoder"] |= {"activation": "none"}
+        assert not identified(content, card=card).faults
+        card["decoder"] |= {"activation": activation}
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows", "known"),
+    [(1, 1, True), ("N", "N", True), (1, "Concat_dim", False), ("N", "M", False), ("", "", False), (1, 100, False)],
+)
+def test_rows_are_scores_only_where_there_is_one_for_each_image(batch: int | str, rows: int | str, known: bool) -> None:
+    found = identified(exported(output("output", (rows, 7), "Gemm"), image=(batch, 3, 640, 640)))
+    assert ("decoder.kind" in values(found), "decoder.kind" in asked(found)) == (known, not known)
+
+
+def test_a_map_of_classes_beside_other_outputs_is_told_by_the_card() -> None:
+    maps = (output("labels", (1, 640, 640), "Cast", UINT8), output("features", (1, 8, 80, 80)))
+    content = exported(*maps, metadata=ultralytics("semantic", 3))
+    assert identified(content).faults
+    assert identified(content, card={"outputs": {"labels": "labels"}}).is_complete
+
+
 @pytest.mark.parametrize(
     ("subtracts", "order", "scale"),
     [
@@ -368,6 +397,44 @@ def test_anomalib_one_point_zero_has_its_normalisation_beside_the_file() -> None
         sidecar={"image_threshold": 1.0, "min": 0, "max": 2},
     )
     assert asked(without) == PIXELS
+
+
+SIDECAR = {"image_threshold": 2.5, "pixel_threshold": 2.4, "min": 0.5, "max": 4.0}
+
+
+@pytest.mark.parametrize("outputs", [FOUR, FOUR[:2], RAW, (output("output", (1, 1, 256, 256), "Clip"),)])
+def test_thresholds_beside_a_model_that_needs_none_are_asked(outputs: tuple[Any, ...]) -> None:
+    content = exported(*outputs, name="input", subtracts=IMAGENET)
+    found = identified(content, sidecar=SIDECAR)
+    assert asked(found) == {"decoder.normalisation"}
+    (question,) = found.questions
+    assert question.why.startswith("metadata.json beside the file is for raw scores of Anomalib 1, but the ")
+    assert found.exporter == ("Anomalib 2" if len(outputs) > 1 else "Anomalib 1")
+    answered = identified(content, sidecar=SIDECAR, card={"decoder": "anomaly"})
+    assert answered.is_complete
+    assert "decoder.normalisation" not in values(answered)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (output("logits", (1, 1, 160, 160), "Resize"),),
+        (output("output", (1, 2, 160, 160), "Resize"),),
+        (output("output", (1, 160, 160), "ArgMax", INT64),),
+        (output("output", (1, 1, 160, 160)), output("289", (1, 1, 160, 160))),
+    ],
+)
+def test_thresholds_beside_outputs_that_anomalib_one_never_had_say_nothing(outputs: tuple[Any, ...]) -> None:
+    found = identified(exported(*outputs, name="input", subtracts=IMAGENET), sidecar=SIDECAR)
+    assert {"decoder.kind", "classes"} <= asked(found)
+    assert not found.exporter.startswith("Anomalib")
+
+
+def test_a_fault_is_one_line_that_cannot_rule_a_terminal() -> None:
+    (fault,) = identified(exported(output("scores", (1, 5)), name="x\x1b[31m\nruns 5 ms\r", dtype=INT64)).faults
+    assert "\x1b" in fault.key
+    assert str(fault).isprintable()
+    assert "input x?[31m runs 5 ms" in str(fault)
 
 
 def test_foreign_heads_are_asked() -> None:

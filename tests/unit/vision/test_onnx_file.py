@@ -22,6 +22,8 @@ from tests.hostile_models import (
     answer_from,
     calls,
     chain,
+    constant_shape,
+    declaring,
     deep,
     elsewhere,
     empty_nodes,
@@ -29,13 +31,17 @@ from tests.hostile_models import (
     hidden_gigabytes,
     huge,
     integers,
+    many_inputs,
     model_of,
+    of_function,
+    resized,
     with_weight,
 )
 from tests.models import stub_card, write_package, write_stub_package
 from vision.onnx_file import RefusedModel, read_onnx
-from vision.onnx_limits import NODES_MAX_COUNT, SUBGRAPH_DEPTH_MAX_COUNT, TENSOR_MAX_COUNT
+from vision.onnx_limits import NODES_MAX_COUNT, PORTS_MAX_COUNT, SUBGRAPH_DEPTH_MAX_COUNT, TENSOR_MAX_COUNT
 from vision.package import PackageError, load_package
+from vision.refusal import refusal
 from vision.runtime import open_session
 
 
@@ -110,6 +116,11 @@ def test_what_an_output_ends_in_is_seen(
     assert (facts.made_by["probabilities"], facts.cut_to.get("probabilities")) == (maker, limits)
 
 
+def test_only_inputs_that_are_fed_are_followed() -> None:
+    facts = read_onnx(many_inputs(fed=True).SerializeToString(), "model.onnx")
+    assert set(facts.read_by) == {"image"}
+
+
 def test_initializers_declared_as_inputs_are_not_fed() -> None:
     model = with_weight(lambda weight: None)
     model.graph.input.append(helper.make_tensor_value_info("weight", TensorProto.FLOAT, [4]))
@@ -160,6 +171,9 @@ def test_what_may_be_loaded_is_read() -> None:
         chain(500),
         huge("ConstantOfShape", sizes=[1000]),
         huge("Expand", "image", sizes=[2, 1, 16, 16]),
+        resized("Resize", "", "scales", scales=[1.0, 1.0, 2.0, 2.0]),
+        of_function(constant_shape(100)),
+        many_inputs(fed=True),
     ):
         read_onnx(model.SerializeToString(), "model.onnx")
 
@@ -169,9 +183,13 @@ def test_what_may_be_loaded_is_read() -> None:
     [
         (
             with_weight(change_dims(1 << 40)),
-            f"got 1099511627776 elements (1099511627776), expected at most {TENSOR_MAX_COUNT}",
+            f"got a tensor of 1099511627776 elements, expected at most {TENSOR_MAX_COUNT}",
         ),
-        (with_weight(change_dims(1 << 33, 1 << 33)), "got 73786976294838206464 elements"),
+        (with_weight(change_dims(1 << 33, 1 << 33)), "got a tensor of 8589934592 x 8589934592 elements"),
+        (with_weight(change_dims(*[1 << 62] * 64)), "got a tensor of 4611686018427387904 x 4611686018427387904 x"),
+        (with_weight(change_dims(*[1 << 62] * 300)), "got 300 dimensions, expected at most 64"),
+        (declaring([1 << 62] * 64), "graph.value wide: got a tensor of 4611686018427387904 x"),
+        (declaring([1 << 62] * 80_000), "graph.value wide: got 80000 dimensions, expected at most 64"),
         (with_weight(change_dims(1 << 20)), "got data of another size, expected all 1048576 elements"),
         (with_weight(change_dims(-4)), "got shape -4, expected sizes of at least 0"),
         (with_weight(change_type), "got element type 99"),
@@ -187,6 +205,18 @@ def test_what_may_be_loaded_is_read() -> None:
         (huge("ConstantOfShape", sizes=[1 << 20, 1 << 20]), "got a result of at least 1048576 x 1048576 elements"),
         (huge("Expand", "image", sizes=[1 << 24, 3, 16, 16]), "graph.Expand huge: got a result of at least"),
         (huge("Tile", "image", sizes=[1 << 30, 1, 1, 1]), "graph.Tile huge: got a result of at least"),
+        (
+            resized("Resize", "", "scales", scales=[1.0, 1.0, 1e5, 1e5]),
+            "graph.Resize huge: got a result of at least 1 x 1 x",
+        ),
+        (resized("Resize", "scales", scales=[1.0, 1.0, 1e30, 1.0], opset=10), "at least 1 x 1 x 1e+30 x 1 elements"),
+        (resized("Upsample", "scales", scales=[1.0, 1.0, 1e5, 1e5], opset=9), "graph.Upsample huge: got a result of"),
+        (
+            of_function(constant_shape(1 << 40)),
+            "function f.ConstantOfShape huge: got a result of at least 1099511627776",
+        ),
+        (of_function([], default=True), "function f.weight: got weights in another file (weights.bin)"),
+        (many_inputs(fed=False), f"graph.input: got 1001 tensors, expected at most {PORTS_MAX_COUNT}"),
         (deep(SUBGRAPH_DEPTH_MAX_COUNT), f"got graphs {SUBGRAPH_DEPTH_MAX_COUNT + 1} deep"),
         (deep(25), f"expected at most {SUBGRAPH_DEPTH_MAX_COUNT} inside one another"),
         (calls(8, 8), f"expected at most {NODES_MAX_COUNT} with the calls of functions written out"),
@@ -293,6 +323,12 @@ def test_what_this_runtime_does_not_take_is_told_in_its_words(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_long_refusal_is_told_at_once() -> None:
+    """Its time grew by the square of names that the file chooses."""
+    fault = refusal("model.onnx", RuntimeError("a" * 10_000_000 + "\x1b[2J"))
+    assert len(str(fault)) < 500
+
+
 def peak_of(program: str, *arguments: str) -> tuple[str, int]:
     """(what a child printed, its peak of memory in bytes beyond what it held when it began ``work()``)."""
     text = textwrap.dedent(program) + textwrap.dedent(
@@ -337,7 +373,8 @@ def test_gigabytes_that_only_a_run_shows_are_refused_before_they_are_taken(tmp_p
         import sys
         from pathlib import Path
         from vision.package import PackageError, load_package
-        from vision.runtime import open_session
+        from vision.refusal import refusal
+from vision.runtime import open_session
         package = load_package(Path(sys.argv[1]))
         def work():
             try:

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.exported import exported, output
+from tests.exported import exported, output, ultralytics
 from tests.models import write_stub_package
 from vision.decoders.anomaly import AnomalySettings
 from vision.package import PackageError, PackageUnreadable, load_package
@@ -81,6 +81,20 @@ def test_a_whole_card_is_written_and_read_again(tmp_path: Path) -> None:
     package = load_package(write_stub_package(tmp_path / "stub"))
     package.card_path.write_text(package.card_text())
     assert load_package(package.folder).card == package.card
+
+
+def test_a_whole_card_does_not_hide_what_the_file_says(tmp_path: Path) -> None:
+    """Its author is held to the file as whoever left a gap is."""
+    content = exported(output("output0", (1, 6, 8400)), metadata=ultralytics(classes=2))
+    (tmp_path / "model.onnx").write_bytes(content)
+    whole = load_package(tmp_path).card.model_dump(mode="json")
+    posing = exported(output("output0", (1, 6, 8400)), metadata=ultralytics("pose", classes=2))
+    (tmp_path / "model.onnx").write_bytes(posing)
+    card = {**whole, "sha256": hashlib.sha256(posing).hexdigest()}
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(PackageError, match=r"model\.onnx: metadata task: got 'pose'") as caught:
+        load_package(tmp_path)
+    assert len(caught.value.faults) == 1
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
@@ -237,6 +251,15 @@ def test_what_anomalib_writes_beside_its_file_is_read(tmp_path: Path) -> None:
     assert (decoder.normalisation.image_threshold, decoder.normalisation.pixel_max) == (12.5, 40.0)
 
 
+def test_what_lies_beside_a_file_of_another_name_is_not_its_own(tmp_path: Path) -> None:
+    content = exported(output("output", (1, 1, 256, 256), "Add"), subtracts=[0.485, 0.456, 0.406])
+    (tmp_path / "other.onnx").write_bytes(content)
+    (tmp_path / "metadata.json").write_text(json.dumps({"image_threshold": 12.5, "min": 0.5, "max": 40.0}))
+    with pytest.raises(PackageError) as caught:
+        load_package(tmp_path / "other.onnx")
+    assert "decoder.kind" in {fault.key for fault in caught.value.faults}
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, "\x00"])
 def test_another_file_of_that_name_is_left_alone(tmp_path: Path, text: str) -> None:
     folder = write_stub_package(tmp_path / "stub")
@@ -250,6 +273,17 @@ def test_a_card_of_aliases_is_refused(tmp_path: Path) -> None:
     bomb += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
     (folder / "model.yaml").write_text("\n".join([*bomb, "name: *a11"]))
     with pytest.raises(PackageError, match=r"got an alias"):
+        load_package(folder)
+
+
+@pytest.mark.parametrize("line", ["classes: [a, b]", "input: {scale: 1.0, scale: 2.0}", "decoder: {kind: x, kind: y}"])
+def test_a_card_says_everything_once(tmp_path: Path, line: str) -> None:
+    folder = write_stub_package(tmp_path / "stub")
+    with (folder / "model.yaml").open("a") as card:
+        card.write(line + "\n")
+    with pytest.raises(
+        PackageError, match=r"model\.yaml: got text that is not YAML \(key '\w+' stands twice in .*line"
+    ):
         load_package(folder)
 
 
