@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import vision  # noqa: F401 - turns onnxruntime's telemetry off, whose sockets would be taken for leaks
+
 pytest_plugins = ["tests.leak_guard"]
 
 
