@@ -52,7 +52,7 @@ def test_every_rule_is_told_in_words(tmp_path: Path) -> None:
                     {
                         "class": "defective",
                         "reject_at_score": 0.5,
-                        "zone": {"x_px": 30, "y_px": 0, "width_px": 3, "height_px": 3},
+                        "zone": {"x_px": 3, "y_px": 0, "width_px": 30, "height_px": 20},
                     }
                 ]
             },
