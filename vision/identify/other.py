@@ -122,7 +122,8 @@ def _read_classifier(draft: Draft) -> None:
     if tensor is None:
         return
     say_activation(draft, tensor)
-    _ask_classes(draft, number(tensor.shape[1]) if len(tensor.shape or ()) == 2 else None, tensor)
+    shape = tensor.shape or ()
+    _ask_classes(draft, number(shape[1]) if len(shape) == 2 else None, tensor)
 
 
 def _read_detector(draft: Draft, kind: str, extra_count: int) -> None:

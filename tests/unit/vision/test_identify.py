@@ -241,14 +241,14 @@ def test_classifiers_without_metadata_are_asked_what_shapes_do_not_say(maker: st
 @pytest.mark.parametrize("maker", ["Softmax", "Sigmoid"])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_probabilities_are_not_made_probabilities_once_more(maker: str, activation: str) -> None:
-    card = {"classes": list("abcde"), "decoder": {"kind": "classification", "activation": activation}}
+    def card_with(each: str) -> dict[str, Any]:
+        return {"classes": list("abcde"), "decoder": {"kind": "classification", "activation": each}}
+
     for metadata in ({}, ultralytics("classify", 5)):
         content = exported(output("scores", (1, 5), maker), image=(1, 3, 224, 224), metadata=metadata)
-        (fault,) = identified(content, card=card).faults
+        (fault,) = identified(content, card=card_with(activation)).faults
         assert (fault.file, fault.key, fault.got) == ("model.yaml", "decoder.activation", activation)
-        card["decoder"] |= {"activation": "none"}
-        assert not identified(content, card=card).faults
-        card["decoder"] |= {"activation": activation}
+        assert not identified(content, card=card_with("none")).faults
 
 
 @pytest.mark.parametrize(
