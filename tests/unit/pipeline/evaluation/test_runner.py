@@ -339,7 +339,7 @@ def test_in_mvtec_all_but_good_is_defective_also_where_the_model_has_a_class_of_
         {},
         {"reject_at_count": 2},
         {"reject_at_total_area_px": 9000.0},
-        {"min_width_px": 65.0, "min_height_px": 65.0, "min_area_px": 9000.0},
+        {"min_width_px": 64.0, "min_height_px": 64.0, "min_area_px": 4096.0},
         {"zone": {"x_px": 0, "y_px": 0, "width_px": 30, "height_px": 30}},
     ],
 )
@@ -352,7 +352,7 @@ def test_of_a_folder_its_class_alone_decides(tmp_path: Path, asked: dict[str, An
     assert figures.is_defective.tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("asked", [{}, {"count": 3}, {"min_area_px": 9000.0}])
+@pytest.mark.parametrize("asked", [{}, {"count": 3}, {"min_area_px": 4096.0}])
 def test_of_a_folder_its_class_is_there_and_no_other_that_is_required(tmp_path: Path, asked: dict[str, Any]) -> None:
     recipe = recipe_of({"rules": [], "required": [{"class": "bright", "found_at_score": 0.5, **asked}]})
     images = {"bright": {"0.png": grey(100)}, "dark": {"0.png": grey(100)}, "good": {"0.png": grey(100)}}
