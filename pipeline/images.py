@@ -6,6 +6,7 @@ a slot back as soon as it has a copy; the copies wait in a room of bounded size,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import sys
@@ -40,6 +41,8 @@ from pipeline.ring import RingReader, StaleGeneration
 from pipeline.window.format import CameraFormat, FrameFacts, WindowFacts, WindowLimits
 from pipeline.window.recorder import WindowRecorder
 from pipeline.worker import Supervised, attach, settle
+from vision.faults import FaultsError
+from vision.package import load_package
 from vision.types import Frame
 
 _SLOW_NS = 2 * NS_PER_S
@@ -330,6 +333,10 @@ def main() -> None:
     supervised = attach("images", dies_with_supervisor=True)
     cv2.setNumThreads(1)
     images = Images(supervised)
+    if supervised.line.config.recording is not None:
+        # What reads a model takes a third of a second to import: not while a window begins and parts go by.
+        with contextlib.suppress(FaultsError):
+            load_package(supervised.line.recipe.model)
     settle(supervised)
     supervised.post(Ready())
     images.run()
