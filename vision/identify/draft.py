@@ -93,7 +93,7 @@ class Draft:
 
     def refuse(self, key: str, got: str, expected: str, *, of_card: bool = False) -> None:
         """What cannot be: ``key`` of the model's file, or of the card."""
-        fault = Fault(self.card_file if of_card else self.model_file, key, got, expected)
+        fault = Fault(self.card_file if of_card else self.model_file, key, got or "''", expected)
         if fault not in self._faults:
             self._faults.append(fault)
 

@@ -373,8 +373,7 @@ def test_gigabytes_that_only_a_run_shows_are_refused_before_they_are_taken(tmp_p
         import sys
         from pathlib import Path
         from vision.package import PackageError, load_package
-        from vision.refusal import refusal
-from vision.runtime import open_session
+        from vision.runtime import open_session
         package = load_package(Path(sys.argv[1]))
         def work():
             try:
