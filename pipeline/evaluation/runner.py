@@ -250,7 +250,7 @@ class Runner:
             bench.inspector.findings(bench.camera_id)
         except BadOutput as error:
             return str(error)
-        return "findings that are not finite, or of no class of the model"
+        return "findings that are not finite, of no class of the model, or more of them than decoder.max_findings"
 
     def _candidates(self, bench: _Bench, camera_id: str) -> tuple[Findings, str]:
         """Also why they are only those that the line sees, where that is so."""
