@@ -80,7 +80,8 @@ def unverified(line: Line, package: ModelPackage, session: Session) -> str | Non
     if reason is None:
         return None
     command = f"lineside model verify {shlex.quote(str(line.recipe.model))} --images DIR --config {shlex.quote(str(line.file))}"
-    return f"{reason}; run: {command} (DIR: a folder of sample images), or set runtime.on_unverified: warn"
+    text = f"{reason}; run: {command} (DIR: a folder of sample images)"
+    return f"{text}, or set runtime.on_unverified: warn" if line.config.runtime.on_unverified == "refuse" else text
 
 
 _PROGRESS_EVERY_S = 10

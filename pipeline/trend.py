@@ -62,7 +62,7 @@ class _Gauge:
         self.raised = False
 
     def add(self, value_us: int) -> bool:
-        """Whether ``raised`` has changed."""
+        """Whether ``raised`` has changed. ``value_us``: more than 0, which is no part yet."""
         gone_us = self._us[self._place]
         self._us[self._place] = value_us
         self._place += 1
@@ -80,16 +80,21 @@ class _Gauge:
     def above_count(self) -> int:
         return self._raise_above
 
+    @property
+    def parts_count(self) -> int:
+        """In the window so far."""
+        return sum(value_us > 0 for value_us in self._us)
+
     def percentile_us(self, share: float) -> int:
-        """By nearest rank, over the whole window."""
-        return sorted(self._us)[math.ceil(share * len(self._us)) - 1]
+        """By nearest rank, over the parts that are there."""
+        known_us = sorted(value_us for value_us in self._us if value_us > 0)
+        return known_us[math.ceil(share * len(known_us)) - 1]
 
 
 class Trend:
     """See the module's text. Constant time a part; only raising sorts the window, for the figures in the text."""
 
     def __init__(self, config: DegradedConfig, timing: TimingConfig) -> None:
-        self._window_parts = config.window_parts
         self._budget_us = timing.budget_us
         self._limit_share = config.headroom_used
         self._choice_us = timing.deadline_us - timing.guard_us
@@ -124,7 +129,7 @@ class Trend:
 
     def _over_budget_text(self) -> str:
         return (
-            f"{self._budget.above_count} of the last {self._window_parts} parts took longer than budget_us "
+            f"{self._budget.above_count} of the last {self._budget.parts_count} parts took longer than budget_us "
             f"{self._budget_us} (median {self._budget.percentile_us(0.5)} us, 95th percentile "
             f"{self._budget.percentile_us(0.95)} us): the service is getting slow"
         )
@@ -133,6 +138,6 @@ class Trend:
         slow_us = self._headroom.percentile_us(1 - _SLOW_SHARE)
         used = f"{slow_us} us, {slow_us / self._choice_us:.0%} of the {self._choice_us} us there are"
         return (
-            f"from trigger to decision the 95th percentile of the last {self._window_parts} parts is {used} "
+            f"from trigger to decision the 95th percentile of the last {self._headroom.parts_count} parts is {used} "
             f"(limit {self._limit_share:.0%}): parts will soon run out of time"
         )

@@ -166,9 +166,7 @@ def look_at(path: Path) -> Look:
         expected = f"the model (a package is a folder with {MODEL_NAME} and its card {CARD_NAME})"
         raise PackageError([Fault(str(files.model_path), "", "no such file", expected)])
     content = read_bytes(files.model_path)
-    # What lies beside a file of another name is some other model's.
-    is_in_package = files.model_path.name == MODEL_NAME
-    written = read_card(files.card_path) if is_in_package and is_there(files.card_path) else None
+    written = read_card(files.card_path) if files.is_package and is_there(files.card_path) else None
     sha256, expected_sha256 = hashlib.sha256(content).hexdigest(), (written or {}).get("sha256")
     if isinstance(expected_sha256, str) and expected_sha256 != sha256:
         raise PackageError([hash_fault(files.card_path, got=sha256, expected=expected_sha256)])
@@ -182,7 +180,7 @@ def look_at(path: Path) -> Look:
         model_file=str(files.model_path),
         card_file=str(files.card_path),
         card=written,
-        sidecar=read_sidecar(files.folder) if is_in_package else None,
+        sidecar=read_sidecar(files.folder) if files.is_package else None,
     )
     return Look(files, facts, written, identification)
 
@@ -199,8 +197,12 @@ def load_package(path: Path) -> ModelPackage:
     card, faults = judged(look)
     card_file, questions = str(look.files.card_path), look.identification.questions
     if card is None and questions:
-        if look.written is None:
-            begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
+        begin = f"`lineside model info {look.files.model_path} --card FILE` begins one"
+        if not look.files.is_package:
+            expected = f"a folder with this file as {MODEL_NAME} and its card as {CARD_NAME} ({begin})"
+            faults.append(Fault(str(look.files.model_path), "", "a file that does not say everything itself", expected))
+            card_file = CARD_NAME
+        elif look.written is None:
             expected = f"the model's card, since its file does not say everything ({begin})"
             faults.append(Fault(card_file, "", "no such file", expected))
         faults += [question.fault(card_file) for question in questions]

@@ -43,6 +43,11 @@ class PackageFiles:
     def folder(self) -> Path:
         return self.model_path.parent
 
+    @property
+    def is_package(self) -> bool:
+        """Whether card and metadata are looked for: what lies beside a file of another name is some other model's."""
+        return self.model_path.name == MODEL_NAME
+
 
 def find_files(path: Path) -> PackageFiles:
     """The files of the package in the folder ``path``, or of the model file ``path`` itself, which may be a link.

@@ -36,6 +36,8 @@ from vision.types import Findings, PixelFormat
 
 _PICTURES_MAX = 12
 """Of each sort of mistake."""
+_BOXES_MAX = 12
+"""Findings drawn into a picture: a detector with a low ``score_min`` would cover it."""
 _CLASSES_MAX = 30
 _SCORE_BINS = 50
 _HEAT_ALPHA = 0.45
@@ -296,7 +298,8 @@ def _mistakes(shown: EvaluationShown) -> Iterator[Block]:
 def _picture(shown: EvaluationShown, place: int) -> Picture:
     judged = shown.figures.judged[place]
     sample, inspection = judged.sample, judged.inspection
-    defects = ", ".join(f"{plain(each.class_name, 32)} {each.score:.3g}" for each in inspection.defects[:4])
+    best = sorted(inspection.defects, key=lambda defect: -defect.score)
+    defects = ", ".join(f"{plain(each.class_name, 32)} {each.score:.3g}" for each in best[:4])
     lines = [f"{inspection.verdict.value}, score {inspection.score:.4g}", *([defects] if defects else [])]
     if sample.class_name is not None:
         lines.append(f"label: {plain(sample.class_name)}")
@@ -304,13 +307,15 @@ def _picture(shown: EvaluationShown, place: int) -> Picture:
     pixels = read_image(sample.image, sample.facts.format.pixel_format)
     if pixels is None:
         return no_picture(alt=alt, caption=caption, lines=lines)
-    found: list[Findings] = []
+    boxes: list[Box] = []
     is_rgb = sample.facts.format.pixel_format is PixelFormat.RGB8
     if judged.fault:
         lines.append(plain(judged.fault, 200))
     else:
         shown.runner.judged(sample)
-        found = shown.runner.findings(sample)
+        boxes, found_count = _boxes_found(shown.runner.findings(sample), shown)
+        if len(boxes) < found_count:
+            lines.append(f"the {len(boxes)} best of {found_count:,} findings are drawn")
         if shown.runner.has_anomaly_map:
             pixels, told_heat = _heated(pixels, shown.runner.anomaly_map(sample), is_rgb=is_rgb)
             lines.append(told_heat)
@@ -320,24 +325,31 @@ def _picture(shown: EvaluationShown, place: int) -> Picture:
         alt=alt,
         caption=caption,
         lines=lines,
-        boxes=[*_boxes_found(found, shown), *_boxes_true(sample)],
+        boxes=[*boxes, *_boxes_true(sample)],
         is_rgb=is_rgb,
     )
 
 
-def _boxes_found(found: Sequence[Findings], shown: EvaluationShown) -> list[Box]:
+def _boxes_found(found: Sequence[Findings], shown: EvaluationShown) -> tuple[list[Box], int]:
+    """The best findings that have a place, and how many such there are."""
     card = shown.runner.package.card
     if card.task == "classification":
-        return []
+        return [], 0
     whole_ids = [card.classes.index("anomaly")] if card.task == "anomaly" and "anomaly" in card.classes else []
-    return [
-        Box((x1, y1, x2, y2), f"{card.classes[class_id]} {score:.2f}")
+    placed = [
+        (score, class_id, box_px)
         for findings in found
-        for class_id, score, (x1, y1, x2, y2) in zip(
-            findings.class_ids.tolist(), findings.scores.tolist(), findings.boxes_px.tolist(), strict=True
+        for score, class_id, box_px in zip(
+            findings.scores.tolist(), findings.class_ids.tolist(), findings.boxes_px.tolist(), strict=True
         )
         if class_id not in whole_ids
     ]
+    placed.sort(key=lambda each: -each[0])
+    boxes = [
+        Box((x1, y1, x2, y2), f"{card.classes[class_id]} {score:.2f}")
+        for score, class_id, (x1, y1, x2, y2) in placed[:_BOXES_MAX]
+    ]
+    return boxes, len(placed)
 
 
 def _boxes_true(sample: Sample) -> list[Box]:

