@@ -350,7 +350,7 @@ def card(sha256: str, accuracy: dict[str, Any], quick: bool) -> dict[str, Any]:
         "input": input_card(),
         "outputs": {"scores": "probabilities"},
         "classes": list(CLASSES),
-        "decoder": "classification",
+        "decoder": {"kind": "classification", "activation": "none"},
         "thresholds": {"defective": THRESHOLD},
         "sha256": sha256,
         "licence": "CC-BY-NC-SA-4.0",

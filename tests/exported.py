@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -10,6 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 Shape = Sequence[int | str]
 Output = tuple[str, Shape, str, int]
 """Name, shape, the operator that makes it (Clip: to 0..1), element type."""
+
+SOFTMAX_OF_IMAGES = "Softmax of images"
+"""Over the first axis."""
 
 FLOAT, UINT8, INT64, BOOL = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT64, TensorProto.BOOL
 
@@ -37,7 +41,8 @@ def exported(
     weights += [numpy_helper.from_array(np.array(value, np.float32), f"limit {value}") for value in (0, 1)]
     for each, _, maker, _ in outputs:
         inputs = ["features", "limit 0", "limit 1"] if maker == "Clip" else ["features"]
-        nodes.append(helper.make_node(maker, inputs, [each]))
+        over_images: dict[str, Any] = {"axis": 0} if maker == SOFTMAX_OF_IMAGES else {}
+        nodes.append(helper.make_node(maker.split()[0], inputs, [each], **over_images))
     graph = helper.make_graph(
         nodes,
         "main_graph",

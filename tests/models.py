@@ -103,7 +103,7 @@ def stub_card(width_px: int, height_px: int, channel_count: int) -> dict[str, An
         },
         "outputs": {"scores": "probabilities"},
         "classes": list(STUB_CLASSES),
-        "decoder": "classification",
+        "decoder": {"kind": "classification", "activation": "none"},
         "thresholds": {"defective": 0.5},
         "licence": "Apache-2.0",
     }

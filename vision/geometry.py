@@ -32,6 +32,12 @@ class RowGeometry:
     step_x_px: float
     step_y_px: float
 
+    @property
+    def shown_px(self) -> BoxPx:
+        """What the model is shown of the region, in the frame: less than all of it where it is cropped."""
+        x1, y1 = self.origin_x_px, self.origin_y_px
+        return x1, y1, x1 + self.shown_width_px * self.step_x_px, y1 + self.shown_height_px * self.step_y_px
+
 
 def row_geometry(region: Region, model_input: ModelInput) -> RowGeometry:
     """How a region is shown to a model: stretched, letterboxed, or its middle cropped."""

@@ -17,7 +17,7 @@ from vision.judge import FAULT, Judge
 from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
-from vision.recipe import Finding, PartMark, Recipe, Region, Required, Rule, Zone
+from vision.recipe import Finding, PartMark, Recipe, Required, Rule, Zone
 from vision.runtime import Session
 from vision.types import Findings, Frame, Inspection
 
@@ -246,7 +246,9 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
             faults.append(Fault(file, f"{key}.class", repr(one.class_name), expected))
         else:
             seen = [
-                region for view in recipe.views if one.camera_id in (None, view.camera_id) for region in view.regions
+                [row_geometry(region, card.input) for region in view.regions]
+                for view in recipe.views
+                if one.camera_id in (None, view.camera_id)
             ]
             faults += [
                 Fault(file, f"{key}.{name}", got, expected) for name, got, expected in _never_found(one, card, seen)
@@ -254,12 +256,6 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
         if (floor := card.score_floor(one.class_name)) is not None and score <= floor[1]:
             expected = f"more than {floor[1]:g}: the model's card drops findings up to that ({floor[0]})"
             faults.append(Fault(file, f"{key}.{score_key}", f"{score:g}", expected))
-        count_key, count = ("count", one.count) if isinstance(one, Required) else ("reject_at_count", 1)
-        if isinstance(one, Rule) and one.reject_at_count is not None:
-            count = one.reject_at_count
-        if (max_findings := getattr(card.decoder, "max_findings", None)) is not None and count > max_findings:
-            expected = f"at most {max_findings}: the model's card keeps no more findings (decoder.max_findings)"
-            faults.append(Fault(file, f"{key}.{count_key}", str(count), expected))
         if one.camera_id is not None and one.camera_id not in viewed:
             expected = f"a camera of the recipe's views: {', '.join(viewed)}"
             faults.append(Fault(file, f"{key}.camera_id", repr(one.camera_id), expected))
@@ -284,8 +280,11 @@ def _rule_faults(recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFor
     return faults
 
 
-def _never_found(one: Finding, card: ModelCard, regions: Sequence[Region]) -> Iterator[tuple[str, str, str]]:
-    """Why no finding of any of these regions can ever count: key, got and expected."""
+def _never_found(
+    one: Finding, card: ModelCard, views: Sequence[Sequence[RowGeometry]]
+) -> Iterator[tuple[str, str, str]]:
+    """Why no findings of any of these views, the regions of each, can ever count: key, got and expected."""
+    regions = [region for view in views for region in view]
     if not regions:
         return
     settings, roles, name = card.decoder, card.outputs, one.class_name
@@ -295,41 +294,66 @@ def _never_found(one: Finding, card: ModelCard, regions: Sequence[Region]) -> It
         yield "class", repr(name), f"{ANOMALY}: the model's card has no anomaly_map and no pred_mask (outputs)"
     if name == getattr(settings, "background", None):
         yield "class", repr(name), "another class: the model's card makes no findings of this one (decoder.background)"
-    # A classifier's finding is its whole region, and so is an anomaly.
+    # A classifier's finding is its whole region, and so is an anomaly; others lie in what the model is shown of it.
     is_whole = isinstance(settings, ClassificationSettings) or (is_anomaly and name == ANOMALY)
+    boxes = [region.region_px if is_whole else region.shown_px for region in regions]
+    widths_px, heights_px = [x2 - x1 for x1, _, x2, _ in boxes], [y2 - y1 for _, y1, _, y2 in boxes]
+    area_px = max(width_px * height_px for width_px, height_px in zip(widths_px, heights_px, strict=True))
     sizes = (
-        ("min_width_px", one.min_width_px, max(region.width_px for region in regions)),
-        ("min_height_px", one.min_height_px, max(region.height_px for region in regions)),
-        ("min_area_px", one.min_area_px, area_px := max(region.width_px * region.height_px for region in regions)),
+        ("min_width_px", one.min_width_px, max(widths_px)),
+        ("min_height_px", one.min_height_px, max(heights_px)),
+        ("min_area_px", one.min_area_px, area_px),
     )
     for key, least, most in sizes:
         if least > most:
-            yield key, f"{least:g}", f"at most {most}, the largest region that it holds for"
+            yield key, f"{least:g}", f"at most {most:g}, the largest region that it holds for, as the model is shown it"
+    yield from _too_many(one, card, is_whole=is_whole, regions_count=max(map(len, views)), area_px=area_px)
     area_min_px = 0.0 if is_whole else getattr(settings, "area_min_px", 0.0)
     if area_min_px > area_px:
         expected = (
             f"a region of at least {area_min_px:g} px: the model's card drops smaller findings (decoder.area_min_px)"
         )
-        yield "class", f"{name!r} in regions of at most {area_px} px", expected
+        yield "class", f"{name!r} in regions of at most {area_px:g} px", expected
     if (zone := one.zone) is None:
         return
     if is_anomaly and name == ANOMALY and has_map:
         expected = f"none: only the map's highest peak would count, wherever it lies; use class {HOT_REGION} for a zone"
         yield "zone", "a zone", expected
-    elif not any(_can_lie_in(zone, region, is_whole=is_whole) for region in regions):
-        expected = "the middle of a region that it holds for" if is_whole else "a part of a region that it holds for"
+    elif not any(_can_lie_in(zone, box, is_whole=is_whole) for box in boxes):
+        expected = (
+            "the middle of a region that it holds for"
+            if is_whole
+            else "a part of what the model is shown of a region that it holds for"
+        )
         box = f"{zone.x_px}, {zone.y_px} to {zone.x_px + zone.width_px}, {zone.y_px + zone.height_px}"
         yield "zone", f"a zone from {box}", expected
 
 
-def _can_lie_in(zone: Zone, region: Region, *, is_whole: bool) -> bool:
-    """Whether the middle of a finding in this region can be in the zone; ``is_whole``: the finding is the region."""
+def _too_many(
+    one: Finding, card: ModelCard, *, is_whole: bool, regions_count: int, area_px: float
+) -> Iterator[tuple[str, str, str]]:
+    """Counts and total areas that a view of so many regions, each at most so large, cannot come to."""
+    max_findings = 1 if is_whole else card.decoder.max_findings  # type: ignore[union-attr]
+    why = "one for each region" if is_whole else "the model's card keeps no more findings (decoder.max_findings)"
+    most = max_findings * regions_count
+    count_key, count = ("count", one.count) if isinstance(one, Required) else ("reject_at_count", 1)
+    if isinstance(one, Rule) and one.reject_at_count is not None:
+        count = one.reject_at_count
+    if count > most:
+        yield count_key, str(count), f"at most {most} in a view: {why}"
+    # Pieces of a map do not overlap, boxes may.
+    overlap = 1 if is_whole or card.decoder.kind in ("anomaly", "semantic_segmentation") else max_findings
+    most_px = area_px * regions_count * overlap
+    if isinstance(one, Rule) and (total_px := one.reject_at_total_area_px) is not None and total_px > most_px:
+        yield "reject_at_total_area_px", f"{total_px:g}", f"at most {most_px:g}, all that findings of a view can cover"
+
+
+def _can_lie_in(zone: Zone, box: BoxPx, *, is_whole: bool) -> bool:
+    """Whether the middle of a finding in this box can be in the zone; ``is_whole``: the finding is the box."""
+    x1, y1, x2, y2 = box
     return all(
-        first <= start + length / 2 < first + size if is_whole else first < start + length and start < first + size
-        for first, size, start, length in (
-            (zone.x_px, zone.width_px, region.x_px, region.width_px),
-            (zone.y_px, zone.height_px, region.y_px, region.height_px),
-        )
+        first <= (start + end) / 2 < first + size if is_whole else first < end and start < first + size
+        for first, size, start, end in ((zone.x_px, zone.width_px, x1, x2), (zone.y_px, zone.height_px, y1, y2))
     )
 
 

@@ -30,7 +30,7 @@ class ModelInput(Strict):
     scale: Positive
     mean: list[Finite]
     std: list[Positive]
-    fit: Literal["stretch", "letterbox", "crop"] = "stretch"
+    fit: Literal["stretch", "letterbox", "crop"]
     pad_value: int = Field(default=114, ge=0, le=255, description="grey level around a letterboxed region")
     crop_fraction: float = Field(
         default=1.0, gt=0.0, le=1.0, description="fit crop: how much of the region's shorter side is shown"

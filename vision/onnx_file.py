@@ -148,9 +148,10 @@ def _check_text(model: onnx.ModelProto, file: str) -> list[Fault]:
 
 def _check_metadata(model: onnx.ModelProto, file: str) -> list[Fault]:
     size = sum(len(entry.key) + len(entry.value) for entry in model.metadata_props)
-    if size <= METADATA_MAX_COUNT:
-        return []
-    return [Fault(file, "metadata_props", f"{size} characters", f"at most {METADATA_MAX_COUNT}")]
+    if size > METADATA_MAX_COUNT:
+        return [Fault(file, "metadata_props", f"{size} characters", f"at most {METADATA_MAX_COUNT}")]
+    twice = [key for key, count in Counter(entry.key for entry in model.metadata_props).items() if count > 1]
+    return [Fault(file, "metadata_props", f"{shown(twice[0])} more than once", "each key once")] if twice else []
 
 
 def _operators(model: onnx.ModelProto) -> list[tuple[str, str]]:

@@ -104,7 +104,10 @@ def wiring(nodes: Iterable[onnx.NodeProto]) -> Wiring:
 def last_operator(graph: Wiring, output: str, known: Mapping[str, Numbers]) -> str:
     """The operator that computes ``output``; empty where it is an input, an initializer or further away than can be followed."""
     node = _maker(graph, output, known)
-    return "" if node is None else str(node.op_type)
+    if node is None:
+        return ""
+    is_over_images = node.op_type == "Softmax" and attribute_numbers(node, "axis") == (0.0,)
+    return "Softmax over the images of a batch" if is_over_images else str(node.op_type)
 
 
 def last_limits(graph: Wiring, output: str, known: Mapping[str, Numbers]) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vision.faults import Fault
-from vision.onnx_graph import DIMENSIONS_MAX_COUNT, Numbers, attribute_numbers, constants, shown
+from vision.onnx_graph import DIMENSIONS_MAX_COUNT, Numbers, constants, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -61,7 +61,9 @@ _SHAPE_INPUTS = {"ConstantOfShape": (0,), "Expand": (1,), "Tile": (1,), "Resize"
 _SCALES_OF_FIRST_RESIZE = (1,)
 """Of opset 10, which has two inputs."""
 
-_RANDOM = ("RandomNormal", "RandomUniform")
+_BY_CHANCE = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 
 
 def check_graphs(model: onnx.ModelProto, file: str) -> list[Fault]:
@@ -161,12 +163,12 @@ class _Walk:
             yield self._fault(key, f"domain {shown(domain)}", expected)
         elif domain == "com.microsoft" and node.op_type in _REFUSED_OPERATORS:
             yield self._fault(key, _REFUSED_OPERATORS[node.op_type], "a model that holds all that it runs")
+        elif node.op_type in _BY_CHANCE:
+            yield self._fault(key, f"{node.op_type}, numbers by chance", "a model that says the same of the same image")
 
     def _asked_shape(self, node: onnx.NodeProto, key: str, known: Mapping[str, Numbers]) -> Iterator[Fault]:
         asked = None
-        if node.op_type in _RANDOM:
-            asked = attribute_numbers(node, "shape")
-        elif node.op_type in _SHAPE_INPUTS:
+        if node.op_type in _SHAPE_INPUTS:
             is_first_resize = node.op_type == "Resize" and len(node.input) == 2
             indices = _SCALES_OF_FIRST_RESIZE if is_first_resize else _SHAPE_INPUTS[node.op_type]
             asked = next(

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from vision.decoders import DECODERS, DecoderSettings
 from vision.decoders.anomaly import HOT_REGION, AnomalySettings
+from vision.decoders.semantic_segmentation import SCORE_MIN_OF_ONE, SemanticSegmentationSettings
 from vision.faults import Fault, disagreement, faults_of
 from vision.identify import Identification, identify
 from vision.model_input import ModelInput
@@ -52,6 +53,11 @@ def _settings_of(decoder: object) -> object:
     return {"kind": decoder} if isinstance(decoder, str) else decoder
 
 
+def _in_small_letters(digest: object) -> object:
+    """Some tools write hexadecimal digits in capitals."""
+    return digest.lower() if isinstance(digest, str) else digest
+
+
 class VerificationLimits(Strict):
     """How much another runtime may differ from the reference (the CPU provider, one row at a time) on sample images."""
 
@@ -74,7 +80,7 @@ class ModelCard(Strict):
     classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
     decoder: Annotated[DecoderSettings, BeforeValidator(_settings_of, json_schema_input_type=DecoderSettings | str)]
     thresholds: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(default_factory=dict)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Annotated[str, BeforeValidator(_in_small_letters)] = Field(pattern="^[0-9a-f]{64}$")
     licence: str = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
     accuracy: dict[str, Any] = Field(default_factory=dict)
@@ -119,11 +125,13 @@ class ModelCard(Strict):
         """The key of the card by which findings of a class are dropped, and up to which score; None where none are."""
         settings = self.decoder
         if isinstance(settings, AnomalySettings):
-            if class_name != HOT_REGION or "pred_mask" in self.outputs:
+            if class_name != HOT_REGION or "anomaly_map" not in self.outputs:
                 return None
             # What scores hot_min itself is hot.
             return "decoder.hot_min", math.nextafter(settings.hot_min, 0.0)
         score_min = getattr(settings, "score_min", None)
+        if score_min is None and isinstance(settings, SemanticSegmentationSettings) and len(self.classes) == 1:
+            score_min = SCORE_MIN_OF_ONE
         return None if score_min is None else ("decoder.score_min", score_min)
 
 
@@ -131,7 +139,8 @@ class ModelCard(Strict):
 class ModelPackage:
     """A package whose card is valid and whose model file is the one that the card describes.
 
-    Where a file brought no card, or one with gaps, ``card`` is what the file itself is known to be.
+    Where a file brought no card, or one with gaps, ``card`` is what the file itself is known to be. ``card_path`` names the card
+    in faults: the model's own file where that is alone.
     """
 
     card: ModelCard
@@ -168,7 +177,7 @@ def look_at(path: Path) -> Look:
     content = read_bytes(files.model_path)
     written = read_card(files.card_path) if files.is_package and is_there(files.card_path) else None
     sha256, expected_sha256 = hashlib.sha256(content).hexdigest(), (written or {}).get("sha256")
-    if isinstance(expected_sha256, str) and expected_sha256 != sha256:
+    if isinstance(expected_sha256, str) and expected_sha256.lower() != sha256:
         raise PackageError([hash_fault(files.card_path, got=sha256, expected=expected_sha256)])
     try:
         facts = read_onnx(content, str(files.model_path))
@@ -208,7 +217,8 @@ def load_package(path: Path) -> ModelPackage:
         faults += [question.fault(card_file) for question in questions]
     if faults or card is None:
         raise PackageError(faults)
-    return ModelPackage(card, look.files.folder, look.files.model_path, look.facts.sha256, look.files.card_path)
+    card_path = look.files.card_path if look.files.is_package else look.files.model_path
+    return ModelPackage(card, look.files.folder, look.files.model_path, look.facts.sha256, card_path)
 
 
 def _is_gap(finding: Any) -> bool:

@@ -64,7 +64,7 @@ class Session:
     ``rows``: for each row of the batch, views of the outputs by the roles that the card gives them; ``formats`` is what they
     hold.
 
-    A model with a batch of 1 and no other runs once for each row.
+    A model with a batch of one size and no other runs as often as it takes, the last time with rows of zeros beside the others.
 
     ``provider`` is what runs, ``nodes`` how many each of ONNX Runtime's providers runs (where it can say),
     ``provider_words`` the same for people; ``passed_over`` says why each better choice does not run here.
@@ -92,9 +92,12 @@ class Session:
         self.provider_words = told(self.providers, self.nodes)
         self.fingerprint = fingerprint
         self.fingerprint_sha256 = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
-        self.input: npt.NDArray[Any] = np.zeros((batch_rows, *card.input.row_shape), card.input.numpy_dtype)
+        run_rows = -(-batch_rows // rows_per_run) * rows_per_run
+        self._fed: npt.NDArray[Any] = np.zeros((run_rows, *card.input.row_shape), card.input.numpy_dtype)
+        self.input = self._fed[:batch_rows]
         self._session = session
-        self.outputs = _buffers(session, package, self.input[:rows_per_run], batch_rows)
+        self._put_out = _buffers(session, package, self._fed[:rows_per_run], run_rows)
+        self.outputs = {name: output[:batch_rows] for name, output in self._put_out.items()}
         self.rows: tuple[RowTensors, ...] = tuple(
             # With the ellipsis a view even where a row is a single number.
             {role: self.outputs[name][row, ...] for role, name in card.outputs.items()}
@@ -107,7 +110,7 @@ class Session:
         in_place = not PROVIDERS[chosen.kind].has_device_memory
         self._runs = [
             self._bound(card.input.name, slice(start, start + rows_per_run), in_place=in_place)
-            for start in range(0, batch_rows, rows_per_run)
+            for start in range(0, run_rows, rows_per_run)
         ]
 
     def run(self) -> None:
@@ -144,14 +147,14 @@ class Session:
     def _bound(self, input_name: str, rows: slice, *, in_place: bool) -> tuple[Any, npt.NDArray[Any], Any]:
         """(binding, rows of the input, their buffer on the device or None)."""
         binding = self._session.io_binding()
-        array, device_input = self.input[rows], None
+        array, device_input = self._fed[rows], None
         if in_place:
             binding.bind_input(input_name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         else:
             # A CPU buffer bound as input would be copied to the device when it is bound and never again.
             device_input = onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
             binding.bind_ortvalue_input(input_name, device_input)
-        for name, output in self.outputs.items():
+        for name, output in self._put_out.items():
             part = output[rows]
             binding.bind_output(name, "cpu", 0, part.dtype.type, part.shape, part.ctypes.data)
         return binding, array, device_input
@@ -239,7 +242,7 @@ def _noise(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _buffers(
-    session: onnxruntime.InferenceSession, package: ModelPackage, rows: npt.NDArray[Any], batch_rows: int
+    session: onnxruntime.InferenceSession, package: ModelPackage, rows: npt.NDArray[Any], run_rows: int
 ) -> dict[str, npt.NDArray[Any]]:
     """One array for each output that the card names, of the shapes that the model really puts out for ``rows``."""
     card = package.card
@@ -264,7 +267,7 @@ def _buffers(
             got = f"shape {list(one.shape)} for {rows.shape[0]} rows"
             faults.append(Fault(str(package.model_path), key, got, "one entry a row on the first axis"))
         else:
-            buffers[name] = np.zeros((batch_rows, *one.shape[1:]), one.dtype)
+            buffers[name] = np.zeros((run_rows, *one.shape[1:]), one.dtype)
     if faults:
         raise PackageError(faults)
     return buffers
@@ -332,7 +335,7 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[
     if len(shape) != 4:
         faults.append(Fault(model_file, where, f"shape {shape}", "4 dimensions"))
         raise PackageError(faults)
-    rows_per_run = 1 if shape[0] == 1 else batch_rows
+    rows_per_run = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else batch_rows
     free_dimensions: dict[str, int] = {}
     keys = ("", "input.colour_order", "input.height_px", "input.width_px")
     for axis, (size, wanted, key) in enumerate(zip(shape, (rows_per_run, *card.input.row_shape), keys, strict=True)):

@@ -72,7 +72,7 @@ class FolderPlayer:
             return NotGrabbed(counter, "REFUSED", "no free slot")
         image = read_image(file, self._config.pixel_format)
         if image is None:
-            return NotGrabbed(counter, "BAD", f"{file.name} is not a readable image")
+            return NotGrabbed(counter, "BAD", f"{file.name} is no whole image of 8 bit a channel")
         height, width = image.shape[:2]
         if (width, height) != (self._config.width_px, self._config.height_px):
             expected = f"{self._config.width_px}x{self._config.height_px}"

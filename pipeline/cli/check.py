@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, load_line
 from pipeline.line_inspector import frame_formats, open_inspector, unverified
 from pipeline.model_probe import probe_model
+from vision.geometry import row_geometry
+from vision.model_input import ModelInput
 from vision.package import load_package
-from vision.recipe import Finding, Rule
+from vision.recipe import Finding, Recipe, Rule
 from vision.runtime import InferenceError, RuntimeProviderError
 
 
@@ -49,6 +52,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
             f"{camera.pixel_format.value}, {camera.ring_slots} slots"
         )
+    for text in _unseen(recipe, package.card.input):
+        print(f"unseen    {text}")
     for rule in recipe.rules:
         print(f"reject    {_rule(rule)}")
     for one in recipe.required:
@@ -68,6 +73,19 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail(warning)
     if warning:
         print(f"lineside: warning: {warning}", file=sys.stderr)
+
+
+def _unseen(recipe: Recipe, model_input: ModelInput) -> Iterator[str]:
+    """What a crop leaves out of the regions, to which no verdict applies."""
+    for view in recipe.views:
+        for region in view.regions:
+            x1, y1, x2, y2 = row_geometry(region, model_input).shown_px
+            share = (x2 - x1) * (y2 - y1) / (region.width_px * region.height_px)
+            if share < 1.0 - 1e-9:
+                shown = (
+                    f"the model is shown the middle {x2 - x1:g}x{y2 - y1:g} px of {region.width_px}x{region.height_px}"
+                )
+                yield f"{view.camera_id}, region {region.name}: {shown} (fit: crop); {1 - share:.0%} of it is not looked at"
 
 
 def _rule(rule: Rule) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 
-from pipeline.cli.output import words
+from pipeline.cli.output import fail, words
 from vision.faults import one_line
 
 
@@ -23,11 +24,16 @@ def console_for(json_file: Path | None, *, width: int | None = None, highlight: 
 
 def show(console: Console, told: Iterable[Table | str]) -> None:
     """Lines are not broken, tables have the console's width. What no terminal should be sent is replaced."""
-    for each in told:
-        if isinstance(each, str):
-            console.print(one_line(each), soft_wrap=True)
-        else:
-            console.print(_Printable(each))
+    try:
+        for each in told:
+            if isinstance(each, str):
+                console.print(one_line(each), soft_wrap=True)
+            else:
+                console.print(_Printable(each))
+    except OSError as error:
+        # What is left in the stream's buffer would fail once more at the end, with another status.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+        raise fail(f"cannot print the result: {error.strerror}") from None
 
 
 class _Printable:

@@ -120,9 +120,9 @@ def evaluate(
     )
     result = {**_facts(package, runner, data_set, recipe, rules), **result_of(figures)}
     show(console, _words(result))
+    write_json(json_file, result)  # first: a few kilobytes still find room where pictures do not
     if report is not None:
         _write_report(report, figures, result, runner)
-    write_json(json_file, result)
     if figures.no_decision:
         unread = [each for each in judged if each.fault]
         named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")

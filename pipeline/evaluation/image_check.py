@@ -12,12 +12,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pipeline.config import IMAGE_SUFFIXES
 from pipeline.evaluation.data import Faults, ImageFacts
 from pipeline.image_reading import decode_image
+from vision.faults import Fault, FaultsError
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
@@ -75,6 +78,7 @@ def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFa
                 has_tags = kind != "PNG" or b"eXIf" in content
                 orientation = image.getexif().get(_ORIENTATION_TAG) if has_tags else None
                 has_alpha = image.has_transparency_data
+                images_count = getattr(image, "n_frames", 1)
                 # Header-only libraries widen some depths silently: PNG's 16 bit grey is told apart, 16 bit colour is not.
                 bits = _png_bits(content) if kind == "PNG" else _tiff_bits(image) if kind == "TIFF" else 8
     except Image.DecompressionBombError:
@@ -82,6 +86,9 @@ def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFa
         return None
     except Exception as error:  # noqa: BLE001 - of a foreign file Pillow's readers raise whatever they come upon
         faults.add(file, "", f"a file that is no image, or a damaged one ({type(error).__name__})", expected)
+        return None
+    if images_count > 1 and kind != "MPO":  # a camera's JPEG with a preview behind it
+        faults.add(file, "", f"{images_count} images in one file", "one: all but the first would be left aside")
         return None
     if is_mask and (mode == "1" or mode.startswith("I")):
         mode, bits = "L", 8
@@ -97,6 +104,14 @@ def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFa
         return None
     width_px, height_px = size if orientation not in _TURNED else size[::-1]
     return ImageFacts(FrameFormat(width_px, height_px, _FORMATS[mode]), hashlib.sha256(content).hexdigest())
+
+
+def read_mask(file: Path, image: FrameFormat) -> npt.NDArray[np.bool_]:
+    """Which pixels a mask marks, bool (height, width) of its image. Raises FaultsError where it cannot be decoded."""
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if mask is None or mask.shape != (image.height_px, image.width_px):
+        raise FaultsError([Fault(str(file), "", "a mask that cannot be decoded", "a whole image")])
+    return np.asarray(mask != 0)
 
 
 def _is_whole(content: bytes, kind: str | None) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import RuntimeConfig
 from pipeline.evaluation.data import DataSet, Sample
+from pipeline.evaluation.image_check import read_mask
 from pipeline.evaluation.metrics.pixels import PixelScores
 from pipeline.image_reading import read_image
 from vision.decoders import DECODERS, Decoder
@@ -295,10 +295,7 @@ def mask_of(sample: Sample) -> npt.NDArray[np.bool_]:
     image = sample.facts.format
     if sample.mask is None:
         return np.zeros((image.height_px, image.width_px), np.bool_)
-    mask = cv2.imread(str(sample.mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if mask is None or mask.shape != (image.height_px, image.width_px):
-        raise FaultsError([Fault(str(sample.mask), "", "a mask that cannot be decoded", "a whole image")])
-    return np.asarray(mask != 0)
+    return read_mask(sample.mask, image)
 
 
 def _highest(findings_per_region: list[Findings], class_count: int) -> npt.NDArray[np.float32]:

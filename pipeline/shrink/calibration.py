@@ -70,7 +70,9 @@ def rows(images: Sequence[Path], model_input: ModelInput) -> Iterator[npt.NDArra
     for image in images:
         pixels = decode_image(np.frombuffer(_content(image), np.uint8), pixel_format)
         if pixels is None:
-            raise FaultsError([Fault(str(image), "", "an image that cannot be decoded", "a whole image")])
+            raise FaultsError(
+                [Fault(str(image), "", "no image, or one that cannot be used", "a whole one, of 8 bit a channel")]
+            )
         height_px, width_px = pixels.shape[:2]
         frame_format = FrameFormat(width_px, height_px, pixel_format)
         if frame_format not in plans:

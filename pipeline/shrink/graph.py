@@ -33,6 +33,7 @@ CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 
 _OPSET_MIN = 13
 """The first in which QuantizeLinear has an axis: one scale for each channel."""
+_QUANTISED = frozenset({"QuantizeLinear", "QLinearConv", "ConvInteger"})
 _HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _PREFIX = "lineside_fold_"
 
@@ -51,6 +52,7 @@ def load_graph(model: bytes) -> Any:
 
 def to_float16(model: Any) -> Any:
     """Weights and arithmetic in float16; inputs and outputs stay as they are, and so does what float16 has no operator for."""
+    _expect_float32(model)
     with _quietly():
         # Comes with ONNX Runtime and is kept in step with it.
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -75,8 +77,7 @@ def to_int8(
         raise CannotShrink(
             f"opset: got {opset}, expected at least {_OPSET_MIN}: export the model again with a newer one"
         )
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in model.graph.node):
-        raise CannotShrink("the model is quantised already")
+    _expect_float32(model)
     input_name, fixed_rows = _input_of(model)
     with _quietly():
         from onnxruntime.quantization import CalibrationMethod as Method
@@ -110,6 +111,14 @@ def to_int8(
     if not any(node.op_type == "QuantizeLinear" for node in result.graph.node):
         raise CannotShrink("int8: ONNX Runtime's tools found nothing in it to quantise")
     return _checked(result, "int8")
+
+
+def _expect_float32(model: Any) -> None:
+    """Raises CannotShrink for a model that is quantised, or float16, already."""
+    if any(node.op_type in _QUANTISED for node in model.graph.node):
+        raise CannotShrink("the model is quantised already")
+    if any(weight.data_type == TensorProto.FLOAT16 for weight in model.graph.initializer):
+        raise CannotShrink("the model is float16 already")
 
 
 def fold_input(model: Any, model_input: ModelInput, colour_order: Literal["GRAY", "RGB", "BGR"]) -> Any:

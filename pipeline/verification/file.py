@@ -105,7 +105,9 @@ def read_verification(package: ModelPackage) -> Verification | None:
     try:
         return Verification.model_validate_json(content)
     except ValidationError as error:
-        raise FaultsError(faults_of(str(file), error)) from error
+        expected = "what `lineside model verify` writes; remove it and verify again"
+        named = [fault for fault in faults_of(str(file), error) if fault.key]
+        raise FaultsError(named or [Fault(str(file), "", "a damaged file", expected)]) from error
 
 
 def write_verification(

@@ -226,7 +226,9 @@ def _read(image: Path, pixel_format: PixelFormat, digest: Any) -> tuple[int, int
         raise FaultsError([Fault(str(image), "", str(error.strerror), "a readable image")]) from error
     pixels = decode_image(np.frombuffer(encoded, np.uint8), pixel_format)
     if pixels is None:
-        raise FaultsError([Fault(str(image), "", "a file that is no image, or a damaged one", "a whole image")])
+        raise FaultsError(
+            [Fault(str(image), "", "no image, or one that cannot be used", "a whole one, of 8 bit a channel")]
+        )
     digest.update(hashlib.sha256(encoded).digest())
     height_px, width_px = pixels.shape[:2]
     return height_px, width_px

@@ -85,6 +85,7 @@ SAMPLES = {
     "classification": Sample(
         "classification",
         {"scores": np.array([0.25, 0.5, 0.25], np.float32)},
+        {"activation": "none"},
         probabilities=(("scores", (1,)),),
         in_order=None,
     ),

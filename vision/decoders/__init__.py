@@ -21,7 +21,7 @@ from vision.decoders.yolov8 import Yolov8Decoder, Yolov8Settings
 
 __all__ = ["DECODERS", "DECODING_VERSION", "Decoder", "DecoderKind", "DecoderSettings", "TensorFormat", "WrongOutput"]
 
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Counts changes that can change a finding or its judgement; part of the runtime fingerprint."""
 
 DecoderSettings = Annotated[

@@ -57,9 +57,8 @@ class Normalisation(Strict):
 
 
 class AnomalySettings(Strict):
-    """A pixel of the anomaly map is hot from ``hot_min`` on, unless the model puts out ``pred_mask``; hot regions smaller than
-    ``area_min_px`` are no findings, and of more than ``max_findings`` the first in their order are: ``dropped_score`` tells of the
-    others.
+    """A pixel of the anomaly map is hot from ``hot_min`` on; hot regions smaller than ``area_min_px`` are no findings, and of more
+    than ``max_findings`` the first in their order are: ``dropped_score`` tells of the others.
     """
 
     kind: Literal["anomaly"] = "anomaly"
@@ -89,7 +88,7 @@ class AnomalyDecoder:
 
     Finding 0 is the whole region as an ``anomaly``: its score is ``pred_score``; without it the highest of the map, as Anomalib
     takes it; without that 1 or 0 as ``pred_label`` says, or as any pixel of ``pred_mask``. The others are the ``hot_region``: all
-    pieces of hot pixels that touch, also at corners: by ``pred_mask``, without it by the map. Their score is the highest of the map
+    pieces of hot pixels that touch, also at corners: by the map, without it by ``pred_mask``. Their score is the highest of the map
     over them, 1 without a map. They come by score from the highest, of equals the largest first.
 
     Raw scores are told from normalised ones by being below 0 or above 1: raw ones that happen to lie between are taken as they
@@ -195,12 +194,15 @@ class _Maps:
         return highest, self._placing.centres(np.array([[x + self._placing.x_first, y + self._placing.y_first]]))
 
     def hot_regions(self, levels: npt.NDArray[np.float32] | None, mask: npt.NDArray[Any] | None) -> Pieces:
-        """Where the mask is not 0, or without one where the map is hot; the hottest first."""
+        """Where the map is hot, or without one where the mask is not 0; the hottest first.
+
+        The mask is the map at 0.5 (Anomalib 2.7.0, ``PostProcessor``): it would hide what a lower ``hot_min`` asks for.
+        """
         own = self._hot[self._inside]
-        if mask is not None:
-            np.not_equal(_plane(mask)[self._inside], 0, out=own, casting="unsafe")
-        elif levels is not None:
+        if levels is not None:
             np.greater_equal(levels[self._inside], self._hot_min_raw, out=own, casting="unsafe")
+        elif mask is not None:
+            np.not_equal(_plane(mask)[self._inside], 0, out=own, casting="unsafe")
         return self._finder.pieces(self._hot, self._even if levels is None else levels, by_peak=True)
 
     def is_any_hot(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vision.decoders.base import ROUNDING, BadOutput, RowTensors, TensorFormat, WrongOutput
 from vision.decoders.placing import to_frame
@@ -25,7 +25,8 @@ Places = npt.NDArray[np.int32]
 NOTHING = -1
 """No candidate's place."""
 
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0), AfterValidator(lambda share: share + 0.0)]
+"""-0.0 is made 0.0: kernels compare floats by their bits."""
 
 
 class BoxSettings(Strict):

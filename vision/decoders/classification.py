@@ -15,10 +15,13 @@ from vision.types import Findings
 
 
 class ClassificationSettings(Strict):
-    """``activation`` makes probabilities of what the model puts out: ``none`` where they are probabilities already."""
+    """``activation`` makes probabilities of what the model puts out: ``none`` where they are probabilities already.
+
+    It has no default: probabilities and logits look alike, and a wrong word gives wrong scores without a sound.
+    """
 
     kind: Literal["classification"] = "classification"
-    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    activation: Literal["none", "softmax", "sigmoid"]
 
 
 class ClassificationDecoder:

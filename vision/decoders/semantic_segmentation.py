@@ -23,6 +23,8 @@ from vision.types import Findings
 _ACTIVATIONS = {"none": NONE, "softmax": SOFTMAX, "sigmoid": SIGMOID}
 _MOST_CLASSES = 65_535
 _ALWAYS = -1.0
+SCORE_MIN_OF_ONE = 0.5
+"""A single class has no rival: where nothing is set, its pixels count above this."""
 
 
 class SemanticSegmentationSettings(Strict):
@@ -81,7 +83,7 @@ class SemanticSegmentationDecoder:
             raise WrongOutput("classes", f"{self._class_count} classes", f"at most {_MOST_CLASSES}")
         self._settings = settings
         self._background = -1 if settings.background is None else list(class_names).index(settings.background)
-        usual = 0.5 if self._class_count == 1 else _ALWAYS
+        usual = SCORE_MIN_OF_ONE if self._class_count == 1 else _ALWAYS
         self._score_min = np.float32(usual if settings.score_min is None else settings.score_min)
         self._placing = map_placing(geometry, width, height)
         self._line = np.zeros(width, np.int32)

@@ -12,6 +12,7 @@ from typing import Any
 from vision.decoders.anomaly import CLASSES
 from vision.identify.draft import Draft
 from vision.identify.image import Image, ask_pixels, say_pixels, say_what_the_graph_normalises
+from vision.identify.outputs import check_scores_are_raw
 from vision.onnx_file import OnnxFile, TensorFacts
 from vision.onnx_graph import shown
 
@@ -44,7 +45,9 @@ def read_pixels(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -
                 draft.say("input.height_px", height, "graph: resizes to it")
                 draft.say("input.width_px", width, "graph: resizes to it")
     known = say_what_the_graph_normalises(draft, image)
-    transform = _transform(sidecar) if _is_one(draft.facts, sidecar) else None
+    # That of a model that was given bytes since is in its graph.
+    has_transform = _is_one(draft.facts, sidecar) and draft.value("input.dtype") != "uint8"
+    transform = _transform(sidecar) if has_transform else None
     if not known and transform is not None:
         scale, mean, std = transform
         say_pixels(draft, scale, mean, std, f"{_SIDECAR} transform", image.channel_count)
@@ -74,6 +77,7 @@ def _say_normalisation(draft: Draft, sidecar: Mapping[str, Any] | None) -> None:
     facts, named = draft.facts, _named(draft.facts)
     scored = [name for role, name in (named or _roles_of_one(facts)).items() if role in ("pred_score", "anomaly_map")]
     cut = [name for name in scored if facts.cut_to.get(name) == (0.0, 1.0)]
+    check_scores_are_raw(draft, scored)
     if _has_thresholds(sidecar) and (named or cut):
         # 2.x writes no such file, and its scores would be brought to 0..1 twice: another model's file lies here.
         got = f"the graph cuts {shown(cut[0])} to 0..1" if cut else "the outputs have the names of Anomalib 2"

@@ -111,12 +111,26 @@ def say_what_the_graph_normalises(draft: Draft, image: Image) -> bool:
                 for order, mean in (("RGB", IMAGENET_MEAN), ("BGR", IMAGENET_MEAN[::-1])):
                     if _is_near(numbers, tuple(factor * value for value in mean)):
                         source = f"graph: subtracts ImageNet's means of {order} from pixels 0..{factor:g}"
+                        _check_normalised_once(draft, order, scale, source)
                         draft.say("input.colour_order", order, source)
                         say_pixels(draft, scale, (0.0,), (1.0,), source, image.channel_count)
                         return True
         if operator not in ("Cast", "Identity", "Reshape", "Resize"):
             return False
     return False
+
+
+def _check_normalised_once(draft: Draft, order: str, scale: float, source: str) -> None:
+    """What the card says of pixels that the graph normalises itself."""
+    if draft.given("input.colour_order") not in (None, order):
+        draft.refuse("input.colour_order", str(draft.given("input.colour_order")), f"{order} ({source})", of_card=True)
+    for key, wanted in (("scale", scale), ("mean", 0.0), ("std", 1.0)):
+        given = draft.given(f"input.{key}")
+        numbers = given if isinstance(given, list) else [given]
+        if all(isinstance(each, (int, float)) for each in numbers) and not all(
+            math.isclose(each, wanted, rel_tol=2e-3, abs_tol=1e-9) for each in numbers
+        ):
+            draft.refuse(f"input.{key}", str(given), f"{wanted:g} ({source})", of_card=True)
 
 
 def ask_pixels(draft: Draft, image: Image, why: str) -> None:

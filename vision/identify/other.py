@@ -18,7 +18,7 @@ from vision.identify.heads import (
     shape_text,
 )
 from vision.identify.image import Image, ask_pixels, say_what_the_graph_normalises
-from vision.identify.outputs import check_classes, one_of_rank, outputs_text, say_activation
+from vision.identify.outputs import check_classes, check_scores_are_raw, one_of_rank, outputs_text, say_activation
 from vision.onnx_file import OnnxFile, TensorFacts
 
 _WHY = "the file does not say how the model was trained to see pixels"
@@ -40,9 +40,6 @@ def read_pixels(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -
     """What the graph does to the pixels is known, everything else is asked."""
     del sidecar
     say_what_the_graph_normalises(draft, image)
-    told = all(draft.given(f"input.{key}") is not None for key in ("scale", "mean", "std"))
-    if told and not draft.is_left_open("input.fit"):
-        draft.say("input.fit", "stretch", "default of the card")
     ask_pixels(draft, image, _WHY)
 
 
@@ -71,6 +68,7 @@ def read_outputs(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) 
                 f"outputs.{role}", f"the outputs are {outputs_text(draft)}", [t.name for t in draft.facts.outputs]
             )
     if kind == "anomaly":
+        check_scores_are_raw(draft, [draft.roles().get(role, "") for role in ("pred_score", "anomaly_map")])
         draft.say("classes", list(CLASSES), "decoder anomaly")
 
 
@@ -78,7 +76,7 @@ def _kind_by_shape(draft: Draft, image: Image) -> str | None:
     outputs = draft.facts.outputs
     only = outputs[0]
     if len(outputs) == 1 and _is_a_row_of_scores(only, draft.facts.inputs[0]):
-        draft.say("decoder.kind", "classification", "shape: one row of scores")
+        draft.say("decoder.kind", "classification", "shape: one row of numbers, if these are scores of classes")
         return "classification"
     hint = _hint(outputs, image) if len(outputs) <= 2 else ""
     why = f"the outputs are {outputs_text(draft)}; {hint}the shapes alone do not say what they mean"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vision.identify.draft import Draft
 from vision.identify.heads import shape_text
 from vision.onnx_file import TensorFacts
@@ -34,11 +36,20 @@ def say_activation(draft: Draft, tensor: TensorFacts) -> None:
             draft.refuse("decoder.activation", str(given), expected, of_card=True)
         draft.say("decoder.activation", "none", f"graph: {tensor.name} is made by {maker}")
         return
-    if draft.given("decoder.kind") is not None and not draft.is_left_open("decoder.activation"):
+    if draft.given("decoder.kind") == "semantic_segmentation" and not draft.is_left_open("decoder.activation"):
         return  # the decoder's own default holds, as it does in a whole card
     why = f"{tensor.name} is made by {maker or 'no operator'}: nothing says what makes probabilities of it"
     choices = ("softmax (one class of several)", "sigmoid (each for itself)", "none (they are probabilities)")
     draft.ask("decoder.activation", why, choices)
+
+
+def check_scores_are_raw(draft: Draft, outputs: Iterable[str]) -> None:
+    """A card's ``normalisation`` is for raw scores: scores that the graph cuts to 0..1 would be brought there twice, to nothing."""
+    cut = [name for name in outputs if draft.facts.cut_to.get(name) == (0.0, 1.0)]
+    if cut and draft.given("decoder.normalisation") is not None:
+        got = "thresholds and ranges of raw scores"
+        expected = f"none: the graph cuts {shown(cut[0])} to 0..1, so it has normalised it already"
+        draft.refuse("decoder.normalisation", got, expected, of_card=True)
 
 
 def check_classes(draft: Draft, expected_count: int | None, tensor: TensorFacts) -> None:

@@ -22,6 +22,8 @@ from vision.onnx_graph import shown
 _TASKS = {"detect": "detection", "segment": "segmentation", "classify": "classification", "semantic": "segmentation"}
 _DEFAULT = "default of Ultralytics"
 _PAD_VALUE = 114
+_CARRIES = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
+_FIRST_LAYERS = ("Conv", "QLinearConv")
 _TRANSFORMER_HEADS = ("RTDETRDecoder",)
 
 
@@ -56,16 +58,27 @@ def read_pixels(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -
     if task == "classification" and _is_yolov5(draft.facts):
         ask_pixels(draft, image, "the metadata do not say how this model was trained to see pixels")
         return
-    if image.channel_count == 3:
-        draft.say("input.colour_order", "RGB", _DEFAULT)
-    say_pixels(draft, TO_UNIT, (0.0,), (1.0,), _DEFAULT, image.channel_count)
     if task == "classification":
         draft.say("input.fit", "crop", _DEFAULT)
         draft.say("input.crop_fraction", 1.0, _DEFAULT)
     else:
         draft.say("input.fit", "letterbox", _DEFAULT)
         draft.say("input.pad_value", _PAD_VALUE, _DEFAULT)
+    if change := _changed(draft, image):
+        ask_pixels(draft, image, f"{change}, as no export has it: the metadata tell of the model before that")
+        return
+    if image.channel_count == 3:
+        draft.say("input.colour_order", "RGB", _DEFAULT)
+    say_pixels(draft, TO_UNIT, (0.0,), (1.0,), _DEFAULT, image.channel_count)
     ask_pixels(draft, image, "neither the shape nor the metadata say it")  # a free size without imgsz
+
+
+def _changed(draft: Draft, image: Image) -> str:
+    """How somebody changed the input since it was exported; empty where nobody did."""
+    if draft.value("input.dtype") == "uint8":
+        return f"{image.name} takes uint8"
+    first = next((operator for operator, _ in draft.facts.read_by.get(image.name, ()) if operator not in _CARRIES), "")
+    return "" if first in _FIRST_LAYERS else f"{image.name} is first read by {first or 'several operators'}"
 
 
 def read_outputs(draft: Draft, image: Image, sidecar: Mapping[str, Any] | None) -> None:
@@ -107,6 +120,20 @@ def _say_classes(draft: Draft) -> None:
         draft.ask("classes", f"the metadata's names repeat or are no words: {shown(str(names))}; name each class once")
     else:
         draft.say("classes", names, "metadata names")
+        _check_order(draft, names)
+
+
+def _check_order(draft: Draft, names: list[str]) -> None:
+    """The card may call classes otherwise, but not one by the name of another."""
+    given = draft.given("classes")
+    if not isinstance(given, list):
+        return
+    for index, name in enumerate(given):
+        if name in names and names.index(name) != index:
+            got = f"{name!r} as class {index}"
+            expected = f"class {names.index(name)}, as the file's metadata have it: {shown(str(names))}"
+            draft.refuse("classes", got, expected, of_card=True)
+            return
 
 
 def _read_classifier(draft: Draft) -> None:
@@ -168,8 +195,12 @@ def _read_detector(draft: Draft, image: Image) -> None:
         draft.ask(key, f"{why}, and how many classes there are is not known", ("yolov5", "yolov8", "end_to_end"))
         return
     fits = _layouts(draft, shape, count, extra_count, image)
-    if draft.given(key) is not None:
-        by_shape = classes_by_shape(draft.given(key), shape, extra_count=extra_count)
+    given = draft.given(key)
+    if given is not None and fits and given not in fits:
+        expected = f"{' or '.join(fits)}: {why}, and the metadata name {count} classes"
+        draft.refuse(key, repr(given), expected, of_card=True)
+    elif given is not None:
+        by_shape = classes_by_shape(given, shape, extra_count=extra_count)
         check_classes(draft, by_shape, tensor)
     elif len(fits) == 1:
         draft.say(key, fits[0], f"metadata names ({count} classes) and shape ({shape_text(shape)})")
@@ -197,6 +228,9 @@ def _layouts(draft: Draft, shape: tuple[int | str, ...], count: int, extra_count
             fits.remove("end_to_end")
         elif _is_yolov5(facts):
             fits.remove("end_to_end")  # that repository has no such head
+        elif number(shape[0]) in cells(height, width):
+            # A row for each cell: what yolov8 puts out, turned, has six columns where there are two classes.
+            return [*fits, "none: its rows may be those of yolov8, turned, which no decoder reads"]
         elif fits == ["end_to_end"] and "yolo" not in facts.metadata.get("description", "").lower():
             # Older versions do not name the head, and RT-DETR's rows can be as long.
             return ["end_to_end", "none: RT-DETR, which no decoder reads"]

@@ -168,10 +168,10 @@ def _value(value: object) -> str:
 def _write_card(card_file: Path, text: str) -> None:
     scratch = card_file.with_name(f".{card_file.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
         try:
+            scratch.write_text(text, encoding="utf-8")
             os.link(scratch, card_file)  # unlike a rename, never over a file that came meanwhile
         finally:
-            scratch.unlink()
+            scratch.unlink(missing_ok=True)
     except OSError as error:
         raise fail(f"{card_file}: {error.strerror}") from None

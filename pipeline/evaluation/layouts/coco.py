@@ -31,7 +31,7 @@ class _Annotation(msgspec.Struct, frozen=True):
     category_id: int
     bbox: tuple[float, float, float, float]
     area: float | None = None
-    iscrowd: int = 0
+    iscrowd: int | bool = 0
 
 
 class _Category(msgspec.Struct, frozen=True):

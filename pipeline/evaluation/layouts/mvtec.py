@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.evaluation.data import Sample
+from pipeline.evaluation.image_check import read_mask
 from pipeline.evaluation.layouts.reading import Reading, folders_in
 
 GOOD = "good"
@@ -49,5 +50,8 @@ def _fits(mask: Path, width_px: int, height_px: int, image: Path, reading: Readi
     if (facts.format.width_px, facts.format.height_px) != (width_px, height_px):
         got = f"{facts.format.width_px}x{facts.format.height_px} pixels"
         reading.faults.add(mask, "", got, f"{width_px}x{height_px}, as {reading.name_of(image)} has")
+        return False
+    if not read_mask(mask, facts.format).any():
+        reading.faults.add(mask, "", "a mask that marks no pixel", f"the defect of {reading.name_of(image)}")
         return False
     return True

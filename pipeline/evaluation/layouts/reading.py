@@ -10,6 +10,10 @@ from pipeline.evaluation.data import Faults, ImageFacts
 from pipeline.evaluation.image_check import check_image, images_in
 from vision.faults import Fault, FaultsError, quote
 
+_OTHER_IMAGE_SUFFIXES = frozenset(
+    (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".raw", ".tga", ".webp")
+)
+"""Nobody would notice that they are not measured."""
 LABEL_FILE_BYTES_MAX = 16 << 20
 """Of one image's labels, or of a list of names."""
 
@@ -86,6 +90,9 @@ class Reading:
         An empty folder has none, and that is all.
         """
         images = list(images_in(folder))
+        for other in sorted(folder.iterdir()):
+            if other.suffix.lower() in _OTHER_IMAGE_SUFFIXES and not other.name.startswith("."):
+                self.faults.add(other, "", "an image of a kind that is not read", f"one of {', '.join(IMAGE_SUFFIXES)}")
         below = next((inner for inner in folders_in(folder) if any(images_in(inner))), None)
         if below is not None:
             self.faults.add(below, "", f"images below {folder.name}, itself a folder of one class", f"them in {folder}")

@@ -6,11 +6,13 @@ its development kit: pixels count from 1 and a box includes its last ones, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from pipeline.evaluation.data import Sample, TrueBox, clipped
+from pipeline.evaluation.image_check import images_in
 from pipeline.evaluation.layouts.reading import Reading
 from vision.faults import quote
 from vision.preprocess import FrameFormat
@@ -43,7 +45,20 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
         files = [annotations / f"{line.split()[0]}.xml" for line in lines if line.strip()]
     else:
         files = sorted(annotations.glob("*.xml"))
-    return [sample for file in files if (sample := _sample(folder, file, reading)) is not None]
+    samples = [sample for file in files if (sample := _sample(folder, file, reading)) is not None]
+    if not parts:
+        _expect_annotations(samples, annotations, reading)
+    return samples
+
+
+def _expect_annotations(samples: Sequence[Sample], annotations: Path, reading: Reading) -> None:
+    """Some tools write no file for an image without objects, and an image may be unlabelled: which of them, nobody says."""
+    known = {sample.image for sample in samples}
+    for folder in sorted({image.parent for image in known}):
+        for image in images_in(folder):
+            if image.resolve() not in known:
+                expected = f"{annotations / image.stem}.xml, without an object in it where the image is good"
+                reading.faults.add(image, "", "an image without an annotation", expected)
 
 
 def _sample(folder: Path, file: Path, reading: Reading) -> Sample | None:

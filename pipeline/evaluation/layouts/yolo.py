@@ -8,14 +8,14 @@ Where the files lie is as Ultralytics documents it (docs.ultralytics.com/dataset
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.evaluation.data import BoxPx, Sample, TrueBox, clipped, polygon_area_px
-from pipeline.evaluation.image_check import is_image_name
+from pipeline.evaluation.image_check import images_in, is_image_name
 from pipeline.evaluation.layouts.reading import Reading, folders_in, is_own_file, own_files
 from vision.faults import quote
 from vision.preprocess import FrameFormat
@@ -62,10 +62,24 @@ def read(folder: Path, reading: Reading) -> list[Sample]:
             # The same line twice is one object labelled twice, as it happens when sets are merged.
             boxes = tuple(dict.fromkeys(_boxes(labels, names, facts.format, reading)))
         samples.append(Sample(image, reading.name_of(image), facts, boxes=boxes))
+    _expect_images(images, reading)
     if samples and not label_count:
         expected = f"some: those of {samples[0].name} would be {_labels_of(samples[0].image, reading.root)}"
         reading.faults.add(folder, "", "no file of labels for any image", expected)
     return samples
+
+
+def _expect_images(images: Sequence[Path], reading: Reading) -> None:
+    """Labels in a folder of their own that belong to no image are of a misspelt or missing one, and would not count."""
+    folders = {image.parent: _labels_of(image, reading.root).parent for image in images}
+    for of_images, of_labels in folders.items():
+        if of_labels == of_images or not of_labels.is_dir():
+            continue
+        labels = {_labels_of(image, reading.root) for image in images_in(of_images)}
+        for file in sorted(of_labels.iterdir()):
+            if file.suffix.lower() == ".txt" and file not in labels and file.name not in _NOT_LABELS:
+                expected = f"an image {file.stem} in {of_images}, and labels called {file.stem}.txt"
+                reading.faults.add(file, "", "labels of no image", expected)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

@@ -110,7 +110,7 @@ def test_a_file_that_is_no_image_is_a_bad_frame(tmp_path: Path, content: bytes) 
     (folder / "01.png").write_bytes(content)
     camera = player(folder)
     camera.open()
-    assert play(camera, 3) == [1, "BAD 01.png is not a readable image", 1]
+    assert play(camera, 3) == [1, "BAD 01.png is no whole image of 8 bit a channel", 1]
 
 
 def test_a_file_that_went_away_is_a_bad_frame(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_went_away_is_a_bad_frame(tmp_path: Path) -> None:
     camera = player(folder)
     camera.open()
     (folder / "00.png").unlink()
-    assert play(camera, 2) == ["BAD 00.png is not a readable image", 2]
+    assert play(camera, 2) == ["BAD 00.png is no whole image of 8 bit a channel", 2]
 
 
 def test_a_folder_without_images_is_unavailable(tmp_path: Path) -> None:

@@ -98,14 +98,22 @@ def test_hot_regions_are_those_of_the_reference(levels: npt.NDArray[np.float32],
         assert levels[int(y), int(x)] == score
 
 
-def test_the_models_own_mask_says_what_is_hot() -> None:
+def test_the_models_own_mask_hides_nothing_that_the_map_shows() -> None:
+    """It is the map at 0.5; a hot region below that is a finding where ``hot_min`` asks for it."""
+    mask = np.zeros((HEIGHT_PX, WIDTH_PX), bool)
+    mask[6, 8] = True
+    row: dict[str, Any] = {"anomaly_map": heat((3, 2, 0.4), (8, 6, 0.9)), "pred_mask": mask, "pred_score": 0.9}
+    for hot_min, expected in ((0.3, [0.9, 0.9, 0.4]), (0.5, [0.9, 0.9]), (0.95, [0.9])):
+        assert decoded(settings={"hot_min": hot_min}, **row).scores.tolist() == pytest.approx(expected)
+
+
+def test_without_a_map_the_mask_says_what_is_hot() -> None:
     mask = np.zeros((HEIGHT_PX, WIDTH_PX), bool)
     mask[2:4, 3:5] = True
-    findings = decoded(anomaly_map=heat((3, 2, 0.4), (8, 6, 0.9)), pred_mask=mask, pred_score=0.9)
-    assert findings.scores.tolist() == pytest.approx([0.9, 0.4])
+    findings = decoded(pred_mask=mask, pred_score=0.9)
+    assert findings.scores.tolist() == pytest.approx([0.9, 1.0])
     assert findings.areas_px[1] == 4
-    assert findings.peaks_px is not None
-    assert findings.peaks_px.tolist() == [[8.5, 6.5], [3.5, 2.5]]
+    assert findings.peaks_px is None
 
 
 def test_raw_scores_are_normalised_as_anomalib_does() -> None:

@@ -94,7 +94,7 @@ def test_sigmoid_is_its_formula(logits: list[float]) -> None:
 def test_a_tensor_that_does_not_fit_the_classes_is_refused(dtype: type, row_shape: tuple[int, ...], key: str) -> None:
     with pytest.raises(WrongOutput) as caught:
         ClassificationDecoder(
-            ClassificationSettings(),
+            ClassificationSettings(activation="none"),
             ("a", "b"),
             geometry_of(BOX_PX, 16, 16),
             {"scores": TensorFormat(np.dtype(dtype), row_shape)},

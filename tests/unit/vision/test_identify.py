@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.exported import BOOL, INT64, UINT8, exported, output, ultralytics, yolov5
+from tests.exported import BOOL, INT64, SOFTMAX_OF_IMAGES, UINT8, exported, output, ultralytics, yolov5
 from vision.decoders import DECODERS
 from vision.identify import Identification, identify
 from vision.onnx_file import RefusedModel, read_onnx
@@ -184,6 +184,91 @@ def test_the_wrong_number_of_classes_is_refused() -> None:
     assert (fault.file, fault.key, fault.got) == ("model.yaml", "classes", "2 classes")
     (fault,) = identified(exported(output("output0", (1, 84, 8400)), metadata=ultralytics(classes=3))).faults
     assert (fault.file, fault.key, fault.got) == ("model.onnx", "output output0", "84 x 8400")
+
+
+def test_the_cards_classes_are_not_the_files_in_another_order() -> None:
+    """Every finding would have the wrong name, and every threshold hold for the wrong class."""
+    content = exported(
+        output("output0", (1, 7, 8400)), metadata=ultralytics(names="{0: 'scratch', 1: 'blob', 2: 'stain'}")
+    )
+    (fault,) = identified(content, card={"classes": ["stain", "blob", "scratch"]}).faults
+    assert (fault.file, fault.key, fault.got) == ("model.yaml", "classes", "'stain' as class 0")
+    assert fault.expected.startswith("class 2, as the file's metadata have it")
+    assert not identified(content, card={"classes": ["Kratzer", "blob", "Fleck"]}).faults
+
+
+def test_a_layout_that_the_file_contradicts_is_told_as_one() -> None:
+    content = exported(
+        output("output0", (1, 7, 8400)), metadata=ultralytics(names="{0: 'scratch', 1: 'blob', 2: 'stain'}")
+    )
+    (fault,) = identified(content, card={"decoder": "yolov5"}).faults
+    assert (fault.file, fault.key, fault.got) == ("model.yaml", "decoder.kind", "'yolov5'")
+    assert fault.expected.startswith("yolov8: output0 is 1 x 7 x 8400")
+
+
+def test_an_exporters_defaults_do_not_hold_for_a_model_that_takes_bytes_since() -> None:
+    """Its own input is float32: whoever changed that may have changed the order of the channels too."""
+    content = exported(output("output0", (1, 84, 8400)), metadata=ultralytics(), dtype=UINT8)
+    found = identified(content)
+    assert asked(found) == {"input.colour_order"}
+    assert (values(found)["input.dtype"], values(found)["input.scale"]) == ("uint8", 1.0)
+    assert identified(content, card={"input": {"colour_order": "BGR"}}).is_complete
+
+
+def test_an_export_whose_input_was_changed_is_asked_what_its_pixels_are() -> None:
+    content = exported(output("output0", (1, 84, 8400)), metadata=ultralytics(), subtracts=[0.5, 0.5, 0.5])
+    found = identified(content)
+    assert asked(found) == {"input.colour_order", "input.scale", "input.mean", "input.std"}
+    assert "first read by Sub" in found.questions[0].why
+
+
+@pytest.mark.parametrize(("image", "rows", "known"), [(640, 300, True), (640, 8400, False), (64, 84, False)])
+def test_a_row_for_each_cell_may_be_another_layout_turned(image: int, rows: int, known: bool) -> None:
+    """With two classes yolov8 has six numbers a candidate; older versions of Ultralytics do not name the head."""
+    metadata = ultralytics(names="{0: 'scratch', 1: 'blob'}")
+    del metadata["end2end"]
+    found = identified(exported(output("output0", (1, rows, 6)), image=(1, 3, image, image), metadata=metadata))
+    assert (values(found).get("decoder.kind"), asked(found)) == (
+        ("end_to_end", set()) if known else (None, {"decoder.kind"})
+    )
+
+
+def test_scores_are_not_normalised_twice() -> None:
+    """Of a score that is 0..1 already, the ranges of raw ones would make 0."""
+    outputs = (output("pred_score", (1, 1), "Clip"), output("anomaly_map", (1, 1, 64, 64), "Clip"))
+    raw = {"image_threshold": 40.0, "image_min": 10.0, "image_max": 90.0}
+    card = {"decoder": {"kind": "anomaly", "normalisation": raw}}
+    (fault,) = identified(exported(*outputs), card=card).faults
+    assert (fault.file, fault.key) == ("model.yaml", "decoder.normalisation")
+    renamed = (output("score", (1, 1), "Clip"),)
+    (fault,) = identified(exported(*renamed), card=card | {"outputs": {"pred_score": "score"}}).faults
+    assert fault.key == "decoder.normalisation"
+    assert not identified(exported(output("score", (1, 1))), card=card | {"outputs": {"pred_score": "score"}}).faults
+
+
+def test_pixels_are_not_normalised_twice() -> None:
+    content = exported(output("logits", (1, 5), "Gemm"), image=(1, 3, 224, 224), subtracts=[0.485, 0.456, 0.406])
+    imagenet = {"colour_order": "BGR", "scale": UNIT, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert [fault.key for fault in identified(content, card={"input": imagenet}).faults] == [
+        "input.colour_order",
+        "input.mean",
+        "input.std",
+    ]
+    right = {"colour_order": "RGB", "scale": UNIT, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    assert not identified(content, card={"input": right}).faults
+
+
+def test_a_softmax_over_the_images_of_a_batch_makes_no_probabilities_of_a_row() -> None:
+    content = exported(output("scores", (1, 5), SOFTMAX_OF_IMAGES), image=(1, 3, 224, 224))
+    assert "decoder.activation" in asked(identified(content))
+    assert "decoder.activation" not in asked(identified(exported(output("scores", (1, 5), "Softmax"))))
+
+
+def test_what_a_card_with_gaps_leaves_out_is_asked() -> None:
+    content = exported(output("logits", (1, 5), "Gemm"), image=(1, 3, 224, 224))
+    pixels = {"colour_order": "RGB", "scale": UNIT, "mean": [0.0] * 3, "std": [1.0] * 3}
+    found = identified(content, card={"classes": list("abcde"), "decoder": "classification", "input": pixels})
+    assert asked(found) == {"decoder.activation", "input.fit"}
 
 
 def test_what_the_card_says_holds() -> None:

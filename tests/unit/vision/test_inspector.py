@@ -280,7 +280,7 @@ def test_a_recipe_that_fits_has_no_faults(package: ModelPackage) -> None:
 
 def card_of(decoder: dict[str, Any], outputs: list[str], classes: list[str]) -> ModelCard:
     tasks = {"anomaly": "anomaly", "semantic_segmentation": "segmentation", "classification": "classification"}
-    model_input = {"name": "image", "width_px": 64, "height_px": 64, "colour_order": "GRAY"}
+    model_input = {"name": "image", "width_px": 64, "height_px": 64, "colour_order": "GRAY", "fit": "stretch"}
     return ModelCard.model_validate(
         {
             "name": "made",
@@ -298,11 +298,12 @@ def card_of(decoder: dict[str, Any], outputs: list[str], classes: list[str]) -> 
 
 SEGMENTING = card_of({"kind": "semantic_segmentation", "background": "good"}, ["scores"], ["good", "dent"])
 DETECTING = card_of({"kind": "yolov8"}, ["predictions"], ["good", "dent"])
-CLASSIFYING = card_of({"kind": "classification"}, ["scores"], ["good", "dent"])
+CLASSIFYING = card_of({"kind": "classification", "activation": "none"}, ["scores"], ["good", "dent"])
 ANOMALY_CLASSES = ["anomaly", "hot_region"]
 SCORE_ALONE = card_of({"kind": "anomaly"}, ["pred_score", "pred_label"], ANOMALY_CLASSES)
 WITH_MAP = card_of({"kind": "anomaly", "area_min_px": 9_001.0}, ["anomaly_map", "pred_score"], ANOMALY_CLASSES)
 WITH_MASK = card_of({"kind": "anomaly", "area_min_px": 9_000.0}, ["pred_mask"], ANOMALY_CLASSES)
+REGION_OF_60 = {"name": "edge", "x_px": 10, "y_px": 20, "width_px": 60, "height_px": 60}
 DENT = {"class": "dent", "reject_at_score": 0.6}
 HOT = {"class": "hot_region", "reject_at_score": 0.6}
 ANOMALY = {"class": "anomaly", "reject_at_score": 0.6}
@@ -335,9 +336,19 @@ def zone(x_px: int, y_px: int, width_px: int = 10, height_px: int = 10) -> dict[
         (DETECTING, DENT | {"min_area_px": 1e6}, "min_area_px", "at most 9000"),
         (DETECTING, DENT | {"camera_id": "side", "min_width_px": 61.0}, "min_width_px", "at most 60"),
         (DETECTING, DENT | zone(60, 81, 40, 19), "", ""),
-        (DETECTING, DENT | zone(50, 0), "zone", "got a zone from 50, 0 to 60, 10, expected a part of a region"),
+        (
+            DETECTING,
+            DENT | zone(50, 0),
+            "zone",
+            "a zone from 50, 0 to 60, 10, expected a part of what the model is shown",
+        ),
         (DETECTING, DENT | zone(50, 1), "", ""),
-        (DETECTING, DENT | {"camera_id": "side"} | zone(70, 30), "zone", "a part of a region"),
+        (
+            DETECTING,
+            DENT | {"camera_id": "side"} | zone(70, 30),
+            "zone",
+            "a part of what the model is shown of a region",
+        ),
         (DETECTING, DENT | {"camera_id": "side"} | zone(69, 30), "", ""),
         (CLASSIFYING, DENT | zone(30, 40), "zone", "the middle of a region"),
         (CLASSIFYING, DENT | zone(50, 55), "", ""),
@@ -355,3 +366,41 @@ def test_a_rule_that_no_finding_can_ever_meet_is_a_fault(
         faults = [fault for fault in faults if fault.key.startswith(f"{name}.0.")]
         assert [fault.key for fault in faults] == ([f"{name}.0.{key}"] if key else [])
         assert re.search(text, " ".join(map(str, faults)))
+
+
+@pytest.mark.parametrize(
+    ("card", "rule", "key", "text"),
+    [
+        (DETECTING, DENT | {"reject_at_count": 301}, "", ""),
+        (DETECTING, DENT | {"camera_id": "side", "reject_at_count": 301}, "reject_at_count", "at most 300 in a view"),
+        (CLASSIFYING, DENT | {"reject_at_count": 3}, "reject_at_count", "at most 2 in a view: one for each region"),
+        (CLASSIFYING, DENT | {"reject_at_count": 2}, "", ""),
+        (SCORE_ALONE, ANOMALY | {"camera_id": "side", "reject_at_count": 2}, "reject_at_count", "at most 1 in a view"),
+        (DETECTING, DENT | {"reject_at_total_area_px": 1e12}, "reject_at_total_area_px", r"at most 5\.4e\+06"),
+        (DETECTING, DENT | {"reject_at_total_area_px": 18_001.0}, "", ""),
+        (SEGMENTING, DENT | {"reject_at_total_area_px": 18_001.0}, "reject_at_total_area_px", "at most 18000"),
+        (CLASSIFYING, DENT | {"reject_at_total_area_px": 18_001.0}, "reject_at_total_area_px", "at most 18000"),
+    ],
+)
+def test_so_many_or_so_much_as_a_view_cannot_have_is_a_fault(
+    card: ModelCard, rule: dict[str, Any], key: str, text: str
+) -> None:
+    other = {"class": card.classes[1] if rule["class"] == card.classes[0] else card.classes[0], "reject_at_score": 0.9}
+    rules = [rule] if "camera_id" not in rule else [rule, other]
+    faults = [
+        fault for fault in check_recipe(recipe_of(rules=rules), card, FORMATS) if fault.key.startswith("rules.0.")
+    ]
+    assert [fault.key for fault in faults] == ([f"rules.0.{key}"] if key else [])
+    assert re.search(text, " ".join(map(str, faults)))
+
+
+def test_what_a_crop_leaves_out_is_not_seen_by_any_rule() -> None:
+    cropped = DETECTING.model_copy(update={"input": DETECTING.input.model_copy(update={"fit": "crop"})})
+    recipe = recipe_of(views=[{"camera_id": "side", "regions": [REGION_OF_60]}], rules=[DENT | zone(10, 20, 4, 60)])
+    assert not check_recipe(recipe, cropped, FORMATS)
+    half = DETECTING.input.model_copy(update={"fit": "crop", "crop_fraction": 0.5})
+    (fault,) = check_recipe(recipe, DETECTING.model_copy(update={"input": half}), FORMATS)
+    assert fault.key == "rules.0.zone"
+    wide = recipe_of(views=[{"camera_id": "side", "regions": [REGION_OF_60]}], rules=[DENT | {"min_width_px": 31.0}])
+    (fault,) = check_recipe(wide, DETECTING.model_copy(update={"input": half}), FORMATS)
+    assert (fault.key, fault.expected.split(",")[0]) == ("rules.0.min_width_px", "at most 30")

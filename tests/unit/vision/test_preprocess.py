@@ -36,6 +36,7 @@ def model_input(colour_order: str, width_px: int, height_px: int, **changes: Any
             "width_px": width_px,
             "height_px": height_px,
             "colour_order": colour_order,
+            "fit": "stretch",
             "scale": 1 / 255,
             "mean": [0.45, 0.41, 0.5][:count],
             "std": [0.22, 0.2, 0.25][:count],

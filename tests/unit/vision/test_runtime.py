@@ -172,14 +172,10 @@ def test_a_card_that_does_not_fit_its_model_is_refused(
     assert text in str(caught.value)
 
 
-def test_a_model_with_another_fixed_batch_is_refused(tmp_path: Path) -> None:
-    package = load_package(write_stub_package(tmp_path / "stub", batch=3))
-    with pytest.raises(PackageError, match=r"got 3 rows, expected 2: export it with a symbolic batch dimension"):
-        opened(package)
-
-
-def test_a_model_for_one_row_runs_once_for_each(tmp_path: Path) -> None:
-    session = opened(load_package(write_stub_package(tmp_path / "stub", batch=1)), batch_rows=3)
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_a_model_of_one_size_of_batch_runs_as_often_as_the_rows_take(tmp_path: Path, batch: int) -> None:
+    session = opened(load_package(write_stub_package(tmp_path / "stub", batch=batch)), batch_rows=3)
+    assert session.input.shape[0] == len(session.rows) == 3
     for row, level in enumerate((0.25, 0.5, 1.0)):
         session.input[row] = level
     session.run()

@@ -61,6 +61,27 @@ def test_truncated_images(tmp_path: Path, suffix: str, share: float) -> None:
     assert "expected a whole image" in fault(file)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("pixels", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("pixel_format", [PixelFormat.MONO8, PixelFormat.BGR8, PixelFormat.RGB8])
+def test_more_than_8_bit_are_not_brought_down_to_8(
+    tmp_path: Path, suffix: str, pixels: Pixels, pixel_format: PixelFormat
+) -> None:
+    """12 bit in 16 would be nearly black, and a defect in it would pass."""
+    file = tmp_path / f"image{suffix}"
+    assert cv2.imwrite(str(file), pixels.astype(np.uint16) << 4)
+    assert "16 bit a channel" in fault(file)
+    assert read_image(file, pixel_format) is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_of_several_images_in_a_file_none_is_left_aside(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"image{suffix}"
+    first, *others = (Image.fromarray(GREY + level) for level in (0, 1, 2))
+    first.save(file, save_all=True, append_images=others)
+    assert "3 images in one file" in fault(file)
+
+
 def test_a_thumbnail_does_not_hide_that_the_image_is_cut(tmp_path: Path) -> None:
     thumbnail = cv2.imencode(".jpg", GREY[:8, :8])[1].tobytes()
     file = tmp_path / "image.jpg"

@@ -129,6 +129,29 @@ def test_mvtec_masks_are_there_and_fit(tmp_path: Path) -> None:
     assert re.search(r"001_mask.png: got no such file, expected the mask of test/crack/001.png", told)
 
 
+def test_a_mask_that_marks_nothing_is_none(tmp_path: Path) -> None:
+    write_mvtec(tmp_path, {"good": {"0.png": GREY}, "crack": {"0.png": GREY}}, {"crack": {"0.png": GREY * 0}})
+    assert "0_mask.png: got a mask that marks no pixel, expected the defect of test/crack/0.png" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "a.TXT"])
+def test_yolo_labels_of_no_image_are_told(tmp_path: Path, name: str) -> None:
+    """Else the image they were meant for would count as one without objects."""
+    folder = write_yolo(tmp_path, LABELLED, NAMES)
+    (labels,) = folder.rglob("a.txt")
+    labels.rename(labels.with_name(name))
+    assert f"{name}: got labels of no image" in fault(folder)
+
+
+def test_voc_images_without_a_file_of_their_own_are_told(tmp_path: Path) -> None:
+    """Whether such an image is good or was never labelled, nobody says."""
+    write_voc(tmp_path, LABELLED)
+    (tmp_path / "Annotations" / "c.xml").unlink()
+    told = fault(tmp_path)
+    assert "c.png: got an image without an annotation, expected" in told
+    assert "c.xml, without an object in it where the image is good" in told
+
+
 def test_marks_of_two_layouts_have_to_be_told_apart(tmp_path: Path) -> None:
     write_yolo(tmp_path, LABELLED, NAMES)
     write_coco(tmp_path, LABELLED, NAMES)
@@ -442,6 +465,7 @@ def test_yolo_paths_may_reach_the_folder_through_a_link(
         ("good/more/0.png", r"good/more: got images below good"),
         ("crack/kinds/kind1/0.png", r"crack: got other files or folders, and no image, expected images \(\.png"),
         ("crack/0.webp", "crack: got other files or folders, and no image"),
+        ("bent/1.webp", r"bent/1.webp: got an image of a kind that is not read, expected one of \.png"),
     ],
 )
 @pytest.mark.parametrize("layout", ["folders", "mvtec"])

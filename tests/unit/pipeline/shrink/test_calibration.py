@@ -14,7 +14,9 @@ from tests.service import write_images
 from vision.faults import FaultsError
 from vision.model_input import ModelInput
 
-INPUT = ModelInput(name="image", width_px=4, height_px=4, colour_order="GRAY", scale=1 / 255, mean=[0.5], std=[0.5])
+INPUT = ModelInput(
+    name="image", width_px=4, height_px=4, colour_order="GRAY", scale=1 / 255, mean=[0.5], std=[0.5], fit="stretch"
+)
 
 
 def sha256_of(text: str) -> str:

@@ -72,6 +72,7 @@ def model_input(colour_order: str, **changes: Any) -> ModelInput:
             "width_px": SIDE_PX,
             "height_px": SIDE_PX,
             "colour_order": colour_order,
+            "fit": "stretch",
             "scale": 1 / 255,
             "mean": [0.485, 0.456, 0.406][:count],
             "std": [0.229, 0.224, 0.225][:count],

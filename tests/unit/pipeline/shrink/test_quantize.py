@@ -121,7 +121,7 @@ def test_what_passes_is_a_package_that_says_what_was_done(
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["outcome"] == "passed"
     written = yaml.safe_load((tmp_path / "out" / "model.yaml").read_text())
-    assert written["decoder"] == {"kind": "classification"}
+    assert written["decoder"] == {"kind": "classification", "activation": "none"}
     assert {file.name for file in tmp_path.iterdir()} == {"data", "model", "out", "result.json"}
 
 

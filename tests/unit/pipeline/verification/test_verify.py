@@ -285,7 +285,7 @@ def test_a_broken_file_is_a_warning_where_that_is_configured(tmp_path: Path) -> 
     [
         (["--images", "nowhere"], "nowhere: got no folder"),
         (["--images", "model"], "no image in it"),
-        (["--images", "broken"], "a file that is no image"),
+        (["--images", "broken"], "no image, or one that cannot be used"),
         (["--images", "samples", "--provider", "abacus"], "--provider: got abacus, expected one of"),
         (["--images", "samples", "--batch-rows", "0"], "--batch-rows"),
         (["--images", "samples", "--config", "line.yaml"], "the package to verify"),
