@@ -25,7 +25,10 @@ def test_every_rule_is_told_in_words(tmp_path: Path) -> None:
         {"class": "defective", "reject_at_score": 0.4, "min_height_px": 5.0, "reject_at_total_area_px": 90.5},
     ]
     required = [{"class": "functional", "found_at_score": 0.6, "count": 2, "zone": zone}]
-    done = lineside("check", line_with(tmp_path, rules=rules, required=required))
+    # A classifier finds one thing in a region: three need three.
+    region = {"x_px": 0, "y_px": 0, "width_px": 32, "height_px": 24}
+    views = [{"camera_id": "cam0", "regions": [{"name": name, **region} for name in "abc"]}]
+    done = lineside("check", line_with(tmp_path, rules=rules, required=required, views=views))
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("reject")] == [
         "reject    defective at 0.5 or more",
