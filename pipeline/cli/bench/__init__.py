@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.outage import outage
 from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess
@@ -37,5 +38,6 @@ for command in (
     handover,
     preprocess,
     decode,
+    calibrate_threshold,
 ):
     bench.command()(command)
