@@ -300,7 +300,7 @@ def _pool(raw: list[tuple[FrameSignals, float, float, float]], calibrated: list[
 def _render(
     generator: np.random.Generator, cell: npt.NDArray[np.uint8], offset_px: Floats, change: Change
 ) -> npt.NDArray[np.uint8]:
-    scene: npt.NDArray[Any] = np.full(_FORMAT.shape, _BELT, np.float32)
+    scene: Any = np.full(_FORMAT.shape, _BELT, np.float32)
     move = np.array([[1.0, 0.0, _MARGIN_PX + offset_px[0]], [0.0, 1.0, _MARGIN_PX + offset_px[1]]])
     size = (_SIDE_PX, _SIDE_PX)
     scene[:_SIDE_PX] = cv2.warpAffine(
@@ -319,10 +319,10 @@ def _render(
     if change.blur_px:
         scene = cv2.GaussianBlur(scene, (0, 0), change.blur_px)
     if change.has_dirt:
-        smear = np.zeros(_FORMAT.shape, np.float32)
+        smear: Any = np.zeros(_FORMAT.shape, np.float32)
         cv2.circle(smear, (_MARGIN_PX + 20, _SIDE_PX - 10), 40, (1.0,), -1)
         smear = cv2.GaussianBlur(smear, (0, 0), 10.0)
         scene *= 1.0 - 0.3 * smear
     scene *= change.light * (1.0 + generator.normal(0.0, _FLICKER))
     scene += generator.standard_normal(_FORMAT.shape, np.float32) * np.float32(_NOISE)
-    return np.clip(np.rint(scene), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scene), 0, 255), np.uint8)

@@ -327,6 +327,17 @@ def test_too_few_parts_are_told_with_how_many_are_missing() -> None:
     assert "0 values of score" in report.refusals[0].got
 
 
+def test_rarer_false_alarms_need_a_longer_baseline() -> None:
+    values = {"score": np.random.default_rng(0).random(400).tolist()}
+    report = fit_drift({"score": values["score"][:200]}, shift_parts=500_000, false_alarm_rate=1e-4)
+    assert report.baseline is None
+    needed = int(report.refusals[0].expected.split()[0])
+    assert 200 < needed < 400
+    assert (
+        fit_drift({"score": values["score"][:needed]}, shift_parts=500_000, false_alarm_rate=1e-4).baseline is not None
+    )
+
+
 def test_a_signal_that_never_changes_does_not_raise_by_itself() -> None:
     report = fit_drift({"score": [0.0] * 300}, shift_parts=1_000, tolerances={"score": 0.05})
     assert report.baseline is not None
