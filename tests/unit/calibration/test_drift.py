@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import nan
+from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from scipy.signal import lfilter
 from scipy.stats import binomtest, norm
 
 from calibration.drift import (
@@ -53,10 +54,9 @@ STATES = TypeAdapter(dict[Signal, ChartState])
 
 def alike(generator: np.random.Generator, count: int, likeness: float) -> Floats:
     """Normal, of variance 1, each part ``likeness`` like the one before."""
-    values = generator.normal(size=count)
-    for part in range(1, count):
-        values[part] = likeness * values[part - 1] + np.sqrt(1 - likeness**2) * values[part]
-    return values
+    start = [likeness * generator.normal()]
+    steps = sqrt(1 - likeness**2) * generator.normal(size=count)
+    return np.asarray(lfilter([1.0], [1.0, -likeness], steps, zi=start)[0], np.float64)
 
 
 def quiet(generator: np.random.Generator, count: int) -> dict[Signal, Floats]:
