@@ -47,13 +47,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isnan, nan, sqrt
+from math import ceil, isfinite, nan, sqrt
 from statistics import NormalDist
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from calibration.refusal import Refusal
 from vision.frame_signals import ReferenceRegion
@@ -334,6 +334,24 @@ State = Mapping[Signal, ChartState]
 """All that the test remembers; as long as there are signals, however many parts there were."""
 
 
+_STATES = TypeAdapter(dict[Signal, ChartState], config=ConfigDict(allow_inf_nan=False))
+
+
+def dump_state(state: State) -> bytes:
+    """As JSON, for a process that goes on later. It holds for its own baseline alone: keep that one's name with it."""
+    return _STATES.dump_json(dict(state))
+
+
+def load_state(kept: bytes, baseline: DriftBaseline) -> State:
+    """What ``dump_state`` gave. Raises ValueError for anything else, and for a state of other signals than the baseline's."""
+    state = _STATES.validate_json(kept)
+    if state.keys() != {each.signal for each in baseline.signals}:
+        raise ValueError(
+            f"state: got charts of {sorted(state)}, expected of {[each.signal for each in baseline.signals]}"
+        )
+    return state
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """An alarm raised, or taken back where ``is_raised`` is False.
@@ -362,7 +380,8 @@ class DriftTest:
         return {signal: ChartState() for signal in self._charts}
 
     def observe(self, state: State, values: Mapping[Signal, float]) -> tuple[State, tuple[Drift, ...]]:
-        """One part. A signal that is missing or NaN (a part without a score, NO_DECISION) leaves its chart as it was.
+        """One part. A signal that is missing or no finite number (a part without a score, NO_DECISION) leaves its chart as it
+        was.
 
         Constant time. Raises ValueError for a state of other signals.
         """
@@ -373,7 +392,7 @@ class DriftTest:
         for signal, (chart, normal_scores) in self._charts.items():
             before = after[signal] = state[signal]
             value = values.get(signal, nan)
-            if isnan(value):
+            if not isfinite(value):
                 continue
             count = before.block_count + 1
             scores, total = before.block_scores + normal_scores.of(value), before.block_values + value

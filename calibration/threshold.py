@@ -71,6 +71,23 @@ class ThresholdReport:
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
 
+    def words(self) -> list[str]:
+        """For the operator: what is promised, or why nothing is; the notes after it."""
+        if self.threshold is None:
+            return [*map(str, self.refusals), *self.notes]
+        told = [
+            f"Threshold {self.threshold:.6g}: at most {self.false_reject_max:.3g} of good parts are rejected, with "
+            f"{self.confidence:.3g} confidence; {self.expected_false_reject:.2g} are to be expected "
+            f"({self.false_reject_low:.2g} to {self.false_reject_high:.2g}). "
+            f"It rests on {self.good_count} good parts, {self.rejected_count} of which it rejects."
+        ]
+        if (accept := self.false_accept) is not None:
+            told.append(
+                f"Of {accept.total} known-defective parts {accept.count} pass: {accept.value:.2g} of parts like them "
+                f"({accept.low:.2g} to {accept.high:.2g}, {self.confidence:.3g} confidence)."
+            )
+        return [*told, *self.notes]
+
 
 class ThresholdSection(Strict):
     """As kept of one product: what was promised and what it rests on. The shares are with an interval at ``confidence``."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from math import nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 from scipy.signal import lfilter
 from scipy.stats import binomtest, norm
 
@@ -27,8 +25,10 @@ from calibration.drift import (
     alike_parts,
     cusum_of,
     diagnose,
+    dump_state,
     false_alarm_chance,
     fit_drift,
+    load_state,
     usual_tolerances,
 )
 
@@ -49,7 +49,6 @@ SPREADS: Mapping[Signal, float] = {
     "position_x": 0.5,
     "position_y": 0.5,
 }
-STATES = TypeAdapter(dict[Signal, ChartState])
 
 
 def alike(generator: np.random.Generator, count: int, likeness: float) -> Floats:
@@ -284,23 +283,29 @@ def test_a_restarted_process_goes_on_where_it_was() -> None:
     state: State = DriftTest(baseline).start()
     found: list[Drift] = []
     for start in range(0, 300, 7):
-        kept = json.loads(STATES.dump_json(dict(state)))
         restarted = DriftTest(DriftBaseline.model_validate_json(baseline.model_dump_json()))
-        state, alarms, _ = run(
-            restarted, STATES.validate_python(kept), {name: its[start : start + 7] for name, its in values.items()}
-        )
+        some = {name: its[start : start + 7] for name, its in values.items()}
+        state, alarms, _ = run(restarted, load_state(dump_state(state), baseline), some)
         found += [drift for _, drift in alarms]
     assert found == [drift for _, drift in expected]
     assert state == whole
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"[]", b"{}", b'{"score": [1]}', b'{"brightness": [0, 0, 0, NaN, 0, 0, 0, 0, 0, null, 0]}']
+)
+def test_what_is_no_state_is_refused(kept: bytes) -> None:
+    with pytest.raises(ValueError, match=r"validation error|state: got"):
+        load_state(kept, a_baseline())
 
 
 def test_parts_without_a_value_are_left_out() -> None:
     test = DriftTest(a_baseline())
     state = test.start()
     for _ in range(100):
-        state, drifts = test.observe(state, {"brightness": 120.0, "score": nan})
+        state, drifts = test.observe(state, {"brightness": 120.0, "score": nan, "sharpness": inf})
         assert not drifts
-    assert state["score"] == state["position_x"] == ChartState()
+    assert state["score"] == state["position_x"] == state["sharpness"] == ChartState()
     assert state["brightness"] != ChartState()
 
 

@@ -173,3 +173,13 @@ def test_what_is_kept_of_it() -> None:
     assert section_of(find_threshold([0.1] * 300, false_reject_max=0.01)).false_accept_high is None
     with pytest.raises(ValueError, match="expected a threshold"):
         section_of(find_threshold([], false_reject_max=0.01))
+
+
+def test_the_words() -> None:
+    told = find_threshold(np.linspace(0, 0.5, 300), [0.2, 0.9, 0.95], false_reject_max=0.01).words()
+    assert "at most 0.01 of good parts are rejected, with 0.95 confidence; 0.0033 are to be expected" in told[0]
+    assert "It rests on 300 good parts, 0 of which it rejects" in told[0]
+    assert told[1].startswith("Of 3 known-defective parts 1 pass: 0.33 of parts like them (0.0084 to 0.91")
+    refused = find_threshold(np.linspace(0, 0.5, 100), false_reject_max=0.01).words()
+    assert refused[0].startswith("too few good parts: got 100 good parts, expected 299 to promise 0.01")
+    assert "not known" in refused[1]
