@@ -97,7 +97,9 @@ class SignalBaseline(Strict):
 
 
 class DriftBaseline(Strict):
-    """What calibration leaves for the test while parts run. ``false_alarm_rate``: of any false alarm in ``shift_parts`` parts."""
+    """What calibration leaves for the test while parts run. ``false_alarm_rate``: of any false alarm in ``shift_parts`` parts;
+    ``region``: where brightness, evenness and sharpness are read (``vision.frame_signals``), None where they are not watched.
+    """
 
     false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)]
     shift_parts: Annotated[int, Field(ge=1)]
@@ -106,13 +108,7 @@ class DriftBaseline(Strict):
     allowance: Annotated[float, Field(gt=0.0)]
     limit: Annotated[float, Field(gt=0.0)]
     signals: Annotated[list[SignalBaseline], Field(min_length=1)]
-
-
-class DriftSection(Strict):
-    """As kept of one camera and product. ``region``: where brightness, evenness and sharpness are read."""
-
-    region: ReferenceRegion
-    baseline: DriftBaseline
+    region: ReferenceRegion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +126,10 @@ def fit_drift(
     shift_parts: int,
     false_alarm_rate: float = 0.01,
     tolerances: Mapping[Signal, float] | None = None,
+    region: ReferenceRegion | None = None,
 ) -> DriftReport:
-    """``values``: of consecutive good parts, in their order, as many of each signal, NaN where a part has none.
+    """``values``: of consecutive good parts, in their order, as many of each signal, NaN where a part has none; ``region``: what
+    they were read from.
 
     Raises ValueError for no signal, signals of different lengths, infinite values, or a rate outside 0 and 1.
     """
@@ -186,6 +184,7 @@ def fit_drift(
         allowance=allowance,
         limit=limit,
         signals=signals,
+        region=region,
     )
     return DriftReport(baseline, alike, ())
 

@@ -71,7 +71,7 @@ class GaugeFigures(Strict):
     share: float | None
 
 
-class RepeatabilitySection(Strict):
+class RepeatabilityFigures(Strict):
     """As kept of one product. ``score``: in score; ``size``: of the defects, in ``size_unit``, None where none was measured;
     ``mixed_parts``: those with different verdicts.
     """
@@ -88,20 +88,20 @@ class RepeatabilitySection(Strict):
     mixed_parts: list[str]
 
 
-def section_of(
+def figures_of(
     score: GaugeStudy,
     agreement: AttributeAgreement,
     *,
     size: GaugeStudy | None = None,
     size_unit: Literal["px", "mm"] | None = None,
-) -> RepeatabilitySection:
+) -> RepeatabilityFigures:
     """What is kept of a study."""
     kappa = agreement.kappa
-    return RepeatabilitySection(
+    return RepeatabilityFigures(
         parts_count=agreement.parts_count,
         shown_count=agreement.shown_count,
-        score=_figures(score),
-        size=None if size is None else _figures(size),
+        score=_gauge_figures(score),
+        size=None if size is None else _gauge_figures(size),
         size_unit=None if size is None else size_unit,
         steady_parts_count=agreement.parts_count - len(agreement.mixed_parts),
         kappa=None if kappa is None else kappa.value,
@@ -111,7 +111,7 @@ def section_of(
     )
 
 
-def _figures(study: GaugeStudy) -> GaugeFigures:
+def _gauge_figures(study: GaugeStudy) -> GaugeFigures:
     return GaugeFigures(
         repeatability=study.repeatability,
         repeatability_low=study.repeatability_low,

@@ -31,6 +31,7 @@ from calibration.drift import (
     load_state,
     usual_tolerances,
 )
+from vision.frame_signals import ReferenceRegion
 
 Floats = npt.NDArray[np.float64]
 MEANS: Mapping[Signal, float] = {
@@ -377,7 +378,9 @@ def test_the_spread_of_blocks_is_that_of_long_sums() -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=200, max_size=400), st.integers(1, 100_000))
 @settings(deadline=None, max_examples=50)
 def test_any_values_give_a_baseline_or_a_refusal(values: list[float], shift_parts: int) -> None:
-    report = fit_drift({"score": values}, shift_parts=shift_parts)
+    place = {"name": "patch", "x_px": 0, "y_px": 0, "width_px": 64, "height_px": 64}
+    region = ReferenceRegion(**place, tile_shares=[1.0] * 9)  # type: ignore[arg-type]
+    report = fit_drift({"score": values}, shift_parts=shift_parts, region=region)
     assert (report.baseline is None) == bool(report.refusals)
     if report.baseline is not None:
         assert report.baseline.signals[0].grid == sorted(report.baseline.signals[0].grid)
