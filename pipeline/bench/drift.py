@@ -58,6 +58,11 @@ _ALIKE = 0.5
 _ALIKE_BASELINE = 3
 """Times as many parts make the baseline where neighbours are alike."""
 _DOUBT = 0.001
+_TRIES = 50
+
+
+class NoBaseline(RuntimeError):
+    """So few parts give no baseline for so rare false alarms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,52 +103,33 @@ def drift(
     """``shifts`` of each kind, and as many of each change; ``is_read_from_part``: light and sharpness, from the middle of the
     cell.
 
-    Raises ImageError, FaultsError, RuntimeProviderError, InferenceError.
+    Raises ImageError, FaultsError, RuntimeProviderError, InferenceError, NoBaseline.
     """
     generator = np.random.default_rng(seed)
     pools = _pools(generator, model, _MIDDLE if is_read_from_part else _PATCH)
     quiet = pools[None]
     progress(f"{sum(len(pool['score']) for pool in pools.values())} frames are rendered and judged")
     tolerances = usual_tolerances({signal: float(np.mean(values)) for signal, values in quiet.items()})
-    none: Mapping[Signal, float] = {}
-
-    def fitted(
-        draws: Iterator[Mapping[Signal, float]], parts: int, tolerated: Mapping[Signal, float]
-    ) -> DriftBaseline | None:
-        drawn = [next(draws) for _ in range(parts)]
-        values = {signal: [part[signal] for part in drawn] for signal in SIGNALS}
-        return fit_drift(
-            values, shift_parts=shift_parts, false_alarm_rate=false_alarm_rate, tolerances=tolerated
-        ).baseline
-
-    kinds = {
-        "each part by itself": (0.0, baseline_parts, none),
-        "each part half like the one before": (_ALIKE, baseline_parts * _ALIKE_BASELINE, none),
+    kinds: dict[str, tuple[float, int, Mapping[Signal, float]]] = {
+        "each part by itself": (0.0, baseline_parts, {}),
+        "each part half like the one before": (_ALIKE, baseline_parts * _ALIKE_BASELINE, {}),
         "each part by itself, with the usual tolerances": (0.0, baseline_parts, tolerances),
     }
     alarms = {}
     for name, (likeness, parts, tolerated) in kinds.items():
-        raised: list[bool] = []
-        refused = 0
-        while len(raised) < shifts:
-            draws = _draws(generator, quiet, likeness)
-            baseline = fitted(draws, parts, tolerated)
-            if baseline is None:
-                refused += 1
-                continue
-            raised.append(_first_alarm(DriftTest(baseline), draws, shift_parts) is not None)
-        alarms[name] = _rate(sum(raised), shifts, false_alarm_rate) | {
+        station = _Station(generator, quiet, likeness, parts, tolerated, shift_parts, false_alarm_rate)
+        raised = sum(_raises(*station.calibrated(), shift_parts) for _ in range(shifts))
+        alarms[name] = _rate(raised, shifts, false_alarm_rate) | {
             "baseline_parts": parts,
-            "baselines_refused": refused,
+            "baselines_refused": station.refused_count,
         }
-        progress(f"{shifts} quiet shifts, {name}: {sum(raised)} with a false alarm")
+        progress(f"{shifts} quiet shifts, {name}: {raised} with a false alarm")
+    station = _Station(generator, quiet, 0.0, baseline_parts, tolerances, shift_parts, false_alarm_rate)
     delays = {}
     for name, change in CHANGES.items():
         runs: list[_Run] = []
         while len(runs) < shifts:
-            draws = _draws(generator, quiet, 0.0)
-            baseline = fitted(draws, baseline_parts, tolerances)
-            if baseline is not None and (told := _delay(generator, baseline, draws, pools[change], change)) is not None:
+            if (told := _delay(generator, *station.calibrated(), pools[change], change)) is not None:
                 runs.append(told)
         delays[name] = _delays(runs, change)
         progress(f"{name}: named after {delays[name]['parts']['p50']:g} parts")
@@ -166,6 +152,36 @@ def drift(
     }
 
 
+@dataclass(slots=True)
+class _Station:
+    """Calibrates itself on its quiet parts, again and again."""
+
+    generator: np.random.Generator
+    quiet: Pool
+    likeness: float
+    baseline_parts: int
+    tolerances: Mapping[Signal, float]
+    shift_parts: int
+    false_alarm_rate: float
+    refused_count: int = 0
+
+    def calibrated(self) -> tuple[DriftBaseline, Iterator[Mapping[Signal, float]]]:
+        """With the parts that come next. Raises NoBaseline."""
+        for _ in range(_TRIES):
+            draws = _draws(self.generator, self.quiet, self.likeness)
+            drawn = [next(draws) for _ in range(self.baseline_parts)]
+            report = fit_drift(
+                {signal: [part[signal] for part in drawn] for signal in SIGNALS},
+                shift_parts=self.shift_parts,
+                false_alarm_rate=self.false_alarm_rate,
+                tolerances=self.tolerances,
+            )
+            if report.baseline is not None:
+                return report.baseline, draws
+            self.refused_count += 1
+        raise NoBaseline(f"no baseline in {_TRIES} tries; {report.refusals[0]}")
+
+
 def _rate(count: int, total: int, rate: float) -> dict[str, Any]:
     interval = binomtest(count, total).proportion_ci(0.95, "exact")
     return {
@@ -179,13 +195,15 @@ def _rate(count: int, total: int, rate: float) -> dict[str, Any]:
     }
 
 
-def _first_alarm(test: DriftTest, draws: Iterator[Mapping[Signal, float]], parts: int) -> int | None:
+def _raises(baseline: DriftBaseline, draws: Iterator[Mapping[Signal, float]], parts: int) -> bool:
+    """Whether so many parts raise an alarm."""
+    test = DriftTest(baseline)
     state = test.start()
-    for part in range(parts):
+    for _ in range(parts):
         state, drifts = test.observe(state, next(draws))
         if drifts:
-            return part
-    return None
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pipeline.bench.calibrate_threshold import calibrate_threshold as measure_calibrate_threshold
-from pipeline.cli.bench.measuring import expect_kept, failing_in_words, package_folder, tell, tell_progress
+from pipeline.cli.bench.measuring import (
+    expect_kept,
+    expect_scipy,
+    failing_in_words,
+    package_folder,
+    tell,
+    tell_progress,
+)
 from pipeline.cli.bench.options import ModelOption
 from pipeline.cli.output import JsonOption, check_json_target, fail
-from vision.faults import FaultsError
 from vision.runtime import InferenceError, RuntimeProviderError
 
 
@@ -25,13 +30,14 @@ def calibrate_threshold(
     than promised, and how often that may be. Exit status 1 where the figures do not fit the promise.
     """
     check_json_target(json_file)
+    expect_scipy("calibrate-threshold")
+    from pipeline.bench.calibrate_threshold import calibrate_threshold as measure_calibrate_threshold
+
     with failing_in_words():
         try:
             result = measure_calibrate_threshold(
                 package_folder(model), calibrations=calibrations, seed=seed, progress=tell_progress
             )
-        except FaultsError as error:
-            raise fail(str(error), 2) from None
         except (RuntimeProviderError, InferenceError) as error:
             raise fail(str(error)) from None
     tell(json_file, result, [_table(result), *_words(result["solar_cells"])], width=120, highlight=False)

@@ -7,11 +7,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pipeline.bench.drift import drift as measure_drift
-from pipeline.cli.bench.measuring import expect_kept, failing_in_words, package_folder, tell, tell_progress
+from pipeline.cli.bench.measuring import (
+    expect_kept,
+    expect_scipy,
+    failing_in_words,
+    package_folder,
+    tell,
+    tell_progress,
+)
 from pipeline.cli.bench.options import ModelOption
 from pipeline.cli.output import JsonOption, check_json_target, fail
-from vision.faults import FaultsError
 from vision.runtime import InferenceError, RuntimeProviderError
 
 
@@ -34,6 +39,10 @@ def drift(
     Exit status 1 where there are more false alarms than stated, or a change is not named.
     """
     check_json_target(json_file)
+    expect_scipy("drift")
+    from pipeline.bench.drift import NoBaseline
+    from pipeline.bench.drift import drift as measure_drift
+
     with failing_in_words():
         try:
             result = measure_drift(
@@ -46,9 +55,7 @@ def drift(
                 seed=seed,
                 progress=tell_progress,
             )
-        except FaultsError as error:
-            raise fail(str(error), 2) from None
-        except (RuntimeProviderError, InferenceError) as error:
+        except (RuntimeProviderError, InferenceError, NoBaseline) as error:
             raise fail(str(error)) from None
     tell(json_file, result, [_quiet(result), _changes(result)], width=140, highlight=False)
     expect_kept(result["broken_promises"])
