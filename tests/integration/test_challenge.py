@@ -65,6 +65,7 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet; put the known parts ready and send cmd/start_challenge")
+        tap.wait_until(lambda: bool(tap.bodies("alarm/challenge")))
         assert tap.bodies("alarm/challenge")[-1]["severity"] == "error"
         assert judge(camera, tap, GOOD) == [IDLE]
 
