@@ -11,6 +11,9 @@ from pipeline.config import ChallengeKind
 from pipeline.messages import ChallengeOutcome, KindOutcome
 from vision.types import Verdict
 
+BEGAN = "began and did not end"
+"""The outcome of a challenge while it is under way, and for good where it is cut off."""
+
 
 class ChallengeRun:
     """Parts in the order of their triggers: so many of the first kind, then so many of the next, as the line's configuration has

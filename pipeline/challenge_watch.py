@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from pipeline.challenge import ChallengeRun
+from pipeline.challenge import BEGAN, ChallengeRun
 from pipeline.clock import NS_PER_S, now_ns, wall_text
 from pipeline.deadline import Decision
 from pipeline.messages import ChallengeOutcome
@@ -76,7 +76,7 @@ class ChallengeWatch:
         if self._run is not None:
             return False, f"a challenge is under way: {self._run.progress()}; cmd/abandon_challenge ends it"
         self._run = ChallengeRun(self._kinds, who)
-        self._end_with(self._outcome(), "began and did not end")
+        self._end_with(self._outcome(), BEGAN)
         return True, self._run.progress()
 
     def abandon(self, why: str) -> tuple[bool, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -200,3 +203,54 @@ def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCam
         assert operator.ask("resume")["ok"]
         wait_for_state(tap, "READY", "failed: abandoned (the line was halted)")
         service.stop()
+
+
+def led(line: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline.cli", "calibrate", "challenge", str(line), "--as", "Anna", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("greys", "status", "words"), [((BAD, BAD, GOOD, GOOD), 0, "passed: all 4"), ((GOOD,) * 4, 1, "FAILED")]
+)
+def test_the_operator_is_led_through_it(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera, greys: tuple[int, ...], status: int, words: str
+) -> None:
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        with led(line, "--json", str(tmp_path / "out.json")) as leading:
+            wait_for_state(tap, "CHALLENGE")
+            assert judge(camera, tap, *greys) == [CHALLENGED] * 4
+            said, errors = leading.communicate(timeout=60)
+        assert leading.returncode == status, errors
+        assert "1. 2 parts of kind scratched, each to be rejected" in said
+        assert "challenge by Anna: part 2 of 2 of kind good, which is to be passed" in said
+        assert words in said
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert result["passed"] == (status == 0)
+        assert [kind["right"] for kind in result["kinds"]] == ([2, 2] if status == 0 else [0, 2])
+        assert result["kinds"][1]["wrong_share_max"] == pytest.approx(1 - 0.05**0.5)
+        service.stop()
+
+
+def test_an_operator_who_goes_away_leaves_no_challenge_behind(line: Path, broker_port: int, camera: HandCamera) -> None:
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        with led(line) as leading:
+            wait_for_state(tap, "CHALLENGE")
+            assert leading.stdout is not None
+            while not leading.stdout.readline().startswith("challenge by Anna"):
+                pass
+            leading.send_signal(signal.SIGINT)
+            leading.communicate(timeout=60)
+        assert leading.returncode == 130
+        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        service.stop()
+
+
+def test_nobody_is_led_where_no_line_runs(line: Path) -> None:
+    with led(line) as leading:
+        _, errors = leading.communicate(timeout=60)
+    assert leading.returncode == 1
+    assert "is the line running? (lineside run)" in errors
