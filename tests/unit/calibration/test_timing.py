@@ -77,7 +77,7 @@ def test_more_runs_and_a_longer_way_make_the_scale_better() -> None:
 
 @pytest.mark.parametrize("speed_share", [0.2, 0.5, 1.0, 1.5, 2.0])
 def test_the_part_is_in_its_window_at_any_speed(speed_share: float) -> None:
-    """Triggers late by up to the jitter, a gate that stands elsewhere within its tolerance, a scale that is off within its error."""
+    """Triggers late by up to the jitter, a gate elsewhere within its tolerance, a scale that is off within its error."""
     generator = np.random.default_rng(7)
     report = time_station(np.full(299, 4_000.0), np.full(299, 900.0), RUNS, STATION, share=0.01)
     assert not report.refusals
