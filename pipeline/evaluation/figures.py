@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.intervals import Share
 from pipeline.evaluation.labels import GOOD
 from pipeline.evaluation.metrics.classes import (
     ClassFigures,
@@ -24,7 +25,6 @@ from pipeline.evaluation.metrics.pixels import PixelAuroc
 from pipeline.evaluation.metrics.times import percentiles_us
 from pipeline.evaluation.metrics.verdicts import VerdictFigures, auroc, verdict_figures
 from pipeline.evaluation.runner import STAGES, Judged
-from pipeline.report.shares import Share
 from pipeline.told_defects import told_score
 from vision.package import ModelCard
 from vision.recipe import Recipe

@@ -8,7 +8,7 @@ Building blocks, for whatever has something to show (the record, a replay, an ev
   ``score_differences``, ``ratio_curves``; each makes a ``Plot`` with its alternative text.
 * ``pictures``: ``picture_of`` (an array), ``picture_of_file``, ``no_picture``: a ``Picture`` as a data URI, with boxes
   drawn over it.
-* ``shares``: ``share_of``: a share with its Clopper-Pearson interval.
+* ``shares``: ``percent`` and ``told``: shares (``calibration.intervals``) in words.
 * ``page``: ``render``: a ``Page`` as HTML.
 * ``folder``: ``check_folder`` before the work, ``write_page`` after it: never overwrites what is not a report.
 

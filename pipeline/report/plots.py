@@ -18,8 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from calibration.intervals import intervals
 from pipeline.report.blocks import Plot, plain
-from pipeline.report.shares import intervals, percent
+from pipeline.report.shares import percent
 
 BLUE, ORANGE, GREY, BLACK = "#0072b2", "#d55e00", "#7a8490", "#1c2530"
 _HATCHES = ("", "////", "---", "xx", "\\\\\\\\", "|||", "++")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.intervals import parts_needed
 from pipeline.evaluation.data import DataSet
 from pipeline.evaluation.figures import Figures, figures_of
 from pipeline.evaluation.labels import are_defective
 from pipeline.evaluation.runner import Judged, Runner
-from pipeline.shrink.gate import Check, Gate, Limits, check_fall, check_rate, images_needed
+from pipeline.shrink.gate import Check, Gate, Limits, check_fall, check_rate
 from pipeline.verification.measure import score_difference
 
 IOU_MIN = 0.5
@@ -44,7 +45,7 @@ def too_few(data_set: DataSet, is_defective: npt.NDArray[np.bool_], limits: Limi
     )
     told, is_short = [], False
     for kind, there, what, limit in asked:
-        needed = images_needed(limit, limits.confidence)
+        needed = parts_needed(limit, limits.confidence)
         is_short |= there < needed
         told.append(f"{there} {kind} ones of the {needed} that {what} of at most {limit:.2%} take")
     if not is_short:

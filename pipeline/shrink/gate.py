@@ -1,17 +1,14 @@
 """The gate that a shrunk model must pass: what the judged images rule out, not what they happened to show.
 
-With ``count`` new mistakes among ``total`` images, the one-sided Clopper-Pearson bound is the rate at which so few would be seen
-with a probability of just ``1 - confidence``: the ``confidence`` quantile of Beta(count + 1, total - count). C. J. Clopper and
-E. S. Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26 (1934).
+With ``count`` new mistakes among ``total`` images, that is the one-sided bound of ``calibration.intervals``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log, log1p
 from typing import Literal
 
-from scipy.special import betaincinv
+from calibration.intervals import parts_needed, upper_bound
 
 Outcome = Literal["passed", "refused", "too few images"]
 _COUNT_MAX = 10_000_000
@@ -57,18 +54,6 @@ class Gate:
         return "refused" if "refused" in outcomes else "too few images" if "too few images" in outcomes else "passed"
 
 
-def upper_bound(count: int, total: int, confidence: float) -> float:
-    """The highest rate that ``count`` of ``total`` leave possible; 1 where there is no image. Raises ValueError."""
-    if not 0 <= count <= total:
-        raise ValueError(f"got {count} of {total}, expected a count between 0 and the total")
-    return _bound(count, total, confidence)
-
-
-def images_needed(limit: float, confidence: float) -> int:
-    """So many images without one new mistake show that the rate is at most ``limit``: 299 for 1 % at 95 %."""
-    return ceil(log(1.0 - confidence) / log1p(-limit) - 1e-9)
-
-
 def images_needed_at(count: int, total: int, limit: float, confidence: float) -> int | None:
     """So many images, with mistakes as often as ``count`` of ``total``, would show it; None where that rate is no less than the
     limit, or so near it that no set would do.
@@ -78,7 +63,7 @@ def images_needed_at(count: int, total: int, limit: float, confidence: float) ->
         return None
 
     def shows(images: int) -> bool:
-        return _bound(rate * images, images, confidence) <= limit
+        return upper_bound(rate * images, images, confidence) <= limit
 
     enough = total
     while not shows(enough):
@@ -94,7 +79,7 @@ def images_needed_at(count: int, total: int, limit: float, confidence: float) ->
 
 def check_rate(name: str, kind: str, count: int, total: int, limit: float, confidence: float) -> Check:
     """``count`` new mistakes among ``total`` images of a kind."""
-    bound, least = upper_bound(count, total, confidence), images_needed(limit, confidence)
+    bound, least = upper_bound(count, total, confidence), parts_needed(limit, confidence)
     shown = f"{count} of {total} {kind} images: at most {bound:.2%} with {confidence:.0%} confidence, limit {limit:.2%}"
     if total < least:
         words = f"{shown}; {least} {kind} images are needed, even where none is seen"
@@ -118,7 +103,3 @@ def check_fall(name: str, before: float | None, after: float | None, limit: floa
     fall = before - after
     outcome: Outcome = "passed" if fall <= limit else "refused"
     return Check(name, None, None, fall, limit, outcome, None, f"{before:.4f} -> {after:.4f}, limit {limit:g} less")
-
-
-def _bound(count: float, total: int, confidence: float) -> float:
-    return 1.0 if count >= total else float(betaincinv(count + 1.0, total - count, confidence))

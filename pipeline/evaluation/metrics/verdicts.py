@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score, roc_curve
 
-from pipeline.report.shares import Share, share_of
+from calibration.intervals import Share, share_of
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

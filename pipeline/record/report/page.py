@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calibration.intervals import share_of
 from pipeline.record.report.gallery import gallery
 from pipeline.record.report.proof import state_of_proof
 from pipeline.record.report.scores import scores
@@ -10,7 +11,7 @@ from pipeline.record.report.shown import RecordShown, moment
 from pipeline.record.report.times import gaps, late_words, latency, over_time
 from pipeline.record.report.verdicts import defects, reasons, reviews, verdicts
 from pipeline.report.blocks import Fact, Facts, Page, Section, plain
-from pipeline.report.shares import percent, share_of
+from pipeline.report.shares import percent
 
 
 def record_page(shown: RecordShown) -> Page:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from calibration.intervals import share_of
 from pipeline.record.report.shown import ROWS_TOLD, RecordShown, moment, rest
 from pipeline.record.survey import RecordSurvey
 from pipeline.report.blocks import Block, Table, plain
-from pipeline.report.shares import percent, share_of
+from pipeline.report.shares import percent
 from pipeline.report.shares import told as told_share
 
 _SELECTION = {

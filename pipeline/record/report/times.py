@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from calibration.intervals import share_of
 from pipeline.latency import LatencyHistogram
 from pipeline.record.report.shown import ROWS_TOLD, RecordShown, moment, rest
 from pipeline.record.survey import RecordSurvey
 from pipeline.report.blocks import Block, Plot, Table, Words, plain
 from pipeline.report.plots import Mark, Span, rates_over_time, stage_bars, time_histogram
-from pipeline.report.shares import share_of
 from pipeline.report.shares import told as told_share
 
 _PERCENTILES = ("p50", "p90", "p99", "p999", "max")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from calibration.intervals import share_of
 from pipeline.record.report.shown import ROWS_TOLD, rest
 from pipeline.report.blocks import Block, Table, Words, plain
 from pipeline.report.plots import pareto
-from pipeline.report.shares import percent, share_of
+from pipeline.report.shares import percent
 from pipeline.report.shares import told as told_share
 
 _REASONS = {

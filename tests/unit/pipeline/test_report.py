@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from calibration.intervals import intervals, share_of
 from pipeline.latency import LatencyHistogram
 from pipeline.report.blocks import (
     Block,
@@ -46,7 +47,7 @@ from pipeline.report.plots import (
     stage_bars,
     time_histogram,
 )
-from pipeline.report.shares import intervals, percent, share_of, told
+from pipeline.report.shares import percent, told
 from tests.browser import browser
 
 HOSTILE = (

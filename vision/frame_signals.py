@@ -1,0 +1,101 @@
+"""Cheap numbers of a frame that say whether light, window and focus are as they were: for the watch on drift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, nan, sqrt
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from vision.kernels import flat_rows
+from vision.kernels.frame_signals import TILES_HIGH, TILES_WIDE, tiles_and_slope
+from vision.preprocess import FrameFormat, WrongFrame
+from vision.recipe import Region
+from vision.types import PixelFormat
+
+TILES = TILES_HIGH * TILES_WIDE
+_PIXELS_MAX = 1 << 16
+"""Of larger regions only every so many rows are looked at: a mean of so many pixels is steady enough."""
+_SIDE_MIN_PX = 16
+_ROWS_MIN = 4 * TILES_HIGH
+_DARK = 2.0
+"""Grey levels below which there is nothing to be sharp."""
+
+
+class ReferenceRegion(Region):
+    """Where the signals are taken from; best beside the part, on the belt or a white patch, so that other parts change nothing.
+
+    ``tile_shares``: the mean grey level of each of 3 x 3 tiles over the region's, row by row, as calibrated.
+    """
+
+    tile_shares: Annotated[list[Annotated[float, Field(ge=0.0)]], Field(min_length=TILES, max_length=TILES)]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSignals:
+    """``brightness``: the region's mean grey level, 0..255 (of colour, the green one); ``sharpness``: the root mean square of the
+    differences between neighbouring pixels over the brightness, so that more light alone does not change it; NaN in the dark;
+    ``tile_shares``: see ``ReferenceRegion``, float64 (9,), zeros in the dark.
+    """
+
+    brightness: float
+    sharpness: float
+    tile_shares: npt.NDArray[np.float64]
+
+
+class SignalReader:
+    """Reads the signals of one camera's frames. Not for several threads at once."""
+
+    def __init__(self, camera_id: str, region: Region, frame_format: FrameFormat) -> None:
+        """Raises ValueError where the region is not inside the frame, or less than 16 px wide or high."""
+        for axis, start, size, limit in (
+            ("x", region.x_px, region.width_px, frame_format.width_px),
+            ("y", region.y_px, region.height_px, frame_format.height_px),
+        ):
+            if start + size > limit or size < _SIDE_MIN_PX:
+                raise ValueError(
+                    f"camera {camera_id}, region {region.name}: got {axis} from {start} to {start + size} px, "
+                    f"expected at least {_SIDE_MIN_PX} px inside 0 to {limit}"
+                )
+        self._camera_id = camera_id
+        self._region = region
+        self._format = frame_format
+        self._step = frame_format.pixel_format.channel_count
+        self._channel = 0 if frame_format.pixel_format is PixelFormat.MONO8 else 1
+        rows = region.height_px - 1
+        self._row_step = min(ceil(region.width_px * region.height_px / _PIXELS_MAX), rows // _ROWS_MIN)
+        self._tiles = np.zeros(TILES, np.float32)
+
+    def read(self, pixels: npt.NDArray[np.uint8]) -> FrameSignals:
+        """Raises WrongFrame for a frame of another shape or type."""
+        if pixels.shape != self._format.shape or pixels.dtype != np.uint8:
+            raise WrongFrame(
+                f"camera {self._camera_id}: got {pixels.dtype} {pixels.shape}, expected uint8 {self._format.shape}"
+            )
+        flat, pitch = flat_rows(pixels)
+        region = self._region
+        start = region.y_px * pitch + region.x_px * self._step + self._channel
+        slope = tiles_and_slope(
+            flat, pitch, self._step, start, region.width_px, region.height_px, self._row_step, self._tiles
+        )
+        tiles = self._tiles.astype(np.float64)
+        brightness = float(tiles.mean())
+        if brightness < _DARK:
+            return FrameSignals(brightness, nan, np.zeros(TILES))
+        return FrameSignals(brightness, sqrt(slope) / brightness, tiles / brightness)
+
+
+def evenness(tile_shares: npt.NDArray[np.float64], calibrated: Sequence[float]) -> float:
+    """The darkest tile's share over its share as calibrated: about 1 while all is well, less where dirt or shadow is on one part.
+
+    Tiles that were black when calibrated say nothing and are left out; NaN where all were, or all are now.
+    """
+    before = np.asarray(calibrated, np.float64)
+    lit = before > 0.0
+    if not lit.any() or not tile_shares.any():
+        return nan
+    return float((tile_shares[lit] / before[lit]).min())
