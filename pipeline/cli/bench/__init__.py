@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.outage import outage
 from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess
@@ -37,5 +38,6 @@ for command in (
     handover,
     preprocess,
     decode,
+    calibrate_geometry,
 ):
     bench.command()(command)
