@@ -40,6 +40,8 @@ class ChallengeRun:
         for kind in self._kinds:
             if done < kind.count:
                 next_part = f"part {done + 1} of {kind.count} of kind {kind.kind}"
+                if 1 < kind.part_count < kind.count:
+                    next_part += f" (number {done % kind.part_count + 1} of your {kind.part_count})"
                 return f"challenge by {self.who}: {next_part}, which is to be {_WORDS[kind.expected]}"
             done -= kind.count
         return f"challenge by {self.who}: all {self._total} parts judged"
@@ -50,9 +52,9 @@ class ChallengeRun:
         kinds = []
         for kind in self._kinds:
             its, in_order = in_order[: kind.count], in_order[kind.count :]
-            right = sum(judged.value == kind.expected for judged in its)
-            kinds.append(KindOutcome(kind.kind, kind.expected, kind.count, len(its), right, kind.wrong_max))
-        failed = [kind for kind in kinds if kind.judged_count < kind.count or kind.wrong_count > kind.wrong_max]
+            verdicts = tuple(judged.value for judged in its)
+            kinds.append(KindOutcome(kind.kind, kind.expected, kind.count, kind.part_count, kind.wrong_max, verdicts))
+        failed = [kind for kind in kinds if len(kind.judged) < kind.count or kind.wrong_count > kind.wrong_max]
         return ChallengeOutcome(
             passed=not failed,
             text="; ".join(map(_told, failed))
@@ -71,7 +73,7 @@ _WORDS = {"PASS": "passed", "REJECT": "rejected"}
 
 
 def _told(kind: KindOutcome) -> str:
-    if kind.judged_count < kind.count:
-        return f"only {kind.judged_count} of {kind.count} parts of kind {kind.kind} came"
+    if len(kind.judged) < kind.count:
+        return f"only {len(kind.judged)} of {kind.count} parts of kind {kind.kind} came"
     allowed = f" (at most {kind.wrong_max} may be wrong)" if kind.wrong_max else ""
     return f"{kind.wrong_count} of {kind.count} parts of kind {kind.kind} were not {_WORDS[kind.expected]}{allowed}"

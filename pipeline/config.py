@@ -300,6 +300,7 @@ class ChallengeKind(Strict):
     kind: str = Field(min_length=1, max_length=64, description="what the operator knows these parts by")
     expected: Literal["PASS", "REJECT"]
     count: int = Field(ge=1, le=1_000)
+    part_count: int = Field(default=1, ge=1, le=1_000, description="different parts, which are shown in turn")
     wrong_max: int = Field(default=0, ge=0, description="so many may be judged otherwise")
 
     @model_validator(mode="after")
@@ -308,6 +309,8 @@ class ChallengeKind(Strict):
             raise disagreement(
                 "wrong_max", str(self.wrong_max), f"less than count {self.count}: this kind could not fail"
             )
+        if self.part_count > self.count:
+            raise disagreement("part_count", str(self.part_count), f"at most count {self.count}: each is shown once")
         return self
 
 

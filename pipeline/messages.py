@@ -302,18 +302,20 @@ class LineClear(Message, frozen=True):
 
 
 class KindOutcome(Message, frozen=True):
-    """Of the ``count`` parts of one kind ``judged_count`` came, and ``right_count`` of these were judged as ``expected``."""
+    """Of one kind: ``judged``, in the order in which they came, is what the verdicts would have been in production; ``count`` of
+    them, where all came. ``part_count`` parts were shown in turn.
+    """
 
     kind: str
     expected: Literal["PASS", "REJECT"]
     count: int
-    judged_count: int
-    right_count: int
+    part_count: int
     wrong_max: int
+    judged: tuple[str, ...]
 
     @property
     def wrong_count(self) -> int:
-        return self.judged_count - self.right_count
+        return sum(verdict != self.expected for verdict in self.judged)
 
 
 class ChallengeOutcome(Message, frozen=True):

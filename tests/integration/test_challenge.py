@@ -24,7 +24,7 @@ ROOT = "test/line"
 GOOD, BAD = 40, 200
 PASS, IDLE, CHALLENGED = ("PASS", "OK"), ("NO_DECISION", "NOT_RUNNING"), ("REJECT", "CHALLENGE")
 KINDS: list[dict[str, Any]] = [
-    {"kind": "scratched", "expected": "REJECT", "count": 2},
+    {"kind": "scratched", "expected": "REJECT", "count": 2, "part_count": 2},
     {"kind": "good", "expected": "PASS", "count": 2},
 ]
 NS_PER_HOUR = 3_600_000_000_000
@@ -224,13 +224,17 @@ def test_the_operator_is_led_through_it(
             assert judge(camera, tap, *greys) == [CHALLENGED] * 4
             said, errors = leading.communicate(timeout=60)
         assert leading.returncode == status, errors
-        assert "1. 2 parts of kind scratched, each to be rejected" in said
+        assert "1. 2 parts of kind scratched in turn, 2 times, to be rejected each time" in said
+        assert "2. part of kind good 2 times, to be passed each time" in said
         assert "challenge by Anna: part 2 of 2 of kind good, which is to be passed" in said
         assert words in said
         result = json.loads((tmp_path / "out.json").read_text())
         assert result["passed"] == (status == 0)
         assert [kind["right"] for kind in result["kinds"]] == ([2, 2] if status == 0 else [0, 2])
-        assert result["kinds"][1]["wrong_share_max"] == pytest.approx(1 - 0.05**0.5)
+        # Two parts, or one part twice: the latter shows less.
+        assert result["kinds"][1]["wrong_at_most"] == pytest.approx(0.95)
+        assert result["kinds"][0]["wrong_at_most"] == pytest.approx(1 - 0.05**0.5 if status == 0 else 1.0)
+        assert "repeats of one part say how steadily that part is judged, nothing about other parts" in said
         service.stop()
 
 

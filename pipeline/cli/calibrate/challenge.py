@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from calibration.intervals import upper_bound
+from calibration.challenge import KindShown, Showing, challenge_figures
 from pipeline.challenge import BEGAN
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.console import console_for, show
@@ -20,12 +20,12 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, words, writ
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import ChallengeKind, load_line
 from pipeline.line_terminal import LineTerminal, NoAnswer
-from pipeline.messages import ChallengeOutcome, KindOutcome
+from pipeline.messages import ChallengeOutcome
 from pipeline.payloads import StatePayload
+from vision.types import Verdict
 
 _HEARD_NS = NS_PER_S // 4
 _OUTCOME_NS = 10 * NS_PER_S
-_CONFIDENCE = 0.95
 _WORDS = {"PASS": "passed", "REJECT": "rejected"}
 
 _decode_state = msgspec.json.Decoder(StatePayload).decode
@@ -74,7 +74,13 @@ def challenge(
 
 def _steps(kinds: list[ChallengeKind]) -> Iterator[str]:
     for kind in kinds:
-        yield f"{kind.count} {'part' if kind.count == 1 else 'parts'} of kind {kind.kind}, each to be {_WORDS[kind.expected]}"
+        times = "once" if kind.count == 1 else f"{kind.count} times"
+        parts = (
+            f"part of kind {kind.kind}"
+            if kind.part_count == 1
+            else f"{kind.part_count} parts of kind {kind.kind} in turn,"
+        )
+        yield f"{parts} {times}, to be {_WORDS[kind.expected]} each time"
 
 
 class _Following:
@@ -121,20 +127,19 @@ class _Following:
 
 
 def _told(outcome: ChallengeOutcome) -> Iterator[Table | str]:
-    table = Table("kind", "to be", "parts", "as it was to be", "otherwise at most")
-    for kind in outcome.kinds:
-        right = f"{kind.right_count} of {kind.judged_count}"
-        table.add_row(kind.kind, _WORDS[kind.expected], str(kind.count), right, f"{_wrong_at_most(kind):.1%}")
-    yield table
-    yield (
-        f"otherwise at most: with {_CONFIDENCE:.0%} confidence no larger a share of such parts is judged otherwise, if each "
-        "part was another one. The same part several times proves less."
-    )
+    for figures in _figures(outcome):
+        yield figures.words()
     yield f"{'passed' if outcome.passed else 'FAILED'}: {outcome.text}"
 
 
-def _wrong_at_most(kind: KindOutcome) -> float:
-    return upper_bound(kind.wrong_count, kind.judged_count, _CONFIDENCE)
+def _figures(outcome: ChallengeOutcome) -> tuple[KindShown, ...]:
+    return challenge_figures(
+        [
+            Showing(kind.kind, str(number % kind.part_count + 1), kind.expected == "REJECT", Verdict(judged))
+            for kind in outcome.kinds
+            for number, judged in enumerate(kind.judged)
+        ]
+    )
 
 
 def _result(outcome: ChallengeOutcome) -> dict[str, object]:
@@ -148,13 +153,16 @@ def _result(outcome: ChallengeOutcome) -> dict[str, object]:
         "model_sha256": outcome.model_sha256,
         "kinds": [
             {
-                "kind": kind.kind,
-                "expected": kind.expected,
-                "count": kind.count,
-                "judged": kind.judged_count,
-                "right": kind.right_count,
-                "wrong_share_max": _wrong_at_most(kind),
+                "kind": each.kind,
+                "is_defective": each.is_defective,
+                "shown": each.shown_count,
+                "right": each.right_count,
+                "unjudged": each.unjudged_count,
+                "parts": len(each.parts),
+                "right_interval": [each.low, each.high],
+                "wrong_at_most": each.wrong_at_most,
+                "confidence": each.confidence,
             }
-            for kind in outcome.kinds
+            for each in _figures(outcome)
         ],
     }

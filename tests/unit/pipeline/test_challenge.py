@@ -77,6 +77,15 @@ def test_one_that_is_left_early_has_failed(count: int) -> None:
     assert f"only {max(0, count - 3)} of 4 parts of kind good came" in outcome.text
 
 
+def test_parts_are_shown_in_turn() -> None:
+    run = ChallengeRun([ChallengeKind(kind="dent", expected="REJECT", count=5, part_count=2)], "Anna")
+    told = []
+    for part_id in range(5):
+        told.append(run.progress())
+        run.decided(part_id, Verdict.REJECT)
+    assert ["number 1 of your 2" in text for text in told] == [True, False, True, False, True]
+
+
 def test_parts_beyond_the_last_count_for_nothing() -> None:
     assert ended(run_of([*EXPECTED, Verdict.REJECT, Verdict.REJECT])).passed
 
