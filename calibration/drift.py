@@ -46,10 +46,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, isnan, nan, sqrt
 from statistics import NormalDist
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,10 +59,11 @@ from calibration.refusal import Refusal
 from vision.recipe import Strict
 
 Floats = npt.NDArray[np.float64]
-Signal = Literal["score", "brightness", "evenness", "sharpness", "position_x", "position_y"]
+Signal = Literal["brightness", "evenness", "sharpness", "position_x", "position_y", "score"]
 Cause = Literal["dead_strobe", "position", "dirty_window", "light", "focus", "bad_lot", "unclear"]
 
-SIGNALS: tuple[Signal, ...] = ("score", "brightness", "evenness", "sharpness", "position_x", "position_y")
+SIGNALS: tuple[Signal, ...] = ("brightness", "evenness", "sharpness", "position_x", "position_y", "score")
+"""Alarms of one part come in this order: what moves the scores before the scores."""
 _OF_THE_PICTURE = frozenset(SIGNALS) - {"score"}
 
 _GRID_MAX = 101
@@ -127,7 +128,7 @@ def fit_drift(
     """
     if not 0.0 < false_alarm_rate < 1.0:
         raise ValueError(f"false_alarm_rate: got {false_alarm_rate:g}, expected more than 0 and less than 1")
-    series = {signal: np.asarray(given, np.float64).reshape(-1) for signal, given in values.items()}
+    series = {signal: np.asarray(values[signal], np.float64).reshape(-1) for signal in SIGNALS if signal in values}
     lengths = {given.size for given in series.values()}
     if len(lengths) != 1 or any(np.isinf(given).any() for given in series.values()):
         raise ValueError(f"values: got {sorted(lengths)} of the signals, expected as many finite ones of each of them")
@@ -171,6 +172,15 @@ def fit_drift(
         signals=signals,
     )
     return DriftReport(baseline, alike, ())
+
+
+def usual_tolerances(means: Mapping[Signal, float]) -> dict[Signal, float]:
+    """Changes that are not worth an operator's walk: of brightness 2 % and of sharpness 4 % of their means, of evenness 0.02, of
+    the position a quarter of a pixel (in pixels), of the score 0.01.
+    """
+    shares: Mapping[Signal, float] = {"brightness": 0.02, "sharpness": 0.04}
+    fixed: Mapping[Signal, float] = {"evenness": 0.02, "position_x": 0.25, "position_y": 0.25, "score": 0.01}
+    return {signal: shares[signal] * abs(mean) if signal in shares else fixed[signal] for signal, mean in means.items()}
 
 
 def alike_parts(values: Floats) -> float:
@@ -282,8 +292,7 @@ class _NormalScores:
         return np.array([self.of(value) for value in values.tolist()], np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class ChartState:
+class ChartState(NamedTuple):
     """One signal's chart. Sums are over the open block (``block_*``) and, of whole blocks, since a side was last 0 (``up_*``,
     ``down_*``).
 
@@ -351,7 +360,7 @@ class DriftTest:
             count = before.block_count + 1
             scores, total = before.block_scores + normal_scores.of(value), before.block_values + value
             if count < self.baseline.block_parts:
-                after[signal] = replace(before, block_count=count, block_scores=scores, block_values=total)
+                after[signal] = ChartState(count, scores, total, *before[3:])
                 continue
             after[signal], drift = self._block(chart, before, scores, total)
             if drift is not None:
@@ -379,14 +388,14 @@ class DriftTest:
         if state.raised:
             if (up if state.raised > 0 else down) > 0.0:
                 return after, None
-            return replace(after, raised=0), Drift(chart.signal, False, state.raised, chart.mean, total / count, count)
+            return after._replace(raised=0), Drift(chart.signal, False, state.raised, chart.mean, total / count, count)
         for direction, height, parts_count, values in (
             (1, up, after.up_count, after.up_values),
             (-1, down, after.down_count, after.down_values),
         ):
             if height >= limit and direction * (values / parts_count - chart.mean) >= chart.tolerance:
                 drift = Drift(chart.signal, True, direction, chart.mean, total / count, parts_count)
-                return replace(after, raised=direction), drift
+                return after._replace(raised=direction), drift
         return after, None
 
 

@@ -183,13 +183,20 @@ def _draw(source: SyntheticImages) -> tuple[list[Pixels], list[Label | None]]:
     return pictures, labels
 
 
-def _load_solar_cells(source: SolarCellImages) -> tuple[list[Pixels], list[Label | None]]:
-    # Only the chosen files: the package's own load_dataset takes ten seconds and 680 MB for all of them.
+def solar_cell_rows() -> tuple[Path, list[tuple[str, str, str]]]:
+    """The data set's folder and of each cell its file, defect probability and type. Raises ImageError."""
     package = importlib.util.find_spec("elpv_dataset")
     if package is None or package.origin is None:
         raise ImageError("the solar cells' package elpv-dataset is missing: pip install 'lineside[demo]'")
     folder = Path(package.origin).parent / "data"
-    rows = [line.split() for line in (folder / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = (folder / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rows = [(file, probability, kind) for file, probability, kind in map(str.split, filter(str.strip, lines))]
+    return folder, rows
+
+
+def _load_solar_cells(source: SolarCellImages) -> tuple[list[Pixels], list[Label | None]]:
+    # Only the chosen files: the package's own load_dataset takes ten seconds and 680 MB for all of them.
+    folder, rows = solar_cell_rows()
     indices = range(len(rows)) if source.indices is None else source.indices
     outside = [index for index in indices if not 0 <= index < len(rows)]
     if outside:
@@ -197,7 +204,7 @@ def _load_solar_cells(source: SolarCellImages) -> tuple[list[Pixels], list[Label
     pictures: list[Pixels] = []
     labels: list[Label | None] = []
     for index in indices:
-        file, probability = rows[index][:2]
+        file, probability, _ = rows[index]
         pictures.append(_read_image(folder / file, PixelFormat.MONO8))
         labels.append("defective" if float(probability) >= SOLAR_CELL_DEFECTIVE_AT else "good")
     return pictures, labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,6 +27,8 @@ SUITES = (
     "record-latency",
     "record-power",
     "replay",
+    "calibrate-threshold",
+    "drift",
 )
 _MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDisk(pathlib.Path(sys.argv[1]), 1 << 24).close()"
 SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
@@ -132,6 +135,22 @@ def test_replay(tmp_path: Path) -> None:
     assert result["another_threshold"]["flipped_as_they_must"] == result["another_threshold"]["must_flip"]
     for told in (result["one_process"], result["several_processes"]):
         assert told["replay_parts_per_s"] > 0 < told["bare_parts_per_s"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("elpv_dataset") is None, reason="needs the extra demo (elpv-dataset)")
+def test_threshold_and_drift(tmp_path: Path) -> None:
+    """With the shipped model, whose scores are those of real parts."""
+    for arguments in (
+        ("calibrate-threshold", "--calibrations", "20"),
+        ("drift", "--shifts", "10", "--shift-parts", "500"),
+    ):
+        file = tmp_path / f"{arguments[0]}.json"
+        done = lineside("bench", *arguments, "--json", file, timeout_s=110.0)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(file.read_text())
+        assert result["suite"] == arguments[0]
+        assert not any(result["broken_promises"].values())
 
 
 def measured_on_a_disk(folder: Path, *arguments: str, timeout_s: float = 100.0) -> dict[str, Any]:

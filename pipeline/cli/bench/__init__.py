@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
+from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
 from pipeline.cli.bench.chaos import chaos
+from pipeline.cli.bench.drift import drift
 from pipeline.cli.bench.outage import outage
 from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess
 from pipeline.cli.bench.record import record
@@ -39,5 +41,7 @@ for command in (
     preprocess,
     decode,
     calibrate_geometry,
+    calibrate_threshold,
+    drift,
 ):
     bench.command()(command)

@@ -28,6 +28,7 @@ from calibration.drift import (
     diagnose,
     false_alarm_chance,
     fit_drift,
+    usual_tolerances,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -252,6 +253,12 @@ def test_a_change_within_tolerance_raises_nothing() -> None:
         test = test_of[tolerance]
         _, alarms, _ = run(test, test.start(), {"brightness": generator.normal(120.0 + change, 0.1, 500)})
         assert bool(alarms) is is_told
+
+
+def test_usual_tolerances() -> None:
+    assert usual_tolerances(MEANS) == pytest.approx(
+        {"score": 0.01, "brightness": 2.4, "evenness": 0.02, "sharpness": 0.008, "position_x": 0.25, "position_y": 0.25}
+    )
 
 
 def test_an_alarm_is_raised_once_and_taken_back() -> None:
