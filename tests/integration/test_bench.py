@@ -18,6 +18,7 @@ SUITES = (
     "capacity",
     "handover",
     "preprocess",
+    "registration",
     "decode",
     "soak",
     "outage",

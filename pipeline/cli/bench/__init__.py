@@ -6,7 +6,7 @@ import typer
 
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.outage import outage
-from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess
+from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess, registration
 from pipeline.cli.bench.record import record
 from pipeline.cli.bench.record_kills import record_kills
 from pipeline.cli.bench.record_latency import record_latency
@@ -36,6 +36,7 @@ for command in (
     capacity,
     handover,
     preprocess,
+    registration,
     decode,
 ):
     bench.command()(command)
