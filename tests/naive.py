@@ -96,3 +96,34 @@ def crc16(content: bytes) -> int:
             if carry:
                 register ^= 0x1021
     return register
+
+
+def halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Means of two by two pixels, halves upwards; an odd last row or column is left out."""
+    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+    means = picture[: 2 * height, : 2 * width].astype(np.float64).reshape(height, 2, width, 2).mean(axis=(1, 3))
+    return nearest(means)
+
+
+def edge_directions(picture: npt.NDArray[np.uint8], min_contrast: float) -> npt.NDArray[np.int8]:
+    """(2, height, width): x and y of the grey levels' gradient (Sobel), 127 long, where it is that many levels a pixel."""
+    height, width = picture.shape
+    levels = picture.astype(np.float64)
+    out = np.zeros((2, height, width), np.int8)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            around = levels[y - 1 : y + 2, x - 1 : x + 2]
+            across = (around[:, 2] - around[:, 0]) @ [1, 2, 1] / 8
+            down = (around[2] - around[0]) @ [1, 2, 1] / 8
+            length = (across**2 + down**2) ** 0.5
+            if length > 0 and round((8 * length) ** 2) >= round((8 * min_contrast) ** 2):
+                out[:, y, x] = np.rint([127 * across / length, 127 * down / length])
+    return out
+
+
+def share_of_edges(picture: npt.NDArray[np.int8], template: npt.NDArray[np.int8], x_px: int, y_px: int) -> float:
+    """How much of a template's edges is seen in a picture with the template's corner there, both as directions."""
+    _, height, width = template.shape
+    below = picture[:, y_px : y_px + height, x_px : x_px + width].astype(np.float64)
+    pattern = template.astype(np.float64)
+    return float((below * pattern).sum() / (pattern**2).sum())

@@ -61,6 +61,7 @@ class RegionPlan:
                     f"expected inside the frame's {limit} px"
                 )
         self._camera_id = camera_id
+        self._region = region
         self._shape = frame_format.shape
         self._row_shape = model_input.row_shape
         self._dtype = np.dtype(model_input.numpy_dtype)
@@ -82,15 +83,15 @@ class RegionPlan:
             # The kernels cut off what is behind the point: with half a grey level more they round to the nearest.
             offsets += np.float32(0.5)
 
-        self._source = (
-            (tops + region.y_px).astype(np.uint32),
-            (bottoms + region.y_px).astype(np.uint32),
+        self._source_channels = source_channels
+        self._tables = (
+            tops.astype(np.uint32),
+            bottoms.astype(np.uint32),
             row_weights,
             (lefts * source_channels).astype(np.uint32),
             column_weights,
-            region.x_px * source_channels,
-            np.zeros((region.width_px + 1) * source_channels, np.float32),
         )
+        self._line = np.zeros((region.width_px + 1) * source_channels, np.float32)
         self._affine = (gains, offsets)
         self._corner = (top_px, left_px)
         self._border = (top_px, left_px, height_px, width_px)
@@ -110,11 +111,14 @@ class RegionPlan:
             self._kernel = channels_to_planes
             self._extra = (np.array(sources, np.uint32), source_channels)
 
-    def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[Any]) -> None:
+    def fill(
+        self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[Any], shift_px: tuple[int, int] = (0, 0)
+    ) -> None:
         """Reads a frame's ``pixels`` in place and writes all of ``out_row``.
 
         ``out_row``: (channels, height, width) of the input's ``dtype``, C-contiguous; uint8 is rounded to the nearest
-        grey level. Raises WrongFrame where the frame is not as planned.
+        grey level. ``shift_px``: x and y by which the region is moved in this frame. Raises WrongFrame where the frame is
+        not as planned, or the moved region is not inside it.
         """
         if pixels.shape != self._shape:
             raise WrongFrame(f"camera {self._camera_id}: got a frame of shape {pixels.shape}, expected {self._shape}")
@@ -126,9 +130,29 @@ class RegionPlan:
             flat, pitch = flat_rows(pixels)
         except ValueError as error:
             raise WrongFrame(f"camera {self._camera_id}: {error}") from error
+        x_px, y_px = self._moved(shift_px)
         if self._is_bordered:
             fill_border(self._border_values, out_row, *self._border)
-        self._kernel(flat, pitch, *self._source, *self._affine, out_row, *self._corner, *self._extra)
+        first = y_px * pitch + x_px * self._source_channels
+        self._kernel(
+            *(flat, pitch, *self._tables, first, self._line),
+            *(*self._affine, out_row, *self._corner, *self._extra),
+        )
+
+    def _moved(self, shift_px: tuple[int, int]) -> tuple[int, int]:
+        """Where the region's corner lies in this frame. Raises WrongFrame."""
+        region = self._region
+        x_px, y_px = region.x_px + shift_px[0], region.y_px + shift_px[1]
+        for axis, start, size, limit in (
+            ("x", x_px, region.width_px, self._shape[1]),
+            ("y", y_px, region.height_px, self._shape[0]),
+        ):
+            if start < 0 or start + size > limit:
+                raise WrongFrame(
+                    f"camera {self._camera_id}, region {region.name}: moved with the part it has {axis} from {start} to "
+                    f"{start + size} px, expected inside the frame's {limit} px"
+                )
+        return x_px, y_px
 
 
 def _neighbours(

@@ -19,6 +19,7 @@ SUITES = (
     "capacity",
     "handover",
     "preprocess",
+    "registration",
     "decode",
     "soak",
     "outage",
