@@ -28,7 +28,6 @@ from vision.faults import Fault, FaultsError, faults_of
 from vision.plain_file import NotAPlainFile, read_plain_file
 from vision.recipe import Strict
 from vision.registration import RegistrationSection
-from vision.types import PixelFormat
 from vision.unique_keys import UniqueKeyLoader
 
 _YAML_MAX_BYTES = 1 << 20
@@ -93,7 +92,6 @@ class CameraCalibration(Strict):
     camera_id: Name
     width_px: int = Field(gt=0)
     height_px: int = Field(gt=0)
-    pixel_format: PixelFormat = Field(strict=False)
     geometry: GeometrySection | None = None
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None

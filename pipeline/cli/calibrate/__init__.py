@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.geometry import geometry
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -13,7 +15,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (challenge,):
+for command in (board, geometry, challenge):
     calibrate.command()(command)
 
 

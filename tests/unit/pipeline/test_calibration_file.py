@@ -23,7 +23,6 @@ from pipeline.calibration_file import (
     made_now,
 )
 from vision.faults import FaultsError
-from vision.types import PixelFormat
 
 MADE = made_now("Anna", [hashlib.sha256(b"picture").digest()])
 
@@ -35,7 +34,6 @@ def fresh(recipe_id: str = "housing", camera_id: str = "cam0") -> CameraCalibrat
         camera_id=camera_id,
         width_px=640,
         height_px=480,
-        pixel_format=PixelFormat.MONO8,
     )
 
 
