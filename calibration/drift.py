@@ -56,6 +56,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from calibration.refusal import Refusal
+from vision.frame_signals import ReferenceRegion
 from vision.recipe import Strict
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +75,8 @@ _SPREAD_MIN = 0.25
 """Of normal scores: where all of 300 baseline values are the same, one in a hundred may still be another."""
 _OVERSHOOT = 1.166
 """What Siegmund adds to a two-sided limit for the jump over it."""
-_LIMIT_MAX = 1_000.0
+_LIMIT_MAX = 50.0
+"""With a higher one even the light's going out would have to last many blocks to be told."""
 _STANDS_AT = 2.0
 """A CUSUM goes no higher than so many limits, so that an alarm can be taken back when all is well again."""
 _GONE = 0.5
@@ -104,6 +106,13 @@ class DriftBaseline(Strict):
     allowance: Annotated[float, Field(gt=0.0)]
     limit: Annotated[float, Field(gt=0.0)]
     signals: Annotated[list[SignalBaseline], Field(min_length=1)]
+
+
+class DriftSection(Strict):
+    """As kept of one camera and product. ``region``: where brightness, evenness and sharpness are read."""
+
+    region: ReferenceRegion
+    baseline: DriftBaseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,14 @@ def fit_drift(
     if block_counts[fewest] < _BLOCKS_MIN:
         refusal = _too_few(fewest, kept[fewest].size, block_parts * _BLOCKS_MIN, worst, alike[worst])
         return DriftReport(None, alike, (refusal,))
-    allowance, limit = cusum_of(block_counts[fewest], shift_parts / block_parts, false_alarm_rate / len(series))
+    shift_blocks, rate_each = shift_parts / block_parts, false_alarm_rate / len(series)
+    allowance, limit = cusum_of(block_counts[fewest], shift_blocks, rate_each)
+    if limit > _LIMIT_MAX:
+        blocks_count = block_counts[fewest]
+        while cusum_of(blocks_count, shift_blocks, rate_each)[1] > _LIMIT_MAX:
+            blocks_count += 1
+        refusal = _too_few(fewest, kept[fewest].size, block_parts * blocks_count, worst, alike[worst])
+        return DriftReport(None, alike, (refusal,))
     signals = []
     for signal, given in scores.items():
         blocks = given[: block_counts[signal] * block_parts].reshape(-1, block_parts).mean(axis=1)
@@ -205,7 +221,9 @@ def cusum_of(blocks_count: int, shift_blocks: float, false_alarm_rate: float) ->
     ``blocks_count``: of the baseline, 2 at least; ``false_alarm_rate``: of this chart in ``shift_blocks`` blocks.
     """
     allowance = 0.5 + 2.5 / sqrt(blocks_count)
-    low, high = 0.0, _LIMIT_MAX
+    low, high = 0.0, 1.0
+    while false_alarm_chance(blocks_count, shift_blocks, allowance, high) > false_alarm_rate:
+        low, high = high, high * 2
     while high - low > 1e-3:
         middle = (low + high) / 2
         if false_alarm_chance(blocks_count, shift_blocks, allowance, middle) > false_alarm_rate:
@@ -235,7 +253,7 @@ def false_alarm_chance(blocks_count: int, shift_blocks: float, allowance: float,
 
 def _run_length(drift: Floats, height: Floats) -> Floats:
     """Siegmund's mean run length of a one-sided CUSUM chart of unit normal numbers, in blocks; 1 at least."""
-    product = np.clip(drift * height, -300.0, 300.0)
+    product = np.maximum(drift * height, -300.0)
     small = np.abs(product) < 1e-4
     safe = np.where(small, 1.0, drift)
     mean = np.where(small, height**2, (np.exp(-2 * product) - 1 + 2 * product) / (2 * safe**2))

@@ -16,13 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.special import chdtri, fdtri
 
 from calibration.intervals import CONFIDENCE, Share, share_of
 from calibration.refusal import Refusal
+from vision.recipe import Strict
 from vision.types import Verdict
 
 Floats = npt.NDArray[np.float64]
@@ -57,6 +60,64 @@ class GaugeStudy:
     distinct_categories: float | None
     to_tolerance: float | None
     notes: tuple[str, ...]
+
+
+class GaugeFigures(Strict):
+    """Of a ``GaugeStudy``."""
+
+    repeatability: Annotated[float, Field(ge=0.0)]
+    repeatability_low: Annotated[float, Field(ge=0.0)]
+    repeatability_high: Annotated[float, Field(ge=0.0)]
+    share: float | None
+
+
+class RepeatabilitySection(Strict):
+    """As kept of one product. ``score``: in score; ``size``: of the defects, in ``size_unit``, None where none was measured;
+    ``mixed_parts``: those with different verdicts.
+    """
+
+    parts_count: Annotated[int, Field(ge=1)]
+    shown_count: Annotated[int, Field(ge=2)]
+    score: GaugeFigures
+    size: GaugeFigures | None
+    size_unit: Literal["px", "mm"] | None
+    steady_parts_count: Annotated[int, Field(ge=0)]
+    kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
+    mixed_parts: list[str]
+
+
+def section_of(
+    score: GaugeStudy,
+    agreement: AttributeAgreement,
+    *,
+    size: GaugeStudy | None = None,
+    size_unit: Literal["px", "mm"] | None = None,
+) -> RepeatabilitySection:
+    """What is kept of a study."""
+    kappa = agreement.kappa
+    return RepeatabilitySection(
+        parts_count=agreement.parts_count,
+        shown_count=agreement.shown_count,
+        score=_figures(score),
+        size=None if size is None else _figures(size),
+        size_unit=None if size is None else size_unit,
+        steady_parts_count=agreement.parts_count - len(agreement.mixed_parts),
+        kappa=None if kappa is None else kappa.value,
+        kappa_low=None if kappa is None else kappa.low,
+        kappa_high=None if kappa is None else kappa.high,
+        mixed_parts=list(agreement.mixed_parts),
+    )
+
+
+def _figures(study: GaugeStudy) -> GaugeFigures:
+    return GaugeFigures(
+        repeatability=study.repeatability,
+        repeatability_low=study.repeatability_low,
+        repeatability_high=study.repeatability_high,
+        share=study.share,
+    )
 
 
 class TooFewRepeats(ValueError):

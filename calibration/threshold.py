@@ -18,13 +18,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nextafter
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.special import betaincinv
 
 from calibration.intervals import CONFIDENCE, Share, confidence_of, parts_needed, share_of, upper_bound
 from calibration.refusal import Refusal
+from vision.recipe import Strict
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,6 +70,40 @@ class ThresholdReport:
     false_accept: Share | None
     notes: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+
+
+class ThresholdSection(Strict):
+    """As kept of one product: what was promised and what it rests on. The shares are with an interval at ``confidence``."""
+
+    threshold: Annotated[float, Field(gt=0.0, le=1.0, description="a part that scores so much or more is rejected")]
+    false_reject_max: Annotated[float, Field(gt=0.0, lt=1.0)]
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
+    expected_false_reject: Annotated[float, Field(ge=0.0, le=1.0)]
+    good_count: Annotated[int, Field(ge=1)]
+    good_rejected_count: Annotated[int, Field(ge=0)]
+    defective_count: Annotated[int, Field(ge=0)]
+    defective_accepted_count: Annotated[int, Field(ge=0)]
+    false_accept_low: float | None
+    false_accept_high: float | None
+
+
+def section_of(report: ThresholdReport) -> ThresholdSection:
+    """Raises ValueError for a report without a threshold."""
+    if report.threshold is None:
+        raise ValueError("report: got refusals, expected a threshold")
+    accept = report.false_accept
+    return ThresholdSection(
+        threshold=report.threshold,
+        false_reject_max=report.false_reject_max,
+        confidence=report.confidence,
+        expected_false_reject=report.expected_false_reject,
+        good_count=report.good_count,
+        good_rejected_count=report.rejected_count,
+        defective_count=report.defective_count,
+        defective_accepted_count=0 if accept is None else accept.count,
+        false_accept_low=None if accept is None else accept.low,
+        false_accept_high=None if accept is None else accept.high,
+    )
 
 
 def find_threshold(

@@ -34,8 +34,8 @@ def calibrate_threshold(
 ) -> dict[str, Any]:
     """``calibrations`` of each kind. Raises ImageError, FaultsError, RuntimeProviderError or InferenceError."""
     generator = np.random.default_rng(seed)
-    simulated = [_simulated(generator, calibrations, *law, levels=None) for law in _LAWS]
-    tied = [_simulated(generator, calibrations, *law, levels=_LEVELS) for law in _LAWS]
+    untied = [simulated_calibrations(generator, calibrations, *law, levels=None) for law in _LAWS]
+    tied = [simulated_calibrations(generator, calibrations, *law, levels=_LEVELS) for law in _LAWS]
     progress(f"{2 * len(_LAWS) * calibrations} simulated calibrations are done; the cells are judged")
     cells = _cells(generator, model, calibrations)
     splits = cells["splits"]
@@ -43,20 +43,20 @@ def calibrate_threshold(
         "suite": "calibrate-threshold",
         "calibrations": calibrations,
         "seed": seed,
-        "simulated": simulated,
+        "simulated": untied,
         "simulated_with_ties": tied,
         "solar_cells": cells,
         "broken_promises": {
             "more_violations_than_the_confidence_allows": sum(
-                each["violations_fit_confidence_p"] < _DOUBT for each in simulated + tied
+                each["violations_fit_confidence_p"] < _DOUBT for each in untied + tied
             ),
-            "rates_off_the_law": sum(each["rates_fit_beta_p"] < _DOUBT for each in simulated),
+            "rates_off_the_law": sum(each["rates_fit_beta_p"] < _DOUBT for each in untied),
             "cells_off_the_law": sum(each["violations_fit_law_p"] < _DOUBT for each in splits),
         },
     }
 
 
-def _simulated(
+def simulated_calibrations(
     generator: np.random.Generator,
     calibrations: int,
     good_parts: int,
@@ -65,7 +65,7 @@ def _simulated(
     *,
     levels: int | None,
 ) -> dict[str, Any]:
-    """Scores u ** 4, of which 1 - t ** (1/4) lie at or above t; with ``levels`` rounded down to that many."""
+    """One law. Scores u ** 4, of which 1 - t ** (1/4) lie at or above t; with ``levels`` rounded down to that many."""
     achieved = []
     for _ in range(calibrations):
         scores = generator.random(good_parts) ** 4

@@ -22,6 +22,9 @@ def drift(
     shift_parts: Annotated[int, typer.Option(min=100, max=10_000_000, help="Parts a shift.")] = 10_000,
     baseline_parts: Annotated[int, typer.Option(min=200, max=100_000, help="Parts that calibration sees.")] = 400,
     false_alarm_rate: Annotated[float, typer.Option(min=0.0001, max=0.5, help="Stated, of a shift.")] = 0.05,
+    on_part: Annotated[
+        bool, typer.Option("--on-part", help="Read light and sharpness from the part, not from a patch beside it.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 1,
     model: ModelOption = None,
     json_file: JsonOption = None,
@@ -39,6 +42,7 @@ def drift(
                 shift_parts=shift_parts,
                 baseline_parts=baseline_parts,
                 false_alarm_rate=false_alarm_rate,
+                is_read_from_part=on_part,
                 seed=seed,
                 progress=tell_progress,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import nan
+from math import nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from scipy.signal import lfilter
 from scipy.stats import binomtest, norm
 
 from calibration.drift import (
@@ -53,10 +54,9 @@ STATES = TypeAdapter(dict[Signal, ChartState])
 
 def alike(generator: np.random.Generator, count: int, likeness: float) -> Floats:
     """Normal, of variance 1, each part ``likeness`` like the one before."""
-    values = generator.normal(size=count)
-    for part in range(1, count):
-        values[part] = likeness * values[part - 1] + np.sqrt(1 - likeness**2) * values[part]
-    return values
+    start = [likeness * generator.normal()]
+    steps = sqrt(1 - likeness**2) * generator.normal(size=count)
+    return np.asarray(lfilter([1.0], [1.0, -likeness], steps, zi=start)[0], np.float64)
 
 
 def quiet(generator: np.random.Generator, count: int) -> dict[Signal, Floats]:
@@ -325,6 +325,17 @@ def test_too_few_parts_are_told_with_how_many_are_missing() -> None:
     assert "brightness is alike over about" in report.refusals[0].advice
     report = fit_drift({"score": [nan] * 400}, shift_parts=1_000)
     assert "0 values of score" in report.refusals[0].got
+
+
+def test_rarer_false_alarms_need_a_longer_baseline() -> None:
+    values = {"score": np.random.default_rng(0).random(400).tolist()}
+    report = fit_drift({"score": values["score"][:200]}, shift_parts=500_000, false_alarm_rate=1e-4)
+    assert report.baseline is None
+    needed = int(report.refusals[0].expected.split()[0])
+    assert 200 < needed < 400
+    assert (
+        fit_drift({"score": values["score"][:needed]}, shift_parts=500_000, false_alarm_rate=1e-4).baseline is not None
+    )
 
 
 def test_a_signal_that_never_changes_does_not_raise_by_itself() -> None:

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from calibration.repeatability import TooFewRepeats, attribute_agreement, cohens_kappa, gauge_study
+from calibration.repeatability import (
+    RepeatabilitySection,
+    TooFewRepeats,
+    attribute_agreement,
+    cohens_kappa,
+    gauge_study,
+    section_of,
+)
 from vision.types import Verdict
 
 PASS, REJECT, NO_DECISION = Verdict.PASS, Verdict.REJECT, Verdict.NO_DECISION
@@ -159,3 +166,15 @@ def test_every_part_has_a_label_and_a_verdict() -> None:
         attribute_agreement({"2": [PASS]}, {"1": False})
     with pytest.raises(ValueError, match="part 1: got no verdict"):
         attribute_agreement({"1": []}, {"1": False})
+
+
+def test_what_is_kept_of_it() -> None:
+    scores = gauge_study({"1": [0.9, 0.92], "2": [0.1, 0.12]})
+    agreement = attribute_agreement({"1": [REJECT, PASS], "2": [PASS, PASS]}, {"1": True, "2": False})
+    kept = section_of(scores, agreement, size=gauge_study({"1": [2.0, 2.5]}), size_unit="mm")
+    assert RepeatabilitySection.model_validate_json(kept.model_dump_json()) == kept
+    assert (kept.parts_count, kept.shown_count, kept.steady_parts_count, kept.mixed_parts) == (2, 4, 1, ["1"])
+    assert kept.score.repeatability == scores.repeatability
+    assert kept.size is not None
+    assert kept.size.share is None
+    assert section_of(scores, agreement, size_unit="mm").size_unit is None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, kstest
 
-from calibration.threshold import find_threshold, rejectable_count
+from calibration.threshold import ThresholdSection, find_threshold, rejectable_count, section_of
 
 SCORES = st.floats(0.0, 1.0)
 
@@ -159,3 +159,17 @@ def test_ties_at_the_threshold_are_told() -> None:
 def test_scores_are_within_0_and_1(score: float) -> None:
     with pytest.raises(ValueError, match=r"good scores: got .* expected 0 to 1"):
         find_threshold([0.5, score], false_reject_max=0.05)
+
+
+def test_what_is_kept_of_it() -> None:
+    kept = section_of(find_threshold(np.linspace(0, 0.5, 300), [0.2, 0.9, 0.95], false_reject_max=0.01))
+    assert ThresholdSection.model_validate_json(kept.model_dump_json()) == kept
+    assert (kept.good_count, kept.good_rejected_count, kept.defective_count, kept.defective_accepted_count) == (
+        300,
+        0,
+        3,
+        1,
+    )
+    assert section_of(find_threshold([0.1] * 300, false_reject_max=0.01)).false_accept_high is None
+    with pytest.raises(ValueError, match="expected a threshold"):
+        section_of(find_threshold([], false_reject_max=0.01))
