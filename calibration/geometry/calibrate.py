@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from calibration.board import Board, MeasuredBoard, corner_positions_mm
 from calibration.geometry.coverage import CORNERS_A_CELL, coverage, fitted_and_held_out
-from calibration.geometry.detection import BoardView, Problem
+from calibration.geometry.detection import CORNERS_MIN_COUNT, BoardView, Ids, Problem
 from calibration.geometry.precision import (
     Known,
     aligned,
@@ -64,7 +64,11 @@ _OUTLIER = 6.0
 _SURE = 4.0
 """Standard errors from which on a bow or a stretch is one."""
 _CHECK_FACTOR = 3.0
+_NO_WORSE = 1.01
+"""Than the best lens model in views held out: then the simplest is taken. Its error is a seventh of the corners' own at most, and
+terms that are not needed run wild where no corner was seen."""
 _MAD_TO_SIGMA = 1.4826
+_SPREAD_MIN_PX = 0.01
 
 _WRONG_BOARD = (Problem.OTHER_DICTIONARY, Problem.OTHER_COUNTS)
 
@@ -84,10 +88,9 @@ class PartHeight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """A solution, its views and how sure it is."""
+    """A solution and how sure it is. ``positions_mm``: of the board's corners, (N, 2)."""
 
-    views: list[BoardView]
-    corners: list[Corners]
+    positions_mm: Floats
     solution: Solution
     certainty: Certainty
     sigmas_px: dict[str, float]
@@ -117,7 +120,7 @@ def calibrate_geometry(
     refusals = [
         *_of_measure(board, measured),
         *_of_views(board, views, belt_views),
-        *_of_coverage(views),
+        *_of_coverage(board, views),
     ]
     report = GeometryReport(
         geometry=None,
@@ -132,11 +135,10 @@ def calibrate_geometry(
     )
     if refusals:
         return report
-    positions = corner_positions_mm(board, measured)
     try:
-        fit, outliers_count = _fitted([belt_views[0], *fitted], positions, board, measured)
+        fit, outliers_count = _fitted([belt_views[0], *fitted], board, measured)
         report = replace(report, outliers_count=outliers_count)
-        geometry, quality = _judged(fit, held_out, belt_views, positions, measured, part, (width_px, height_px))
+        geometry, quality = _judged(fit, held_out, belt_views, measured, part, (width_px, height_px))
     except Unsolvable as error:
         return replace(report, refusals=(_undetermined(str(error)),))
     refusals = [*_of_quality(quality, board, measured)]
@@ -208,15 +210,18 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
             )
 
 
-def _of_coverage(views: Sequence[BoardView]) -> Iterator[Refusal]:
+def _of_coverage(board: Board, views: Sequence[BoardView]) -> Iterator[Refusal]:
     if sum(view.is_usable for view in views) < VIEWS_MIN_COUNT:
         return
     if missing := coverage(views).missing:
+        reach = (
+            "; it may reach out of the picture" if board.kind == "charuco" else ", with all its squares in the picture"
+        )
         yield Refusal(
             "coverage",
             f"too little of the board in {', '.join(missing)} of the picture",
             f"{CORNERS_A_CELL} corners in every part of it",
-            f"Hold the board into {', '.join(missing)} too; it may reach out of the picture.",
+            f"Hold the board into {', '.join(missing)} too{reach}.",
         )
 
 
@@ -229,38 +234,53 @@ def _undetermined(got: str) -> Refusal:
     )
 
 
-def _fitted(views: list[BoardView], positions: Floats, board: Board, measured: MeasuredBoard) -> tuple[_Fit, int]:
-    """The first view is the belt's. Corners far off in the fullest model are left aside. Raises Unsolvable."""
-    width_px, height_px = views[0].width_px, views[0].height_px
+def _fitted(views: list[BoardView], board: Board, measured: MeasuredBoard) -> tuple[_Fit, int]:
+    """The first view is the belt's. Corners far off in the fullest model are left aside, and counted. Raises Unsolvable.
+
+    The views tell how much higher than wide the squares are, pixels being square, much better than a ruler does: its two
+    readings are moved towards each other by as much, which leaves their mean to say how large the board is.
+    """
+    size_px = views[0].width_px, views[0].height_px
+    positions = corner_positions_mm(board, measured)
     ids = [view.corner_ids for view in views]
-    corners = [_corners(view, positions) for view in views]
-    first = solve(corners, width_px, height_px, LENS_MODELS[-1])
-    distances = [np.linalg.norm(errors, axis=1) for errors in first.residuals_px]
+    seen = [view.corners_px for view in views]
+    first = solve(_all_corners(ids, seen, positions), *size_px, LENS_MODELS[-1])
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate(first.residuals_px))))
-    kept = [away <= _OUTLIER * max(spread, 1e-3) for away in distances]
+    limit_px = _OUTLIER * max(spread, _SPREAD_MIN_PX)
+    kept = [np.linalg.norm(errors, axis=1) <= limit_px for errors in first.residuals_px]
     outliers_count = int(sum((~one).sum() for one in kept))
-    if outliers_count:
-        ids = [numbers[one] for numbers, one in zip(ids, kept, strict=True)]
-        corners = [Corners(view.board_mm[one], view.seen_px[one]) for view, one in zip(corners, kept, strict=True)]
-    if min(len(numbers) for numbers in ids) < 6:
+    ids = [numbers[one] for numbers, one in zip(ids, kept, strict=True)]
+    seen = [places[one] for places, one in zip(seen, kept, strict=True)]
+    if min(len(numbers) for numbers in ids) < CORNERS_MIN_COUNT / 2:
         raise Unsolvable("the corners of a view are far from where the board's others say they are")
+    corners = _all_corners(ids, seen, positions)
     sigmas: dict[LensModel, float] = {}
     for model in LENS_MODELS:
         try:
-            sigmas[model] = cross_validated_sigma_px(corners, width_px, height_px, model, _FOLDS)
+            sigmas[model] = cross_validated_sigma_px(corners, *size_px, model, _FOLDS)
         except Unsolvable:
             continue  # a model that cannot be told from these views is not chosen
     if not sigmas:
         raise Unsolvable("no lens explains the views")
-    chosen = min(sigmas, key=lambda model: sigmas[model])
-    solution = solve(corners, width_px, height_px, chosen)
-    sure = certainty(corners, ids, solution, belt=0, shapes=_shapes(positions, board, measured))
-    return _Fit(views, corners, solution, sure, {model.name: sigma for model, sigma in sigmas.items()}), outliers_count
+    least = min(sigmas.values())
+    chosen = next(model for model in LENS_MODELS if sigmas.get(model, np.inf) <= _NO_WORSE * least)
+    shapes = _shapes(positions, board, measured)
+    as_measured = certainty(corners, ids, solve(corners, *size_px, chosen), belt=0, shapes=shapes)
+    stretch = as_measured.shapes["stretch"][0]
+    positions = positions * np.sqrt([1 / (1 + stretch), 1 + stretch])
+    corners = _all_corners(ids, seen, positions)
+    solution = solve(corners, *size_px, chosen)
+    sure = replace(certainty(corners, ids, solution, belt=0), shapes=as_measured.shapes)
+    return _Fit(positions, solution, sure, {model.name: sigma for model, sigma in sigmas.items()}), outliers_count
 
 
-def _corners(view: BoardView, positions: Floats) -> Corners:
-    on_board = positions[view.corner_ids]
-    return Corners(np.column_stack([on_board, np.zeros(len(on_board))]), view.corners_px)
+def _all_corners(ids: list[Ids], seen: list[Floats], positions: Floats) -> list[Corners]:
+    return [_corners(numbers, places, positions) for numbers, places in zip(ids, seen, strict=True)]
+
+
+def _corners(ids: Ids, seen_px: Floats, positions: Floats) -> Corners:
+    on_board = positions[ids]
+    return Corners(np.column_stack([on_board, np.zeros(len(on_board))]), seen_px)
 
 
 def _shapes(positions: Floats, board: Board, measured: MeasuredBoard) -> tuple[Shape, ...]:
@@ -280,23 +300,21 @@ def _judged(
     fit: _Fit,
     held_out: list[BoardView],
     belt_views: Sequence[BoardView],
-    positions: Floats,
     measured: MeasuredBoard,
     part: PartHeight,
     size_px: tuple[int, int],
 ) -> tuple[CameraGeometry, GeometryQuality]:
     """Raises Unsolvable."""
-    solution, sure = fit.solution, fit.certainty
+    solution, sure, positions = fit.solution, fit.certainty, fit.positions_mm
     lens = lens_of(solution.parameters, *size_px)
     geometry = geometry_of(lens, solution.poses[0], measured.thickness_mm, part.height_mm)
-    tests = [_corners(view, positions) for view in [*held_out, *belt_views[1:]]]
+    tests = [_corners(view.corner_ids, view.corners_px, positions) for view in [*held_out, *belt_views[1:]]]
     held_out_px = held_out_sigma_px(tests, solution.parameters)
     # What the views of the fit do not show, those held out do: then everything is less sure by as much.
     excess = max(1.0, held_out_px / solution.sigma_px)
     found = precision(
         Known(
             parameters=solution.parameters,
-            free=sure.free,
             pose=solution.poses[0],
             covariance=sure.covariance * excess**2,
             thickness_mm=measured.thickness_mm,

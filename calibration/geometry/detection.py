@@ -32,6 +32,7 @@ _MARKERS_MIN_COUNT = 6
 """Of which an order can be told."""
 _WHITE_ROOM = 0.9
 """Of the white between a corner and the nearest marker, which the search for the corner may use."""
+_SQUARE_ROOM = 0.4
 _PROFILE_STEPS = 81
 
 
@@ -84,8 +85,7 @@ def find_board(name: str, picture: npt.NDArray[np.uint8], board: Board) -> Board
         problem, told = _why_not(grey, board, len(ids))
         return BoardView(name, width_px, height_px, ids, corners, np.nan, np.nan, problem, told)
     homography = _homography(ids, corners, board)
-    if board.kind == "charuco":
-        corners = _refined(grey, ids, corners, homography, board)
+    corners = _refined(grey, ids, corners, homography, board)
     blur_px, contrast = _sharpness(grey, ids, homography, board)
     if board.kind == "chessboard" and contrast < 0 and (board.squares_x + board.squares_y) % 2:
         # Found from its other end: there the corner square is white.
@@ -167,13 +167,18 @@ def _steps_px(homography: Floats, squares: Floats) -> tuple[Floats, Floats]:
     )
 
 
+def _room(board: Board) -> float:
+    """How far around a corner there are squares alone, in squares."""
+    return _SQUARE_ROOM if board.kind == "chessboard" else _WHITE_ROOM * (1 - board.marker_mm / board.square_mm) / 2
+
+
 def _refined(grey: npt.NDArray[np.uint8], ids: Ids, corners: Floats, homography: Floats, board: Board) -> Floats:
-    """The corners once more, each looked for in as much of the picture as is free of markers."""
+    """The corners once more, each looked for in as much of the picture as is free of markers: several times as exactly."""
     across, down = _steps_px(homography, squares_of(ids, board))
     # A square's height in the picture, over its longer side: what a window has to fit into.
     area = np.abs(across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0])
     narrow = area / np.maximum(np.linalg.norm(across, axis=1), np.linalg.norm(down, axis=1))
-    room = narrow * (1 - board.marker_mm / board.square_mm) / 2 * _WHITE_ROOM
+    room = narrow * _room(board)
     windows = np.clip(np.rint(room), _WINDOW_MIN_PX, _WINDOW_MAX_PX).astype(int)
     refined = corners.copy()
     for window in np.unique(windows):
@@ -196,7 +201,7 @@ def _sharpness(grey: npt.NDArray[np.uint8], ids: Ids, homography: Floats, board:
     """
     known = set(ids.tolist())
     across = board.squares_x - 1
-    margin = 0.5 if board.kind == "chessboard" else (1 - board.marker_mm / board.square_mm) / 2
+    room = _room(board)
     worst, contrasts = [], []
     for step, offset in ((1, np.array([0.5, 0.0])), (across, np.array([0.0, 0.5]))):
         begins = [number for number in known if number + step in known and (step != 1 or number % across != across - 1)]
@@ -210,9 +215,7 @@ def _sharpness(grey: npt.NDArray[np.uint8], ids: Ids, homography: Floats, board:
         towards_black = np.where((column + row) % 2 == 0, 1.0, -1.0)
         reach = np.linspace(-1.0, 1.0, _PROFILE_STEPS)
         # As far into the white as there is no marker, and as far into the black.
-        ends = middles[:, None, :] + (
-            reach[:, None] * margin * _WHITE_ROOM * (towards_black[:, None] * normal)[:, None, :]
-        )
+        ends = middles[:, None, :] + (reach[:, None] * room * (towards_black[:, None] * normal)[:, None, :])
         places = _mapped(homography, ends)
         profiles = cv2.remap(
             grey.astype(np.float32),
@@ -226,7 +229,7 @@ def _sharpness(grey: npt.NDArray[np.uint8], ids: Ids, homography: Floats, board:
         edge = along if step == 1 else beside
         other = beside if step == 1 else along
         height = np.abs(edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0]) / np.linalg.norm(edge, axis=1)
-        step_px = height * margin * _WHITE_ROOM * (reach[1] - reach[0])
+        step_px = height * room * (reach[1] - reach[0])
         white, black = profiles[:, :8].mean(axis=1), profiles[:, -8:].mean(axis=1)
         contrast = white - black
         window = np.maximum(np.rint(1.0 / step_px), 1).astype(int)

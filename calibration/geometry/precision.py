@@ -79,13 +79,11 @@ def geometry_of(lens: Lens, pose: Floats, thickness_mm: float, part_height_mm: f
 class Known:
     """What a geometry was made from, and how surely.
 
-    ``parameters`` (8,), ``pose`` (6,) of the board on the belt; ``covariance`` of those of the parameters that are ``free``, then
-    the pose. ``scale_uncertainty``: of the board's size, as a share; ``height_uncertainty_mm``: of the part's height; standard
-    uncertainties.
+    ``parameters`` (8,), ``pose`` (6,) of the board on the belt; ``covariance`` (14, 14) of the one and the other.
+    ``scale_uncertainty``: of the board's size, as a share; ``height_uncertainty_mm``: of the part's height; standard uncertainties.
     """
 
     parameters: Floats
-    free: npt.NDArray[np.intp]
     pose: Floats
     covariance: Floats
     thickness_mm: float
@@ -124,12 +122,10 @@ def precision(known: Known, width_px: int, height_px: int) -> Precision:
     told = np.array(list(places_px(width_px, height_px).values()))
     grid = np.stack(np.meshgrid(np.linspace(0.0, width_px, _GRID), np.linspace(0.0, height_px, _GRID)), axis=-1)
     raw = np.concatenate([grid.reshape(-1, 2), told])
-    lens_count = len(known.free)
+    lens_count = len(known.parameters)
 
     def positions(change: Floats) -> Floats:
-        parameters = known.parameters.copy()
-        parameters[known.free] += change[:lens_count]
-        lens = lens_of(parameters, width_px, height_px)
+        lens = lens_of(known.parameters + change[:lens_count], width_px, height_px)
         pose = known.pose + change[lens_count : lens_count + 6]
         grown, higher = change[lens_count + 6 :]
         pose[3:] *= 1 + grown

@@ -46,12 +46,13 @@ class Estimate:
 class GeometryQuality:
     """How good a geometry is. Positions in mm are told but for where their origin lies and how their axes are turned.
 
-    ``lens_model`` was chosen for the least of ``cross_validated_sigma_px``. ``fit_sigma_px`` and ``held_out_sigma_px`` are standard
-    deviations of a corner's coordinate, in the views of the fit and in those held out from it. ``focal_px`` with its standard
-    error; ``tilt_deg``: the widest angle between two views of the board. ``field_mm``: width and height of what the picture shows,
-    through its middle, on the parts' plane. ``errors``: at the corners and in the middle; ``worst_error_mm`` all over the picture
-    at once, 95 % confidence; ``error_shares_mm``: what of it would be left if all but one cause were not there. ``bow_mm`` and
-    ``stretch``: how the print seems to stand out in its middle, and to be higher than measured, as a share of its width.
+    ``lens_model`` is the simplest that is nearly the best in ``cross_validated_sigma_px``. ``fit_sigma_px`` and
+    ``held_out_sigma_px`` are standard deviations of a corner's coordinate, in the views of the fit and in those held out from it.
+    ``focal_px`` with its standard error; ``tilt_deg``: the widest angle between two views of the board. ``field_mm``: width and
+    height of what the picture shows, through its middle, on the parts' plane. ``errors``: at the corners and in the middle;
+    ``worst_error_mm`` all over the picture at once, 95 % confidence; ``error_shares_mm``: what of it would be left if all but one
+    cause were not there. ``bow_mm`` and ``stretch``: how the print seems to stand out in its middle, and to be higher than
+    measured, as a share of its width.
     """
 
     lens_model: str

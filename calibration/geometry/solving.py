@@ -1,7 +1,7 @@
 """Views of a board -> one lens and where the board lay in each view, with how surely all of it is known.
 
 The estimate is the least squares of the corners' distances in the picture (Zhang 2000, A flexible new technique for camera
-calibration), by OpenCV. What is known of its error is worked out here, from the same derivatives.
+calibration), begun by OpenCV. What is known of its error is worked out here, from the same derivatives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 200, 1e-10)
+_REFINING_STEPS = 60
+_REFINED = 1e-10
+"""Of the sum of squares, gained by a step."""
 _LENS_COUNT = 3
 """Focal length, and the two of the principal point, before the distortion's."""
 
@@ -40,6 +43,11 @@ class LensModel:
 
     name: str
     free: tuple[int, ...]
+
+    @property
+    def free_parameters(self) -> npt.NDArray[np.intp]:
+        """Which of ``Solution.parameters`` these are, with those of the pinhole."""
+        return np.array([*range(_LENS_COUNT), *(index + _LENS_COUNT for index in self.free)], np.intp)
 
     @property
     def flags(self) -> int:
@@ -111,10 +119,64 @@ def solve(views: Sequence[Corners], width_px: int, height_px: int, model: LensMo
     )
     if not (np.isfinite(parameters).all() and np.isfinite(poses).all() and parameters[0] > 0):
         raise Unsolvable("the views lead to no finite lens")
-    residuals = tuple(
+    parameters, poses = _refined(views, model, parameters, _unstuck(views, parameters, poses))
+    return Solution(model, parameters, poses, tuple(_residuals(views, parameters, poses)))
+
+
+def _residuals(views: Sequence[Corners], parameters: Floats, poses: Floats) -> list[Floats]:
+    return [
         view.seen_px - projected(view.board_mm, pose, parameters)[0] for view, pose in zip(views, poses, strict=True)
-    )
-    return Solution(model, parameters, poses, residuals)
+    ]
+
+
+def _unstuck(views: Sequence[Corners], parameters: Floats, poses: Floats) -> Floats:
+    """A plane seen from afar looks much the same tilted the other way, and some views' poses may have been caught there."""
+    better = poses.copy()
+    for number, (view, pose) in enumerate(zip(views, poses, strict=True)):
+        other = posed(view, parameters)
+        away, other_away = (float((_residuals([view], parameters, one[None])[0] ** 2).sum()) for one in (pose, other))
+        if other_away < away:
+            better[number] = other
+    return better
+
+
+def _refined(views: Sequence[Corners], model: LensModel, parameters: Floats, poses: Floats) -> tuple[Floats, Floats]:
+    """Down to the least sum of squares, all together, by Levenberg's and Marquardt's method, the poses eliminated at each step
+    (Triggs et al. 2000, Bundle adjustment: a modern synthesis, section 6.1).
+    """
+    free = model.free_parameters
+    cost = sum(float((errors**2).sum()) for errors in _residuals(views, parameters, poses))
+    damping = 1e-6
+    for _ in range(_REFINING_STEPS):
+        normal, gradient = np.zeros((len(free), len(free))), np.zeros(len(free))
+        owns = []
+        for view, pose in zip(views, poses, strict=True):
+            seen, to_pose, to_lens = projected(view.board_mm, pose, parameters)
+            shared, own = to_lens[..., free].reshape(-1, len(free)), to_pose.reshape(-1, 6)
+            errors = (view.seen_px - seen).reshape(-1)
+            block = own.T @ own
+            block[np.diag_indices(6)] *= 1 + damping
+            solved = np.linalg.solve(block, own.T @ np.column_stack([shared, errors]))
+            owns.append(solved)
+            normal += shared.T @ shared - (shared.T @ own) @ solved[:, :-1]
+            gradient += shared.T @ errors - (shared.T @ own) @ solved[:, -1]
+        normal[np.diag_indices(len(free))] *= 1 + damping
+        try:
+            step = np.linalg.solve(normal, gradient)
+        except np.linalg.LinAlgError as error:
+            raise Unsolvable("something is not determined by the views") from error
+        ahead = parameters.copy()
+        ahead[free] += step
+        moved = poses + np.array([solved[:, -1] - solved[:, :-1] @ step for solved in owns])
+        new_cost = sum(float((errors**2).sum()) for errors in _residuals(views, ahead, moved))
+        if new_cost <= cost:
+            is_done = cost - new_cost < _REFINED * cost
+            parameters, poses, cost, damping = ahead, moved, new_cost, damping / 10
+            if is_done:
+                break
+        else:
+            damping *= 100
+    return parameters, poses
 
 
 def projected(board_mm: Floats, pose: Floats, parameters: Floats) -> tuple[Floats, Floats, Floats]:
@@ -188,13 +250,11 @@ class Shape:
 class Certainty:
     """What the views say of the error of a solution.
 
-    ``covariance``: of the free parameters, in ``Solution.parameters``' order, and of the pose of one view behind them.
-    ``free``: which of the parameters these are. ``shapes``: of each ``Shape`` that was asked for, the amount that would fit the
-    views best, and its standard error, to first order.
+    ``covariance``: of ``Solution.parameters``, float64, and of the pose of one view behind them, (14, 14). ``shapes``: of each
+    ``Shape`` that was asked for, the amount that would fit the views best, and its standard error, to first order.
     """
 
     covariance: Floats
-    free: npt.NDArray[np.intp]
     shapes: dict[str, tuple[float, float]]
 
 
@@ -210,17 +270,17 @@ def certainty(
 
     The covariance of a least-squares estimate is ``sigma**2 * inv(J.T @ J)``; eliminating a view's own pose leaves
     ``A.T @ A - A.T @ B @ inv(B.T @ B) @ B.T @ A`` of it (Triggs et al. 2000, Bundle adjustment: a modern synthesis, section 6.1).
-    A shape's amount is one Gauss-Newton step from 0.
+    A shape's amount is one Gauss-Newton step from 0. All distortion terms count as free, chosen or not: that the views did not
+    need one does not say that it is 0.
     """
-    free = np.array([*range(_LENS_COUNT), *(index + _LENS_COUNT for index in solution.model.free)], np.intp)
-    count, extra = len(free), len(shapes)
+    count, extra = len(solution.parameters), len(shapes)
     size = count + 6 + extra
     normal, gradient = np.zeros((size, size)), np.zeros(size)
     for number, (view, numbers) in enumerate(zip(views, ids, strict=True)):
         _, to_pose, to_lens = projected(view.board_mm, solution.poses[number], solution.parameters)
         moved = [_slope(view.board_mm, shape.moves_mm[numbers], solution, number) for shape in shapes]
         shared = np.zeros((len(numbers) * 2, size))
-        shared[:, :count] = to_lens[..., free].reshape(-1, count)
+        shared[:, :count] = to_lens.reshape(-1, count)
         own = to_pose.reshape(-1, 6)
         for column, slope in enumerate(moved):
             shared[:, count + 6 + column] = slope.reshape(-1)
@@ -243,7 +303,7 @@ def certainty(
         for column, shape in enumerate(shapes):
             at = plain + column
             found[shape.name] = float(amounts[at]), float(np.sqrt(variance * whole[at, at]))
-    return Certainty(covariance, free, found)
+    return Certainty(covariance, found)
 
 
 def _slope(board_mm: Floats, moves_mm: Floats, solution: Solution, number: int) -> Floats:

@@ -76,7 +76,7 @@ def random_setup(seed: int) -> SetUp:
     field_mm = draw(150.0, 600.0)
     distance_mm = focal_px * field_mm / width_px
     is_chessboard = seed % _CHESSBOARD_EACH == _CHESSBOARD_EACH - 1
-    share = 0.42 if is_chessboard else 0.62
+    share = 0.4 if is_chessboard else 0.62
     square_mm = round(2 * share * field_mm / 11) / 2
     board = Board(
         kind="chessboard" if is_chessboard else "charuco",
@@ -138,7 +138,7 @@ def hand_poses(
     draw = generator.uniform
     width_mm, height_mm = _size_mm(board, page)
     is_whole = board.kind == "chessboard"
-    spots = (0.29, 0.5, 0.71) if is_whole else (0.14, 0.5, 0.86)
+    spots = (0.27, 0.5, 0.73) if is_whole else (0.14, 0.5, 0.86)
     for number in range(count):
         if places is not None:
             x, y = places(number)
