@@ -8,6 +8,7 @@ to the last division: the same frame gives the same shift in the line, in an eva
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -177,6 +178,14 @@ class _Level:
         self.picture: DirectionArray = np.zeros((2, height + rows - 1, width + columns - 1), np.int8)
         self.scores = np.empty((rows, columns), np.float64)
 
+    def tops(self, places: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """Row and column of the tops that these places lead to, the best first; without those that are too far to reach."""
+        reached = {
+            climb(self.picture, self.template, self.template_sum, self.scores, row, column, _CLIMB_STEPS)
+            for row, column in places
+        }
+        return sorted(reached - {(-1, -1)}, key=lambda top: (-self.scores[top], top))
+
 
 class PartLocator:
     """Finds the part in one camera's frames; all memory is its own from the start. Not for several threads at once."""
@@ -230,13 +239,15 @@ class PartLocator:
                 picture = _memory(self._smaller[at - 1])
             directions(*picture, self._weakest_square, level.picture)
             level.scores.fill(np.nan)
-        smallest = self._levels[-1]
+        frame, smallest = self._levels[0], self._levels[-1]
         score_everywhere(smallest.picture, smallest.template, smallest.template_sum, smallest.scores)
-        tops = [
-            self._followed(*place)
-            for place in self._places[: best_places(smallest.scores, _APART, self._places)].tolist()
-        ]
-        return max((self._position(*top) for top in tops if top is not None), key=_score, default=NOWHERE)
+        places: Sequence[Sequence[int]] = self._places[: best_places(smallest.scores, _APART, self._places)].tolist()
+        for level in reversed(self._levels):
+            if level is not smallest:
+                # In the frame's own pixels, where it costs most, only the best is followed.
+                places = [(2 * row, 2 * column) for row, column in (places[:1] if level is frame else places)]
+            places = level.tops(places)
+        return self._position(*places[0]) if places else NOWHERE
 
     def every_score(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """The score of each whole-pixel place in the search, float64 (rows, columns), the nominal place in the middle.
@@ -249,18 +260,6 @@ class PartLocator:
         scores = np.empty_like(frame.scores)
         score_everywhere(frame.picture, frame.template, frame.template_sum, scores)
         return scores
-
-    def _followed(self, row: int, column: int) -> tuple[int, int] | None:
-        """From a place in the smallest picture to the top that it leads to in the frame's own; None where to none."""
-        for level in reversed(self._levels):
-            if level is not self._levels[-1]:
-                row, column = 2 * row, 2 * column
-            row, column = climb(
-                level.picture, level.template, level.template_sum, level.scores, row, column, _CLIMB_STEPS
-            )
-            if row < 0:
-                return None
-        return row, column
 
     def check(self, position: PartPosition) -> None:
         """Raises PartOutOfPlace, with words for the operator, where the part is not found or not within tolerance."""
@@ -283,26 +282,32 @@ class PartLocator:
         shift_x_px, shift_y_px = column - section.search_x_px, row - section.search_y_px
         if abs(shift_x_px) >= section.search_x_px or abs(shift_y_px) >= section.search_y_px:
             return PartPosition(float(shift_x_px), float(shift_y_px), score, False, (shift_x_px, shift_y_px))
+        top_x_px, top_y_px = top_of(scores[row - 1 : row + 2, column - 1 : column + 2])
         return PartPosition(
-            shift_x_px=shift_x_px + vertex(scores[row, column - 1], score, scores[row, column + 1]),
-            shift_y_px=shift_y_px + vertex(scores[row - 1, column], score, scores[row + 1, column]),
+            shift_x_px=shift_x_px + top_x_px,
+            shift_y_px=shift_y_px + top_y_px,
             score=score,
             is_found=score >= section.min_score,
             whole_px=(shift_x_px, shift_y_px),
         )
 
 
-def _score(position: PartPosition) -> float:
-    return position.score
+def top_of(around: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Where a surface through nine neighbouring scores has its top: x and y, -0.5..0.5 from the middle one, the highest.
 
-
-def vertex(before: float, peak: float, after: float) -> float:
-    """Where a parabola through three neighbouring scores has its top, -0.5..0.5 from the middle one, the highest.
-
-    Q. Tian, M. N. Huhns, "Algorithms for subpixel registration", Computer Vision, Graphics, and Image Processing 35 (1986).
+    float64 (3, 3), rows down. The paraboloid of the scores' central differences (Q. Tian, M. N. Huhns, "Algorithms for subpixel
+    registration", Computer Vision, Graphics, and Image Processing 35, 1986), its mixed term included: edges that run aslant tilt
+    the top. 0, 0 where the scores have none.
     """
-    bend = before - 2.0 * peak + after
-    return float(0.5 * (before - after) / bend) if bend < 0.0 else 0.0
+    (before_0, above, before_2), (left, middle, right), (after_0, below, after_2) = around.tolist()
+    slope_x, slope_y = (right - left) / 2, (below - above) / 2
+    bend_x, bend_y = left - 2 * middle + right, above - 2 * middle + below
+    twist = (before_0 - before_2 - after_0 + after_2) / 4
+    bend = bend_x * bend_y - twist * twist
+    if bend_x >= 0.0 or bend <= 0.0:
+        return 0.0, 0.0
+    x, y = (twist * slope_y - bend_y * slope_x) / bend, (twist * slope_x - bend_x * slope_y) / bend
+    return min(max(x, -0.5), 0.5), min(max(y, -0.5), 0.5)
 
 
 def _memory(picture: npt.NDArray[np.uint8]) -> tuple[PixelArray, int, int]:

@@ -21,7 +21,7 @@ from pipeline.simulator.part_scene import Look, PartScene
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Region
-from vision.registration import PartLocator, Registration, RegistrationSection, TemplateRegion, vertex
+from vision.registration import PartLocator, Registration, RegistrationSection, TemplateRegion, top_of
 from vision.types import PixelFormat
 
 Pixels = npt.NDArray[np.uint8]
@@ -216,8 +216,8 @@ class _Grey:
         _, score, _, (column, row) = cv2.minMaxLoc(scores)
         x_px, y_px = float(left + column - _SEARCH_PX), float(top + row - _SEARCH_PX)
         if 0 < column < 2 * _AROUND_PX and 0 < row < 2 * _AROUND_PX:
-            x_px += vertex(float(scores[row, column - 1]), score, float(scores[row, column + 1]))
-            y_px += vertex(float(scores[row - 1, column]), score, float(scores[row + 1, column]))
+            top_x_px, top_y_px = top_of(scores[row - 1 : row + 2, column - 1 : column + 2].astype(np.float64))
+            x_px, y_px = x_px + top_x_px, y_px + top_y_px
         return x_px, y_px, score
 
 

@@ -29,7 +29,7 @@ from vision.registration import (
     read_template,
     registration_faults,
     template_png,
-    vertex,
+    top_of,
 )
 from vision.types import PixelFormat
 
@@ -329,11 +329,29 @@ def test_a_section_that_cannot_be_used_is_refused(changes: dict[str, Any], key: 
 
 
 @settings(deadline=None)
-@given(top=st.floats(-0.49, 0.49), bend=st.floats(-2.0, -1e-3), level=st.floats(-1.0, 1.0))
-def test_a_parabola_through_three_scores_has_its_top_there(top: float, bend: float, level: float) -> None:
-    scores = [level + bend * (x - top) ** 2 for x in (-1, 0, 1)]
-    assert vertex(*scores) == pytest.approx(top, abs=1e-9)
+@given(
+    top_x=st.floats(-0.49, 0.49),
+    top_y=st.floats(-0.49, 0.49),
+    bend_x=st.floats(-2.0, -0.1),
+    bend_y=st.floats(-2.0, -0.1),
+    tilt=st.floats(-0.9, 0.9),
+    level=st.floats(-1.0, 1.0),
+)
+def test_a_paraboloid_through_nine_scores_has_its_top_there(
+    top_x: float, top_y: float, bend_x: float, bend_y: float, tilt: float, level: float
+) -> None:
+    twist = tilt * (bend_x * bend_y) ** 0.5
+    scores = [
+        [
+            level + bend_x * (x - top_x) ** 2 / 2 + bend_y * (y - top_y) ** 2 / 2 + twist * (x - top_x) * (y - top_y)
+            for x in (-1, 0, 1)
+        ]
+        for y in (-1, 0, 1)
+    ]
+    assert top_of(np.array(scores)) == pytest.approx((top_x, top_y), abs=1e-9)
 
 
-def test_level_scores_have_their_top_in_the_middle() -> None:
-    assert vertex(0.5, 0.5, 0.5) == 0.0
+@pytest.mark.parametrize("across", [0.0, -1.0])
+def test_scores_without_a_top_have_it_in_the_middle(across: float) -> None:
+    """All alike, or a ridge."""
+    assert top_of(np.array([[across, 0.0, across]] * 3)) == (0.0, 0.0)
