@@ -57,9 +57,7 @@ def options(setup: SetUp, pictures: Path, store: Path, **changes: Any) -> list[s
 
 def test_a_geometry_is_found_kept_and_replaced(tmp_path: Path, setup: SetUp, pictures: Path) -> None:
     store = tmp_path / "calibrations"
-    done = lineside(
-        "calibrate", "geometry", *options(setup, pictures, store), "--json", tmp_path / "found.json"
-    )
+    done = lineside("calibrate", "geometry", *options(setup, pictures, store), "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
     assert "hand/hand-01.png: " in done.stdout
     assert "anywhere" in done.stdout
@@ -74,7 +72,9 @@ def test_a_geometry_is_found_kept_and_replaced(tmp_path: Path, setup: SetUp, pic
     assert found["quality"]["field_mm"][0] == pytest.approx(setup.field_mm, rel=0.2)
     again = lineside("calibrate", "geometry", *options(setup, pictures, store, **{"part-height-mm": 0.0}))
     assert again.returncode == 0, again.stderr
-    assert [before.calibration_id for before in CalibrationStore(store).earlier("housing", "cam0")] == [kept.calibration_id]
+    assert [before.calibration_id for before in CalibrationStore(store).earlier("housing", "cam0")] == [
+        kept.calibration_id
+    ]
 
 
 def test_pictures_that_do_not_support_one_change_nothing(tmp_path: Path, setup: SetUp, pictures: Path) -> None:
