@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.challenge import Showing, challenge_figures, parts_to_show
-from calibration.intervals import share_of
+from calibration.intervals import share_of, upper_bound
 from vision.types import Verdict
 
 VERDICTS = st.sampled_from(list(Verdict))
@@ -66,6 +66,18 @@ def test_the_interval_holds_however_alike_the_showings_of_a_part_are() -> None:
             )
             held += kind.low <= 0.8 <= kind.high
         assert held >= 0.95 * 400 - 3 * (400 * 0.95 * 0.05) ** 0.5
+
+
+def test_a_part_that_is_right_now_and_then_is_no_proof() -> None:
+    shown = [*showings("hole", 9, 2, Verdict.REJECT), *(Showing("hole", "9", True, judged) for judged in Verdict)]
+    (kind,) = challenge_figures(shown)
+    assert (kind.shown_count, kind.right_count) == (21, 19)
+    assert kind.right_share == pytest.approx((9 + 1 / 3) / 10)
+    assert kind.wrong_at_most == pytest.approx(upper_bound(1, 10))
+    nine, ten = share_of(9, 10), share_of(10, 10)
+    assert nine is not None
+    assert ten is not None
+    assert (kind.low, kind.high) == pytest.approx((nine.low, ten.high))
 
 
 def test_good_parts_are_to_pass_and_kinds_keep_their_order() -> None:

@@ -356,6 +356,19 @@ def test_how_far_parts_are_alike(likeness: float, truth: float) -> None:
     assert 0.9 * truth <= np.median(found) <= 1.8 * truth
 
 
+def test_the_spread_of_blocks_is_that_of_long_sums() -> None:
+    """The variance of a mean of many parts, times their number, is 16.4 for normal scores of an autoregression of 0.9, by a
+    simulation of eight million parts; blocks of any length show less of it by themselves.
+    """
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        baseline = fit_drift({"score": alike(generator, 20_000, 0.9)}, shift_parts=10_000).baseline
+        assert baseline is not None
+        found.append(baseline.signals[0].block_spread ** 2 * baseline.block_parts)
+    assert 16.0 < np.mean(found) < 18.0
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=200, max_size=400), st.integers(1, 100_000))
 @settings(deadline=None, max_examples=50)
 def test_any_values_give_a_baseline_or_a_refusal(values: list[float], shift_parts: int) -> None:

@@ -32,6 +32,13 @@ def test_a_study_by_hand() -> None:
     assert study.distinct_categories == pytest.approx(sqrt(2) * sqrt(50 - 1 / 3))
 
 
+def test_a_study_of_unequal_counts_by_hand() -> None:
+    """Sums of squares 2 and 12 of 4 degrees of freedom; means of variance 50; the counts' harmonic mean is 8/3."""
+    study = gauge_study({"a": [0.0, 2.0], "b": [10.0, 10.0, 14.0, 10.0]})
+    assert study.repeatability == pytest.approx(sqrt(3.5))
+    assert study.part_spread == pytest.approx(sqrt(50 - 3.5 * 3 / 8))
+
+
 @pytest.mark.parametrize("counts", [[3] * 10, [2, 3, 4, 5, 2, 3, 4, 5, 6, 2]])
 def test_intervals_hold_the_truth(counts: list[int]) -> None:
     generator = np.random.default_rng(0)
