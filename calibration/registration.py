@@ -1,11 +1,5 @@
 """From pictures of good parts to the section by which their place is found in every frame: is the template good for it, how well
 is the place repeated, how far apart do parts lie.
-
-Sources: the template's edges, J. Shi and C. Tomasi, Good features to track, CVPR (1994), of whose matrix the smaller eigenvalue
-counts; noise in a picture, J. Immerkær, Fast noise variance estimation, Computer Vision and Image Understanding 64 (1996), with the
-median in place of the mean; intervals of a mean and of a standard deviation, Student's t and chi squared, for a normal
-distribution; what nearly all parts keep to, W. G. Howe, Two-sided tolerance limits for normal populations, Journal of the American
-Statistical Association 64 (1969).
 """
 
 from __future__ import annotations
@@ -13,23 +7,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, degrees, sqrt
+from math import ceil, sqrt
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtri, ndtri, stdtrit
 
 from calibration.refusal import Refusal
+from calibration.spread import Spread, spread_of, tolerance_factor
+from calibration.template import TemplateQuality, noise_of, quality_of, second_place, template_refusal
 from vision.kernels import flat_rows
-from vision.kernels.matching import SOBEL_WEIGHT, directions, to_grey
+from vision.kernels.matching import SOBEL_WEIGHT, to_grey
 from vision.preprocess import FrameFormat
 from vision.recipe import Region
 from vision.registration import (
     GREY_SHARES,
     LEVELS_MAX,
     SEARCH_STEP_PX,
-    TEMPLATE_CONTRAST,
     PartLocator,
     PartPosition,
     Registration,
@@ -43,18 +36,9 @@ from vision.types import PixelFormat
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.95
-COVERED = 0.999
-"""Share of the parts that lie within the tolerance proposed, with that confidence."""
 PARTS_MIN, REPEATS_MIN = 20, 10
 REPEATABILITY_MAX_PX = 0.5
 """Regions move by whole pixels: what is known worse than that moves them at random."""
-EDGES_MIN = 150
-"""Pixels of edges that each direction's place rests on."""
-WEAK_SHARE = 0.08
-"""Of all edges: where those that run across a direction are fewer, hiding them moves the part."""
-SECOND_MAX = 0.7
-"""How like the template another place may be, of what its own place is."""
 APART_MIN = 0.2
 """Between the scores of good parts and those of other places."""
 
@@ -64,44 +48,8 @@ _SOBEL_NOISE = sqrt(12.0) / SOBEL_WEIGHT
 """A gradient's noise in one direction, for a noise of one grey level."""
 _TRIAL_SCORE = 0.3
 """Until good parts' scores are known."""
-_PEAK_PX = 4
-"""Other places begin that far from the best."""
 _LEAST_SIDE_PX = 8
 """Of the template in the smallest picture of the search."""
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateQuality:
-    """What the place can rest on.
-
-    ``noise_levels``: standard deviation of the picture's noise, in grey levels; ``edges_count``: pixels of edges; ``weak_count`` of
-    them fix the place in ``weak_direction``, in which fewest do; ``second_score``: of the place, ``second_x_px`` and
-    ``second_y_px`` from its own, that is most like the template in the reference picture (the template's own: 1).
-    """
-
-    noise_levels: float
-    edges_count: int
-    weak_count: float
-    weak_direction: str
-    second_score: float
-    second_x_px: int
-    second_y_px: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Places along one axis, in pixels against the nominal place: mean and standard deviation with 95 % intervals that hold for a
-    normal distribution, and the farthest from nominal.
-    """
-
-    count: int
-    mean_px: float
-    mean_low_px: float
-    mean_high_px: float
-    spread_px: float
-    spread_low_px: float
-    spread_high_px: float
-    farthest_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +114,12 @@ class _Study:
         if not self._is_searchable([self._reference, *repeats, *parts, *empty]):
             return self._report(None)
         picture = self._cut()
-        noise_levels = noise_of(picture)
-        min_contrast = round(min(64.0, max(_CONTRAST_MIN, _NOISE_MARGIN * _SOBEL_NOISE * noise_levels)), 2)
+        min_contrast = round(min(64.0, max(_CONTRAST_MIN, _NOISE_MARGIN * _SOBEL_NOISE * noise_of(picture))), 2)
         trial = Registration(self._section(min_contrast, 0, _TRIAL_SCORE), picture)
         thorough = PartLocator("calibration", trial, self._format)
-        quality = self._quality(picture, noise_levels, min_contrast, thorough)
-        self._judge_template(quality)
-        if self._refusals:
+        quality = quality_of(picture, min_contrast, thorough.every_score(self._reference))
+        if (refusal := template_refusal(quality)) is not None:
+            self._refusals.append(refusal)
             return self._report(quality)
         self._expect_enough(repeats, parts)
         still = self._found(thorough, repeats, "repeat")
@@ -274,7 +221,7 @@ class _Study:
         return not self._refusals
 
     def _cut(self) -> Pixels:
-        """The template as the search sees it, grey."""
+        """The template, grey as the search sees it."""
         where = self._where
         cut = self._reference[where.y_px : where.y_px + where.height_px, where.x_px : where.x_px + where.width_px]
         if self._format.pixel_format is PixelFormat.MONO8:
@@ -282,55 +229,6 @@ class _Study:
         grey = np.zeros((where.height_px, where.width_px), np.uint8)
         to_grey(*flat_rows(cut.copy()), 0, GREY_SHARES[self._format.pixel_format], grey)
         return grey
-
-    def _quality(
-        self, picture: Pixels, noise_levels: float, min_contrast: float, thorough: PartLocator
-    ) -> TemplateQuality:
-        edges = np.zeros((2, *picture.shape), np.int8)
-        weakest_square = round((SOBEL_WEIGHT * min_contrast) ** 2) * TEMPLATE_CONTRAST**2
-        directions(*flat_rows(picture), 0, weakest_square, edges)
-        across, down = (edges[axis].astype(np.float64).ravel() / 127.0 for axis in (0, 1))
-        tensor = np.array([[across @ across, across @ down], [across @ down, down @ down]])
-        strengths, axes = np.linalg.eigh(tensor)
-        second = _second_place(thorough.every_score(self._reference), self._search["y"], self._search["x"])
-        return TemplateQuality(
-            noise_levels=noise_levels,
-            edges_count=int(((across != 0) | (down != 0)).sum()),
-            weak_count=max(0.0, float(strengths[0])),
-            weak_direction=_direction(float(axes[0, 0]), float(axes[1, 0])),
-            second_score=second[0],
-            second_x_px=second[2] - self._search["x"],
-            second_y_px=second[1] - self._search["y"],
-        )
-
-    def _judge_template(self, quality: TemplateQuality) -> None:
-        edges_count, weak_count, weakly = quality.edges_count, quality.weak_count, quality.weak_direction
-        weak_min = max(EDGES_MIN, ceil(WEAK_SHARE * edges_count))
-        if edges_count < 2 * EDGES_MIN:
-            self._refuse(
-                "too few edges",
-                f"{edges_count} pixels of edges in the template (the picture's noise is {quality.noise_levels:.1f} grey levels)",
-                f"at least {2 * EDGES_MIN}",
-                "Mark a larger template, or one with print, holes or corners; bring more light or sharpen the picture.",
-            )
-        elif weak_count < weak_min:
-            self._refuse(
-                "weak in one direction",
-                f"a template whose place {weakly} rests on {weak_count:.0f} of {edges_count} pixels of edges",
-                f"at least {weak_min}",
-                f"Nearly all its edges run {weakly}: mark a template that also holds edges across that, a corner, a hole or print.",
-            )
-        elif quality.second_score > SECOND_MAX:
-            side = "right" if quality.second_x_px >= 0 else "left"
-            above = "below" if quality.second_y_px >= 0 else "above"
-            self._refuse(
-                "not the only place",
-                f"a place {abs(quality.second_x_px)} px to the {side} and {abs(quality.second_y_px)} px {above} that is "
-                f"{quality.second_score:.0%} like the template",
-                f"at most {SECOND_MAX:.0%}",
-                "The pattern repeats itself, and the search could lock on the wrong one: mark a template with something in it "
-                "that is there only once, or search less far.",
-            )
 
     def _expect_enough(self, repeats: Sequence[Pixels], parts: Sequence[Pixels]) -> None:
         if len(repeats) < REPEATS_MIN:
@@ -384,7 +282,7 @@ class _Study:
         for pixels, position in zip(parts, positions, strict=True):
             if position.is_found:
                 row, column = position.whole_px[1] + self._search["y"], position.whole_px[0] + self._search["x"]
-                scores.append(_second_place(thorough.every_score(pixels), row, column)[0])
+                scores.append(second_place(thorough.every_score(pixels), row, column)[0])
         scores += [float(thorough.every_score(pixels).max()) for pixels in empty]
         if not empty:
             self._notes.append(
@@ -450,39 +348,6 @@ class _Study:
         return PartLocator("calibration", Registration(section, picture), self._format)
 
 
-def noise_of(picture: Pixels) -> float:
-    """Standard deviation of the noise, in grey levels, of uint8 (H, W) with something in it: ramps and most edges do not count."""
-    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float64)
-    response = cv2.filter2D(picture.astype(np.float64), -1, mask)[1:-1, 1:-1]
-    # The median of a normal distribution's size is 0.6745 of its deviation; the mask's own deviation is 6.
-    return float(np.median(np.abs(response)) / 0.6745 / 6.0)
-
-
-def tolerance_factor(count: int, covered: float = COVERED, confidence: float = CONFIDENCE) -> float:
-    """So many standard deviations around the mean of ``count`` values, 2 or more, hold that share of a normal population (Howe)."""
-    freedom = count - 1
-    middle = float(ndtri((1 + covered) / 2))
-    return middle * sqrt(freedom * (1 + 1 / count) / float(chdtri(freedom, confidence)))
-
-
-def spread_of(places_px: Floats, confidence: float = CONFIDENCE) -> Spread:
-    """Of float64 (N,), N at least 2."""
-    count, freedom = places_px.size, places_px.size - 1
-    mean, deviation = float(places_px.mean()), float(places_px.std(ddof=1))
-    tail = (1 - confidence) / 2
-    half = float(stdtrit(freedom, 1 - tail)) * deviation / sqrt(count)
-    return Spread(
-        count=count,
-        mean_px=mean,
-        mean_low_px=mean - half,
-        mean_high_px=mean + half,
-        spread_px=deviation,
-        spread_low_px=deviation * sqrt(freedom / float(chdtri(freedom, tail))),
-        spread_high_px=deviation * sqrt(freedom / float(chdtri(freedom, 1 - tail))),
-        farthest_px=float(np.abs(places_px).max()),
-    )
-
-
 def _spreads(positions: Sequence[PartPosition]) -> tuple[Spread | None, Spread | None]:
     found = [each for each in positions if each.is_found]
     if len(found) < 2:
@@ -499,25 +364,10 @@ def _nearly_all_above(scores: Floats) -> float:
     return min(low, float(scores.min()))
 
 
-def _second_place(scores: Floats, row: int, column: int) -> tuple[float, int, int]:
-    """The highest score that is a top of its own beside the best place, with its row and column."""
-    tops = np.where(scores >= cv2.dilate(scores, np.ones((5, 5), np.uint8)), scores, -1.0)
-    tops[max(0, row - _PEAK_PX) : row + _PEAK_PX + 1, max(0, column - _PEAK_PX) : column + _PEAK_PX + 1] = -1.0
-    best = int(tops.argmax())
-    return float(tops.flat[best]), best // tops.shape[1], best % tops.shape[1]
-
-
 def _agree(quick: PartPosition, thorough: PartPosition) -> bool:
     if not thorough.is_found:
         return not quick.is_found
     return quick == thorough
-
-
-def _direction(x: float, y: float) -> str:
-    """The words for a direction in the picture, x to the right and y down."""
-    angle = degrees(float(np.arctan2(y, x))) % 180.0
-    names = ("left and right", "from top left to bottom right", "up and down", "from bottom left to top right")
-    return names[round(angle / 45.0) % 4]
 
 
 def _rounded_up(search_px: int) -> int:

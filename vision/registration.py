@@ -81,7 +81,7 @@ class RegistrationSection(Strict):
     tolerance_x_px: float = Field(gt=0.0, description="a part further from its nominal place is not judged")
     tolerance_y_px: float = Field(gt=0.0)
     min_score: float = Field(gt=0.0, lt=1.0, description="where the best place scores less, there is no such part")
-    min_contrast: float = Field(gt=0.0, le=64.0, description="of an edge in a frame, in grey levels a pixel")
+    min_contrast: float = Field(ge=0.25, le=64.0, description="of an edge in a frame, in grey levels a pixel")
     levels: int = Field(ge=0, le=LEVELS_MAX, description="how often the search halves the picture")
 
     @model_validator(mode="after")

@@ -10,19 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from calibration.registration import (
     PARTS_MIN,
     REPEATS_MIN,
     RegistrationReport,
     calibrate_registration,
-    noise_of,
-    spread_of,
-    tolerance_factor,
 )
+from calibration.spread import spread_of
 from pipeline.simulator.part_scene import Look, PartScene
 from vision.preprocess import FrameFormat
 from vision.recipe import Region
@@ -194,31 +189,3 @@ def test_the_search_is_rounded_up() -> None:
     assert report.registration is not None
     section = report.registration.section
     assert (section.search_x_px, section.search_y_px) == (32, 24)
-
-
-@settings(deadline=None, max_examples=20)
-@given(levels=st.floats(1.0, 12.0), seed=st.integers(0, 2**32 - 1))
-def test_noise_is_told_from_what_is_in_the_picture(levels: float, seed: int) -> None:
-    picture = SCENE.frame(Look(noise_levels=levels), seed)[TEMPLATE.y_px : 210, TEMPLATE.x_px : 248]
-    # Rounding to whole levels is noise too, of 0.29.
-    assert noise_of(picture) == pytest.approx((levels**2 + 1 / 12) ** 0.5, rel=0.25, abs=0.15)
-
-
-def test_nearly_all_parts_lie_within_the_tolerance_proposed_as_often_as_stated() -> None:
-    rng = np.random.default_rng(0)
-    factor = tolerance_factor(PARTS_MIN, covered=0.99, confidence=0.95)
-    kept = 0
-    for _ in range(2_000):
-        sample = rng.normal(0.0, 1.0, PARTS_MIN)
-        low, high = sample.mean() - factor * sample.std(ddof=1), sample.mean() + factor * sample.std(ddof=1)
-        kept += stats.norm.cdf(high) - stats.norm.cdf(low) >= 0.99
-    assert stats.binomtest(kept, 2_000, 0.95).pvalue > 1e-3
-
-
-def test_the_intervals_of_a_spread_hold_the_truth_as_often_as_stated() -> None:
-    rng = np.random.default_rng(1)
-    spreads = [spread_of(rng.normal(3.0, 0.5, REPEATS_MIN)) for _ in range(2_000)]
-    means = sum(each.mean_low_px <= 3.0 <= each.mean_high_px for each in spreads)
-    deviations = sum(each.spread_low_px <= 0.5 <= each.spread_high_px for each in spreads)
-    assert stats.binomtest(means, 2_000, 0.95).pvalue > 1e-3
-    assert stats.binomtest(deviations, 2_000, 0.95).pvalue > 1e-3

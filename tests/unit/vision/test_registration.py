@@ -18,7 +18,7 @@ from pipeline.simulator.part_scene import Look, PartScene
 from tests import naive
 from vision.faults import FaultsError, faults_of
 from vision.kernels import flat_rows
-from vision.kernels.matching import climb, directions, halve, score_at, score_everywhere, to_grey
+from vision.kernels.matching import best_places, climb, directions, halve, score_at, score_everywhere, to_grey
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.registration import (
     PartLocator,
@@ -70,6 +70,8 @@ def locator_of(reference: Pixels = REFERENCE, frame_format: FrameFormat = FORMAT
 
 
 LOCATOR = locator_of()
+THOROUGH = locator_of(levels=0)
+QUICK = {levels: locator_of(levels=levels) for levels in (1, 2, 3)}
 
 
 def shifted(pixels: Pixels, dx: int, dy: int) -> Pixels:
@@ -130,6 +132,41 @@ def test_a_smaller_picture_and_a_grey_one_are_what_the_readable_reference_says(
     to_grey(colours.reshape(-1), 3 * width, 0, np.array([77, 150, 29]), grey)
     exact = naive.channels_of(colours.astype(np.float64), "RGB8", "GRAY")[0]
     assert np.abs(grey - exact).max() < 1.5
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 12), columns=st.integers(1, 12), apart=st.integers(0, 4), wanted=st.integers(1, 4), seed=SEEDS
+)
+def test_the_best_places_are_the_highest_that_are_far_enough_apart(
+    rows: int, columns: int, apart: int, wanted: int, seed: int
+) -> None:
+    scores = np.random.default_rng(seed).integers(-5, 6, (rows, columns)) / 5.0
+    places = np.zeros((wanted, 2), np.int64)
+    found = best_places(scores, apart, places)
+    left = scores.copy()
+    for row, column in places[:found].tolist():
+        assert scores[row, column] == left.max()
+        left[max(0, row - apart) : row + apart + 1, max(0, column - apart) : column + apart + 1] = -np.inf
+    assert found == wanted or left.max() == -np.inf
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    dx=st.floats(-38.0, 38.0),
+    dy=st.floats(-38.0, 38.0),
+    noise_levels=st.floats(0.0, 15.0),
+    covered=st.floats(0.0, 0.4),
+    levels=st.integers(1, 3),
+    seed=SEEDS,
+)
+def test_the_quick_search_finds_what_the_search_of_every_place_finds(
+    dx: float, dy: float, noise_levels: float, covered: float, levels: int, seed: int
+) -> None:
+    frame = SCENE.frame(Look(dx, dy, noise_levels=noise_levels, covered=covered), seed)
+    thorough = THOROUGH.locate(frame)
+    assert thorough.score == THOROUGH.every_score(frame).max()
+    assert QUICK[levels].locate(frame) == thorough
 
 
 @settings(deadline=None, max_examples=100)
@@ -317,6 +354,7 @@ def test_a_search_that_leaves_the_frame_is_a_fault() -> None:
         ({"search_x_px": 20}, "search_x_px"),
         ({"min_score": 1.0}, "min_score"),
         ({"levels": 4}, "levels"),
+        ({"min_contrast": 0.1}, "min_contrast"),
         ({"template": TEMPLATE | {"width_px": 16}}, "template.width_px"),
         ({"template_sha256": "ab"}, "template_sha256"),
         ({"sharpness": 1}, "sharpness"),
