@@ -77,7 +77,7 @@ def test_a_colour_file_looks_the_same_whatever_the_cameras_order_is() -> None:
 def test_another_file_or_another_cameras_is_refused_by_name() -> None:
     gain, dark, dead = maps(FORMATS[0])
     gains, darks = gain_png(gain, dead), dark_png(dark)
-    with pytest.raises(FaultsError, match="gain.png: sha256: got"):
+    with pytest.raises(FaultsError, match=r"gain\.png: sha256: got"):
         read_flat_field(
             section(gains, darks), gains + b"x", darks, FORMATS[0], gain_file="gain.png", dark_file="dark.png"
         )
