@@ -33,7 +33,7 @@ def handover(json_file: JsonOption = None) -> None:
 
 
 def preprocess(json_file: JsonOption = None) -> None:
-    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain."""
+    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain, and with lens and light put right."""
     _run(json_file, measure_preprocess)
 
 
