@@ -17,20 +17,24 @@ pixels reads the entries next to where it now is. What the kernel does is then e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, log2
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vision.correction import Correction, Substitutes, substitutes_of
-from vision.kernels.mapped import PLACES_PER_PX, map_region, patch_dead
+from vision.kernels.mapped import PLACES_PER_PX, map_region
 
 _OUTSIDE_MAX_PX = 1.0
 """How far outside the raw frame a region's undistorted pixels may come to lie: its edge stands for them."""
 _LENS_SLACK = 1.5
 """Two undistorted pixels are at most so much further apart than the same two in the raw frame, and an entry is a neighbour's."""
 _INVERSION_STEPS = 20
+_MOVE_MAX, _FACTOR_MAX, _DARK_MAX = 32767, 65535, 255
+"""The tables' numbers, in steps that fit the largest of each: a thousandth of a pixel, a thirty-thousandth of a gain, a tenth of a
+grey level of darkness, and less where they are less.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,61 +106,62 @@ class MappedRegion:
 
         dead = correction.dead if correction.dead is not None else np.zeros((height, width), np.bool_)
         substitutes = substitutes_of(dead)
-        factors = np.ones((channels, *at_x.shape), np.float32)
-        offsets = np.zeros_like(factors)
-        if correction.gain is not None:
-            light = substitutes.fill(1.0 / correction.gain.astype(np.float64)).reshape(height, width, channels)
-            for channel in range(channels):
-                factors[channel] = 1.0 / bilinear(light[:, :, channel], raw_x, raw_y)
-        if correction.dark is not None:
-            levels = substitutes.fill(correction.dark.astype(np.float64)).reshape(height, width, channels)
-            for channel in range(channels):
-                offsets[channel] = -bilinear(levels[:, :, channel], raw_x, raw_y) * factors[channel]
+        gains = np.ones((len(raw_y), channels, raw_x.shape[1]))
+        darks = np.zeros_like(gains)
+        for channel in range(channels):
+            if correction.gain is not None:
+                light = substitutes.fill(1.0 / correction.gain.astype(np.float64)).reshape(height, width, channels)
+                gains[:, channel] = 1.0 / bilinear(light[:, :, channel], raw_x, raw_y)
+            if correction.dark is not None:
+                levels = substitutes.fill(correction.dark.astype(np.float64)).reshape(height, width, channels)
+                darks[:, channel] = bilinear(levels[:, :, channel], raw_x, raw_y)
+        moves = np.stack([raw_x - at_x, raw_y - at_y], axis=1) * PLACES_PER_PX
+        move_bits = max(0, ceil(log2(max(float(np.abs(moves).max()), 1.0) / _MOVE_MAX)))
+        gain_step = float(gains.max()) / _FACTOR_MAX
+        dark_step = max(float(darks.max()), 1.0) / _DARK_MAX
 
-        self._frame = (np.uint32(channels), width - 1, height - 1)
+        self._frame = (channels, width - 1, height - 1)
         self._places = (_places(columns.places_px), _places(rows.places_px))
-        self._tables = (_places(raw_x - at_x), _places(raw_y - at_y), factors, offsets)
-        self._output = (np.ascontiguousarray(mix, np.float32), np.ascontiguousarray(plane_offsets, np.float32))
-        self._corner = corner_px
-        count = len(columns.places_px)
-        self._scratch = (
-            np.zeros(count, np.uint32),
-            np.zeros((2, count), np.float32),
-            np.zeros((4, count), np.uint32),
-            np.zeros((channels, count), np.float32),
+        self._tables = (
+            np.rint(moves / (1 << move_bits)).astype(np.int16),
+            move_bits,
+            np.rint(gains / gain_step).astype(np.uint16),
+            np.rint(darks / dark_step).astype(np.uint8),
+            dark_step,
+            255.0 / gain_step,
+            np.concatenate([mix * gain_step, plane_offsets[:, None]], axis=1).astype(np.float32),
         )
-        self._plan_dead(correction, substitutes, width)
+        self._corner = corner_px
+        self._dead = self._plan_dead(correction, substitutes, width)
+        self._reach = tuple(ceil(_LENS_SLACK / one.step_px) + 1 for one in (columns, rows))
+        count = len(columns.places_px)
+        self._scratch = (np.zeros((5, count), np.uint32), np.zeros((2 + channels, count), np.float32))
 
-    def _plan_dead(self, correction: Correction, substitutes: Substitutes, width: int) -> None:
+    def _plan_dead(
+        self, correction: Correction, substitutes: Substitutes, width: int
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+        """The kernel's ``dead`` and ``stand_ins``."""
         dead_x, dead_y = (substitutes.dead % width).astype(np.float64), (substitutes.dead // width).astype(np.float64)
         at_x, at_y = _undistorted_places(correction, dead_x, dead_y)
-        self._substitutes = (substitutes.dead, substitutes.sources, substitutes.weights)
-        self._dead_outputs = np.stack(
-            [(at - one.first_px) / one.step_px for at, one in ((at_x, self._columns), (at_y, self._rows))],
-            axis=1,
-        ).astype(np.float32)
-        self._reach = tuple(ceil(_LENS_SLACK / one.step_px) + 1 for one in (self._columns, self._rows))
-        self._dead_levels = np.zeros(int(self._frame[0]), np.float32)
+        columns, rows = self._columns, self._rows
+        outputs = [(at_x - columns.first_px) / columns.step_px, (at_y - rows.first_px) / rows.step_px]
+        return (
+            np.ascontiguousarray(np.column_stack([substitutes.dead, substitutes.sources]), np.uint32),
+            np.ascontiguousarray(np.column_stack([*outputs, substitutes.weights]), np.float32),
+        )
 
     def fill(
-        self,
-        flat: npt.NDArray[np.uint8],
-        pitch: int,
-        out_row: npt.NDArray[Any],
-        shift_px: tuple[int, int] = (0, 0),
+        self, flat: npt.NDArray[np.uint8], pitch: int, out_row: npt.NDArray[Any], shift_px: tuple[int, int] = (0, 0)
     ) -> None:
         """Writes the region's rectangle of ``out_row`` from a frame's memory (``vision.kernels.flat_rows``)."""
         shift_x, shift_y = shift_px
-        given: list[Any] = [
+        columns, rows = self._columns, self._rows
+        arguments: list[Any] = [
             *(flat, pitch, *self._frame, *self._places, shift_x * PLACES_PER_PX, shift_y * PLACES_PER_PX),
-            *(*self._tables, self._columns.entry(shift_x), self._rows.entry(shift_y)),
-            *(*self._output, out_row, *self._corner),
+            *(columns.entry(shift_x), rows.entry(shift_y), *self._tables, out_row, *self._corner),
+            *(*self._dead, shift_x / columns.step_px, shift_y / rows.step_px, *self._reach, *self._scratch),
         ]
-        map_region(*[*given, *self._scratch])
-        if len(self._dead_outputs):
-            moved = (shift_x / self._columns.step_px, shift_y / self._rows.step_px)
-            dead = [*self._substitutes, self._dead_outputs, *moved, *self._reach, self._dead_levels]
-            patch_dead(*[*given, *dead])
+        map_region(*arguments)
 
 
 def bilinear(

@@ -56,7 +56,7 @@ def _case(
     bytes_row = np.zeros(fused_row.shape, np.uint8)
     bytes_chain_row = np.zeros_like(bytes_row)
     corrected_row, corrected_bytes_row = np.zeros_like(fused_row), np.zeros_like(bytes_row)
-    correction = _correction(frame_format)
+    correction, dead_count = _correction(frame_format)
     corrected_plan = RegionPlan("bench", region, frame_format, normalised, correction)
     corrected_bytes_plan = RegionPlan("bench", region, frame_format, raw, correction)
     calls: dict[str, Callable[[], None]] = {
@@ -90,13 +90,13 @@ def _case(
             "bytes_us": percentiles_us(times_us["corrected_bytes"]),
             "ratio_corrected_to_plain": median_ratio(times_us["corrected"], times_us["fused"]),
             "ratio_corrected_to_plain_bytes": median_ratio(times_us["corrected_bytes"], times_us["fused_bytes"]),
-            "dead_pixels": 0 if correction.dead is None else int(np.count_nonzero(correction.dead)),
+            "dead_pixels": dead_count,
         },
     }
 
 
-def _correction(frame_format: FrameFormat) -> Correction:
-    """A lens, a light and a sensor that all leave something to be put right."""
+def _correction(frame_format: FrameFormat) -> tuple[Correction, int]:
+    """A lens, a light and a sensor that all leave something to be put right, and the count of dead pixels."""
     generator = np.random.default_rng(1)
     height_px, width_px = frame_format.height_px, frame_format.width_px
     y, x = np.mgrid[:height_px, :width_px]
@@ -106,13 +106,14 @@ def _correction(frame_format: FrameFormat) -> Correction:
     pattern = generator.normal(1.0, _PATTERN, frame_format.shape)
     dead = np.zeros(height_px * width_px, np.bool_)
     dead[generator.choice(dead.size, max(1, dead.size // _PIXELS_PER_DEAD_ONE), replace=False)] = True
-    return Correction(
+    correction = Correction(
         map_x_px=(x - _BARREL * radius * across).astype(np.float32),
         map_y_px=(y - _BARREL * radius * down).astype(np.float32),
         gain=(1 / (share if pattern.ndim == 2 else share[:, :, None]) / pattern).astype(np.float32),
         dark=generator.uniform(2.0, 5.0, frame_format.shape).astype(np.float32),
         dead=dead.reshape(height_px, width_px),
     )
+    return correction, int(dead.sum())
 
 
 def _input(

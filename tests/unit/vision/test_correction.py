@@ -19,8 +19,8 @@ from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
 from vision.recipe import Region
 from vision.types import PixelFormat
 
-EXACT_LEVELS = 0.05
-"""Places are rounded to 1/65536 px, and a gain multiplies what that makes between the darkest and the brightest neighbour."""
+EXACT_LEVELS = 0.15
+"""Dark levels are kept in 255 steps up to the highest one, here 20, and a gain multiplies what that makes, here by 2 at most."""
 
 PIXEL_FORMATS = st.sampled_from(list(PixelFormat))
 COLOUR_ORDERS = st.sampled_from(["GRAY", "RGB", "BGR"])
