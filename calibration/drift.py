@@ -30,9 +30,9 @@ however sure it is; that only lowers the false-alarm rate.
 
 **What moved, and why** (``diagnose``), by rule, the first that fits:
 
-1. brightness at half the baseline's or less: the light is gone (strobe, its cable or trigger, a shutter).
-2. position moved: the part lies elsewhere, or the camera was knocked. Everything else in the picture may have moved for that
-reason. 3. one part of the picture darker than the rest, or brightness and sharpness both down: a dirty or misted window. 4.
+1. brightness at half the baseline's or less, whatever raised the alarm: the light is gone (strobe, its cable or trigger, a
+shutter). 2. position moved: the part lies elsewhere, or the camera was knocked. Everything else in the picture may have moved for
+that reason. 3. one part of the picture darker than the rest, or brightness and sharpness both down: a dirty or misted window. 4.
 brightness alone: the light is weaker or stronger (lamp, exposure, another light nearby). 5. sharpness alone: focus, or motion
 blur. 6. scores up while no chart of the picture is even half way to its limit: the parts are worse, a bad lot. 7. anything else:
 unclear, with what moved.
@@ -65,7 +65,6 @@ Cause = Literal["dead_strobe", "position", "dirty_window", "light", "focus", "ba
 
 SIGNALS: tuple[Signal, ...] = ("brightness", "evenness", "sharpness", "position_x", "position_y", "score")
 """Alarms of one part come in this order: what moves the scores before the scores."""
-_OF_THE_PICTURE = frozenset(SIGNALS) - {"score"}
 
 _GRID_MAX = 101
 _BLOCK_PARTS_MIN = 10
@@ -437,7 +436,9 @@ class DriftTest:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """``moved``: the signals whose alarms stand, with their directions; ``text``: for the operator."""
+    """``moved``: the signals whose alarms stand, with their directions, and brightness where the light is gone; ``text`` is for the
+    operator.
+    """
 
     cause: Cause
     moved: tuple[tuple[Signal, int], ...]
@@ -450,20 +451,17 @@ def diagnose(baseline: DriftBaseline, state: State) -> Diagnosis | None:
     if not moved:
         return None
     means = {each.signal: each.mean for each in baseline.signals}
-    suspects = sorted(
-        signal
-        for signal, chart in state.items()
-        if signal in _OF_THE_PICTURE and max(chart.up, chart.down) >= _SUSPECT * baseline.limit
-    )
-    cause = _cause(moved, suspects, state, means)
+    if "brightness" in state and _now(state["brightness"]) <= _GONE * means["brightness"]:
+        moved["brightness"] = -1
+        cause: Cause = "dead_strobe"
+    else:
+        cause = _cause(moved, baseline, state)
     told = ", ".join(_told(signal, means[signal], _now(state[signal])) for signal in moved)
     return Diagnosis(cause, tuple(moved.items()), f"{_ADVICE[cause]} (moved since calibration: {told})")
 
 
-def _cause(moved: Mapping[Signal, int], suspects: Sequence[str], state: State, means: Mapping[Signal, float]) -> Cause:
+def _cause(moved: Mapping[Signal, int], baseline: DriftBaseline, state: State) -> Cause:
     brightness, sharpness = moved.get("brightness", 0), moved.get("sharpness", 0)
-    if brightness < 0 and _now(state["brightness"]) <= _GONE * means["brightness"]:
-        return "dead_strobe"
     if "position_x" in moved or "position_y" in moved:
         return "position"
     if moved.get("evenness", 0) < 0 or (brightness < 0 and sharpness < 0):
@@ -472,9 +470,9 @@ def _cause(moved: Mapping[Signal, int], suspects: Sequence[str], state: State, m
         return "light"
     if sharpness and not brightness:
         return "focus"
-    if moved == {"score": 1} and not suspects:
-        return "bad_lot"
-    return "unclear"
+    suspects = (chart for signal, chart in state.items() if signal != "score")
+    doubt = max((max(chart.up, chart.down) for chart in suspects), default=0.0)
+    return "bad_lot" if moved == {"score": 1} and doubt < _SUSPECT * baseline.limit else "unclear"
 
 
 def _now(chart: ChartState) -> float:

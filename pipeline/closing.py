@@ -229,7 +229,7 @@ def _result(head: LedgerHead, model_sha256: str | None, entry: LedgerEntry) -> R
         views=[],
         defects=[],
         is_simulated=head.is_simulated,
-        is_challenge=False,
+        is_challenge=entry.reason is Reason.CHALLENGE,
         image_ref=None,
         row_hash="",
     )

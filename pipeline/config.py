@@ -294,6 +294,26 @@ class RealtimeConfig(Strict):
     )
 
 
+class ChallengeKind(Strict):
+    """Known parts of one kind, which the challenge asks for one after the other."""
+
+    kind: str = Field(min_length=1, max_length=64, description="what the operator knows these parts by")
+    expected: Literal["PASS", "REJECT"]
+    count: int = Field(ge=1, le=1_000)
+    part_count: int = Field(default=1, ge=1, le=1_000, description="different parts, which are shown in turn")
+    wrong_max: int = Field(default=0, ge=0, description="so many may be judged otherwise")
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> ChallengeKind:
+        if self.wrong_max >= self.count:
+            raise disagreement(
+                "wrong_max", str(self.wrong_max), f"less than count {self.count}: this kind could not fail"
+            )
+        if self.part_count > self.count:
+            raise disagreement("part_count", str(self.part_count), f"at most count {self.count}: each is shown once")
+        return self
+
+
 def _off_is_a_word(value: object) -> object:
     """YAML 1.1 reads a bare ``off`` as false."""
     return "off" if value is False else value
@@ -332,6 +352,15 @@ class LineConfig(Strict):
     line_clearance: Annotated[Literal["off", "changeover", "always"], BeforeValidator(_off_is_a_word)] = Field(
         default="off", description="which starts wait for cmd/confirm_line_clear before anything is judged"
     )
+    challenge: list[ChallengeKind] = Field(
+        default=[], description="known parts in the order in which cmd/start_challenge asks for them"
+    )
+    challenge_valid_hours: float | None = Field(
+        default=None,
+        gt=0,
+        le=8_784,
+        description="nothing is judged later than this after a challenge that passed; null: no challenge is asked for",
+    )
     degraded: DegradedConfig = DegradedConfig()
     realtime: RealtimeConfig = RealtimeConfig()
 
@@ -339,6 +368,16 @@ class LineConfig(Strict):
     def _recording_has_a_writer(self) -> LineConfig:
         if self.recording is not None and self.images is None:
             raise disagreement("recording", "recording without images", "images as well: its process writes windows")
+        return self
+
+    @model_validator(mode="after")
+    def _challenge_has_parts(self) -> LineConfig:
+        if self.challenge_valid_hours is not None and not any(kind.expected == "REJECT" for kind in self.challenge):
+            got = "no kind that is to be rejected" if self.challenge else "none"
+            raise disagreement("challenge", got, "kinds of parts, known defective ones among them")
+        names = [kind.kind for kind in self.challenge]
+        if len(set(names)) != len(names):
+            raise disagreement("challenge", f"two kinds of one name among {names}", "every kind once")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ What holds, whatever comes in whatever order:
 
 * every trigger belongs to exactly one part, and every part gets exactly one decision;
 * a decision is made no later than the first input or tick at or after ``trigger_ns + deadline - guard``;
-* PASS only where every camera's view was inspected before that moment and passed;
+* PASS only where every camera's view was inspected before that moment and passed, and never for a challenge part;
 * ``seq`` counts the decisions from 1 without a gap.
 
 It knows no sockets, files or clocks: the caller gives ``now_ns`` and carries out what comes back, in order.
@@ -64,6 +64,8 @@ class Decision:
     views: tuple[ViewInspected, ...]
     keys: tuple[TriggerKey, ...]
     """Its triggers, as far as they had come."""
+    judged: Verdict | None = None
+    """Of a challenge part, which is rejected whatever is found: what its verdict would have been in production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class _Part:
     part_id: int
     encoder_count: int | None
     trigger_ns: int
+    is_challenge: bool = False
     decided: bool = False
     grabbed: set[int] = field(default_factory=set)
     failed: dict[int, Reason] = field(default_factory=dict)
@@ -112,6 +115,8 @@ class DeadlineMachine:
         self._part_of: OrderedDict[TriggerKey, _Part] = OrderedDict()
         self.running = False
         """Whether new triggers are judged; those seen while not are decided at once as NOT_RUNNING."""
+        self.challenging = False
+        """Whether the parts of new triggers are judged and then rejected, whatever was found."""
 
     @property
     def open_count(self) -> int:
@@ -168,6 +173,7 @@ class DeadlineMachine:
         outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key))
         self._await_other_cameras(part)
         if self.running:
+            part.is_challenge = self.challenging
             heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
             outputs += self.tick(now_ns)
         else:
@@ -278,6 +284,9 @@ class DeadlineMachine:
     def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
         del self._open[part.part_id]
         part.decided = True
+        judged = None
+        if part.is_challenge:
+            judged, verdict, reason = verdict, Verdict.REJECT, Reason.CHALLENGE
         decision = Decision(
             part_id=part.part_id,
             seq=self._next_seq,
@@ -288,6 +297,7 @@ class DeadlineMachine:
             decided_ns=now_ns,
             views=tuple(part.views[camera] for camera in sorted(part.views)),
             keys=tuple(part.keys),
+            judged=judged,
         )
         self._next_seq += 1
         # A decided part is kept only to recognise what still comes for it; its views went out with the decision.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
+
+from pipeline.whole_file import sync_folder, write_whole
 
 
 class _Kept(msgspec.Struct):
@@ -25,23 +26,14 @@ class HaltFile:
             return msgspec.json.decode(self.path.read_bytes(), type=_Kept).reason
         except (FileNotFoundError, NotADirectoryError):
             return ""
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return f"halt file {self.path} cannot be read ({error}); send cmd/resume"
 
     def write(self, reason: str) -> None:
         """The file is whole and on disk, or gone where ``reason`` is empty. Raises OSError."""
         if reason:
-            scratch = self.path.with_name(f"{self.path.name}.new")
-            with scratch.open("wb") as file:
-                file.write(msgspec.json.encode(_Kept(reason)))
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self.path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            write_whole(self.path, msgspec.json.encode(_Kept(reason)))
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        sync_folder(self.path.parent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from pipeline.challenge_watch import ChallengeWatch
 from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
@@ -42,6 +43,7 @@ class LineWatch:
         self._beats_ns: deque[int] = deque(maxlen=FRESH_NS // self._beat_interval_ns + 1)
         self._beat_count = 0
         self.halted = ""
+        self.challenge = ChallengeWatch(supervised)
         if configure.halt.reason:
             self._set_halt(configure.halt.reason)
 
@@ -64,6 +66,7 @@ class LineWatch:
     def decided(self, decision: Decision, sent_ns: int | None) -> None:
         """One part's verdict is out. Afterwards ``halted`` may be set."""
         self._last_seq = decision.seq
+        self.challenge.decided(decision)
         if alarms := self._rules.decided(decision.part_id, decision.verdict, decision.reason):
             self._heed(alarms)
         used_ns = decision.decided_ns - decision.trigger_ns
@@ -97,6 +100,8 @@ class LineWatch:
     def _set_halt(self, reason: str) -> None:
         self._keep_halt(reason)
         self.halted = reason
+        if self.challenge.is_under_way:
+            self.challenge.abandon("the line was halted")
         self._supervised.alarm("halted", "error", f"halted: {reason}")
 
     # --- heartbeats and commands -------------------------------------------------------------------------------
@@ -169,6 +174,15 @@ class LineWatch:
         self._supervised.post(LineClear())
         return True, f"line clearance confirmed by {command.who}"
 
+    def _do_start_challenge(self, command: Command, permission: Permission) -> tuple[bool, str]:
+        for waits in (f"halted: {self.halted}" if self.halted else "", permission.line_clearance):
+            if waits:
+                return False, f"first of all: {waits}"
+        return self.challenge.start(command.who)
+
+    def _do_abandon_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:
+        return self.challenge.abandon(f"by {command.who}")
+
     def _do_record_window(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         recording = self._supervised.line.config.recording
         if recording is None:
@@ -184,6 +198,8 @@ _EXECUTE = {
     "halt": LineWatch._do_halt,
     "resume": LineWatch._do_resume,
     "confirm_line_clear": LineWatch._do_confirm_line_clear,
+    "start_challenge": LineWatch._do_start_challenge,
+    "abandon_challenge": LineWatch._do_abandon_challenge,
     "record_window": LineWatch._do_record_window,
 }
 """The others concern the record alone."""

@@ -13,7 +13,16 @@ SERVICE_STATES = ("PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "
 ServiceState: TypeAlias = Literal["PREOPERATIONAL", "READY", "RUNNING", "CHALLENGE", "HALTED", "ERROR", "OFFLINE"]
 Role: TypeAlias = Literal["acquisition", "inspection", "signalling", "records", "images"]
 UrgentRole: TypeAlias = Literal["acquisition", "inspection", "signalling", "records"]
-CommandName: TypeAlias = Literal["halt", "resume", "confirm_line_clear", "record_window", "set_traceability", "review"]
+CommandName: TypeAlias = Literal[
+    "halt",
+    "resume",
+    "confirm_line_clear",
+    "start_challenge",
+    "abandon_challenge",
+    "record_window",
+    "set_traceability",
+    "review",
+]
 ReviewSaid: TypeAlias = Literal["good", "defective", "unclear"]
 WINDOW_COUNTERS = ("window_frames", "window_parts", "window_frames_lost", "window_parts_lost")
 """Of a run: what is in its recorded windows, and what had no room on its way there (late inspections count as parts)."""
@@ -292,6 +301,38 @@ class LineClear(Message, frozen=True):
     """signalling -> supervisor: the operator has confirmed that the line is clear."""
 
 
+class KindOutcome(Message, frozen=True):
+    """Of one kind: ``judged``, in the order in which they came, is what the verdicts would have been in production; ``count`` of
+    them, where all came. ``part_count`` parts were shown in turn.
+    """
+
+    kind: str
+    expected: Literal["PASS", "REJECT"]
+    count: int
+    part_count: int
+    wrong_max: int
+    judged: tuple[str, ...]
+
+    @property
+    def wrong_count(self) -> int:
+        return sum(verdict != self.expected for verdict in self.judged)
+
+
+class ChallengeOutcome(Message, frozen=True):
+    """signalling -> supervisor, to be kept for its successor; supervisor -> records, which keeps it for the next start: how the
+    last challenge ended, and which product it was for. One that has begun has failed until it ends.
+    """
+
+    passed: bool
+    text: str
+    who: str
+    ended_utc_ns: int
+    recipe_id: str
+    recipe_version: str
+    model_sha256: str
+    kinds: tuple[KindOutcome, ...]
+
+
 # --- supervisor <-> worker -------------------------------------------------------------------------------------
 
 
@@ -312,6 +353,8 @@ class Configure(Message, frozen=True):
     session_started_ns: int
     halt: Halt
     has_lock: bool
+    challenge: ChallengeOutcome | None = None
+    """The last one, for signalling and records; None where none is known."""
 
 
 class Connect(Message, frozen=True):
@@ -457,6 +500,7 @@ AnyMessage: TypeAlias = (
     | Admitted
     | CommandReply
     | Halt
+    | ChallengeOutcome
     | LineClear
     | Configure
     | Connect

@@ -64,7 +64,7 @@ def part_result(
             for defect in view.defects
         ],
         is_simulated=line.config.is_simulated,
-        is_challenge=False,
+        is_challenge=part.reason == "CHALLENGE",
         image_ref=(
             image_ref(trigger_utc, session_id, part.part_id)
             if line.config.images is not None and _may_have_pictures(part)

@@ -19,12 +19,14 @@ from pipeline.command_replies import CommandReplies
 from pipeline.commands import Arrived, CommandInbox
 from pipeline.delivery import Delivery
 from pipeline.dropping import Dropping
+from pipeline.kept_challenge import KeptChallenge
 from pipeline.kept_halt import KeptHalt
 from pipeline.line_stats import LineStats
 from pipeline.line_watch import FRESH_NS
 from pipeline.messages import (
     Admitted,
     Alarm,
+    ChallengeOutcome,
     Command,
     CommandReply,
     Connect,
@@ -93,6 +95,7 @@ class Records:
         """Whether a session before this one ended with the box."""
         self._closing = Closing(config.records.path, self._session_id)
         self._halt = KeptHalt(supervised)
+        self._challenge = KeptChallenge(supervised)
         self._next_sealing_ns = 0
         self._next_sync_ns = 0
         self._is_unsynced = False
@@ -170,6 +173,7 @@ class Records:
             self._close_killed_sessions()
             self._check_told_anchor()
             self._halt.keep()
+            self._challenge.keep()
             if self._mqtt.turn():
                 self._alarms.tell_again()
             self._alarms.tell(self._send_alarm)
@@ -237,6 +241,8 @@ class Records:
             elif isinstance(message, Halt):
                 # Kept before the command that it came of is answered: that comes after it.
                 self._halt.take(message)
+            elif isinstance(message, ChallengeOutcome):
+                self._challenge.take(message)
             elif isinstance(message, CommandReply):
                 self._replies.add(message)
             elif isinstance(message, Stop):

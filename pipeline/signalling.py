@@ -198,6 +198,7 @@ class Signalling:
             elif isinstance(message, ModelInUse):
                 self._model_sha256 = message.model_sha256
                 self._ledger.model_in_use(message.model_sha256)
+                self._watch.challenge.model_in_use(message.model_sha256)
                 self._announce()
             elif isinstance(message, Command):
                 self._supervised.post(self._watch.execute(message, self._permission, now_ns()))
@@ -308,7 +309,8 @@ class Signalling:
         if state == self._state:
             return
         self._state = state
-        self._machine.running = state[0] == "RUNNING"
+        self._machine.running = state[0] in ("RUNNING", "CHALLENGE")
+        self._machine.challenging = state[0] == "CHALLENGE"
         self._announce()
         self._supervised.post(StateChanged(*state))
 
@@ -339,12 +341,16 @@ class Signalling:
             return ("ERROR", f"broker {self._mqtt.broker}: {error}") if error else ("READY", "broker: connecting")
         if self._permission.line_clearance:
             return "READY", self._permission.line_clearance
+        if self._watch.challenge.is_under_way:
+            return "CHALLENGE", self._watch.challenge.progress()
+        if asked := self._watch.challenge.asked(now_ns()):
+            return "READY", asked
         return "RUNNING", f"verdicts are not recorded: {unrecorded}" if unrecorded else ""
 
     def _feed_watchdog(self) -> None:
         """Not while something is to be mended and the supervisor, who would, stands still: systemd starts the service again."""
         supervisor_is_away = now_ns() - self._permitted_ns > _SUPERVISOR_AWAY_NS
-        if self._state[0] == "RUNNING" or self._stopping or not supervisor_is_away:
+        if self._machine.running or self._stopping or not supervisor_is_away:
             self._watchdog.turned()
 
     def _record_fault(self) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.channel import PeerGone, link_pair
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.command_relay import CommandRelay
@@ -29,6 +30,7 @@ from pipeline.messages import (
     Alarm,
     Alive,
     AnyMessage,
+    ChallengeOutcome,
     Command,
     CommandReply,
     Configure,
@@ -113,6 +115,8 @@ class Supervisor:
         self._window = WindowBooking()
         self._halt = Halt()
         """As signalling has it, for its successor; and records keeps it for the next session."""
+        self._challenge: ChallengeOutcome | None = None
+        """The last one, for signalling's successor; and records keeps it for the next session."""
         self._made_before: frozenset[Made | None] = frozenset()
         self._line_clearance = ""
         """What is asked of the operator before anything is judged."""
@@ -135,6 +139,7 @@ class Supervisor:
         self._has_lock = lock is not None
         record = self._line.config.records.path
         self._halt = Halt(HaltFile(record).read() or halt_left(record))
+        self._challenge = self._challenge_before()
         if self._line.config.line_clearance == "changeover":
             self._made_before = made_last(record)
         self._ledger, without_file = LedgerFile.begin(self._line, self.session_id)
@@ -183,6 +188,13 @@ class Supervisor:
         except OSError:
             return None
 
+    def _challenge_before(self) -> ChallengeOutcome | None:
+        try:
+            return ChallengeFile(self._line.config.records.path).read()
+        except BadChallengeFile as error:
+            self._tell(f"lineside: warning: {error}; it counts as none")
+            return None
+
     def _hold_cpu_latency(self) -> int | None:
         latency_us = self._line.config.supervision.cpu_wakeup_latency_us
         if latency_us is None:
@@ -228,6 +240,7 @@ class Supervisor:
                 self._started_ns,
                 self._halt,
                 self._has_lock,
+                self._challenge,
             ),
         )
         if worker.role in ("signalling", "acquisition"):
@@ -325,6 +338,9 @@ class Supervisor:
             self._answer(message)
         elif isinstance(message, Halt):
             self._halt = message
+            self._records.send(message)
+        elif isinstance(message, ChallengeOutcome):
+            self._challenge = message
             self._records.send(message)
         elif isinstance(message, LineClear):
             self._line_clearance = ""

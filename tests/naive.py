@@ -86,6 +86,73 @@ def neighbours(target: int, source_px: int, target_px: int, shown_px: float) -> 
     return min(max(first, 0), source_px - 1), min(max(first + 1, 0), source_px - 1), position - first
 
 
+def corrected_row(
+    pixels: npt.NDArray[np.uint8],
+    *,
+    colour_weights: list[list[float]],
+    places_x: list[float],
+    places_y: list[float],
+    entries_x: list[float],
+    entries_y: list[float],
+    shift_px: tuple[int, int] = (0, 0),
+    map_x: npt.NDArray[np.float64],
+    map_y: npt.NDArray[np.float64],
+    gain: npt.NDArray[np.float64],
+    dark: npt.NDArray[np.float64],
+    dead: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """Undistorted, even grey levels of a region: (planes, rows, columns).
+
+    pixels, gain, dark: (height, width, channels); ``colour_weights``: of each plane, one weight a channel. The outputs' centres lie
+    at ``places`` of the undistorted frame, and displacement, gain and dark level are those of ``entries``.
+    """
+    levels = mended(pixels.astype(np.float64), dead)
+    light, darkness = mended(1 / gain, dead), mended(dark, dead)
+    channels = pixels.shape[2]
+    out = np.zeros((len(colour_weights), len(places_y), len(places_x)))
+    for row, (place_y, entry_y) in enumerate(zip(places_y, entries_y, strict=True)):
+        for column, (place_x, entry_x) in enumerate(zip(places_x, entries_x, strict=True)):
+            move_x = at(map_x, entry_x, entry_y) - entry_x
+            move_y = at(map_y, entry_x, entry_y) - entry_y
+            for channel in range(channels):
+                blend = at(levels[:, :, channel], place_x + shift_px[0] + move_x, place_y + shift_px[1] + move_y)
+                raw_x, raw_y = entry_x + move_x, entry_y + move_y
+                even = (blend - at(darkness[:, :, channel], raw_x, raw_y)) / at(light[:, :, channel], raw_x, raw_y)
+                for plane, weights in enumerate(colour_weights):
+                    out[plane, row, column] += min(max(even, 0.0), 255.0) * weights[channel]
+    return out
+
+
+def at(values: npt.NDArray[np.float64], x: float, y: float) -> float:
+    """Bilinear, edges clamped; 0 is the centre of the first pixel."""
+    height, width = values.shape
+    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+    left, top = floor(x), floor(y)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    upper = values[top, left] * (1 - (x - left)) + values[top, right] * (x - left)
+    lower = values[bottom, left] * (1 - (x - left)) + values[bottom, right] * (x - left)
+    return float(upper * (1 - (y - top)) + lower * (y - top))
+
+
+def mended(values: npt.NDArray[np.float64], dead: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Dead pixels become the mean of the nearest good ones in the four directions, the nearer the heavier."""
+    height, width = dead.shape
+    out = values.copy()
+    for y, x in zip(*np.nonzero(dead), strict=True):
+        total, weight = np.zeros(values.shape[2]), 0.0
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            for distance in range(1, max(height, width)):
+                good_y, good_x = y + down * distance, x + right * distance
+                if not (0 <= good_y < height and 0 <= good_x < width):
+                    break
+                if not dead[good_y, good_x]:
+                    total += values[good_y, good_x] / distance
+                    weight += 1 / distance
+                    break
+        out[y, x] = total / weight
+    return out
+
+
 def crc16(content: bytes) -> int:
     """CRC-16 with polynomial 0x1021 and start 0xFFFF as a long division, bit by bit."""
     register = 0xFFFF
@@ -96,3 +163,34 @@ def crc16(content: bytes) -> int:
             if carry:
                 register ^= 0x1021
     return register
+
+
+def halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Means of two by two pixels, halves upwards; an odd last row or column is left out."""
+    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+    means = picture[: 2 * height, : 2 * width].astype(np.float64).reshape(height, 2, width, 2).mean(axis=(1, 3))
+    return nearest(means)
+
+
+def edge_directions(picture: npt.NDArray[np.uint8], min_contrast: float) -> npt.NDArray[np.int8]:
+    """(2, height, width): x and y of the grey levels' gradient (Sobel), 127 long, where it is that many levels a pixel."""
+    height, width = picture.shape
+    levels = picture.astype(np.float64)
+    out = np.zeros((2, height, width), np.int8)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            around = levels[y - 1 : y + 2, x - 1 : x + 2]
+            across = (around[:, 2] - around[:, 0]) @ [1, 2, 1] / 8
+            down = (around[2] - around[0]) @ [1, 2, 1] / 8
+            length = (across**2 + down**2) ** 0.5
+            if length > 0 and round((8 * length) ** 2) >= round((8 * min_contrast) ** 2):
+                out[:, y, x] = np.rint([127 * across / length, 127 * down / length])
+    return out
+
+
+def share_of_edges(picture: npt.NDArray[np.int8], template: npt.NDArray[np.int8], x_px: int, y_px: int) -> float:
+    """How much of a template's edges is seen in a picture with the template's corner there, both as directions."""
+    _, height, width = template.shape
+    below = picture[:, y_px : y_px + height, x_px : x_px + width].astype(np.float64)
+    pattern = template.astype(np.float64)
+    return float((below * pattern).sum() / (pattern**2).sum())

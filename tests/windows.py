@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,7 @@ from tests.models import write_stub_package
 from vision.inspector import Inspector
 from vision.package import load_package
 from vision.part_mark import MARK_CELLS_HIGH, stamp
+from vision.registration import Registration
 from vision.runtime import Session
 from vision.types import Frame, PixelFormat
 
@@ -113,13 +114,23 @@ class RecordedWindow:
 class WindowLine:
     """Judges parts and writes them to a window."""
 
-    def __init__(self, line_file: Path, target: Path, *, chunk_bytes: int = CHUNK_BYTES, limits: WindowLimits = LIMITS):
+    def __init__(
+        self,
+        line_file: Path,
+        target: Path,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        limits: WindowLimits = LIMITS,
+        registrations: Mapping[str, Registration] | None = None,
+    ):
         self.line: Line = load_line(line_file)
         package = load_package(self.line.recipe.model)
         self._formats = frame_formats(self.line.config)
         self._inspector: Inspector
         session: Session
-        self._inspector, session = open_inspector(self.line.recipe, package, self.line.config.runtime, self._formats)
+        self._inspector, session = open_inspector(
+            self.line.recipe, package, self.line.config.runtime, self._formats, registrations=registrations
+        )
         self.facts = WindowFacts(
             session_id=SESSION,
             lineside_version="0.1.0",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from vision.model_input import ModelInput
 from vision.recipe import Region
+from vision.types import Findings
 
 BoxPx = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the frame, half-open."""
@@ -69,4 +72,33 @@ def row_geometry(region: Region, model_input: ModelInput) -> RowGeometry:
         origin_y_px=region.y_px + (region.height_px - shown_height_px * step_y_px) / 2,
         step_x_px=step_x_px,
         step_y_px=step_y_px,
+    )
+
+
+def moved_box(box_px: BoxPx, shift_px: tuple[int, int]) -> BoxPx:
+    """A box moved right and down."""
+    x1, y1, x2, y2 = box_px
+    return x1 + shift_px[0], y1 + shift_px[1], x2 + shift_px[0], y2 + shift_px[1]
+
+
+def moved_geometry(geometry: RowGeometry, shift_px: tuple[int, int]) -> RowGeometry:
+    """The same row shown of a region that is moved right and down by ``shift_px``, x and y."""
+    return replace(
+        geometry,
+        region_px=moved_box(geometry.region_px, shift_px),
+        origin_x_px=geometry.origin_x_px + shift_px[0],
+        origin_y_px=geometry.origin_y_px + shift_px[1],
+    )
+
+
+def moved_findings(findings: Findings, shift_px: tuple[int, int]) -> Findings:
+    """The same findings moved right and down; these themselves where they are not moved."""
+    if shift_px == (0, 0):
+        return findings
+    shift = np.array(shift_px, np.float32)
+    return replace(
+        findings,
+        boxes_px=findings.boxes_px + np.concatenate([shift, shift]),
+        outlines_px=tuple(outline + shift for outline in findings.outlines_px),
+        peaks_px=None if findings.peaks_px is None else findings.peaks_px + shift,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
 from vision.decoders.classification import ClassificationSettings
 from vision.faults import Fault, FaultsError
-from vision.geometry import BoxPx, RowGeometry, row_geometry
+from vision.geometry import BoxPx, RowGeometry, moved_box, moved_findings, row_geometry
 from vision.judge import FAULT, Judge
 from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
 from vision.recipe import Finding, PartMark, Recipe, Required, Rule, Zone
+from vision.registration import PartLocator, PartPosition, Registration
 from vision.runtime import Session
 from vision.types import Findings, Frame, Inspection
 
@@ -31,7 +33,10 @@ class StageError(RuntimeError):
 
 
 class _ViewPlan:
-    """What one camera's frames become: consecutive rows of the batch."""
+    """What one camera's frames become: consecutive rows of the batch.
+
+    ``position``: of the part in the frame that was given last, None without a registration.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class _ViewPlan:
         geometries: list[RowGeometry],
         decoders: list[Decoder],
         judge: Judge,
+        locator: PartLocator | None,
     ) -> None:
         self.frame_format = frame_format
         self.part_mark = part_mark
@@ -50,6 +56,18 @@ class _ViewPlan:
         self.geometries = geometries
         self.decoders = decoders
         self.judge = judge
+        self.locator = locator
+        self.position: PartPosition | None = None
+        self.is_loaded = False
+        self.is_inferred = False
+
+    @property
+    def shift_px(self) -> tuple[int, int]:
+        return (0, 0) if self.position is None else self.position.whole_px
+
+    def forget(self) -> None:
+        """The frame that was given last counts no more."""
+        self.position = None
         self.is_loaded = False
         self.is_inferred = False
 
@@ -59,6 +77,10 @@ class Inspector:
 
     The batch holds one row per region of all views, in the recipe's order. Rows of views without a frame are zero, so
     a row left over from an earlier part can not be judged. Not for several threads at once.
+
+    Where a camera has a registration, its regions and the rules' zones are those of a part in its nominal place: in each frame
+    the part is found first and both are moved with it, by whole pixels. What is found is told where it lies in the frame. The
+    part mark belongs to the frame and is not moved.
     """
 
     def __init__(
@@ -68,12 +90,13 @@ class Inspector:
         session: Session,
         formats: Mapping[str, FrameFormat],
         *,
+        registrations: Mapping[str, Registration] | None = None,
         recipe_file: str = "recipe",
     ) -> None:
-        """``recipe_file`` names the recipe in faults.
+        """``registrations``: by camera, of those whose regions follow the part; ``recipe_file`` names the recipe in faults.
 
         Raises RecipeError for every mismatch with the recipe, PackageError where the model's output is not what its card
-        says, ValueError for a session with another number of rows.
+        says, FaultsError where a registration's search leaves the frame, ValueError for a session with another number of rows.
         """
         if faults := check_recipe(recipe, package.card, formats, file=recipe_file):
             raise RecipeError(faults)
@@ -88,6 +111,7 @@ class Inspector:
         for view in recipe.views:
             frame_format = formats[view.camera_id]
             geometries = [row_geometry(region, card.input) for region in view.regions]
+            registration = (registrations or {}).get(view.camera_id)
             self._views[view.camera_id] = _ViewPlan(
                 frame_format=frame_format,
                 part_mark=view.part_mark,
@@ -96,6 +120,7 @@ class Inspector:
                 geometries=geometries,
                 decoders=[decoder_of(package, session, geometry) for geometry in geometries],
                 judge=Judge(recipe, view.camera_id, card.classes, _bounds([shown.region_px for shown in geometries])),
+                locator=None if registration is None else PartLocator(view.camera_id, registration, frame_format),
             )
             row += len(view.regions)
 
@@ -109,7 +134,9 @@ class Inspector:
         for camera_id, view in self._views.items():
             blank = np.zeros(view.frame_format.shape, np.uint8)
             frame = Frame(camera_id, 0, view.frame_format.pixel_format, blank)
-            self.load(frame)
+            if view.locator is not None:
+                view.locator.locate(blank)
+            self._fill(view, frame)
             self.read_mark(frame)
         self.infer()
         for camera_id in self._views:
@@ -120,25 +147,29 @@ class Inspector:
     def begin(self) -> None:
         """Starts a new part: no view is loaded."""
         for view in self._views.values():
-            view.is_loaded = False
-            view.is_inferred = False
+            view.forget()
 
     def load(self, frame: Frame) -> None:
         """Fills the rows of a view from its frame, read in place.
 
-        Raises WrongFrame where the frame is not what the camera was planned to deliver (the view stays unloaded),
-        StageError for a camera that no view looks through.
+        Raises WrongFrame where the frame is not what the camera was planned to deliver, PartOutOfPlace, which is one, where the
+        part is not found within tolerance (the view stays unloaded); StageError for a camera that no view looks through.
         """
         view = self._view(frame.camera_id)
-        view.is_loaded = False
-        view.is_inferred = False
+        view.forget()
         if frame.pixel_format is not view.frame_format.pixel_format:
             raise WrongFrame(
                 f"camera {frame.camera_id}: got {frame.pixel_format.value}, "
                 f"expected {view.frame_format.pixel_format.value}"
             )
+        if view.locator is not None:
+            view.position = view.locator.locate(frame.pixels)
+            view.locator.check(view.position)
+        self._fill(view, frame)
+
+    def _fill(self, view: _ViewPlan, frame: Frame) -> None:
         for row, region in zip(view.rows, view.regions, strict=True):
-            region.fill(frame.pixels, self._session.input[row])
+            region.fill(frame.pixels, self._session.input[row], view.shift_px)
         view.is_loaded = True
 
     def infer(self) -> None:
@@ -156,24 +187,49 @@ class Inspector:
 
         Raises StageError for a view that was not loaded and inferred since the last ``begin``.
         """
+        view = self._view(camera_id)
         try:
-            return self._view(camera_id).judge.judge(self.findings(camera_id))
+            # Judged in the part's nominal place, for which zones are drawn.
+            inspection = view.judge.judge(self._decoded(camera_id))
         except BadOutput:
             return FAULT
+        if view.shift_px == (0, 0) or not inspection.defects:
+            return inspection
+        defects = (replace(one, box_px=moved_box(one.box_px, view.shift_px)) for one in inspection.defects)
+        return replace(inspection, defects=tuple(defects))
 
     def findings(self, camera_id: str) -> list[Findings]:
-        """What was found in each region of a view, in the recipe's order.
+        """What was found in each region of a view, in the recipe's order, where it lies in the frame.
 
         Raises BadOutput where the model's output cannot be read, StageError as ``judge`` does.
         """
+        shift_px = self._view(camera_id).shift_px
+        return [moved_findings(findings, shift_px) for findings in self._decoded(camera_id)]
+
+    def _decoded(self, camera_id: str) -> list[Findings]:
+        """The findings of a part in its nominal place."""
         view = self._view(camera_id)
         if not view.is_inferred:
             raise StageError(f"camera {camera_id}: judged before its frame of this part was loaded and inferred")
         return [decoder.decode(self._session.rows[row]) for row, decoder in zip(view.rows, view.decoders, strict=True)]
 
     def geometries(self, camera_id: str) -> list[RowGeometry]:
-        """How each region of a view is shown to the model, in the recipe's order: rows of the batch from the view's first."""
+        """How each region of a view is shown to the model, in the recipe's order: rows of the batch from the view's first.
+
+        With the part in its nominal place: ``shift_px`` says by how much they are moved.
+        """
         return self._view(camera_id).geometries
+
+    def position(self, camera_id: str) -> PartPosition | None:
+        """Where the part lies in the frame that ``load`` was given last for this part, also where it was refused for that.
+
+        None before, and where the camera has no registration.
+        """
+        return self._view(camera_id).position
+
+    def shift_px(self, camera_id: str) -> tuple[int, int]:
+        """By how much, x and y, the view's regions are moved in the frame that was loaded last; 0, 0 without a registration."""
+        return self._view(camera_id).shift_px
 
     def rows(self, camera_id: str) -> range:
         """The rows of the batch that are a view's regions."""

@@ -1,4 +1,7 @@
-"""Suite ``preprocess``: the fused kernel against the quickest OpenCV and NumPy chain that does the same, taking turns."""
+"""Suite ``preprocess``: the fused kernel against the quickest OpenCV and NumPy chain that does the same, taking turns.
+
+And with a lens and a flat field to be put right in the same pass, against itself without.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.bench.statistics import median_ratio, percentiles_us
 from pipeline.clock import NS_PER_US, now_ns
+from vision.correction import Correction
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Region
@@ -21,6 +25,9 @@ _CASES = {
     "1280x1024 BGR8 -> 320x320 RGB": (1280, 1024, PixelFormat.BGR8, 320, "RGB"),
 }
 _WARM_UP = 20
+_BARREL, _CORNER_LIGHT, _PATTERN = 0.02, 0.6, 0.01
+"""Of the corrected camera: how far its lens draws in the corners, the light they get, and the spread of its pixels' gains."""
+_PIXELS_PER_DEAD_ONE = 50_000
 
 
 def preprocess(rounds: int = 500) -> dict[str, object]:
@@ -48,11 +55,17 @@ def _case(
     chain_row = np.zeros_like(fused_row)
     bytes_row = np.zeros(fused_row.shape, np.uint8)
     bytes_chain_row = np.zeros_like(bytes_row)
+    corrected_row, corrected_bytes_row = np.zeros_like(fused_row), np.zeros_like(bytes_row)
+    correction, dead_count = _correction(frame_format)
+    corrected_plan = RegionPlan("bench", region, frame_format, normalised, correction)
+    corrected_bytes_plan = RegionPlan("bench", region, frame_format, raw, correction)
     calls: dict[str, Callable[[], None]] = {
         "fused": lambda: plan.fill(pixels, fused_row),
         "chain": lambda: _chain(pixels, chain_row),
         "fused_bytes": lambda: bytes_plan.fill(pixels, bytes_row),
         "chain_bytes": lambda: _bytes_chain(pixels, bytes_chain_row),
+        "corrected": lambda: corrected_plan.fill(pixels, corrected_row),
+        "corrected_bytes": lambda: corrected_bytes_plan.fill(pixels, corrected_bytes_row),
     }
     times_us: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + _WARM_UP):
@@ -72,7 +85,35 @@ def _case(
             "ratio_bytes_to_float": median_ratio(times_us["fused_bytes"], times_us["fused"]),
             "largest_difference_levels": int(np.abs(bytes_row.astype(int) - bytes_chain_row).max()),
         },
+        "corrected": {
+            "fused_us": percentiles_us(times_us["corrected"]),
+            "bytes_us": percentiles_us(times_us["corrected_bytes"]),
+            "ratio_corrected_to_plain": median_ratio(times_us["corrected"], times_us["fused"]),
+            "ratio_corrected_to_plain_bytes": median_ratio(times_us["corrected_bytes"], times_us["fused_bytes"]),
+            "dead_pixels": dead_count,
+        },
     }
+
+
+def _correction(frame_format: FrameFormat) -> tuple[Correction, int]:
+    """A lens, a light and a sensor that all leave something to be put right, and the count of dead pixels."""
+    generator = np.random.default_rng(1)
+    height_px, width_px = frame_format.height_px, frame_format.width_px
+    y, x = np.mgrid[:height_px, :width_px]
+    across, down = x - (width_px - 1) / 2, y - (height_px - 1) / 2
+    radius = (across**2 + down**2) / ((width_px / 2) ** 2 + (height_px / 2) ** 2)
+    share = 1 - (1 - _CORNER_LIGHT) * radius
+    pattern = generator.normal(1.0, _PATTERN, frame_format.shape)
+    dead = np.zeros(height_px * width_px, np.bool_)
+    dead[generator.choice(dead.size, max(1, dead.size // _PIXELS_PER_DEAD_ONE), replace=False)] = True
+    correction = Correction(
+        map_x_px=(x - _BARREL * radius * across).astype(np.float32),
+        map_y_px=(y - _BARREL * radius * down).astype(np.float32),
+        gain=(1 / (share if pattern.ndim == 2 else share[:, :, None]) / pattern).astype(np.float32),
+        dark=generator.uniform(2.0, 5.0, frame_format.shape).astype(np.float32),
+        dead=dead.reshape(height_px, width_px),
+    )
+    return correction, int(dead.sum())
 
 
 def _input(

@@ -26,7 +26,7 @@ from vision.package import ModelPackage, load_package
 from vision.providers import Provider
 from vision.recipe import Recipe
 from vision.runtime import InferenceError, RuntimeProviderError
-from vision.types import PixelFormat
+from vision.types import PixelFormat, Reason
 
 if TYPE_CHECKING:  # they need the extra, and a second to load
     from pipeline.evaluation.data import DataSet
@@ -123,8 +123,7 @@ def evaluate(
     write_json(json_file, result)  # first: a few kilobytes still find room where pictures do not
     if report is not None:
         _write_report(report, figures, result, runner)
-    if figures.no_decision:
-        unread = [each for each in judged if each.fault]
+    if unread := [each for each in judged if each.inspection.reason is Reason.FAULT]:
         named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
         got = f"an output that cannot be judged for {len(unread)} of {len(judged)} images ({named})"
         raise fail(f"{package.model_path}: got {got}, the first: {unread[0].fault}", 2)

@@ -107,7 +107,9 @@ def _spare_own_files(json_file: Path | None, line: Line) -> None:
     if json_file is None or str(json_file) == "-":
         return
     record = line.config.records.path
-    beside = [record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".new", ".halt", ".lock")]
+    beside = [
+        record.with_name(record.name + suffix) for suffix in ("-wal", "-shm", ".new", ".halt", ".challenge", ".lock")
+    ]
     with contextlib.suppress(OSError):
         beside += sealed_files(record).values()
     files = [record, *beside, line.file, line.recipe_file, line.config.mqtt.tls_ca_file]

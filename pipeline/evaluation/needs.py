@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-_NEEDED = {"PIL": "pillow", "scipy": "scipy", "sklearn": "scikit-learn"}
+_NEEDED = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def missing_libraries() -> list[str]:

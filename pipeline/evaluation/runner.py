@@ -18,14 +18,15 @@ from pipeline.image_reading import read_image
 from vision.decoders import DECODERS, Decoder
 from vision.decoders.base import BadOutput
 from vision.faults import Fault, FaultsError
-from vision.geometry import RowGeometry
+from vision.geometry import RowGeometry, moved_findings, moved_geometry
 from vision.inspector import Inspector, RecipeError, check_recipe
 from vision.judge import Judge
 from vision.package import ModelPackage
-from vision.preprocess import FrameFormat
+from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Recipe, Region, Rule, View
+from vision.registration import Registration
 from vision.runtime import InferenceError, open_session
-from vision.types import Findings, Frame, Inspection, PixelFormat, Reason
+from vision.types import Findings, Frame, Inspection, PixelFormat, Reason, Verdict
 
 STAGES = ("preprocess", "inference", "judge")
 """Under the names that ``lineside run`` gives them; ``judge`` is decoding and judging."""
@@ -35,6 +36,7 @@ CANDIDATE_SCORE_MIN = 0.001
 _CAMERA_ID = "image"
 _INSPECTORS_MAX = 64
 _NS_PER_US = 1_000
+_BAD_FRAME = Inspection(Verdict.NO_DECISION, Reason.BAD_FRAME, float("nan"), ())
 _CANDIDATE_KINDS = ("yolov5", "yolov8", "end_to_end", "instance_segmentation")
 """Decoders whose ``score_min`` only says where the list of findings ends."""
 
@@ -77,9 +79,12 @@ class Runner:
         runtime: RuntimeConfig,
         *,
         recipe_file: str = "recipe",
+        registration: Registration | None = None,
         wants_candidates: bool = False,
     ) -> None:
         """``recipe`` None: the whole image is one region, and the card's thresholds are the rules.
+
+        ``registration``: of the recipe's one camera, where its regions follow the part.
 
         Raises FaultsError, RuntimeProviderError, or InferenceError where the model does not run.
         """
@@ -92,6 +97,9 @@ class Runner:
             raise FaultsError([Fault(str(package.card_path), "thresholds", "none", expected)])
         self.package = package
         self._recipe, self._recipe_file = recipe, recipe_file
+        self._registrations = (
+            {} if recipe is None or registration is None else {recipe.views[0].camera_id: registration}
+        )
         self.session = open_session(
             package,
             provider=runtime.provider,
@@ -157,8 +165,9 @@ class Runner:
         for image in list(first)[:_INSPECTORS_MAX]:
             self._bench(image)
         # What no image can be judged with, raw scores without a scale say, is known after one.
-        if fault := self.judged(data_set.samples[0]).fault:
-            raise InferenceError(f"{data_set.samples[0].name}: {fault}")
+        first_judged = self.judged(data_set.samples[0])
+        if first_judged.inspection.reason is Reason.FAULT:
+            raise InferenceError(f"{data_set.samples[0].name}: {first_judged.fault}")
 
     def run(self, data_set: DataSet, *, pixels: PixelScores | None = None) -> Iterator[Judged]:
         """Each image, in the set's order. With ``pixels`` anomaly maps are counted into it.
@@ -167,12 +176,12 @@ class Runner:
         """
         for sample in data_set.samples:
             judged = self.judged(sample)
-            if pixels is not None and judged.inspection.reason is not Reason.FAULT:
+            if pixels is not None and judged.inspection.verdict is not Verdict.NO_DECISION:
                 pixels.add(self.anomaly_map(sample), mask_of(sample))
             yield judged
 
     def judged(self, sample: Sample) -> Judged:
-        """One image. Raises FaultsError, InferenceError."""
+        """One image; NO_DECISION/BAD_FRAME where the part is not in its place. Raises FaultsError, InferenceError."""
         image = sample.facts.format
         bench = self._bench(image)
         camera_id = bench.camera_id
@@ -180,7 +189,11 @@ class Runner:
         inspector = bench.inspector
         inspector.begin()
         began_ns = time.perf_counter_ns()
-        inspector.load(frame)
+        try:
+            inspector.load(frame)
+        except WrongFrame as error:
+            stages_ns = (time.perf_counter_ns() - began_ns, 0, 0)
+            return Judged(sample, _BAD_FRAME, None, None, stages_ns, str(error))
         loaded_ns = time.perf_counter_ns()
         inspector.infer()
         inferred_ns = time.perf_counter_ns()
@@ -216,9 +229,10 @@ class Runner:
         bench = self._bench(image)
         inspector, camera_id = bench.inspector, bench.camera_id
         whole = np.full((image.height_px, image.width_px), -np.inf, np.float32)
+        shift_px = inspector.shift_px(camera_id)
         for row, geometry in zip(inspector.rows(camera_id), inspector.geometries(camera_id), strict=True):
             tensor = self.session.rows[row]["anomaly_map"]
-            _place_map(tensor.reshape(tensor.shape[-2:]), geometry, whole)
+            _place_map(tensor.reshape(tensor.shape[-2:]), moved_geometry(geometry, shift_px), whole)
         return whole
 
     def _bench(self, image: FrameFormat) -> _Bench:
@@ -229,7 +243,9 @@ class Runner:
             self._benches.pop(next(iter(self._benches)))
         recipe, card = self.recipe_for(image), self.package.card
         view = recipe.views[0]
-        inspector = Inspector(recipe, self.package, self.session, {view.camera_id: image})
+        inspector = Inspector(
+            recipe, self.package, self.session, {view.camera_id: image}, registrations=self._registrations
+        )
         geometries = inspector.geometries(view.camera_id)
         decoders = None
         if self._candidate_settings is not None:
@@ -259,7 +275,8 @@ class Runner:
         if bench.candidate_decoders is not None:
             decoded = zip(inspector.rows(camera_id), bench.candidate_decoders, strict=True)
             try:
-                return _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded]), ""
+                found = _joined([decoder.decode(self.session.rows[row]) for row, decoder in decoded])
+                return moved_findings(found, inspector.shift_px(camera_id)), ""
             except BadOutput as error:  # of a score that the line does not look at: no reason not to judge
                 unread = str(error)
         return _joined(inspector.findings(camera_id)), unread

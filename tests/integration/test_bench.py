@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from pipeline.cli.bench import bench
 from tests.models import write_stub_package
 from tests.service import lineside
 
@@ -21,6 +19,7 @@ SUITES = (
     "capacity",
     "handover",
     "preprocess",
+    "registration",
     "decode",
     "soak",
     "outage",
@@ -61,15 +60,6 @@ def test_every_suite_has_help_of_its_own() -> None:
 )
 def test_bad_usage(arguments: tuple[str, ...]) -> None:
     assert lineside("bench", *arguments).returncode == 2
-
-
-@pytest.mark.parametrize("suite", ["calibrate-threshold", "drift"])
-def test_without_the_extra(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    done = CliRunner().invoke(bench, [suite])
-    assert done.exit_code == 2
-    assert "needs scipy: pip install 'lineside[calibrate]'" in done.stderr
 
 
 @pytest.mark.slow

@@ -15,8 +15,10 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from pipeline.simulator.broker import start_broker
+from tests.chaos.books import read_rows
 from tests.service import Service, workers_of, write_images, write_line
 from tests.tap import Tap
+from tests.waiting import wait_until
 
 ROOT = "test/line"
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
@@ -134,6 +136,7 @@ def test_broker_restarted_and_service_runs_again(tmp_path: Path) -> None:
         service.wait_for("RUNNING")
         broker.halt()
         service.wait_for("ERROR broker")
+        wait_until(lambda: any(row.reason == "NOT_RUNNING" for row in read_rows(tmp_path / "records.db")))
         broker.restart()
         service.wait_for("RUNNING")
         with Tap(broker.port, ROOT) as tap:

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -22,6 +22,7 @@ from pipeline.simulator.broker import BrokerKind, BrokerProcess, find_mosquitto,
 from pipeline.simulator.observer import ObserverOptions, ObserverProcess
 from pipeline.simulator.process import SimulatorError
 from pipeline.simulator.truth import read_book
+from tests.waiting import wait_until
 
 PATIENCE_S = 30.0
 
@@ -35,13 +36,6 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerProcess]:
         pytest.skip("amqtt is not installed (extra demo)")
     with start_broker(kind) as started:
         yield started
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        select.select([], [], [], 0.01)
 
 
 def publisher(broker: BrokerProcess, will: str | None = None) -> paho.Client:

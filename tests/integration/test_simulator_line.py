@@ -44,6 +44,7 @@ from pipeline.simulator.protocol import (
     decode_header,
 )
 from pipeline.simulator.truth import Truth, find_truth, read_book, stream_book
+from tests.waiting import wait_until
 from vision.part_mark import read
 
 ROOT = "works/line1"
@@ -244,14 +245,6 @@ class World:
 
     def truth(self) -> Truth:
         return find_truth(*(stream_book(self.folder / name) for name in ("line.jsonl", "gate.jsonl", "wire.jsonl")))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Asks until it is so; each question is a round trip to another process."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        select.select([], [], [], 0.01)
 
 
 def line_options(folder: Path, **options: Any) -> LineOptions:

@@ -7,11 +7,11 @@ first halves the scattered reads when shrinking, which is what a line does.
 Arguments shared by the kernels, h and w being the height and width that the region has in ``out``:
 
     flat, pitch      the frame's memory and its bytes per row (``vision.kernels.flat_rows``)
-    tops, bottoms    (h,): upper and lower source row of each output row, in the frame
+    tops, bottoms    (h,): upper and lower source row of each output row, in the region
     row_weights      (h,): weight of the lower row
     lefts            (w,): place in ``line`` of each output column's left source pixel; its right one comes next
     column_weights   (w,): weight of the right pixel
-    x_bytes          offset of the region's first pixel in a frame row
+    first            offset in bytes of the region's first pixel in the frame's memory
     line             scratch: one source row of the region and one pixel more
     gains, offsets   (planes,): ``out = grey_level * gain + offset``
     out              (planes, H, W), float32; or uint8, which cuts off what is behind the point: an offset of one half
@@ -65,7 +65,7 @@ def channels_to_planes(
     row_weights: FloatArray,
     lefts: IndexArray,
     column_weights: FloatArray,
-    x_bytes: int,
+    first: int,
     line: FloatArray,
     gains: FloatArray,
     offsets: FloatArray,
@@ -78,9 +78,9 @@ def channels_to_planes(
     """Every plane from one channel of the frame, ``sources`` (planes,): a copy, an exchange or a replication."""
     span = line.size - channel_count
     for y in range(tops.size):
-        start = tops[y] * pitch + x_bytes
+        start = tops[y] * pitch + first
         upper = flat[start : start + span]
-        start = bottoms[y] * pitch + x_bytes
+        start = bottoms[y] * pitch + first
         lower = flat[start : start + span]
         weight = row_weights[y]
         for i in range(span):
@@ -107,7 +107,7 @@ def channels_to_grey(
     row_weights: FloatArray,
     lefts: IndexArray,
     column_weights: FloatArray,
-    x_bytes: int,
+    first: int,
     line: FloatArray,
     gains: FloatArray,
     offsets: FloatArray,
@@ -121,9 +121,9 @@ def channels_to_grey(
     mix_0, mix_1, mix_2 = mix[0], mix[1], mix[2]
     gain, offset = gains[0], offsets[0]
     for y in range(tops.size):
-        start = tops[y] * pitch + x_bytes
+        start = tops[y] * pitch + first
         upper = flat[start : start + span]
-        start = bottoms[y] * pitch + x_bytes
+        start = bottoms[y] * pitch + first
         lower = flat[start : start + span]
         weight = row_weights[y]
         for i in range(span):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
 from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.drift import drift
 from pipeline.cli.bench.outage import outage
-from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess
+from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess, registration
 from pipeline.cli.bench.record import record
 from pipeline.cli.bench.record_kills import record_kills
 from pipeline.cli.bench.record_latency import record_latency
@@ -38,7 +39,9 @@ for command in (
     capacity,
     handover,
     preprocess,
+    registration,
     decode,
+    calibrate_geometry,
     calibrate_threshold,
     drift,
 ):

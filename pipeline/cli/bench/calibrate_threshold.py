@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from pipeline.bench.calibrate_threshold import calibrate_threshold as measure_calibrate_threshold
 from pipeline.cli.bench.measuring import (
     expect_kept,
-    expect_scipy,
     failing_in_words,
     package_folder,
     tell,
@@ -30,9 +30,6 @@ def calibrate_threshold(
     than promised, and how often that may be. Exit status 1 where the figures do not fit the promise.
     """
     check_json_target(json_file)
-    expect_scipy("calibrate-threshold")
-    from pipeline.bench.calibrate_threshold import calibrate_threshold as measure_calibrate_threshold
-
     with failing_in_words():
         try:
             result = measure_calibrate_threshold(

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from pipeline.bench.drift import NoBaseline
+from pipeline.bench.drift import drift as measure_drift
 from pipeline.cli.bench.measuring import (
     expect_kept,
-    expect_scipy,
     failing_in_words,
     package_folder,
     tell,
@@ -39,10 +40,6 @@ def drift(
     Exit status 1 where there are more false alarms than stated, or a change is not named.
     """
     check_json_target(json_file)
-    expect_scipy("drift")
-    from pipeline.bench.drift import NoBaseline
-    from pipeline.bench.drift import drift as measure_drift
-
     with failing_in_words():
         try:
             result = measure_drift(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,12 +24,6 @@ from pipeline.simulator.solar_cells import test_indices
 def package_folder(model: Path | None) -> Path:
     """The model package asked for, or the shipped one."""
     return model if model is not None else configs_folder() / "models" / "solar-cell"
-
-
-def expect_scipy(command: str) -> None:
-    """Ends the command with status 2 where the extra is not installed. To be asked before anything of it is imported."""
-    if importlib.util.find_spec("scipy") is None:
-        raise fail(f"lineside bench {command} needs scipy: pip install 'lineside[calibrate]'", 2)
 
 
 def solar_cells() -> SolarCellImages:

@@ -11,6 +11,7 @@ from pipeline.bench.decode import decode as measure_decode
 from pipeline.bench.handover import handover as measure_handover
 from pipeline.bench.line import line as measure_line
 from pipeline.bench.preprocess import preprocess as measure_preprocess
+from pipeline.bench.registration import registration as measure_registration
 from pipeline.cli.bench.measuring import failing_in_words, package_folder, solar_cells, tell_as_json
 from pipeline.cli.bench.options import CellModelOption
 from pipeline.cli.output import JsonOption, check_json_target
@@ -32,8 +33,13 @@ def handover(json_file: JsonOption = None) -> None:
 
 
 def preprocess(json_file: JsonOption = None) -> None:
-    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain."""
+    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain, and with lens and light put right."""
     _run(json_file, measure_preprocess)
+
+
+def registration(json_file: JsonOption = None) -> None:
+    """Where the part lies in a frame: by edges, by grey levels and by phase; times beside the pre-processing, errors and scores."""
+    _run(json_file, measure_registration)
 
 
 def decode(json_file: JsonOption = None) -> None:

@@ -10,8 +10,8 @@ import typer
 from msgspec import to_builtins
 
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.command_sender import NoAnswer, send_command
 from pipeline.config import load_line
+from pipeline.line_terminal import LineTerminal, NoAnswer
 from pipeline.payloads import ReviewPayload
 
 
@@ -52,7 +52,8 @@ def review(
         )
 
     try:
-        reply = send_command(line.config, "review", make)
+        with LineTerminal(line.config) as terminal:
+            reply = terminal.ask("review", make)
     except NoAnswer as error:
         raise fail(str(error)) from None
     if not reply.ok:

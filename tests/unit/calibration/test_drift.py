@@ -230,6 +230,15 @@ def test_a_bad_lot_is_not_called_while_the_light_is_in_doubt() -> None:
     assert diagnose(baseline, DriftTest(baseline).start()) is None
 
 
+def test_the_light_is_gone_whatever_is_noticed_first() -> None:
+    baseline = a_baseline()
+    state: dict[Signal, ChartState] = {**DriftTest(baseline).start(), "score": ChartState(raised=1, last=0.2)}
+    told = diagnose(baseline, {**state, "brightness": ChartState(last=3.0)})
+    assert told is not None
+    assert (told.cause, told.moved) == ("dead_strobe", (("score", 1), ("brightness", -1)))
+    assert "brightness 120 -> 3" in told.text
+
+
 def test_one_wild_part_is_no_drift() -> None:
     test = DriftTest(a_baseline())
     generator = np.random.default_rng(3)

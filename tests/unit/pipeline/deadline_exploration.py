@@ -51,7 +51,8 @@ def _later(world: World, _: int | None) -> int:
 
 
 def _switch(world: World, _: int | None) -> int:
-    world.run_line(not world.running)
+    """Production, then a challenge, then neither."""
+    world.run_line(not world.challenging, challenging=world.running and not world.challenging)
     return 0
 
 
@@ -230,6 +231,8 @@ class LineRules(RuleBasedStateMachine):
             self.line.close_all(kill)
         elif what == 4:
             self.line.run_line(False)
+        elif what == 6:
+            self.line.run_line(True, challenging=True)
         elif what == 5:
             self.triggered.append((self.line.now_ns, self.source))
             physical, at_ns, source = self._part(0)

@@ -86,6 +86,7 @@ class Books:
 
     trigger_ns: int
     was_running: bool
+    was_challenge: bool
     physical: int
     keys: set[TriggerKey]
     in_time: dict[int, str] = field(default_factory=dict)
@@ -116,6 +117,7 @@ class World:
         self.machine = machine_class(self.cameras, TIMING, MATCHING)
         self.now_ns = 0
         self.running = False
+        self.challenging = False
         self.parts: dict[int, Books] = {}
         self.part_of: dict[TriggerKey, int] = {}
         self.physical_of: dict[TriggerKey, int] = {}
@@ -128,7 +130,10 @@ class World:
         self.restarts = 0
         self._closing: Literal["", "recover", "close"] = ""
 
-    _STATE = ("machine", "now_ns", "running", "parts", "part_of", "physical_of", "read", "on_the_way", "restarts")
+    _STATE = (
+        *("machine", "now_ns", "running", "challenging", "parts", "part_of", "physical_of", "read", "on_the_way"),
+        "restarts",
+    )
 
     def save(self) -> tuple[bytes, bytes]:
         ledger = os.pread(self._memory, os.fstat(self._memory).st_size, 0)
@@ -144,8 +149,9 @@ class World:
 
     # --- what can happen ---------------------------------------------------------------------------------------
 
-    def run_line(self, running: bool) -> None:
+    def run_line(self, running: bool, *, challenging: bool = False) -> None:
         self.running = self.machine.running = running
+        self.challenging = self.machine.challenging = challenging
 
     def journal(self, camera: int) -> Journal:
         return self._ledger.journals[camera]
@@ -356,7 +362,9 @@ class World:
                 if output.part_id in self.parts:
                     raise Violation(f"part {output.part_id} was opened twice")
                 physical = self.physical_of[output.key]
-                self.parts[output.part_id] = Books(output.trigger_ns, self.running, physical, set())
+                self.parts[output.part_id] = Books(
+                    output.trigger_ns, self.running, self.running and self.challenging, physical, set()
+                )
                 self._assign(output.part_id, output.key)
             elif isinstance(output, Joined):
                 self._ledger.add_key(output.part_id, output.key)
@@ -384,9 +392,12 @@ class World:
             raise Violation(f"part {decision.part_id} was decided twice: {part.decision}, {decision}")
         if decision.seq != 1 + sum(books.decision is not None for books in self.parts.values()):
             raise Violation(f"seq is not gapless: {decision}")
-        expected = self._expected(part)
-        if (decision.verdict, decision.reason) != expected:
-            raise Violation(f"at {self.now_ns} {decision}, expected {expected}")
+        expected, judged = self._expected(part), None
+        if part.was_challenge and self._closing != "recover":
+            # Rejected whatever is found; what is found is told beside it.
+            judged, expected = expected[0], (Verdict.REJECT, Reason.CHALLENGE)
+        if (decision.verdict, decision.reason) != expected or decision.judged is not judged:
+            raise Violation(f"at {self.now_ns} {decision}, expected {expected}, judged {judged}")
         part.decision = decision
         self.happened.update([decision.verdict.value, decision.reason.value])
 

@@ -53,6 +53,7 @@ WHAT_MUST_HAPPEN = (
     "DEADLINE",
     "FAULT",
     "OVERRUN",
+    "CHALLENGE",
     "untold",
     "torn",
 )
@@ -170,6 +171,14 @@ class PassesWhatWasNotRunning(DeadlineMachine):
         return outputs
 
 
+class PassesChallengeParts(DeadlineMachine):
+    """Forgets that they are to be rejected."""
+
+    def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
+        part.is_challenge = False
+        return super()._decide(part, verdict, reason, now_ns)
+
+
 class PassesHalfSeenParts(DeadlineMachine):
     """Takes the first view's word for the whole part."""
 
@@ -193,6 +202,7 @@ MUTANTS = (
     LosesPartsAtRestart,
     ForgetsTriggersAtRestart,
     PassesWhatWasNotRunning,
+    PassesChallengeParts,
     PassesHalfSeenParts,
 )
 

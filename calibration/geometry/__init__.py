@@ -1,0 +1,1 @@
+"""Where a camera's pixels lie in millimetres, found from pictures of a board."""

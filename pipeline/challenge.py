@@ -1,0 +1,79 @@
+"""The challenge: known parts go through the line, and the service shows that it judges them as it should.
+
+Pure: no files, no clocks. What the rates found say of rarer mistakes is computed in ``calibration.challenge``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.config import ChallengeKind
+from pipeline.messages import ChallengeOutcome, KindOutcome
+from vision.types import Verdict
+
+BEGAN = "began and did not end"
+"""The outcome of a challenge while it is under way, and for good where it is cut off."""
+
+
+class ChallengeRun:
+    """Parts in the order of their triggers: so many of the first kind, then so many of the next, as the line's configuration has
+    them. Parts beyond the last count for nothing.
+    """
+
+    def __init__(self, kinds: Sequence[ChallengeKind], who: str) -> None:
+        self._kinds = kinds
+        self._judged: dict[int, Verdict] = {}
+        self._total = sum(kind.count for kind in kinds)
+        self.who = who
+
+    def decided(self, part_id: int, judged: Verdict) -> None:
+        """``judged``: what the part's verdict would have been in production."""
+        self._judged[part_id] = judged
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._judged) >= self._total
+
+    def progress(self) -> str:
+        """For the operator: what to put on the line next."""
+        done = len(self._judged)
+        for kind in self._kinds:
+            if done < kind.count:
+                next_part = f"part {done + 1} of {kind.count} of kind {kind.kind}"
+                if 1 < kind.part_count < kind.count:
+                    next_part += f" (number {done % kind.part_count + 1} of your {kind.part_count})"
+                return f"challenge by {self.who}: {next_part}, which is to be {_WORDS[kind.expected]}"
+            done -= kind.count
+        return f"challenge by {self.who}: all {self._total} parts judged"
+
+    def outcome(self, *, recipe_id: str, recipe_version: str, model_sha256: str, ended_utc_ns: int) -> ChallengeOutcome:
+        """How it ended; of one that was left early, failed."""
+        in_order = [self._judged[part_id] for part_id in sorted(self._judged)]
+        kinds = []
+        for kind in self._kinds:
+            its, in_order = in_order[: kind.count], in_order[kind.count :]
+            verdicts = tuple(judged.value for judged in its)
+            kinds.append(KindOutcome(kind.kind, kind.expected, kind.count, kind.part_count, kind.wrong_max, verdicts))
+        failed = [kind for kind in kinds if len(kind.judged) < kind.count or kind.wrong_count > kind.wrong_max]
+        return ChallengeOutcome(
+            passed=not failed,
+            text="; ".join(map(_told, failed))
+            if failed
+            else f"all {self._total} parts judged as expected or within wrong_max",
+            who=self.who,
+            ended_utc_ns=ended_utc_ns,
+            recipe_id=recipe_id,
+            recipe_version=recipe_version,
+            model_sha256=model_sha256,
+            kinds=tuple(kinds),
+        )
+
+
+_WORDS = {"PASS": "passed", "REJECT": "rejected"}
+
+
+def _told(kind: KindOutcome) -> str:
+    if len(kind.judged) < kind.count:
+        return f"only {len(kind.judged)} of {kind.count} parts of kind {kind.kind} came"
+    allowed = f" (at most {kind.wrong_max} may be wrong)" if kind.wrong_max else ""
+    return f"{kind.wrong_count} of {kind.count} parts of kind {kind.kind} were not {_WORDS[kind.expected]}{allowed}"

@@ -1,0 +1,34 @@
+"""How the last challenge ended, in a small file beside the record: one that passed holds over restarts, one that did not too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pipeline.messages import ChallengeOutcome
+from pipeline.whole_file import write_whole
+
+
+class BadChallengeFile(Exception):
+    """What is there cannot be read as the outcome of a challenge; the text says why."""
+
+
+class ChallengeFile:
+    """Of one record. Read by the supervisor at its start, written by records, which may wait for a disk."""
+
+    def __init__(self, record: Path) -> None:
+        self.path = record.with_name(f"{record.name}.challenge")
+
+    def read(self) -> ChallengeOutcome | None:
+        """None where there was none. Raises BadChallengeFile."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=ChallengeOutcome)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
+
+    def write(self, outcome: ChallengeOutcome) -> None:
+        """The file is whole and on disk. Raises OSError."""
+        write_whole(self.path, msgspec.json.encode(outcome))

@@ -1,0 +1,145 @@
+"""Whether production may run by the last challenge, and the challenge under way: what signalling minds of both."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from pipeline.challenge import BEGAN, ChallengeRun
+from pipeline.clock import NS_PER_S, now_ns, wall_text
+from pipeline.deadline import Decision
+from pipeline.messages import ChallengeOutcome
+from pipeline.worker import Supervised
+
+_NS_PER_HOUR = 3_600 * NS_PER_S
+_DUE_SHARE = 0.05
+"""Of the hours that a challenge is valid: so long before it expires an alarm says so."""
+_CLOCK_SLACK_NS = 60 * NS_PER_S
+_ASK = "put the known parts ready and send cmd/start_challenge (lineside calibrate challenge leads through it)"
+
+
+class ChallengeWatch:
+    """Of one session. Raises the alarms ``challenge`` (production waits for one) and ``challenge-due`` (it soon will)."""
+
+    def __init__(self, supervised: Supervised) -> None:
+        config = supervised.line.config
+        self._supervised = supervised
+        self._kinds = config.challenge
+        self._valid_ns = (
+            None if config.challenge_valid_hours is None else int(config.challenge_valid_hours * _NS_PER_HOUR)
+        )
+        self._run: ChallengeRun | None = None
+        self._last: ChallengeOutcome | None = None
+        self._model_sha256: str | None = None
+        self._expires_ns = 0
+        """On the monotonic clock: nobody makes a challenge valid by setting the wall clock back."""
+        if supervised.configure.challenge is not None:
+            self._take(supervised.configure.challenge)
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._run is not None
+
+    def model_in_use(self, model_sha256: str) -> None:
+        """What a challenge that counts was made with."""
+        self._model_sha256 = model_sha256
+
+    def progress(self) -> str:
+        """For the operator, while one is under way."""
+        assert self._run is not None
+        return self._run.progress()
+
+    def asked(self, at_ns: int) -> str:
+        """Why production must not run; empty where it may."""
+        if self._valid_ns is None:
+            return ""
+        reason = self._why_not(at_ns)
+        if reason:
+            self._supervised.alarm("challenge", "error", reason)
+            self._supervised.clear_alarm("challenge-due")
+            return reason
+        self._supervised.clear_alarm("challenge")
+        if self._expires_ns - at_ns <= self._valid_ns * _DUE_SHARE:
+            assert self._last is not None
+            expires = _when(self._last.ended_utc_ns + self._valid_ns)
+            text = f"the challenge expires at {expires}; from then on nothing is judged: {_ASK}"
+            self._supervised.alarm("challenge-due", "warning", text)
+        else:
+            self._supervised.clear_alarm("challenge-due")
+        return ""
+
+    def start(self, who: str) -> tuple[bool, str]:
+        """Parts triggered from now on are the challenge's. What passed before counts no more."""
+        if not self._kinds:
+            return False, "no challenge is configured (challenge)"
+        if self._run is not None:
+            return False, f"a challenge is under way: {self._run.progress()}; cmd/abandon_challenge ends it"
+        self._run = ChallengeRun(self._kinds, who)
+        self._end_with(self._outcome(), BEGAN)
+        return True, self._run.progress()
+
+    def abandon(self, why: str) -> tuple[bool, str]:
+        """The challenge under way has failed."""
+        if self._run is None:
+            return False, "no challenge is under way"
+        outcome = self._outcome()
+        self._run = None
+        self._end_with(outcome, f"abandoned ({why})")
+        return True, "the challenge is abandoned, which counts as failed"
+
+    def decided(self, decision: Decision) -> None:
+        """One part's verdict is out."""
+        if self._run is None or decision.judged is None:
+            return
+        self._run.decided(decision.part_id, decision.judged)
+        if self._run.is_complete:
+            outcome = self._outcome()
+            self._run = None
+            self._take(outcome)
+            self._supervised.post(outcome)
+
+    def _outcome(self) -> ChallengeOutcome:
+        assert self._run is not None
+        recipe = self._supervised.line.recipe
+        return self._run.outcome(
+            recipe_id=recipe.recipe_id,
+            recipe_version=recipe.recipe_version,
+            model_sha256=self._model_sha256 or "",
+            ended_utc_ns=time.time_ns(),
+        )
+
+    def _end_with(self, outcome: ChallengeOutcome, text: str) -> None:
+        failed = msgspec.structs.replace(outcome, passed=False, text=text)
+        self._take(failed)
+        self._supervised.post(failed)
+
+    def _take(self, outcome: ChallengeOutcome) -> None:
+        self._last = outcome
+        age_ns = time.time_ns() - outcome.ended_utc_ns
+        # From the future: the clock was wrong then, or is now, and how old the challenge is nobody knows.
+        known_ns = max(age_ns, 0) if age_ns > -_CLOCK_SLACK_NS else (self._valid_ns or 0)
+        self._expires_ns = now_ns() + (self._valid_ns or 0) - known_ns
+
+    def _why_not(self, at_ns: int) -> str:
+        last = self._last
+        if last is None:
+            return f"no challenge yet; {_ASK}"
+        when = _when(last.ended_utc_ns)
+        if not last.passed:
+            return f"the challenge of {when} by {last.who} failed: {last.text}; find out why, then {_ASK}"
+        recipe = self._supervised.line.recipe
+        now = (recipe.recipe_id, recipe.recipe_version, self._model_sha256)
+        if (last.recipe_id, last.recipe_version, last.model_sha256) != now:
+            of = f"{last.recipe_id} {last.recipe_version}, model {last.model_sha256[:8]}"
+            return f"the challenge of {when} was of another product, recipe or model ({of}); {_ASK}"
+        if at_ns >= self._expires_ns:
+            assert self._valid_ns is not None
+            return (
+                f"the challenge of {when} by {last.who} has expired after {self._valid_ns / _NS_PER_HOUR:g} h; {_ASK}"
+            )
+        return ""
+
+
+def _when(wall_ns: int) -> str:
+    return f"{wall_text(wall_ns)[:16].replace('T', ' ')} UTC"

@@ -1,0 +1,260 @@
+"""The challenge in the running service: nothing is judged without one that passed, and it is over before it is stale."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.challenge_file import ChallengeFile
+from tests.chaos.books import check_record, read_rows
+from tests.hand_camera import HandCamera
+from tests.operator_terminal import Operator
+from tests.service import Service, workers_of, write_line
+from tests.tap import Tap
+
+ROOT = "test/line"
+GOOD, BAD = 40, 200
+PASS, IDLE, CHALLENGED = ("PASS", "OK"), ("NO_DECISION", "NOT_RUNNING"), ("REJECT", "CHALLENGE")
+KINDS: list[dict[str, Any]] = [
+    {"kind": "scratched", "expected": "REJECT", "count": 2, "part_count": 2},
+    {"kind": "good", "expected": "PASS", "count": 2},
+]
+NS_PER_HOUR = 3_600_000_000_000
+
+
+def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
+    """Send parts one after the other, each after the verdict on the one before; what was said of them."""
+    said = []
+    for grey in greys:
+        before = len(tap.bodies("verdict"))
+        camera.part(grey)
+        tap.wait_until(lambda before=before: len(tap.bodies("verdict")) > before)  # type: ignore[misc]
+        body = tap.bodies("verdict")[before]
+        said.append((body["verdict"], body["reason"]))
+    return said
+
+
+def wait_for_state(tap: Tap, state: str, text: str = "") -> None:
+    tap.wait_until(lambda: (last := tap.bodies("state")[-1])["state"] == state and text in last["reason"])
+
+
+@pytest.fixture
+def line(tmp_path: Path, broker_port: int, camera: HandCamera) -> Path:
+    return write_line(tmp_path, broker_port, cameras=[camera.config], challenge=KINDS, challenge_valid_hours=8.0)
+
+
+@pytest.fixture
+def camera(tmp_socket_dir: Path) -> Any:
+    with HandCamera(tmp_socket_dir) as camera:
+        yield camera
+
+
+def test_nothing_is_judged_before_a_challenge_has_passed(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    """Before, after one that failed, while one is under way, after a kill in the middle, and then all is well, over restarts."""
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet; put the known parts ready and send cmd/start_challenge")
+        tap.wait_until(lambda: bool(tap.bodies("alarm/challenge")))
+        assert tap.bodies("alarm/challenge")[-1]["severity"] == "error"
+        assert judge(camera, tap, GOOD) == [IDLE]
+
+        # A scratched part that is not seen: every part is rejected all the same.
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
+        assert not operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD) == [CHALLENGED]
+        wait_for_state(tap, "CHALLENGE", "part 2 of 2 of kind scratched")
+        assert judge(camera, tap, GOOD, GOOD, GOOD) == [CHALLENGED] * 3
+        wait_for_state(tap, "READY", "failed: 1 of 2 parts of kind scratched were not rejected; find out why, then")
+        assert judge(camera, tap, GOOD) == [IDLE]
+
+        # Abandoned, and killed in the middle: both count as failed.
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD) == [CHALLENGED]
+        assert operator.ask("abandon_challenge")["ok"]
+        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        assert not operator.ask("abandon_challenge")["ok"]
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "CHALLENGE")
+        workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
+        tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "READY")
+        wait_for_state(tap, "READY", "failed: began and did not end")
+
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        tap.wait_until(lambda: tap.bodies("alarm/challenge")[-1] is None)
+        assert judge(camera, tap, GOOD) == [PASS]
+        workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
+        tap.wait_until(lambda: [body["state"] for body in tap.bodies("state")].count("OFFLINE") == 2)
+        wait_for_state(tap, "RUNNING")
+        assert judge(camera, tap, GOOD) == [PASS]
+        tap.wait_until(lambda: bool(tap.bodies("result")) and tap.bodies("result")[-1]["part_id"] == 13)
+        told = {body["part_id"]: body for body in tap.bodies("result")}
+        assert [part_id for part_id in sorted(told) if told[part_id]["is_challenge"]] == [2, 3, 4, 5, 7, 8, 9, 10, 11]
+        assert told[2]["defects"], "what was found is on record"
+        assert not told[3]["defects"]
+        service.stop()
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        service.wait_for("RUNNING")
+        service.stop()
+    check_record(read_rows(tmp_path / "records.db"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "age_hours", "text"),
+    [
+        ({}, 8.1, "by Anna has expired after 8 h; put the known parts ready"),
+        ({}, -24.0, "by Anna has expired"),
+        ({"recipe_version": "older"}, 1.0, "was of another product, recipe or model (stub older"),
+        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe or model"),
+        ({"passed": False, "text": "1 of 2 parts of kind scratched were not rejected"}, 1.0, "failed: 1 of 2 parts"),
+    ],
+)
+def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
+    line: Path,
+    tmp_path: Path,
+    broker_port: int,
+    camera: HandCamera,
+    changes: dict[str, Any],
+    age_hours: float,
+    text: str,
+) -> None:
+    """Expired, or from the future (the clock was set back since), of another product, failed."""
+    file = ChallengeFile(tmp_path / "records.db")
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        service.stop()
+    outcome = file.read()
+    assert outcome is not None
+    assert outcome.passed
+    ended_utc_ns = time.time_ns() - int(age_hours * NS_PER_HOUR)
+    file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_utc_ns, **changes))
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", text)
+        assert judge(camera, tap, GOOD) == [IDLE]
+        service.stop()
+
+
+def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    file = ChallengeFile(tmp_path / "records.db")
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        service.stop()
+    outcome = file.read()
+    assert outcome is not None
+    left_ns = 15_000_000_000
+    file.write(msgspec.structs.replace(outcome, ended_utc_ns=time.time_ns() - 8 * NS_PER_HOUR + left_ns))
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        service.wait_for("RUNNING")
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-due")[-1:] not in ([], [None]))
+        assert "from then on nothing is judged" in tap.bodies("alarm/challenge-due")[-1]["text"]
+        wait_for_state(tap, "READY", "has expired after 8 h")
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-due")[-1] is None)
+        assert judge(camera, tap, GOOD) == [IDLE]
+        service.stop()
+
+
+def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCamera) -> None:
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "CHALLENGE")
+        assert operator.ask("halt")["ok"]
+        wait_for_state(tap, "HALTED")
+        assert not operator.ask("start_challenge")["ok"]
+        assert operator.ask("resume")["ok"]
+        wait_for_state(tap, "READY", "failed: abandoned (the line was halted)")
+        service.stop()
+
+
+def led(line: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline.cli", "calibrate", "challenge", str(line), "--as", "Anna", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("greys", "status", "words"), [((BAD, BAD, GOOD, GOOD), 0, "passed: all 4"), ((GOOD,) * 4, 1, "FAILED")]
+)
+def test_the_operator_is_led_through_it(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera, greys: tuple[int, ...], status: int, words: str
+) -> None:
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        with led(line, "--json", str(tmp_path / "out.json")) as leading:
+            wait_for_state(tap, "CHALLENGE")
+            assert judge(camera, tap, *greys) == [CHALLENGED] * 4
+            said, errors = leading.communicate(timeout=60)
+        assert leading.returncode == status, errors
+        assert "1. 2 parts of kind scratched in turn, 2 times, to be rejected each time" in said
+        assert "2. part of kind good 2 times, to be passed each time" in said
+        assert "challenge by Anna: part 2 of 2 of kind good, which is to be passed" in said
+        assert words in said
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert result["passed"] == (status == 0)
+        assert [kind["right"] for kind in result["kinds"]] == ([2, 2] if status == 0 else [0, 2])
+        # Two parts, or one part twice: the latter shows less.
+        assert result["kinds"][1]["wrong_at_most"] == pytest.approx(0.95)
+        assert result["kinds"][0]["wrong_at_most"] == pytest.approx(1 - 0.05**0.5 if status == 0 else 1.0)
+        assert "repeats of one part say how steadily that part is judged, nothing about other parts" in said
+        service.stop()
+
+
+def test_an_operator_who_goes_away_leaves_no_challenge_behind(line: Path, broker_port: int, camera: HandCamera) -> None:
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        with led(line) as leading:
+            wait_for_state(tap, "CHALLENGE")
+            assert leading.stdout is not None
+            while not leading.stdout.readline().startswith("challenge by Anna"):
+                pass
+            leading.send_signal(signal.SIGINT)
+            leading.communicate(timeout=60)
+        assert leading.returncode == 130
+        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        service.stop()
+
+
+def test_nobody_is_led_where_no_line_runs(line: Path) -> None:
+    with led(line) as leading:
+        _, errors = leading.communicate(timeout=60)
+    assert leading.returncode == 1
+    assert "is the line running? (lineside run)" in errors

@@ -1,0 +1,180 @@
+"""Calibrations on disk: each names itself by its content, none is ever lost, and what was changed by hand is told."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.calibration_file import (
+    NEW,
+    CalibrationStore,
+    CameraCalibration,
+    ThresholdSection,
+    calibration_id_of,
+    line_calibration_id,
+    made_now,
+)
+from vision.faults import FaultsError
+
+MADE = made_now("Anna", [hashlib.sha256(b"picture").digest()])
+
+
+def fresh(recipe_id: str = "housing", camera_id: str = "cam0") -> CameraCalibration:
+    return CameraCalibration(
+        calibration_id=NEW,
+        recipe_id=recipe_id,
+        camera_id=camera_id,
+        width_px=640,
+        height_px=480,
+    )
+
+
+def threshold(score: float) -> ThresholdSection:
+    return ThresholdSection(
+        made=MADE, reject_at_score={"scratch": score}, false_reject_max=0.01, confidence=0.95, good_count=299
+    )
+
+
+def with_threshold(calibration: CameraCalibration, score: float) -> CameraCalibration:
+    return calibration.model_copy(update={"threshold": threshold(score)})
+
+
+def test_what_is_kept_is_in_force_and_what_was_before_stays(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path / "calibrations")
+    assert store.current("housing", "cam0") is None
+    first = store.keep(with_threshold(fresh(), 0.5))
+    second = store.keep(with_threshold(first, 0.6))
+    assert first.replaces is None
+    assert second.replaces == first.calibration_id != second.calibration_id
+    assert store.current("housing", "cam0") == second
+    assert store.earlier("housing", "cam0") == [first]
+    assert store.current("housing", "cam1") is None
+    text = store.path("housing", "cam0").read_text()
+    assert "made:" in text
+    assert "by: Anna" in text
+
+
+def test_nothing_changed_nothing_written(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    kept = store.keep(with_threshold(fresh(), 0.5))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert store.keep(kept) == kept
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@given(
+    recipe_id=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),
+    camera_id=st.from_regex(r"[A-Za-z0-9_.-]{1,32}", fullmatch=True),
+)
+def test_any_name_stays_inside_the_folder(tmp_path_factory: Any, recipe_id: str, camera_id: str) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    store = CalibrationStore(folder / "in")
+    path = store.path(recipe_id, camera_id)
+    assert path.resolve().parent.parent == (folder / "in").resolve()
+    kept = store.keep(fresh(recipe_id, camera_id))
+    assert store.current(recipe_id, camera_id) == kept
+    assert [each.name for each in folder.iterdir()] == ["in"]
+
+
+def test_two_at_once_do_not_lose_each_others(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    first = store.keep(with_threshold(fresh(), 0.5))
+    store.keep(with_threshold(first, 0.6))
+    with pytest.raises(FaultsError, match="put in force by somebody else meanwhile"):
+        store.keep(with_threshold(first, 0.7))
+    with pytest.raises(FaultsError, match="put in force by somebody else meanwhile"):
+        store.keep(fresh())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("scratch: 0.5", "scratch: 0.4", "changed by hand"),
+        ("by: Anna", "by: Otto", "changed by hand"),
+        ("width_px: 640", "width_px: 64O", "width_px"),
+        ("camera_id: cam0", "camera_id: cam1", "changed by hand"),
+        ("threshold:", "treshold:", "treshold"),
+        ("schema: lineside.calibration/1", "schema: lineside.calibration/9", "schema"),
+        ("recipe_id: housing", "recipe_id: [", "not YAML"),
+        ("recipe_id: housing", "camera_id: cam0", "not YAML"),
+    ],
+)
+def test_what_was_changed_is_told(tmp_path: Path, old: str, new: str, words: str) -> None:
+    store = CalibrationStore(tmp_path)
+    store.keep(with_threshold(fresh(), 0.5))
+    path = store.path("housing", "cam0")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(FaultsError, match=words) as caught:
+        store.current("housing", "cam0")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"\xff", b"[" * 5_000, b"a: *b"])
+def test_what_is_no_calibration_is_told(tmp_path: Path, content: bytes) -> None:
+    store = CalibrationStore(tmp_path)
+    path = store.path("housing", "cam0")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(FaultsError, match="expected"):
+        store.current("housing", "cam0")
+
+
+def test_anothers_file_in_its_place_is_told(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    store.keep(fresh("housing", "cam0"))
+    store.path("housing", "cam0").rename(store.path("housing", "cam1"))
+    with pytest.raises(FaultsError, match="got a calibration of camera cam0 for housing"):
+        store.current("housing", "cam1")
+
+
+def test_a_disk_that_fails_leaves_the_one_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CalibrationStore(tmp_path)
+    first = store.keep(with_threshold(fresh(), 0.5))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            store.keep(with_threshold(first, 0.6))
+    assert store.current("housing", "cam0") == first
+    assert store.keep(with_threshold(first, 0.6)).replaces == first.calibration_id
+
+
+def test_files_are_what_their_names_say(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    sha256 = store.keep_file(b"a table")
+    assert store.keep_file(b"a table") == sha256
+    assert store.file(sha256) == b"a table"
+    (tmp_path / "files" / sha256).write_bytes(b"another")
+    with pytest.raises(FaultsError, match="calibrate again"):
+        store.file(sha256)
+    with pytest.raises(FaultsError, match="no such file"):
+        store.file("0" * 64)
+
+
+def test_a_lines_id_is_made_of_all_its_cameras(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    one, other = (store.keep(fresh(camera_id=name)) for name in ("cam0", "cam1"))
+    assert line_calibration_id([]) is None
+    assert line_calibration_id([one]) == one.calibration_id
+    assert len({line_calibration_id(each) for each in ([one, other], [other, one], [one, one])}) == 3
+
+
+def test_an_id_is_over_everything_but_itself(tmp_path: Path) -> None:
+    kept = CalibrationStore(tmp_path).keep(with_threshold(fresh(), 0.5))
+    body = yaml.safe_load(CalibrationStore(tmp_path).path("housing", "cam0").read_text())
+    assert calibration_id_of(body) == kept.calibration_id
+    for key in body:
+        other = {**body, key: "changed"}
+        assert (calibration_id_of(other) == kept.calibration_id) == (key == "calibration_id")
