@@ -236,7 +236,7 @@ def test_the_light_is_gone_whatever_is_noticed_first() -> None:
     told = diagnose(baseline, {**state, "brightness": ChartState(last=3.0)})
     assert told is not None
     assert (told.cause, told.moved) == ("dead_strobe", (("score", 1), ("brightness", -1)))
-    assert "brightness 120 -> 3" in told.text
+    assert "brightness 119.9 -> 3 (-97%)" in told.text
 
 
 def test_one_wild_part_is_no_drift() -> None:
