@@ -129,18 +129,22 @@ class CameraGeometry(Strict):
             raise disagreement("part_height_mm", got, "a plane that every pixel sees")
         return self
 
-    @cached_property
+    @property
     def mm_from_px(self) -> Floats:
-        """The homography from undistorted positions to mm: float64 (3, 3), positive third components in front of the camera."""
+        """The homography from undistorted positions to mm: float64 (3, 3), positive third components before the camera."""
+        return np.array(self._mm_from_px)
+
+    @cached_property
+    def _mm_from_px(self) -> list[list[float]]:
+        """Plain numbers: arrays would spoil the comparison of two geometries."""
         rotation = cv2.Rodrigues(np.array(self.belt_rotation))[0]
         origin = np.array(self.belt_translation_mm) - rotation[:, 2] * self.part_height_mm
         from_edges = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
         px_from_mm = from_edges @ self.lens.matrix @ np.column_stack([rotation[:, 0], rotation[:, 1], origin])
-        with np.errstate(all="ignore"):
-            try:
-                return np.asarray(np.linalg.inv(px_from_mm))
-            except np.linalg.LinAlgError:
-                return np.full((3, 3), np.nan)
+        try:
+            return [[float(one) for one in row] for row in np.linalg.inv(px_from_mm)]
+        except np.linalg.LinAlgError:
+            return [[np.nan] * 3] * 3
 
 
 def raw_from_undistorted(lens: Lens, undistorted_px: npt.ArrayLike) -> Floats:
