@@ -131,7 +131,7 @@ def test_the_area_of_a_box_is_that_of_its_outline(x_deg: float, y_deg: float, bo
         boxes_px, areas_in_mm2(tilted, boxes_px, areas_px), areas_in_mm2(tilted, boxes_px, areas_px / 2), strict=True
     ):
         outline = cast(tilted, np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]))
-        assert area == pytest.approx(cv2.contourArea(np.float32(outline - outline[0])), rel=1e-3)
+        assert area == pytest.approx(cv2.contourArea((outline - outline[0]).astype(np.float32)), rel=1e-3)
         assert half == pytest.approx(area / 2)
 
 

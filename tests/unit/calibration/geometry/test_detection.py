@@ -88,7 +88,7 @@ def test_more_blur_is_told_as_more_blur(board: Board) -> None:
 
 
 @pytest.mark.parametrize("exposure", [{"blur_px": 4.0}, {"smear_px": 14.0}])
-def test_a_blurred_board_is_told_to_be_blurred(exposure: dict[str, float]) -> None:
+def test_a_blurred_board_is_told_to_be_blurred(exposure: dict[str, Any]) -> None:
     view = find_board("a", picture(CHARUCO, **exposure), CHARUCO)
     assert view.problem is Problem.BLURRED
     assert "hold the board still" in view.told

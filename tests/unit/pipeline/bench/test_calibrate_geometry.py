@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from calibration.geometry.report import GeometryReport
 from pipeline.bench import calibrate_geometry as suite
 from pipeline.bench.board_setups import random_setup, wrong_setups
+from pipeline.bench.calibrate_geometry import calibrated
+from vision.camera_geometry import mm_from_undistorted
 
 SEED = 11
 """A small one: 640x480 px."""
+
+
+@cache
+def report() -> GeometryReport:
+    return calibrated(random_setup(SEED))
 
 
 def result(**changed: Any) -> dict[str, Any]:
@@ -24,7 +33,8 @@ def result(**changed: Any) -> dict[str, Any]:
     }
 
 
-def test_a_set_up_is_measured_against_its_truth() -> None:
+def test_a_set_up_is_measured_against_its_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "calibrated", lambda _: report())
     told = suite.measure(SEED)
     assert told["refusals"] == []
     assert 0 < told["rms_share_of_field"] < told["max_share_of_field"] < suite.ERROR_MAX_SHARE
@@ -33,8 +43,8 @@ def test_a_set_up_is_measured_against_its_truth() -> None:
 
 
 def test_a_geometry_that_errs_is_seen_to_err(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = suite.mm_from_undistorted
-    monkeypatch.setattr(suite, "mm_from_undistorted", lambda *given: 1.01 * honest(*given))
+    monkeypatch.setattr(suite, "calibrated", lambda _: report())
+    monkeypatch.setattr(suite, "mm_from_undistorted", lambda *given: 1.01 * mm_from_undistorted(*given))
     told = suite.measure(SEED)
     assert told["max_share_of_field"] > suite.ERROR_MAX_SHARE
     assert not told["is_covered"]
