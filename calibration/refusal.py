@@ -1,4 +1,4 @@
-"""Why a calibration is not to be used, in words that an operator can act on."""
+"""Why a calibration gives no result, in words that an operator can act on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """``reason`` is a word for machines. ``str()`` is one line."""
+    """``reason``: what is wrong, in a word or two; ``advice``: what to do about it, a whole sentence."""
 
     reason: str
     got: str
@@ -15,4 +15,4 @@ class Refusal:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.got}; expected {self.expected}. {self.advice}"
+        return f"{self.reason}: got {self.got}, expected {self.expected}. {self.advice}"

@@ -153,6 +153,16 @@ def raw_from_undistorted(lens: Lens, undistorted_px: npt.ArrayLike) -> Floats:
     return np.asarray(bent * [lens.fx_px, lens.fy_px] + [lens.cx_px + 0.5, lens.cy_px + 0.5])
 
 
+def undistortion_map(lens: Lens) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Where each pixel of the undistorted frame lies in the raw one: x and y, float32 (height, width) each.
+
+    As ``cv2.initUndistortRectifyMap``'s for the same camera matrix: of pixels' middles, and 0 is the middle of the first pixel.
+    """
+    middles = np.stack(np.meshgrid(np.arange(lens.width_px) + 0.5, np.arange(lens.height_px) + 0.5), axis=-1)
+    raw = raw_from_undistorted(lens, middles) - 0.5
+    return raw[..., 0].astype(np.float32), raw[..., 1].astype(np.float32)
+
+
 def undistorted_from_raw(lens: Lens, raw_px: npt.ArrayLike) -> Floats:
     """The inverse of ``raw_from_undistorted``, for positions inside the raw frame."""
     rays = lens.rays(np.asarray(raw_px, np.float64))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.board import Board, MeasuredBoard, corner_positions_mm
-from calibration.geometry.coverage import CORNERS_A_CELL, coverage, fitted_and_held_out
+from calibration.geometry.coverage import CELLS, CORNERS_A_CELL, coverage, fitted_and_held_out
 from calibration.geometry.detection import CORNERS_MIN_COUNT, BoardView, Ids, Problem
 from calibration.geometry.precision import (
     Known,
@@ -151,7 +151,7 @@ def _of_sizes(views: Sequence[BoardView]) -> Iterator[Refusal]:
     sizes = Counter((view.width_px, view.height_px) for view in views)
     if len(sizes) > 1:
         yield Refusal(
-            "picture_sizes",
+            "pictures of different sizes",
             "pictures of "
             + ", ".join(f"{width} x {height} px ({count})" for (width, height), count in sizes.most_common()),
             "all of one size",
@@ -165,7 +165,7 @@ def _of_measure(board: Board, measured: MeasuredBoard) -> Iterator[Refusal]:
     )
     if abs(worst_mm / board.square_mm - 1) > SIZE_MAX_SHARE:
         yield Refusal(
-            "board_scale",
+            "the board's size",
             f"squares measured as {worst_mm:.4g} mm",
             f"{board.square_mm:g} mm, up to {SIZE_MAX_SHARE:.0%} off, of the {board.described()}",
             "Measure again over all squares; print at 100 % (actual size), or choose the board that was printed.",
@@ -178,7 +178,7 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
     wrong = [view for view in [*views, *belt_views] if view.problem in _WRONG_BOARD]
     if len(wrong) > (len(views) + len(belt_views)) / 4:
         yield Refusal(
-            "wrong_board",
+            "another board",
             f"{wrong[0].told} ({len(wrong)} of {len(views) + len(belt_views)} pictures)",
             f"the {board.described()}",
             "Put the right board before the camera, or enter what is printed below its squares.",
@@ -189,15 +189,15 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
             blurs = [view.blur_px for view in blurred if np.isfinite(view.blur_px)]
             how = f", typically by {np.median(blurs):.1f} px" if blurs else ""
             yield Refusal(
-                "blur",
-                f"{len(blurred)} of {len(views)} pictures blurred{how}",
+                "blurred pictures",
+                f"{len(blurred)} of {len(views)} blurred{how}",
                 f"at least {VIEWS_MIN_COUNT} sharp ones",
                 "Hold the board still while a picture is taken, focus the lens, or shorten the exposure and give more light.",
             )
         else:
             why = Counter(view.told for view in views if not view.is_usable).most_common(1)
             yield Refusal(
-                "too_few_views",
+                "too few pictures",
                 f"{len(usable)} usable of {len(views)} pictures of the board"
                 + (f" (most often: {why[0][0]})" if why else ""),
                 f"at least {VIEWS_MIN_COUNT}",
@@ -207,7 +207,7 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
     if len(belt_views) < BELT_VIEWS_MIN_COUNT or len(usable_belt) < len(belt_views):
         told = next((f"{view.name}: {view.told}" for view in belt_views if not view.is_usable), "")
         yield Refusal(
-            "belt_views",
+            "the pictures on the belt",
             f"{len(usable_belt)} usable of {len(belt_views)} pictures of the board on the belt"
             + (f" ({told})" if told else ""),
             f"at least {BELT_VIEWS_MIN_COUNT}, all usable",
@@ -219,7 +219,7 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
         columns, rows = ({number % across for number in seen}, {number // across for number in seen})
         if max(columns) + 1 < across or max(rows) + 1 < board.squares_y - 1:
             yield Refusal(
-                "wrong_board",
+                "another board",
                 f"in no picture more than {max(columns) + 2} x {max(rows) + 2} squares",
                 f"the {board.described()}",
                 "Hold all of the board into the picture at least once, or enter what is printed below its squares.",
@@ -234,16 +234,16 @@ def _of_coverage(board: Board, views: Sequence[BoardView]) -> Iterator[Refusal]:
             "; it may reach out of the picture" if board.kind == "charuco" else ", with all its squares in the picture"
         )
         yield Refusal(
-            "coverage",
-            f"too little of the board in {', '.join(missing)} of the picture",
-            f"{CORNERS_A_CELL} corners in every part of it",
+            "parts of the picture without the board",
+            f"too few corners in {', '.join(missing)}",
+            f"{CORNERS_A_CELL} in each of {CELLS} x {CELLS} parts of the picture",
             f"Hold the board into {', '.join(missing)} too{reach}.",
         )
 
 
 def _undetermined(got: str) -> Refusal:
     return Refusal(
-        "undetermined",
+        "the lens is not determined",
         got,
         "views that tell the lens from where the board was",
         "Tilt the board by 20 to 40 degrees in turn to the left, right, towards you and away from you; and turn it.",
@@ -396,7 +396,7 @@ def _tilt_deg(poses: Floats) -> float:
 def _of_outliers(report: GeometryReport) -> Iterator[Refusal]:
     if report.outliers_count > OUTLIERS_MAX_SHARE * report.corners_count:
         yield Refusal(
-            "misfit",
+            "the pictures do not fit one lens",
             f"{report.outliers_count} of {report.corners_count} corners far from where one lens would show them",
             f"at most {OUTLIERS_MAX_SHARE:.0%}",
             _ONE_CAMERA,
@@ -408,7 +408,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
     bow, stretch = quality.bow_mm, quality.stretch
     if abs(bow.value) > max(BOW_MAX_SHARE * width_mm, _SURE * bow.standard_error):
         yield Refusal(
-            "board_not_flat",
+            "the board is not flat",
             f"a board bent by about {abs(bow.value):.1f} mm",
             f"flat to {BOW_MAX_SHARE * width_mm:.1f} mm",
             "Glue the print to something stiff (glass, aluminium, thick acrylic) and take all pictures again.",
@@ -418,7 +418,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
     stretch_max = max(STRETCH_MAX_SHARE, reading_share)
     if abs(stretch.value) > max(stretch_max, _SURE * stretch.standard_error):
         yield Refusal(
-            "board_stretched",
+            "the print is stretched",
             f"squares that are {stretch.value:+.2%} higher than measured, against their width",
             f"at most {stretch_max:.1%}",
             "Measure the board over all its squares, across and down; both numbers are needed.",
@@ -426,7 +426,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
         return
     if max(quality.fit_sigma_px, quality.held_out_sigma_px) > SIGMA_MAX_PX:
         yield Refusal(
-            "misfit",
+            "the pictures do not fit one lens",
             f"corners {max(quality.fit_sigma_px, quality.held_out_sigma_px):.2f} px from where one lens would show them",
             f"at most {SIGMA_MAX_PX:g} px",
             _ONE_CAMERA,
@@ -444,7 +444,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
     allowed_mm = _CHECK_FACTOR * float(np.hypot(corner_mm, quality.worst_error_mm / 2))
     if check.rms_mm > allowed_mm:
         yield Refusal(
-            "belt_check",
+            "the belt's pictures disagree",
             f"{check.view}: the board's own corners {check.rms_mm:.2g} mm off when laid elsewhere on the belt",
             f"at most {allowed_mm:.2g} mm",
             "Is the belt flat, did the board lie flat both times, was the camera touched? Take the belt's pictures again.",
@@ -457,7 +457,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             "part height": "Measure the part's height better.",
         }[worst]
         yield Refusal(
-            "imprecise",
+            "not precise enough",
             f"positions known to {quality.worst_error_mm:.2g} mm, {quality.worst_share_of_field:.2%} of what the picture shows",
             f"at most {ERROR_MAX_SHARE:.1%}",
             advice,

@@ -22,6 +22,7 @@ from vision.camera_geometry import (
     pixel_areas_mm2,
     raw_from_undistorted,
     undistorted_from_raw,
+    undistortion_map,
 )
 from vision.faults import faults_of
 
@@ -82,6 +83,16 @@ def test_the_lens_is_opencvs_half_a_pixel_on(lens: Lens) -> None:
     ahead = np.column_stack([scaled, np.ones(len(scaled))])
     seen, _ = cv2.projectPoints(ahead, np.zeros(3), np.zeros(3), lens.matrix, lens.coefficients)
     assert np.abs(seen.reshape(-1, 2) - (grid - 0.5)).max() < 1e-6
+
+
+def test_the_map_for_a_frame_is_opencvs() -> None:
+    lens = Lens(**PINHOLE, k1=-0.2, k2=0.03, p1=1e-3, p2=-5e-4, k3=0.01)
+    expected = cv2.initUndistortRectifyMap(
+        lens.matrix, lens.coefficients, np.eye(3), lens.matrix, (WIDTH_PX, HEIGHT_PX), cv2.CV_32FC1
+    )
+    for ours, theirs in zip(undistortion_map(lens), expected, strict=True):
+        assert ours.dtype == np.float32
+        assert np.abs(ours - theirs).max() < 1e-3
 
 
 def cast(of: CameraGeometry, undistorted_px: Floats) -> Floats:

@@ -181,13 +181,13 @@ def test_a_few_corners_far_off_are_left_aside() -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "told"),
     [
-        ("too few views", "too_few_views", "at least 12"),
-        ("poor coverage", "coverage", "Hold the board into"),
-        ("views all parallel", "undetermined", "nearly the same angle"),
-        ("printed at 80 %", "board_scale", "print at 100 %"),
-        ("board not flat", "board_not_flat", "Glue the print to something stiff"),
-        ("stretched print", "board_stretched", "across and down"),
-        ("belt tilted between its pictures", "belt_check", "Is the belt flat"),
+        ("too few views", "too few pictures", "at least 12"),
+        ("poor coverage", "parts of the picture without the board", "Hold the board into"),
+        ("views all parallel", "the lens is not determined", "nearly the same angle"),
+        ("printed at 80 %", "the board's size", "print at 100 %"),
+        ("board not flat", "the board is not flat", "Glue the print to something stiff"),
+        ("stretched print", "the print is stretched", "across and down"),
+        ("belt tilted between its pictures", "the belt's pictures disagree", "Is the belt flat"),
     ],
 )
 def test_a_wrong_set_up_is_refused_for_its_own_reason(name: str, reason: str, told: str) -> None:
@@ -199,11 +199,11 @@ def test_a_wrong_set_up_is_refused_for_its_own_reason(name: str, reason: str, to
 @pytest.mark.parametrize(
     ("problem", "reason"),
     [
-        (Problem.BLURRED, "blur"),
-        (Problem.OTHER_DICTIONARY, "wrong_board"),
-        (Problem.OTHER_COUNTS, "wrong_board"),
-        (Problem.NOT_FOUND, "too_few_views"),
-        (Problem.LOW_CONTRAST, "too_few_views"),
+        (Problem.BLURRED, "blurred pictures"),
+        (Problem.OTHER_DICTIONARY, "another board"),
+        (Problem.OTHER_COUNTS, "another board"),
+        (Problem.NOT_FOUND, "too few pictures"),
+        (Problem.LOW_CONTRAST, "too few pictures"),
     ],
 )
 def test_pictures_that_are_of_no_use_are_refused_for_what_is_wrong_with_them(problem: Problem, reason: str) -> None:
@@ -226,10 +226,10 @@ def test_some_pictures_of_no_use_are_left_out_and_named() -> None:
 def test_the_belt_is_seen_twice_and_well() -> None:
     hand, belt = views_of(right())
     known = (right().board, right().measured, hand)
-    assert reasons(calibrate_geometry(*known, belt[:1], right().part)) == ["belt_views"]
-    assert reasons(calibrate_geometry(*known, [], right().part)) == ["belt_views"]
+    assert reasons(calibrate_geometry(*known, belt[:1], right().part)) == ["the pictures on the belt"]
+    assert reasons(calibrate_geometry(*known, [], right().part)) == ["the pictures on the belt"]
     blurred = calibrate_geometry(*known, unusable(belt, Problem.BLURRED, "blurred", 1), right().part)
-    assert reasons(blurred) == ["belt_views"]
+    assert reasons(blurred) == ["the pictures on the belt"]
     assert f"{belt[0].name}: blurred" in blurred.refusals[0].got
 
 
@@ -238,7 +238,7 @@ def test_a_board_of_which_whole_rows_are_never_seen_is_another_one() -> None:
     hand, belt = views_of(right())
     entered = right().board.model_copy(update={"squares_y": right().board.squares_y + 1})
     found = calibrate_geometry(entered, right().measured, hand, belt, right().part)
-    assert reasons(found) == ["wrong_board"]
+    assert reasons(found) == ["another board"]
     assert "11 x 8 squares" in found.refusals[0].got
 
 
@@ -246,13 +246,13 @@ def test_pictures_of_two_cameras_are_refused() -> None:
     hand, belt = views_of(right())
     other = [replace(hand[0], width_px=1280), *hand[1:]]
     found = calibrate_geometry(right().board, right().measured, other, belt, right().part)
-    assert reasons(found) == ["picture_sizes"]
+    assert reasons(found) == ["pictures of different sizes"]
     assert "1280 x 480 px (1)" in found.refusals[0].got
 
 
 def test_no_pictures_at_all_are_refused() -> None:
     found = calibrate_geometry(right().board, right().measured, [], [], right().part)
-    assert reasons(found) == ["too_few_views", "belt_views"]
+    assert reasons(found) == ["too few pictures", "the pictures on the belt"]
 
 
 def test_a_zoomed_lens_fits_no_single_camera() -> None:
@@ -263,18 +263,18 @@ def test_a_zoomed_lens_fits_no_single_camera() -> None:
         other if number % 2 else one for number, (one, other) in enumerate(zip(hand, views_of(zoomed)[0], strict=True))
     ]
     found = calibrate_geometry(right().board, right().measured, mixed, belt, right().part)
-    assert reasons(found)[0] == "misfit"
+    assert reasons(found)[0] == "the pictures do not fit one lens"
     assert "zoom" in found.refusals[0].advice
 
 
 def test_noise_beyond_all_use_is_refused() -> None:
     found = calibrated(right(), noise_px=0.8)
-    assert reasons(found)[0] == "misfit"
+    assert reasons(found)[0] == "the pictures do not fit one lens"
 
 
 def test_a_rough_ruler_is_refused_with_what_to_measure() -> None:
     found = calibrated(right(), replace(right().measured, square_uncertainty_mm=0.5))
-    assert reasons(found) == ["imprecise"]
+    assert reasons(found) == ["not precise enough"]
     assert "calliper" in found.refusals[0].advice
 
 

@@ -106,9 +106,9 @@ def test_too_little_contrast_is_told() -> None:
         (
             CHARUCO.model_copy(update={"dictionary": "DICT_4X4_50"}),
             Problem.OTHER_DICTIONARY,
-            "DICT_5X5, expected DICT_4X4",
+            "DICT_5X5 instead of DICT_4X4",
         ),
-        (CHARUCO.model_copy(update={"squares_x": 9}), Problem.OTHER_COUNTS, "it is 8 squares wide, expected 9"),
+        (CHARUCO.model_copy(update={"squares_x": 9}), Problem.OTHER_COUNTS, "8 squares wide instead of 9"),
     ],
 )
 def test_another_board_is_told_apart(expected: Board, problem: Problem, told: str) -> None:
