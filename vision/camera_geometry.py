@@ -129,24 +129,38 @@ class CameraGeometry(Strict):
             raise disagreement("part_height_mm", got, "a plane that every pixel sees")
         return self
 
-    @cached_property
+    @property
     def mm_from_px(self) -> Floats:
-        """The homography from undistorted positions to mm: float64 (3, 3), positive third components in front of the camera."""
+        """The homography from undistorted positions to mm: float64 (3, 3), positive third components before the camera."""
+        return np.array(self._mm_from_px)
+
+    @cached_property
+    def _mm_from_px(self) -> list[list[float]]:
+        """Plain numbers: arrays would spoil the comparison of two geometries."""
         rotation = cv2.Rodrigues(np.array(self.belt_rotation))[0]
         origin = np.array(self.belt_translation_mm) - rotation[:, 2] * self.part_height_mm
         from_edges = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
         px_from_mm = from_edges @ self.lens.matrix @ np.column_stack([rotation[:, 0], rotation[:, 1], origin])
-        with np.errstate(all="ignore"):
-            try:
-                return np.asarray(np.linalg.inv(px_from_mm))
-            except np.linalg.LinAlgError:
-                return np.full((3, 3), np.nan)
+        try:
+            return [[float(one) for one in row] for row in np.linalg.inv(px_from_mm)]
+        except np.linalg.LinAlgError:
+            return [[np.nan] * 3] * 3
 
 
 def raw_from_undistorted(lens: Lens, undistorted_px: npt.ArrayLike) -> Floats:
     """Where the raw frame shows what the undistorted frame shows at these positions: (..., 2) -> float64 (..., 2)."""
     bent = _bent(lens, lens._scaled(np.asarray(undistorted_px, np.float64)))[0]
     return np.asarray(bent * [lens.fx_px, lens.fy_px] + [lens.cx_px + 0.5, lens.cy_px + 0.5])
+
+
+def undistortion_map(lens: Lens) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Where each pixel of the undistorted frame lies in the raw one: x and y, float32 (height, width) each.
+
+    As ``cv2.initUndistortRectifyMap``'s for the same camera matrix: of pixels' middles, and 0 is the middle of the first pixel.
+    """
+    middles = np.stack(np.meshgrid(np.arange(lens.width_px) + 0.5, np.arange(lens.height_px) + 0.5), axis=-1)
+    raw = raw_from_undistorted(lens, middles) - 0.5
+    return raw[..., 0].astype(np.float32), raw[..., 1].astype(np.float32)
 
 
 def undistorted_from_raw(lens: Lens, raw_px: npt.ArrayLike) -> Floats:

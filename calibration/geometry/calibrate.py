@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.board import Board, MeasuredBoard, corner_positions_mm
-from calibration.geometry.coverage import CORNERS_A_CELL, coverage, fitted_and_held_out
+from calibration.geometry.coverage import CELLS, CORNERS_A_CELL, coverage, fitted_and_held_out
 from calibration.geometry.detection import CORNERS_MIN_COUNT, BoardView, Ids, Problem
 from calibration.geometry.precision import (
     Known,
@@ -55,14 +55,18 @@ FOCAL_MAX_SHARE = 0.005
 """Standard error of the focal length."""
 SIGMA_MAX_PX = 0.5
 """Of a corner's coordinate."""
+OUTLIERS_MAX_SHARE = 0.03
 ERROR_MAX_SHARE = 0.005
 """Of the field's width: above it millimetres are no measure."""
 
 _FOLDS = 4
 _OUTLIER = 6.0
 """Robust standard deviations."""
+_OUTLIER_ROUNDS = 8
 _SURE = 4.0
 """Standard errors from which on a bow or a stretch is one."""
+_READING_FACTOR = 4.0
+"""Standard uncertainties of a square, by which two readings may disagree: three of their difference."""
 _CHECK_FACTOR = 3.0
 _NO_WORSE = 1.01
 """Than the best lens model in views held out: then the simplest is taken. Its error is a seventh of the corners' own at most, and
@@ -70,6 +74,7 @@ terms that are not needed run wild where no corner was seen."""
 _MAD_TO_SIGMA = 1.4826
 _SPREAD_MIN_PX = 0.01
 
+_ONE_CAMERA = "Lens, zoom and focus must stay as they are in all pictures, and the board flat: check both, take all pictures again."
 _WRONG_BOARD = (Problem.OTHER_DICTIONARY, Problem.OTHER_COUNTS)
 
 
@@ -107,17 +112,14 @@ def calibrate_geometry(
     which says where the belt is; the others, elsewhere and turned, test the millimetres.
 
     Every fourth of the views is held out from the fit, and so are the belt views but the first. Refuses rather than to give a
-    geometry that cannot be relied on. Raises ValueError where the views are of pictures of different sizes, or there are none.
+    geometry that cannot be relied on.
     """
     every = [*views, *belt_views]
-    sizes = {(view.width_px, view.height_px) for view in every}
-    if len(sizes) != 1:
-        raise ValueError(f"views: got pictures of {sorted(sizes)} px, expected at least one, and all of one size")
-    ((width_px, height_px),) = sizes
     usable = [view for view in views if view.is_usable]
     fitted, held_out = fitted_and_held_out(usable)
     covered = coverage(views)
     refusals = [
+        *_of_sizes(every),
         *_of_measure(board, measured),
         *_of_views(board, views, belt_views),
         *_of_coverage(board, views),
@@ -138,50 +140,64 @@ def calibrate_geometry(
     try:
         fit, outliers_count = _fitted([belt_views[0], *fitted], board, measured)
         report = replace(report, outliers_count=outliers_count)
-        geometry, quality = _judged(fit, held_out, belt_views, measured, part, (width_px, height_px))
+        geometry, quality = _judged(fit, held_out, belt_views, measured, part)
     except Unsolvable as error:
         return replace(report, refusals=(_undetermined(str(error)),))
-    refusals = [*_of_quality(quality, board, measured)]
+    refusals = [*_of_outliers(report), *_of_quality(quality, board, measured)]
     return replace(report, geometry=None if refusals else geometry, quality=quality, refusals=tuple(refusals))
 
 
+def _of_sizes(views: Sequence[BoardView]) -> Iterator[Refusal]:
+    sizes = Counter((view.width_px, view.height_px) for view in views)
+    if len(sizes) > 1:
+        yield Refusal(
+            "pictures of different sizes",
+            "pictures of "
+            + ", ".join(f"{width} x {height} px ({count})" for (width, height), count in sizes.most_common()),
+            "all of one size",
+            "Take all pictures with the same camera and the same settings, or leave out those of another.",
+        )
+
+
 def _of_measure(board: Board, measured: MeasuredBoard) -> Iterator[Refusal]:
-    for way, square_mm in (("wide", measured.square_x_mm), ("high", measured.square_y_mm)):
-        if abs(square_mm / board.square_mm - 1) > SIZE_MAX_SHARE:
-            yield Refusal(
-                "board_scale",
-                f"squares {square_mm:.3g} mm {way}",
-                f"{board.square_mm:g} mm, up to {SIZE_MAX_SHARE:.0%} off, of the {board.described()}",
-                "Measure again over all squares; print at 100 % (actual size), or choose the board that was printed.",
-            )
+    worst_mm = max(
+        (measured.square_x_mm, measured.square_y_mm), key=lambda square_mm: abs(square_mm / board.square_mm - 1)
+    )
+    if abs(worst_mm / board.square_mm - 1) > SIZE_MAX_SHARE:
+        yield Refusal(
+            "the board's size",
+            f"squares measured as {worst_mm:.4g} mm",
+            f"{board.square_mm:g} mm, up to {SIZE_MAX_SHARE:.0%} off, of the {board.described()}",
+            "Measure again over all squares; print at 100 % (actual size), or choose the board that was printed.",
+        )
 
 
 def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[BoardView]) -> Iterator[Refusal]:
-    problems = Counter(view.problem for view in [*views, *belt_views] if view.problem is not None)
     usable = [view for view in views if view.is_usable]
+    blurred = [view for view in views if view.problem is Problem.BLURRED]
     wrong = [view for view in [*views, *belt_views] if view.problem in _WRONG_BOARD]
     if len(wrong) > (len(views) + len(belt_views)) / 4:
         yield Refusal(
-            "wrong_board",
+            "another board",
             f"{wrong[0].told} ({len(wrong)} of {len(views) + len(belt_views)} pictures)",
             f"the {board.described()}",
             "Put the right board before the camera, or enter what is printed below its squares.",
         )
         return
     if len(usable) < VIEWS_MIN_COUNT:
-        if problems[Problem.BLURRED] and len(usable) + problems[Problem.BLURRED] >= VIEWS_MIN_COUNT:
-            blurs = [view.blur_px for view in views if view.problem is Problem.BLURRED and np.isfinite(view.blur_px)]
+        if len(usable) + len(blurred) >= VIEWS_MIN_COUNT:
+            blurs = [view.blur_px for view in blurred if np.isfinite(view.blur_px)]
             how = f", typically by {np.median(blurs):.1f} px" if blurs else ""
             yield Refusal(
-                "blur",
-                f"{problems[Problem.BLURRED]} of {len(views)} pictures blurred{how}",
+                "blurred pictures",
+                f"{len(blurred)} of {len(views)} blurred{how}",
                 f"at least {VIEWS_MIN_COUNT} sharp ones",
                 "Hold the board still while a picture is taken, focus the lens, or shorten the exposure and give more light.",
             )
         else:
             why = Counter(view.told for view in views if not view.is_usable).most_common(1)
             yield Refusal(
-                "too_few_views",
+                "too few pictures",
                 f"{len(usable)} usable of {len(views)} pictures of the board"
                 + (f" (most often: {why[0][0]})" if why else ""),
                 f"at least {VIEWS_MIN_COUNT}",
@@ -191,7 +207,7 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
     if len(belt_views) < BELT_VIEWS_MIN_COUNT or len(usable_belt) < len(belt_views):
         told = next((f"{view.name}: {view.told}" for view in belt_views if not view.is_usable), "")
         yield Refusal(
-            "belt_views",
+            "the pictures on the belt",
             f"{len(usable_belt)} usable of {len(belt_views)} pictures of the board on the belt"
             + (f" ({told})" if told else ""),
             f"at least {BELT_VIEWS_MIN_COUNT}, all usable",
@@ -203,7 +219,7 @@ def _of_views(board: Board, views: Sequence[BoardView], belt_views: Sequence[Boa
         columns, rows = ({number % across for number in seen}, {number // across for number in seen})
         if max(columns) + 1 < across or max(rows) + 1 < board.squares_y - 1:
             yield Refusal(
-                "wrong_board",
+                "another board",
                 f"in no picture more than {max(columns) + 2} x {max(rows) + 2} squares",
                 f"the {board.described()}",
                 "Hold all of the board into the picture at least once, or enter what is printed below its squares.",
@@ -218,16 +234,16 @@ def _of_coverage(board: Board, views: Sequence[BoardView]) -> Iterator[Refusal]:
             "; it may reach out of the picture" if board.kind == "charuco" else ", with all its squares in the picture"
         )
         yield Refusal(
-            "coverage",
-            f"too little of the board in {', '.join(missing)} of the picture",
-            f"{CORNERS_A_CELL} corners in every part of it",
+            "parts of the picture without the board",
+            f"too few corners in {', '.join(missing)}",
+            f"{CORNERS_A_CELL} in each of {CELLS} x {CELLS} parts of the picture",
             f"Hold the board into {', '.join(missing)} too{reach}.",
         )
 
 
 def _undetermined(got: str) -> Refusal:
     return Refusal(
-        "undetermined",
+        "the lens is not determined",
         got,
         "views that tell the lens from where the board was",
         "Tilt the board by 20 to 40 degrees in turn to the left, right, towards you and away from you; and turn it.",
@@ -244,15 +260,7 @@ def _fitted(views: list[BoardView], board: Board, measured: MeasuredBoard) -> tu
     positions = corner_positions_mm(board, measured)
     ids = [view.corner_ids for view in views]
     seen = [view.corners_px for view in views]
-    first = solve(_all_corners(ids, seen, positions), *size_px, LENS_MODELS[-1])
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate(first.residuals_px))))
-    limit_px = _OUTLIER * max(spread, _SPREAD_MIN_PX)
-    kept = [np.linalg.norm(errors, axis=1) <= limit_px for errors in first.residuals_px]
-    outliers_count = int(sum((~one).sum() for one in kept))
-    ids = [numbers[one] for numbers, one in zip(ids, kept, strict=True)]
-    seen = [places[one] for places, one in zip(seen, kept, strict=True)]
-    if min(len(numbers) for numbers in ids) < CORNERS_MIN_COUNT / 2:
-        raise Unsolvable("the corners of a view are far from where the board's others say they are")
+    ids, seen, outliers_count = _without_outliers(ids, seen, positions, size_px)
     corners = _all_corners(ids, seen, positions)
     sigmas: dict[LensModel, float] = {}
     for model in LENS_MODELS:
@@ -272,6 +280,29 @@ def _fitted(views: list[BoardView], board: Board, measured: MeasuredBoard) -> tu
     solution = solve(corners, *size_px, chosen)
     sure = replace(certainty(corners, ids, solution, belt=0), shapes=as_measured.shapes)
     return _Fit(positions, solution, sure, {model.name: sigma for model, sigma in sigmas.items()}), outliers_count
+
+
+def _without_outliers(
+    ids: list[Ids], seen: list[Floats], positions: Floats, size_px: tuple[int, int]
+) -> tuple[list[Ids], list[Floats], int]:
+    """The corners that are near where the fullest model has them, and how many others there were.
+
+    The farthest first, and then all looked at again: one far off draws its neighbours with it.
+    """
+    before = sum(len(numbers) for numbers in ids)
+    for _ in range(_OUTLIER_ROUNDS):
+        solution = solve(_all_corners(ids, seen, positions), *size_px, LENS_MODELS[-1])
+        spread = _MAD_TO_SIGMA * float(np.median(np.abs(np.concatenate(solution.residuals_px))))
+        distances = [np.linalg.norm(errors, axis=1) for errors in solution.residuals_px]
+        limit_px = max(_OUTLIER * max(spread, _SPREAD_MIN_PX), max(float(one.max()) for one in distances) / 2)
+        kept = [one <= limit_px for one in distances]
+        if all(one.all() for one in kept):
+            break
+        ids = [numbers[one] for numbers, one in zip(ids, kept, strict=True)]
+        seen = [places[one] for places, one in zip(seen, kept, strict=True)]
+        if min(len(numbers) for numbers in ids) < CORNERS_MIN_COUNT / 2:
+            raise Unsolvable("the corners of a view are far from where the board's others say they are")
+    return ids, seen, before - sum(len(numbers) for numbers in ids)
 
 
 def _all_corners(ids: list[Ids], seen: list[Floats], positions: Floats) -> list[Corners]:
@@ -302,10 +333,10 @@ def _judged(
     belt_views: Sequence[BoardView],
     measured: MeasuredBoard,
     part: PartHeight,
-    size_px: tuple[int, int],
 ) -> tuple[CameraGeometry, GeometryQuality]:
     """Raises Unsolvable."""
     solution, sure, positions = fit.solution, fit.certainty, fit.positions_mm
+    size_px = belt_views[0].width_px, belt_views[0].height_px
     lens = lens_of(solution.parameters, *size_px)
     geometry = geometry_of(lens, solution.poses[0], measured.thickness_mm, part.height_mm)
     tests = [_corners(view.corner_ids, view.corners_px, positions) for view in [*held_out, *belt_views[1:]]]
@@ -362,8 +393,45 @@ def _tilt_deg(poses: Floats) -> float:
     return degrees(float(np.arccos(np.clip(normals @ normals.T, -1.0, 1.0)).max()))
 
 
+def _of_outliers(report: GeometryReport) -> Iterator[Refusal]:
+    if report.outliers_count > OUTLIERS_MAX_SHARE * report.corners_count:
+        yield Refusal(
+            "the pictures do not fit one lens",
+            f"{report.outliers_count} of {report.corners_count} corners far from where one lens would show them",
+            f"at most {OUTLIERS_MAX_SHARE:.0%}",
+            _ONE_CAMERA,
+        )
+
+
 def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard) -> Iterator[Refusal]:
     width_mm = board.squares_x * measured.square_x_mm
+    bow, stretch = quality.bow_mm, quality.stretch
+    if abs(bow.value) > max(BOW_MAX_SHARE * width_mm, _SURE * bow.standard_error):
+        yield Refusal(
+            "the board is not flat",
+            f"a board bent by about {abs(bow.value):.1f} mm",
+            f"flat to {BOW_MAX_SHARE * width_mm:.1f} mm",
+            "Glue the print to something stiff (glass, aluminium, thick acrylic) and take all pictures again.",
+        )
+        return
+    reading_share = _READING_FACTOR * measured.square_uncertainty_mm / min(measured.square_x_mm, measured.square_y_mm)
+    stretch_max = max(STRETCH_MAX_SHARE, reading_share)
+    if abs(stretch.value) > max(stretch_max, _SURE * stretch.standard_error):
+        yield Refusal(
+            "the print is stretched",
+            f"squares that are {stretch.value:+.2%} higher than measured, against their width",
+            f"at most {stretch_max:.1%}",
+            "Measure the board over all its squares, across and down; both numbers are needed.",
+        )
+        return
+    if max(quality.fit_sigma_px, quality.held_out_sigma_px) > SIGMA_MAX_PX:
+        yield Refusal(
+            "the pictures do not fit one lens",
+            f"corners {max(quality.fit_sigma_px, quality.held_out_sigma_px):.2f} px from where one lens would show them",
+            f"at most {SIGMA_MAX_PX:g} px",
+            _ONE_CAMERA,
+        )
+        return
     focal = quality.focal_px
     if focal.standard_error > FOCAL_MAX_SHARE * focal.value:
         yield _undetermined(
@@ -371,40 +439,16 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             "the board was at nearly the same angle in all views"
         )
         return
-    bow, stretch = quality.bow_mm, quality.stretch
-    is_bent = abs(bow.value) > max(BOW_MAX_SHARE * width_mm, _SURE * bow.standard_error)
-    is_stretched = abs(stretch.value) > max(STRETCH_MAX_SHARE, _SURE * stretch.standard_error)
-    if is_bent:
+    check = max(quality.checks, key=lambda one: one.rms_mm)
+    corner_mm = np.sqrt(2) * quality.fit_sigma_px * quality.mm_per_px
+    allowed_mm = _CHECK_FACTOR * float(np.hypot(corner_mm, quality.worst_error_mm / 2))
+    if check.rms_mm > allowed_mm:
         yield Refusal(
-            "board_not_flat",
-            f"a board bent by about {abs(bow.value):.1f} mm",
-            f"flat to {BOW_MAX_SHARE * width_mm:.1f} mm",
-            "Glue the print to something stiff (glass, aluminium, thick acrylic) and take all pictures again.",
+            "the belt's pictures disagree",
+            f"{check.view}: the board's own corners {check.rms_mm:.2g} mm off when laid elsewhere on the belt",
+            f"at most {allowed_mm:.2g} mm",
+            "Is the belt flat, did the board lie flat both times, was the camera touched? Take the belt's pictures again.",
         )
-    elif is_stretched:
-        yield Refusal(
-            "board_stretched",
-            f"squares that are {stretch.value:+.2%} higher than measured, against their width",
-            f"at most {STRETCH_MAX_SHARE:.1%}",
-            "Measure the board over all its squares, across and down; both numbers are needed.",
-        )
-    elif quality.fit_sigma_px > SIGMA_MAX_PX or quality.held_out_sigma_px > SIGMA_MAX_PX:
-        yield Refusal(
-            "misfit",
-            f"corners {max(quality.fit_sigma_px, quality.held_out_sigma_px):.2f} px from where one lens would show them",
-            f"at most {SIGMA_MAX_PX:g} px",
-            "Lens and camera must stay as they are in all pictures, and the board flat: check both, take all pictures again.",
-        )
-    mm_a_sigma = quality.fit_sigma_px * quality.mm_per_px
-    for check in quality.checks:
-        allowed = _CHECK_FACTOR * float(np.hypot(np.sqrt(2) * mm_a_sigma, quality.worst_error_mm / 2))
-        if check.rms_mm > allowed and not (is_bent or is_stretched):
-            yield Refusal(
-                "belt_check",
-                f"{check.view}: the board's own corners {check.rms_mm:.2g} mm off when laid elsewhere on the belt",
-                f"at most {allowed:.2g} mm",
-                "Is the belt flat, did the board lie flat both times, was the camera touched? Take the belt's pictures again.",
-            )
     if quality.worst_share_of_field > ERROR_MAX_SHARE:
         worst = max(quality.error_shares_mm, key=lambda cause: quality.error_shares_mm[cause])
         advice = {
@@ -413,7 +457,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             "part height": "Measure the part's height better.",
         }[worst]
         yield Refusal(
-            "imprecise",
+            "not precise enough",
             f"positions known to {quality.worst_error_mm:.2g} mm, {quality.worst_share_of_field:.2%} of what the picture shows",
             f"at most {ERROR_MAX_SHARE:.1%}",
             advice,

@@ -301,9 +301,9 @@ def _other_board(grey: npt.NDArray[np.uint8], board: Board) -> tuple[Problem, st
             continue
         bits = name.rsplit("_", 1)[0]
         if bits != ours:
-            return Problem.OTHER_DICTIONARY, f"another board: its markers are of {bits}, expected {ours}"
+            return Problem.OTHER_DICTIONARY, f"markers of {bits} instead of {ours}"
         if across != board.squares_x:
-            told = f"another board: it is {across} squares wide, expected {board.squares_x}"
+            told = f"a board {across} squares wide instead of {board.squares_x}"
             return Problem.OTHER_COUNTS, told
     return None
 

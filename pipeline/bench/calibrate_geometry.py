@@ -144,7 +144,7 @@ def measure(seed: int) -> dict[str, Any]:
 
 def _refused(name: str) -> tuple[str, list[str]]:
     cv2.setNumThreads(1)
-    return name, [f"{refusal.reason}: {refusal}" for refusal in calibrated(wrong_setups()[name]).refusals]
+    return name, [str(refusal) for refusal in calibrated(wrong_setups()[name]).refusals]
 
 
 def _less_shift_and_turn(ours_mm: Floats, true_mm: Floats, fitted: int) -> Floats:

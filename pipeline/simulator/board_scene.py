@@ -20,6 +20,8 @@ Bytes = npt.NDArray[np.uint8]
 _ITERATIONS = 100
 _SETTLED = 1e-13
 _SURFACE_ITERATIONS = 4
+_PAGE_PX = 3000.0
+_PX_PER_MM_MAX = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +143,23 @@ class Print:
 def printed(
     black_mm: list[tuple[float, float, float, float]], width_mm: float, height_mm: float, *, border_mm: float
 ) -> Print:
-    """A page with these rectangles (x, y, width, height), so large that its corners lie within a fortieth of a mm or finer."""
-    px_per_mm = min(4000.0 / max(width_mm, height_mm), 40.0)
-    size = [round((side + 2 * border_mm) * px_per_mm) for side in (height_mm, width_mm)]
-    finer = 4
-    levels = np.full((size[0] * finer, size[1] * finer), 255, np.uint8)
-    scale = px_per_mm * finer
+    """A page with these rectangles (x, y, width, height), which do not overlap: each pixel as dark as they cover it."""
+    px_per_mm = min(_PAGE_PX / max(width_mm, height_mm), _PX_PER_MM_MAX)
+    rows, columns = (round((side + 2 * border_mm) * px_per_mm) for side in (height_mm, width_mm))
+    white = np.ones((rows, columns), np.float32)
     for x, y, width, height in black_mm:
-        left, right = (round((border_mm + at) * scale) for at in (x, x + width))
-        top, bottom = (round((border_mm + at) * scale) for at in (y, y + height))
-        levels[top:bottom, left:right] = 0
-    smooth = cv2.resize(levels, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return Print(np.asarray(smooth, np.uint8), px_per_mm, -border_mm, -border_mm)
+        across, columns_covered = _covered((border_mm + x) * px_per_mm, width * px_per_mm)
+        down, rows_covered = _covered((border_mm + y) * px_per_mm, height * px_per_mm)
+        white[down, across] -= np.outer(rows_covered, columns_covered)
+    levels = np.clip(np.rint(255.0 * white), 0, 255).astype(np.uint8)
+    return Print(levels, px_per_mm, -border_mm, -border_mm)
+
+
+def _covered(start: float, length: float) -> tuple[slice, Floats32]:
+    """The pixels that a length reaches into, and how much of each it covers."""
+    first, last = int(np.floor(start)), int(np.ceil(start + length))
+    edges = np.arange(first, last + 1, dtype=np.float64).clip(start, start + length)
+    return slice(first, last), np.diff(edges).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
