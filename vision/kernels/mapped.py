@@ -1,13 +1,13 @@
 """Undistortion, flat-field, resize, channel mix and normalisation of one region in one pass over the raw frame.
 
 Each output pixel blends the four raw pixels around its place bilinearly, and what comes out is corrected, once for each
-source channel: ``level = (blend - dark * dark_step) * factor``, cut to 0..``brightest`` as a camera would. The planes are sums of
-levels: ``out[plane] = sum(level[channel] * mix[plane, channel]) + mix[plane, channel_count]``.
+source channel: ``level = (blend - dark * dark_step) * factor``, cut to 0..``brightest`` as a camera would. Each plane is one
+channel's levels, or where it is grey the sum of three: ``out[plane] = sum(level[channel] * mix[plane, channel]) + mix[plane, channel_count]``.
 
-A row of the output takes four short loops over scratch that stays in the first cache: where its pixels lie; the bytes
-there, fetched as whole words, so that few loads are scattered; the levels in them; the planes. All but the second are
-vectorised, which they would not be as one, nor as functions of their own (views passed to a function cost more than a row).
-The tables are read once a frame and then forgotten by every cache: they are as small as they can be, and row by row.
+A row of the output takes short loops over scratch that stays in the first cache: where its pixels lie; the bytes there,
+fetched as whole words, so that few loads are scattered; the levels in them. All but the second are vectorised, which they would
+not be as one, nor as functions of their own (views passed to a function cost more than a row). The tables are read once a frame
+and then forgotten by every cache: they are as small as they can be, and lie row by row.
 
 Places are in 1/65536 of a pixel. Arguments, h and w being the height and width that the region has in ``out``, n the count of
 dead pixels; the tables (H, W) are larger by a margin all around, so that a region that has moved finds its own entries:
@@ -61,7 +61,7 @@ _FRACTION = np.int32(PLACES_PER_PX - 1)
 _PX_PER_PLACE = np.float32(1 / PLACES_PER_PX)
 _BYTE = np.uint32(255)
 _1, _2, _3 = np.uint64(1), np.uint64(2), np.uint64(3)
-_8, _16, _24 = np.uint32(8), np.uint32(16), np.uint32(24)
+_0_BITS, _8, _16, _24 = np.uint32(0), np.uint32(8), np.uint32(16), np.uint32(24)
 _0 = np.int32(0)
 _DARKEST = np.float32(0.0)
 
@@ -79,16 +79,38 @@ def _word(flat: PixelArray, start: np.uint64) -> np.uint32:
     return lower | np.uint32(flat[start + _2]) << _16 | np.uint32(flat[start + _3]) << _24
 
 
-@compiled(types.float32(*(types.uint32,) * 4, types.float32, types.float32))
-def _blend(
-    upper_left: int, upper_right: int, lower_left: int, lower_right: int, across: np.float32, down: np.float32
+@compiled(
+    types.float32(
+        *((types.uint32,) * 6), *((types.float32,) * 2), types.uint8, types.float32, types.uint16, types.float32
+    )
+)
+def _level(
+    upper: int,
+    upper_end: int,
+    lower: int,
+    lower_end: int,
+    left_bits: np.uint32,
+    right_bits: np.uint32,
+    across: np.float32,
+    down: np.float32,
+    dark: int,
+    dark_step: float,
+    factor: int,
+    brightest: float,
 ) -> np.float32:
-    """Four grey levels, bilinearly."""
-    left, right = np.float32(np.int32(upper_left)), np.float32(np.int32(upper_right))
-    upper = left + (right - left) * across
-    left, right = np.float32(np.int32(lower_left)), np.float32(np.int32(lower_right))
-    lower = left + (right - left) * across
-    return upper + (lower - upper) * down
+    """A corrected level. The left pixels' bytes lie ``left_bits`` up in their words, the right ones' ``right_bits`` in the ends."""
+    left, right = (
+        np.float32(np.int32(upper >> left_bits & _BYTE)),
+        np.float32(np.int32(upper_end >> right_bits & _BYTE)),
+    )
+    above = left + (right - left) * across
+    left, right = (
+        np.float32(np.int32(lower >> left_bits & _BYTE)),
+        np.float32(np.int32(lower_end >> right_bits & _BYTE)),
+    )
+    below = left + (right - left) * across
+    lit = above + (below - above) * down - np.float32(np.int32(dark)) * dark_step
+    return np.float32(min(max(lit * np.float32(np.int32(factor)), _DARKEST), np.float32(brightest)))
 
 
 def _signatures() -> list[Any]:
@@ -249,6 +271,7 @@ def map_region(
     starts, upper, upper_end, lower, lower_end = words[0], words[1], words[2], words[3], words[4]
     across, down = numbers[0], numbers[1]
     width = columns.size
+    is_mixed = channel_count == 3 and len(mix) == 1
     for y in range(rows.size):
         entry = table_y + y
         row = rows[y] + shift_y
@@ -278,39 +301,68 @@ def map_region(
         for channel in range(channel_count):
             factor = factors[entry, channel, table_x : table_x + width]
             dark = darks[entry, channel, table_x : table_x + width]
-            level = numbers[2 + channel]
-            if channel_count == 1:
+            bits, more_bits = np.uint32(8 * channel), np.uint32(8 * channel + 8)
+            line = numbers[2 + channel]
+            if is_mixed:
                 for x in range(width):
-                    above, under = upper[x], lower[x]
-                    blend = _blend(above & _BYTE, above >> _8, under & _BYTE, under >> _8, across[x], down[x])
-                    lit = blend - np.float32(np.int32(dark[x])) * dark_step
-                    level[x] = min(max(lit * np.float32(np.int32(factor[x])), _DARKEST), brightest)
-            else:
-                bits, more_bits = np.uint32(8 * channel), np.uint32(8 * channel + 8)
-                for x in range(width):
-                    blend = _blend(
-                        upper[x] >> bits & _BYTE,
-                        upper_end[x] >> more_bits & _BYTE,
-                        lower[x] >> bits & _BYTE,
-                        lower_end[x] >> more_bits & _BYTE,
+                    line[x] = _level(
+                        upper[x],
+                        upper_end[x],
+                        lower[x],
+                        lower_end[x],
+                        bits,
+                        more_bits,
                         across[x],
                         down[x],
+                        dark[x],
+                        dark_step,
+                        factor[x],
+                        brightest,
                     )
-                    lit = blend - np.float32(np.int32(dark[x])) * dark_step
-                    level[x] = min(max(lit * np.float32(np.int32(factor[x])), _DARKEST), brightest)
-
-        for plane in range(len(mix)):
-            target = out[plane, top_px + y, left_px : left_px + width]
-            offset = mix[plane, channel_count]
-            first, first_mix = numbers[2], mix[plane, 0]
-            if channel_count == 1:
-                for x in range(width):
-                    target[x] = first[x] * first_mix + offset
-            else:
-                second, third = numbers[3], numbers[4]
-                second_mix, third_mix = mix[plane, 1], mix[plane, 2]
-                for x in range(width):
-                    target[x] = first[x] * first_mix + second[x] * second_mix + third[x] * third_mix + offset
+                continue
+            for plane in range(len(mix)):
+                target = out[plane, top_px + y, left_px : left_px + width]
+                gain, offset = mix[plane, channel], mix[plane, channel_count]
+                if channel_count == 1:
+                    for x in range(width):
+                        level = _level(
+                            upper[x],
+                            upper[x],
+                            lower[x],
+                            lower[x],
+                            _0_BITS,
+                            _8,
+                            across[x],
+                            down[x],
+                            dark[x],
+                            dark_step,
+                            factor[x],
+                            brightest,
+                        )
+                        target[x] = level * gain + offset
+                elif gain != 0:
+                    for x in range(width):
+                        level = _level(
+                            upper[x],
+                            upper_end[x],
+                            lower[x],
+                            lower_end[x],
+                            bits,
+                            more_bits,
+                            across[x],
+                            down[x],
+                            dark[x],
+                            dark_step,
+                            factor[x],
+                            brightest,
+                        )
+                        target[x] = level * gain + offset
+        if is_mixed:
+            target = out[0, top_px + y, left_px : left_px + width]
+            first, second, third = numbers[2], numbers[3], numbers[4]
+            first_mix, second_mix, third_mix, offset = mix[0, 0], mix[0, 1], mix[0, 2], mix[0, 3]
+            for x in range(width):
+                target[x] = first[x] * first_mix + second[x] * second_mix + third[x] * third_mix + offset
 
     if len(dead):
         _mend(
