@@ -17,7 +17,7 @@ pixels reads the entries next to where it now is. What the kernel does is then e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor, log2
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -116,15 +116,15 @@ class MappedRegion:
                 levels = substitutes.fill(correction.dark.astype(np.float64)).reshape(height, width, channels)
                 darks[:, channel] = bilinear(levels[:, :, channel], raw_x, raw_y)
         moves = np.stack([raw_x - at_x, raw_y - at_y], axis=1) * PLACES_PER_PX
-        move_bits = max(0, ceil(log2(max(float(np.abs(moves).max()), 1.0) / _MOVE_MAX)))
+        move_step = max(1, ceil(float(np.abs(moves).max()) / _MOVE_MAX))
         gain_step = float(gains.max()) / _FACTOR_MAX
         dark_step = max(float(darks.max()), 1.0) / _DARK_MAX
 
         self._frame = (channels, width - 1, height - 1)
         self._places = (_places(columns.places_px), _places(rows.places_px))
         self._tables = (
-            np.rint(moves / (1 << move_bits)).astype(np.int16),
-            move_bits,
+            np.rint(moves / move_step).astype(np.int16),
+            move_step,
             np.rint(gains / gain_step).astype(np.uint16),
             np.rint(darks / dark_step).astype(np.uint8),
             dark_step,

@@ -5,7 +5,7 @@ And with a lens and a flat field to be put right in the same pass, against itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import cv2
@@ -59,20 +59,23 @@ def _case(
     correction, dead_count = _correction(frame_format)
     corrected_plan = RegionPlan("bench", region, frame_format, normalised, correction)
     corrected_bytes_plan = RegionPlan("bench", region, frame_format, raw, correction)
-    calls: dict[str, Callable[[], None]] = {
+    calls = {
         "fused": lambda: plan.fill(pixels, fused_row),
         "chain": lambda: _chain(pixels, chain_row),
         "fused_bytes": lambda: bytes_plan.fill(pixels, bytes_row),
         "chain_bytes": lambda: _bytes_chain(pixels, bytes_chain_row),
-        "corrected": lambda: corrected_plan.fill(pixels, corrected_row),
-        "corrected_bytes": lambda: corrected_bytes_plan.fill(pixels, corrected_bytes_row),
     }
-    times_us: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + _WARM_UP):
-        for name, call in calls.items():
-            taken_us = _timed_us(call)
-            if turn >= _WARM_UP:
-                times_us[name].append(taken_us)
+    times_us = _taking_turns(calls, rounds)
+    # By themselves: OpenCV's pictures in between would make a difference of what they leave in the caches.
+    corrected_us = _taking_turns(
+        {
+            "plain": calls["fused"],
+            "corrected": lambda: corrected_plan.fill(pixels, corrected_row),
+            "plain_bytes": calls["fused_bytes"],
+            "corrected_bytes": lambda: corrected_bytes_plan.fill(pixels, corrected_bytes_row),
+        },
+        rounds,
+    )
     return {
         "fused_us": percentiles_us(times_us["fused"]),
         "opencv_numpy_us": percentiles_us(times_us["chain"]),
@@ -86,13 +89,25 @@ def _case(
             "largest_difference_levels": int(np.abs(bytes_row.astype(int) - bytes_chain_row).max()),
         },
         "corrected": {
-            "fused_us": percentiles_us(times_us["corrected"]),
-            "bytes_us": percentiles_us(times_us["corrected_bytes"]),
-            "ratio_corrected_to_plain": median_ratio(times_us["corrected"], times_us["fused"]),
-            "ratio_corrected_to_plain_bytes": median_ratio(times_us["corrected_bytes"], times_us["fused_bytes"]),
+            **{f"{name}_us": percentiles_us(taken_us) for name, taken_us in corrected_us.items()},
+            "ratio_corrected_to_plain": median_ratio(corrected_us["corrected"], corrected_us["plain"]),
+            "ratio_corrected_to_plain_bytes": median_ratio(
+                corrected_us["corrected_bytes"], corrected_us["plain_bytes"]
+            ),
             "dead_pixels": dead_count,
         },
     }
+
+
+def _taking_turns(calls: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Microseconds of each call, in each of so many rounds."""
+    times_us: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + _WARM_UP):
+        for name, call in calls.items():
+            taken_us = _timed_us(call)
+            if turn >= _WARM_UP:
+                times_us[name].append(taken_us)
+    return times_us
 
 
 def _correction(frame_format: FrameFormat) -> tuple[Correction, int]:

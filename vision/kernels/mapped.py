@@ -1,13 +1,14 @@
 """Undistortion, flat-field, resize, channel mix and normalisation of one region in one pass over the raw frame.
 
 Each output pixel blends the four raw pixels around its place bilinearly, and what comes out is corrected, once for each
-source channel: ``level = (blend - dark * dark_step) * factor``, cut to 0..``brightest`` as a camera would. The planes are sums of
-levels: ``out[plane] = sum(level[channel] * mix[plane, channel]) + mix[plane, channel_count]``.
+source channel: ``level = (blend - dark * dark_step) * factor``, cut to 0..``brightest`` as a camera would. Each plane is one
+channel's levels, or where it is grey the sum of three:
+``out[plane] = sum(level[channel] * mix[plane, channel]) + mix[plane, channel_count]``.
 
-A row of the output takes four short loops over scratch that stays in the first cache: where its pixels lie; the bytes
-there, fetched as whole words, so that few loads are scattered; the levels in them; the planes. All but the second are
-vectorised, which they would not be as one, nor as functions of their own (views passed to a function cost more than a row).
-The tables are read once a frame and then forgotten by every cache: they are as small as they can be, and row by row.
+A row of the output takes short loops over scratch that stays in the first cache: where its pixels lie; the bytes there,
+fetched as whole words, so that few loads are scattered; the levels in them. All but the second are vectorised, which they would
+not be as one, nor as functions of their own (views passed to a function cost more than a row). The tables are read once a frame
+and then forgotten by every cache: they are as small as they can be, and lie row by row.
 
 Places are in 1/65536 of a pixel. Arguments, h and w being the height and width that the region has in ``out``, n the count of
 dead pixels; the tables (H, W) are larger by a margin all around, so that a region that has moved finds its own entries:
@@ -18,7 +19,7 @@ dead pixels; the tables (H, W) are larger by a margin all around, so that a regi
     columns, rows     (w,), (h,): undistorted place of each output column and row, in the frame
     shift_x, shift_y  how far the region has moved
     table_x, table_y  the tables' entry for the region's first pixel
-    moves, move_bits  (H, 2, W): raw place less undistorted place, across and down, in 2**move_bits places
+    moves, move_step  (H, 2, W): raw place less undistorted place, across and down, in steps of so many places
     factors           (H, channel_count, W)
     darks, dark_step  (H, channel_count, W), in so many grey levels
     brightest         what a grey level of 255 is among levels
@@ -59,9 +60,9 @@ _ROWS = types.float32[:, ::1]
 _PLACE_BITS = np.int32(16)
 _FRACTION = np.int32(PLACES_PER_PX - 1)
 _PX_PER_PLACE = np.float32(1 / PLACES_PER_PX)
-_BYTE = np.uint32(255)
+_BYTE, _31 = np.uint32(255), np.uint32(31)
 _1, _2, _3 = np.uint64(1), np.uint64(2), np.uint64(3)
-_8, _16, _24 = np.uint32(8), np.uint32(16), np.uint32(24)
+_0_BITS, _8, _16, _24 = np.uint32(0), np.uint32(8), np.uint32(16), np.uint32(24)
 _0 = np.int32(0)
 _DARKEST = np.float32(0.0)
 
@@ -79,16 +80,38 @@ def _word(flat: PixelArray, start: np.uint64) -> np.uint32:
     return lower | np.uint32(flat[start + _2]) << _16 | np.uint32(flat[start + _3]) << _24
 
 
-@compiled(types.float32(*(types.uint32,) * 4, types.float32, types.float32))
-def _blend(
-    upper_left: int, upper_right: int, lower_left: int, lower_right: int, across: np.float32, down: np.float32
+@compiled(types.float32(types.uint32, types.uint32))
+def _byte(word: int, bits: np.uint32) -> np.float32:
+    """The byte that lies ``bits`` up in a word."""
+    return np.float32(np.int32(np.uint32(word >> (bits & _31)) & _BYTE))
+
+
+@compiled(
+    types.float32(
+        *((types.uint32,) * 6), *((types.float32,) * 2), types.uint8, types.float32, types.uint16, types.float32
+    )
+)
+def _level(
+    upper: int,
+    upper_end: int,
+    lower: int,
+    lower_end: int,
+    left_bits: np.uint32,
+    right_bits: np.uint32,
+    across: np.float32,
+    down: np.float32,
+    dark: int,
+    dark_step: float,
+    factor: int,
+    brightest: float,
 ) -> np.float32:
-    """Four grey levels, bilinearly."""
-    left, right = np.float32(np.int32(upper_left)), np.float32(np.int32(upper_right))
-    upper = left + (right - left) * across
-    left, right = np.float32(np.int32(lower_left)), np.float32(np.int32(lower_right))
-    lower = left + (right - left) * across
-    return upper + (lower - upper) * down
+    """A corrected level. The left pixels' bytes lie ``left_bits`` up in their words, the right ones' ``right_bits`` in the ends."""
+    left, right = _byte(upper, left_bits), _byte(upper_end, right_bits)
+    above = left + (right - left) * across
+    left, right = _byte(lower, left_bits), _byte(lower_end, right_bits)
+    below = left + (right - left) * across
+    lit = above + (below - above) * down - np.float32(np.int32(dark)) * dark_step
+    return np.float32(min(max(lit * np.float32(np.int32(factor)), _DARKEST), np.float32(brightest)))
 
 
 def _signatures() -> list[Any]:
@@ -155,7 +178,7 @@ def _mend(
     table_x: int,
     table_y: int,
     moves: npt.NDArray[np.int16],
-    move_bits: int,
+    move_step: int,
     factors: npt.NDArray[np.uint16],
     darks: PixelArray,
     dark_step: float,
@@ -182,8 +205,8 @@ def _mend(
         near_y = int(np.floor(stand_ins[which, 1] - moved_y + np.float32(0.5)))
         for y in range(max(near_y - reach_y, 0), min(near_y + reach_y + 1, int(rows.size))):
             for x in range(max(near_x - reach_x, 0), min(near_x + reach_x + 1, int(columns.size))):
-                move_x = np.int32(moves[table_y + y, 0, table_x + x]) << move_bits
-                move_y = np.int32(moves[table_y + y, 1, table_x + x]) << move_bits
+                move_x = moves[table_y + y, 0, table_x + x] * move_step
+                move_y = moves[table_y + y, 1, table_x + x] * move_step
                 raw_x = min(max(columns[x] + shift_x + move_x, _0), end_x)
                 raw_y = min(max(rows[y] + shift_y + move_y, _0), end_y)
                 left, top = np.int32(raw_x >> _PLACE_BITS), np.int32(raw_y >> _PLACE_BITS)
@@ -225,7 +248,7 @@ def map_region(
     table_x: int,
     table_y: int,
     moves: npt.NDArray[np.int16],
-    move_bits: int,
+    move_step: int,
     factors: npt.NDArray[np.uint16],
     darks: PixelArray,
     dark_step: float,
@@ -249,16 +272,20 @@ def map_region(
     starts, upper, upper_end, lower, lower_end = words[0], words[1], words[2], words[3], words[4]
     across, down = numbers[0], numbers[1]
     width = columns.size
+    row_bytes = np.uint32(pitch)
+    is_mixed = channel_count == 3 and len(mix) == 1
     for y in range(rows.size):
         entry = table_y + y
         row = rows[y] + shift_y
         move_x, move_y = moves[entry, 0, table_x : table_x + width], moves[entry, 1, table_x : table_x + width]
+        # numba reckons in 64 bits unless told at each step not to, which halves what a vector holds.
         for x in range(width):
-            raw_x = min(max(columns[x] + shift_x + (np.int32(move_x[x]) << move_bits), _0), end_x)
-            raw_y = min(max(row + (np.int32(move_y[x]) << move_bits), _0), end_y)
+            raw_x = min(max(np.int32(columns[x] + shift_x + move_x[x] * move_step), _0), end_x)
+            raw_y = min(max(np.int32(row + move_y[x] * move_step), _0), end_y)
             across[x] = np.float32(raw_x & _FRACTION) * _PX_PER_PLACE
             down[x] = np.float32(raw_y & _FRACTION) * _PX_PER_PLACE
-            starts[x] = np.uint32(raw_y >> _PLACE_BITS) * pitch + np.uint32(raw_x >> _PLACE_BITS) * channel_count
+            top, left = np.uint32(raw_y >> _PLACE_BITS), np.uint32(raw_x >> _PLACE_BITS)
+            starts[x] = np.uint32(top * row_bytes) + np.uint32(left * channel_count)
 
         # No byte beside those of the four pixels is read: the frame may end there.
         if channel_count == 1:
@@ -278,39 +305,68 @@ def map_region(
         for channel in range(channel_count):
             factor = factors[entry, channel, table_x : table_x + width]
             dark = darks[entry, channel, table_x : table_x + width]
-            level = numbers[2 + channel]
-            if channel_count == 1:
+            bits, more_bits = np.uint32(8 * channel), np.uint32(8 * channel + 8)
+            line = numbers[2 + channel]
+            if is_mixed:
                 for x in range(width):
-                    above, under = upper[x], lower[x]
-                    blend = _blend(above & _BYTE, above >> _8, under & _BYTE, under >> _8, across[x], down[x])
-                    lit = blend - np.float32(np.int32(dark[x])) * dark_step
-                    level[x] = min(max(lit * np.float32(np.int32(factor[x])), _DARKEST), brightest)
-            else:
-                bits, more_bits = np.uint32(8 * channel), np.uint32(8 * channel + 8)
-                for x in range(width):
-                    blend = _blend(
-                        upper[x] >> bits & _BYTE,
-                        upper_end[x] >> more_bits & _BYTE,
-                        lower[x] >> bits & _BYTE,
-                        lower_end[x] >> more_bits & _BYTE,
+                    line[x] = _level(
+                        upper[x],
+                        upper_end[x],
+                        lower[x],
+                        lower_end[x],
+                        bits,
+                        more_bits,
                         across[x],
                         down[x],
+                        dark[x],
+                        dark_step,
+                        factor[x],
+                        brightest,
                     )
-                    lit = blend - np.float32(np.int32(dark[x])) * dark_step
-                    level[x] = min(max(lit * np.float32(np.int32(factor[x])), _DARKEST), brightest)
-
-        for plane in range(len(mix)):
-            target = out[plane, top_px + y, left_px : left_px + width]
-            offset = mix[plane, channel_count]
-            first, first_mix = numbers[2], mix[plane, 0]
-            if channel_count == 1:
-                for x in range(width):
-                    target[x] = first[x] * first_mix + offset
-            else:
-                second, third = numbers[3], numbers[4]
-                second_mix, third_mix = mix[plane, 1], mix[plane, 2]
-                for x in range(width):
-                    target[x] = first[x] * first_mix + second[x] * second_mix + third[x] * third_mix + offset
+                continue
+            for plane in range(len(mix)):
+                target = out[plane, top_px + y, left_px : left_px + width]
+                gain, offset = mix[plane, channel], mix[plane, channel_count]
+                if channel_count == 1:
+                    for x in range(width):
+                        level = _level(
+                            upper[x],
+                            upper[x],
+                            lower[x],
+                            lower[x],
+                            _0_BITS,
+                            _8,
+                            across[x],
+                            down[x],
+                            dark[x],
+                            dark_step,
+                            factor[x],
+                            brightest,
+                        )
+                        target[x] = level * gain + offset
+                elif gain != 0:
+                    for x in range(width):
+                        level = _level(
+                            upper[x],
+                            upper_end[x],
+                            lower[x],
+                            lower_end[x],
+                            bits,
+                            more_bits,
+                            across[x],
+                            down[x],
+                            dark[x],
+                            dark_step,
+                            factor[x],
+                            brightest,
+                        )
+                        target[x] = level * gain + offset
+        if is_mixed:
+            target = out[0, top_px + y, left_px : left_px + width]
+            first, second, third = numbers[2], numbers[3], numbers[4]
+            first_mix, second_mix, third_mix, offset = mix[0, 0], mix[0, 1], mix[0, 2], mix[0, 3]
+            for x in range(width):
+                target[x] = first[x] * first_mix + second[x] * second_mix + third[x] * third_mix + offset
 
     if len(dead):
         _mend(
@@ -326,7 +382,7 @@ def map_region(
             table_x,
             table_y,
             moves,
-            move_bits,
+            move_step,
             factors,
             darks,
             dark_step,
