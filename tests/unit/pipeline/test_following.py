@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import select
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,25 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from pipeline.config import RuntimeConfig
+from pipeline.channel import Link, link_pair
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.config import RuntimeConfig, load_line
 from pipeline.evaluation.figures import figures_of, result_of
 from pipeline.evaluation.labels import are_defective
 from pipeline.evaluation.layouts import read_data_set
 from pipeline.evaluation.runner import Judged, Runner
+from pipeline.inspection import InspectionWorker
 from pipeline.line_inspector import open_inspector
+from pipeline.messages import Configure, Connect, FrameTicket, Halt, RingOffer, Stop, ViewInspected
 from pipeline.replay_part import PartReplayer
+from pipeline.ring import Ring, SlotHeader
 from pipeline.simulator.part_scene import Look, PartScene
 from pipeline.window.reader import WindowReader
+from pipeline.worker import Supervised
 from tests.labelled import write_folders
 from tests.models import write_stub_package
 from tests.seeing_models import write_blob_package, write_heat_package
+from tests.service import write_line
 from tests.windows import CAMERAS, HEIGHT_PX, WIDTH_PX, WindowLine, recipe_of, write_window_line
 from vision.package import load_package
 from vision.preprocess import FrameFormat, WrongFrame
@@ -182,3 +191,49 @@ def test_a_replay_says_of_each_frame_what_the_line_said(tmp_path: Path) -> None:
     assert len(reader.part_ids) == 8
     assert differences(registrations) == []
     assert differences(None), "without the registration other pixels would have been judged"
+
+
+def test_a_part_out_of_its_place_goes_to_signalling_as_a_bad_frame(tmp_path: Path) -> None:
+    line = load_line(write_line(tmp_path, 1))
+    package, wanted = load_package(line.recipe.model), recipe(**{"class": "defective"})
+    wanted = wanted.model_copy(update={"views": [wanted.views[0].model_copy(update={"camera_id": "cam0"})]})
+    inspector, _ = open_inspector(wanted, package, RUNTIME, {"cam0": FORMAT}, registrations={"cam0": REGISTRATION})
+    ours, theirs = (Link(end) for end in link_pair())
+    camera_end, camera_other = link_pair()
+    signalling_end, signalling_other = link_pair()
+    camera, signalling = Link(camera_end), Link(signalling_end)
+    configured = Configure("inspection", 1, "s", "", None, 0, Halt(), True)
+    worker = InspectionWorker(Supervised(theirs, configured, line), inspector)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    ring = Ring("cam0", len(FRAMES), FORMAT.width_px * FORMAT.height_px)
+    with camera_other, signalling_other:
+        assert ours.send(Connect("signalling", 1, None), (signalling_other.fileno(),))
+        assert ours.send(Connect("acquisition", 1, "cam0"), (camera_other.fileno(),))
+    assert camera.send(RingOffer("cam0", 1, len(FRAMES), ring.slot_bytes), (ring.descriptor,))
+    later_ns = now_ns() + 3_600 * NS_PER_S
+    for counter, pixels in enumerate(FRAMES.values()):
+        slot = ring.loan()
+        assert slot is not None
+        slot.pixels[: pixels.size] = pixels.reshape(-1)
+        header = SlotHeader(counter, None, 0, 0, FORMAT.width_px, FORMAT.height_px, FORMAT.width_px, PixelFormat.MONO8)
+        ring.publish(slot, header, reader=1)
+        ticket = FrameTicket("cam0", 1, slot.index, slot.generation, counter, None, later_ns + counter * NS_PER_S, 0)
+        assert camera.send(ticket)
+    told: list[ViewInspected] = []
+    while len(told) < len(FRAMES):
+        ready, _, _ = select.select([signalling], [], [], 30)
+        assert ready, f"only {len(told)} inspections came"
+        for message in signalling.drain():
+            assert isinstance(message, ViewInspected)
+            told.append(message)
+    assert ours.send(Stop())
+    thread.join()
+    ring.close()
+    for link in (ours, theirs, camera, signalling, *(held.link for held in worker._cameras.values())):
+        link.close()
+    if worker._signalling is not None:
+        worker._signalling.close()
+    said = [(view.verdict, view.reason) for view in sorted(told, key=lambda view: view.trigger_counter)]
+    assert all(reason in ("OK", "DEFECT") for _, reason in said[:3])
+    assert said[3:] == [("NO_DECISION", "BAD_FRAME")] * 2
