@@ -87,7 +87,9 @@ class CameraCalibration(Strict):
 
     schema_name: Literal["lineside.calibration/1"] = Field(default="lineside.calibration/1", alias="schema")
     calibration_id: str = Field(pattern="^[0-9a-f]{16}$")
-    replaces: str | None = Field(default=None, description="the calibration_id before this one")
+    replaces: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = Field(
+        default=None, description="the calibration_id before this one"
+    )
     recipe_id: Name
     camera_id: Name
     width_px: int = Field(gt=0)

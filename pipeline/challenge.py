@@ -22,17 +22,26 @@ class ChallengeRun:
 
     def __init__(self, kinds: Sequence[ChallengeKind], who: str) -> None:
         self._kinds = kinds
+        self._part_ids: list[int] = []
         self._judged: dict[int, Verdict] = {}
         self._total = sum(kind.count for kind in kinds)
         self.who = who
 
+    def opened(self, part_id: int) -> None:
+        """A part was triggered."""
+        if len(self._part_ids) < self._total:
+            self._part_ids.append(part_id)
+
     def decided(self, part_id: int, judged: Verdict) -> None:
-        """``judged``: what the part's verdict would have been in production."""
-        self._judged[part_id] = judged
+        """``judged``: what the part's verdict would have been in production. A part beyond the last counts for nothing, also
+        where it is decided before one of the others.
+        """
+        if part_id in self._part_ids:
+            self._judged[part_id] = judged
 
     @property
     def is_complete(self) -> bool:
-        return len(self._judged) >= self._total
+        return len(self._judged) == self._total
 
     def progress(self) -> str:
         """For the operator: what to put on the line next."""
@@ -46,9 +55,11 @@ class ChallengeRun:
             done -= kind.count
         return f"challenge by {self.who}: all {self._total} parts judged"
 
-    def outcome(self, *, recipe_id: str, recipe_version: str, model_sha256: str, ended_utc_ns: int) -> ChallengeOutcome:
+    def outcome(
+        self, *, recipe_id: str, recipe_version: str, model_sha256: str, judged_with: str, ended_utc_ns: int
+    ) -> ChallengeOutcome:
         """How it ended; of one that was left early, failed."""
-        in_order = [self._judged[part_id] for part_id in sorted(self._judged)]
+        in_order = [self._judged[part_id] for part_id in self._part_ids if part_id in self._judged]
         kinds = []
         for kind in self._kinds:
             its, in_order = in_order[: kind.count], in_order[kind.count :]
@@ -65,6 +76,7 @@ class ChallengeRun:
             recipe_id=recipe_id,
             recipe_version=recipe_version,
             model_sha256=model_sha256,
+            judged_with=judged_with,
             kinds=tuple(kinds),
         )
 

@@ -8,6 +8,10 @@ import msgspec
 
 from pipeline.messages import ChallengeOutcome
 from pipeline.whole_file import write_whole
+from vision.plain_file import NotAPlainFile, read_plain_file
+
+_BYTES_MAX = 32_768
+"""It goes to workers in one message."""
 
 
 class BadChallengeFile(Exception):
@@ -23,9 +27,11 @@ class ChallengeFile:
     def read(self) -> ChallengeOutcome | None:
         """None where there was none. Raises BadChallengeFile."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=ChallengeOutcome)
+            return msgspec.json.decode(read_plain_file(self.path, max_bytes=_BYTES_MAX), type=ChallengeOutcome)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except NotAPlainFile as error:
+            raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
 

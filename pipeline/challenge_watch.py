@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 
 import msgspec
@@ -26,11 +28,16 @@ class ChallengeWatch:
         config = supervised.line.config
         self._supervised = supervised
         self._kinds = config.challenge
+        self._judged_with = _judged_with(supervised)
         self._valid_ns = (
             None if config.challenge_valid_hours is None else int(config.challenge_valid_hours * _NS_PER_HOUR)
         )
         self._run: ChallengeRun | None = None
         self._last: ChallengeOutcome | None = None
+        self._counts = False
+        """Whether the last one passed, for this very line."""
+        self._valid_for = ""
+        self._due_text = ""
         self._model_sha256: str | None = None
         self._expires_ns = 0
         """On the monotonic clock: nobody makes a challenge valid by setting the wall clock back."""
@@ -54,17 +61,15 @@ class ChallengeWatch:
         """Why production must not run; empty where it may."""
         if self._valid_ns is None:
             return ""
-        reason = self._why_not(at_ns)
+        is_valid = self._counts and at_ns < self._expires_ns and self._model_sha256 == self._valid_for
+        reason = "" if is_valid else self._why_not(at_ns)
         if reason:
             self._supervised.alarm("challenge", "error", reason)
             self._supervised.clear_alarm("challenge-due")
             return reason
         self._supervised.clear_alarm("challenge")
         if self._expires_ns - at_ns <= self._valid_ns * _DUE_SHARE:
-            assert self._last is not None
-            expires = _when(self._last.ended_utc_ns + self._valid_ns)
-            text = f"the challenge expires at {expires}; from then on nothing is judged: {_ASK}"
-            self._supervised.alarm("challenge-due", "warning", text)
+            self._supervised.alarm("challenge-due", "warning", self._due_text)
         else:
             self._supervised.clear_alarm("challenge-due")
         return ""
@@ -76,6 +81,7 @@ class ChallengeWatch:
         if self._run is not None:
             return False, f"a challenge is under way: {self._run.progress()}; cmd/abandon_challenge ends it"
         self._run = ChallengeRun(self._kinds, who)
+        self._supervised.clear_alarm("challenge-due")
         self._end_with(self._outcome(), BEGAN)
         return True, self._run.progress()
 
@@ -87,6 +93,11 @@ class ChallengeWatch:
         self._run = None
         self._end_with(outcome, f"abandoned ({why})")
         return True, "the challenge is abandoned, which counts as failed"
+
+    def opened(self, part_id: int) -> None:
+        """A part was triggered that is to be the challenge's."""
+        if self._run is not None:
+            self._run.opened(part_id)
 
     def decided(self, decision: Decision) -> None:
         """One part's verdict is out."""
@@ -106,6 +117,7 @@ class ChallengeWatch:
             recipe_id=recipe.recipe_id,
             recipe_version=recipe.recipe_version,
             model_sha256=self._model_sha256 or "",
+            judged_with=self._judged_with,
             ended_utc_ns=time.time_ns(),
         )
 
@@ -116,6 +128,10 @@ class ChallengeWatch:
 
     def _take(self, outcome: ChallengeOutcome) -> None:
         self._last = outcome
+        self._counts = outcome.passed and outcome.judged_with == self._judged_with
+        self._valid_for = outcome.model_sha256
+        expires = _when(outcome.ended_utc_ns + (self._valid_ns or 0))
+        self._due_text = f"the challenge expires at {expires}; from then on nothing is judged: {_ASK}"
         age_ns = time.time_ns() - outcome.ended_utc_ns
         # From the future: the clock was wrong then, or is now, and how old the challenge is nobody knows.
         known_ns = max(age_ns, 0) if age_ns > -_CLOCK_SLACK_NS else (self._valid_ns or 0)
@@ -128,17 +144,26 @@ class ChallengeWatch:
         when = _when(last.ended_utc_ns)
         if not last.passed:
             return f"the challenge of {when} by {last.who} failed: {last.text}; find out why, then {_ASK}"
-        recipe = self._supervised.line.recipe
-        now = (recipe.recipe_id, recipe.recipe_version, self._model_sha256)
-        if (last.recipe_id, last.recipe_version, last.model_sha256) != now:
+        if not self._counts or last.model_sha256 != self._model_sha256:
             of = f"{last.recipe_id} {last.recipe_version}, model {last.model_sha256[:8]}"
-            return f"the challenge of {when} was of another product, recipe or model ({of}); {_ASK}"
+            return f"the challenge of {when} was of another product, recipe, model, camera or plan ({of}); {_ASK}"
         if at_ns >= self._expires_ns:
             assert self._valid_ns is not None
             return (
                 f"the challenge of {when} by {last.who} has expired after {self._valid_ns / _NS_PER_HOUR:g} h; {_ASK}"
             )
         return ""
+
+
+def _judged_with(supervised: Supervised) -> str:
+    """What a challenge is worth nothing without: the recipe's every word, the cameras, and what was asked of it."""
+    line = supervised.line
+    body = {
+        "recipe": line.recipe.model_dump(mode="json", by_alias=True),
+        "cameras": [camera.model_dump(mode="json") for camera in line.config.cameras],
+        "challenge": [kind.model_dump(mode="json") for kind in line.config.challenge],
+    }
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _when(wall_ns: int) -> str:

@@ -26,6 +26,7 @@ from vision.unique_keys import UniqueKeyLoader
 
 _LINE_BYTES_MAX = 60_000
 """A worker gets its line in one message (see ``channel``)."""
+_CHALLENGE_PARTS_MAX = 1_000
 _RECORD_NAME_BYTES_MAX = 200
 """A file's name has 255, and a damaged record's has the session's id added."""
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -372,6 +373,12 @@ class LineConfig(Strict):
 
     @model_validator(mode="after")
     def _challenge_has_parts(self) -> LineConfig:
+        if self.challenge and self.challenge_valid_hours is None:
+            raise disagreement(
+                "challenge", "kinds of parts", "challenge_valid_hours as well: how long one that passed is worth it"
+            )
+        if (total := sum(kind.count for kind in self.challenge)) > _CHALLENGE_PARTS_MAX:
+            raise disagreement("challenge", f"{total} parts in all", f"at most {_CHALLENGE_PARTS_MAX}")
         if self.challenge_valid_hours is not None and not any(kind.expected == "REJECT" for kind in self.challenge):
             got = "no kind that is to be rejected" if self.challenge else "none"
             raise disagreement("challenge", got, "kinds of parts, known defective ones among them")

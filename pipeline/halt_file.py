@@ -8,6 +8,9 @@ from pathlib import Path
 import msgspec
 
 from pipeline.whole_file import sync_folder, write_whole
+from vision.plain_file import NotAPlainFile, read_plain_file
+
+_BYTES_MAX = 1 << 20
 
 
 class _Kept(msgspec.Struct):
@@ -23,10 +26,10 @@ class HaltFile:
     def read(self) -> str:
         """Why the line is halted, empty where it is not. What cannot be read is a reason too."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_Kept).reason
+            return msgspec.json.decode(read_plain_file(self.path, max_bytes=_BYTES_MAX), type=_Kept).reason
         except (FileNotFoundError, NotADirectoryError):
             return ""
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, NotAPlainFile, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return f"halt file {self.path} cannot be read ({error}); send cmd/resume"
 
     def write(self, reason: str) -> None:

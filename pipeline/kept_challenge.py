@@ -16,7 +16,8 @@ class KeptChallenge:
     def __init__(self, supervised: Supervised) -> None:
         self._supervised = supervised
         self._file = ChallengeFile(supervised.line.config.records.path)
-        self._unkept: ChallengeOutcome | None = None
+        # A predecessor may have died before its disk took it.
+        self._unkept: ChallengeOutcome | None = supervised.configure.challenge
         self._next_try_ns = 0
 
     def take(self, outcome: ChallengeOutcome) -> None:
@@ -32,7 +33,7 @@ class KeptChallenge:
             self._file.write(self._unkept)
         except OSError as error:
             self._next_try_ns = now_ns() + _RETRY_NS
-            then = "were the service started now, it would not know of this challenge"
+            then = "were the service started now, the challenge before this one would count"
             text = f"challenge file {self._file.path}: {error.strerror}; {then}"
             self._supervised.alarm("challenge-not-kept", "error", text)
         else:

@@ -9,11 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from pipeline.challenge_watch import ChallengeWatch
-from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
+from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_rules import LineRules, RuleAlarm
-from pipeline.messages import Admitted, Command, CommandReply, Halt, LineClear, Permission, StartWindow, ViewInspected
+from pipeline.messages import (
+    Admitted,
+    Command,
+    CommandReply,
+    Halt,
+    LineClear,
+    Permission,
+    ServiceState,
+    StartWindow,
+    ViewInspected,
+)
 from pipeline.trend import Trend
 from pipeline.worker import Supervised
 from vision.types import Reason, Verdict
@@ -43,6 +53,7 @@ class LineWatch:
         self._beats_ns: deque[int] = deque(maxlen=FRESH_NS // self._beat_interval_ns + 1)
         self._beat_count = 0
         self.halted = ""
+        self._state: tuple[ServiceState, str] = ("PREOPERATIONAL", "")
         self.challenge = ChallengeWatch(supervised)
         if configure.halt.reason:
             self._set_halt(configure.halt.reason)
@@ -120,8 +131,14 @@ class LineWatch:
         self._beat_count = count
         self._beats_ns.append(now_ns)
 
-    def execute(self, command: Command, permission: Permission, now_ns: int) -> CommandReply | Admitted:
-        """Carry out an operator's command, pass it on to records, or say why not. Afterwards ``halted`` may have changed."""
+    def execute(
+        self, command: Command, permission: Permission, now_ns: int, state: tuple[ServiceState, str]
+    ) -> CommandReply | Admitted:
+        """Carry out an operator's command, pass it on to records, or say why not. Afterwards ``halted`` may have changed.
+
+        ``state`` is the service's, with its reason.
+        """
+        self._state = state
         ok, text = self._outdated(command, now_ns)
         if ok and command.name not in _EXECUTE:
             return Admitted(command, now_ns)
@@ -174,10 +191,11 @@ class LineWatch:
         self._supervised.post(LineClear())
         return True, f"line clearance confirmed by {command.who}"
 
-    def _do_start_challenge(self, command: Command, permission: Permission) -> tuple[bool, str]:
-        for waits in (f"halted: {self.halted}" if self.halted else "", permission.line_clearance):
-            if waits:
-                return False, f"first of all: {waits}"
+    def _do_start_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:
+        state, reason = self._state
+        waits_for_it_alone = state == "READY" and reason == self.challenge.asked(now_ns())
+        if not (state in ("RUNNING", "CHALLENGE") or waits_for_it_alone):
+            return False, f"first of all: the line is {state}, {reason}"
         return self.challenge.start(command.who)
 
     def _do_abandon_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:

@@ -5,7 +5,7 @@ Pixels never do; a ``FrameTicket`` says where they lie. Times are CLOCK_MONOTONI
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -320,16 +320,18 @@ class KindOutcome(Message, frozen=True):
 
 class ChallengeOutcome(Message, frozen=True):
     """signalling -> supervisor, to be kept for its successor; supervisor -> records, which keeps it for the next start: how the
-    last challenge ended, and which product it was for. One that has begun has failed until it ends.
+    last challenge ended, and which product it was for. One that has begun has failed until it ends. ``judged_with``: a hash of
+    recipe, cameras and plan, word for word.
     """
 
     passed: bool
     text: str
     who: str
-    ended_utc_ns: int
+    ended_utc_ns: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     recipe_id: str
     recipe_version: str
     model_sha256: str
+    judged_with: str
     kinds: tuple[KindOutcome, ...]
 
 

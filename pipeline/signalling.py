@@ -201,7 +201,7 @@ class Signalling:
                 self._watch.challenge.model_in_use(message.model_sha256)
                 self._announce()
             elif isinstance(message, Command):
-                self._supervised.post(self._watch.execute(message, self._permission, now_ns()))
+                self._supervised.post(self._watch.execute(message, self._permission, now_ns(), self._state))
                 self._obey_halt()
             elif isinstance(message, Stop):
                 self._stopping = True
@@ -308,6 +308,10 @@ class Signalling:
         state = self._effective_state()
         if state == self._state:
             return
+        if self._state[0] == "CHALLENGE" != state[0] and self._watch.challenge.is_under_way:
+            # Known parts go by unseen meanwhile.
+            self._watch.challenge.abandon(f"the line became {state[0]}: {state[1]}")
+            state = self._effective_state()
         self._state = state
         self._machine.running = state[0] in ("RUNNING", "CHALLENGE")
         self._machine.challenging = state[0] == "CHALLENGE"
@@ -442,6 +446,8 @@ class Signalling:
         for output in outputs:
             if isinstance(output, Opened):
                 self._counters["triggers_seen"] += 1
+                if self._machine.challenging:
+                    self._watch.challenge.opened(output.part_id)
                 self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1

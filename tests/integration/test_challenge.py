@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from pipeline.challenge_file import ChallengeFile
 from tests.chaos.books import check_record, read_rows
@@ -121,8 +122,8 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
     [
         ({}, 8.1, "by Anna has expired after 8 h; put the known parts ready"),
         ({}, -24.0, "by Anna has expired"),
-        ({"recipe_version": "older"}, 1.0, "was of another product, recipe or model (stub older"),
-        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe or model"),
+        ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
+        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
         ({"passed": False, "text": "1 of 2 parts of kind scratched were not rejected"}, 1.0, "failed: 1 of 2 parts"),
     ],
 )
@@ -205,6 +206,38 @@ def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCam
         service.stop()
 
 
+def test_known_parts_that_go_by_unseen_end_the_challenge(line: Path, broker_port: int, camera: HandCamera) -> None:
+    with (
+        Service(line) as service,
+        Tap(broker_port, ROOT) as tap,
+        Operator(broker_port, ROOT, tap) as operator,
+    ):
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD) == [CHALLENGED]
+        workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
+        wait_for_state(tap, "READY", "failed: abandoned (the line became ERROR: ")
+        assert judge(camera, tap, GOOD) == [IDLE]
+        service.stop()
+
+
+def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, camera: HandCamera) -> None:
+    """Nor a recipe that was changed under the same version."""
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        service.stop()
+    written = yaml.safe_load(line.read_text())
+    written["challenge"][0]["count"] = 3
+    line.write_text(yaml.safe_dump(written))
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "was of another product, recipe, model, camera or plan")
+        service.stop()
+
+
 def led(line: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pipeline.cli", "calibrate", "challenge", str(line), "--as", "Anna", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -258,3 +291,19 @@ def test_nobody_is_led_where_no_line_runs(line: Path) -> None:
         _, errors = leading.communicate(timeout=60)
     assert leading.returncode == 1
     assert "is the line running? (lineside run)" in errors
+
+
+def test_one_that_was_left_behind_is_ended_by_command(line: Path, broker_port: int, camera: HandCamera) -> None:
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        camera.wait_connected()
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "CHALLENGE")
+        with led(line) as leading:
+            assert "refused: a challenge is under way" in leading.communicate(timeout=60)[1]
+        assert leading.returncode == 1
+        wait_for_state(tap, "CHALLENGE")
+        with led(line, "--abandon") as leading:
+            leading.communicate(timeout=60)
+        assert leading.returncode == 0
+        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        service.stop()

@@ -28,6 +28,8 @@ def board(
         text = board_svg(made, "A3" if a3 else "A4")
     except ValueError as error:
         raise fail(str(error), 2) from None
+    if not out.name:
+        raise fail(f"FILE.svg: got {out}, expected a new file", 2)
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.clock import NS_PER_S, wall_text
-from pipeline.config import ChallengeKind, load_line
+from pipeline.config import ChallengeKind, LineConfig, load_line
 from pipeline.line_terminal import LineTerminal, NoAnswer
 from pipeline.messages import ChallengeOutcome
 from pipeline.payloads import StatePayload
@@ -33,7 +34,10 @@ _decode_state = msgspec.json.Decoder(StatePayload).decode
 
 def challenge(
     line_file: Annotated[Path, typer.Argument(metavar="LINE", help="The YAML file of the running line.")],
-    who: Annotated[str, typer.Option("--as", metavar="WHO", help="Who does it; stands on record.")],
+    who: Annotated[str, typer.Option("--as", metavar="WHO", help="Who does it; stands in `state` and in the outcome.")],
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="End one that was left behind; it has failed then.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Known parts through the running line: says what to put on it next, and at the end what the station caught.
@@ -47,20 +51,26 @@ def challenge(
         raise fail(f"{line.file}: challenge: got none, expected the kinds of known parts", 2)
     file = ChallengeFile(line.config.records.path)
     out = words(json_file)
+    if abandon:
+        _abandon(line.config, who)
+        return
     for number, text in enumerate(_steps(kinds), 1):
         print(f"{number}. {text}", file=out, flush=True)
     began_utc_ns = time.time_ns()
     following = _Following(file, out)
     try:
         with LineTerminal(line.config, topics=["state"], hear=following.hear) as terminal:
-            reply = terminal.ask("start_challenge", who=who)
-            if not reply.ok:
-                raise fail(f"refused: {reply.text}")
+            is_refused = False
             try:
+                reply = terminal.ask("start_challenge", who=who)
+                if is_refused := not reply.ok:
+                    raise fail(f"refused: {reply.text}")
                 outcome = following.until_over(terminal, began_utc_ns)
             except BaseException:
                 # Ctrl-C too: nobody is left who would tell the operator what comes next.
-                terminal.ask("abandon_challenge", who=who)
+                if not is_refused:
+                    with contextlib.suppress(NoAnswer):
+                        terminal.ask("abandon_challenge", who=who)
                 raise
     except NoAnswer as error:
         raise fail(str(error)) from None
@@ -70,6 +80,17 @@ def challenge(
     write_json(json_file, _result(outcome))
     if not outcome.passed:
         raise fail(f"the challenge failed: {outcome.text}")
+
+
+def _abandon(config: LineConfig, who: str) -> None:
+    try:
+        with LineTerminal(config) as terminal:
+            reply = terminal.ask("abandon_challenge", who=who)
+    except NoAnswer as error:
+        raise fail(str(error)) from None
+    if not reply.ok:
+        raise fail(f"refused: {reply.text}")
+    print(reply.text)
 
 
 def _steps(kinds: list[ChallengeKind]) -> Iterator[str]:

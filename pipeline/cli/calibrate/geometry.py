@@ -22,8 +22,9 @@ from pipeline.cli.calibrate.options import (
     SquaresOption,
     StoreOption,
     WhoOption,
+    begun,
     board_of,
-    in_force,
+    of_size,
     pictures_in,
 )
 from pipeline.cli.console import console_for, show
@@ -74,6 +75,11 @@ def geometry(
         part = PartHeight(part_height_mm, part_tolerance_mm)
     except ValueError as error:
         raise fail(str(error), 2) from None
+    calibrations = CalibrationStore(store)
+    try:
+        before = begun(calibrations, recipe_id, camera_id, who)
+    except OSError as error:
+        raise fail(f"{store}: {error.strerror}") from None
     out = words(json_file)
     print(f"board     {board.described()}", file=out)
     views, digests = _looked_at(images, board, out)
@@ -84,22 +90,15 @@ def geometry(
         raise fail(str(error), 2) from None
     kept: CameraCalibration | None = None
     if report.geometry is not None and report.quality is not None:
-        calibrations = CalibrationStore(store)
         lens = report.geometry.lens
-        before = in_force(
-            calibrations,
-            recipe_id,
-            camera_id,
-            width_px=lens.width_px,
-            height_px=lens.height_px,
-        )
         section = GeometrySection(
             made=made_now(who, [*digests, *belt_digests]),
             camera=report.geometry,
             worst_error_mm=report.quality.worst_error_mm,
         )
         try:
-            kept = calibrations.keep(before.model_copy(update={"geometry": section}))
+            going_on = of_size(before, calibrations, lens.width_px, lens.height_px)
+            kept = calibrations.keep(going_on.model_copy(update={"geometry": section}))
         except OSError as error:
             raise fail(f"{store}: {error.strerror}") from None
     show(console_for(json_file), _told(report))

@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from calibration.board import Board
-from pipeline.calibration_file import NEW, CalibrationStore, CameraCalibration
+from pipeline.calibration_file import NEW, CalibrationStore, CameraCalibration, made_now
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES
 from pipeline.image_reading import decode_image
@@ -69,23 +69,24 @@ def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, 
         yield file.name, pixels, hashlib.sha256(content).digest()
 
 
-def in_force(
-    store: CalibrationStore, recipe_id: str, camera_id: str, *, width_px: int, height_px: int
-) -> CameraCalibration:
-    """The calibration to go on from, or the beginning of one. Raises FaultsError where it is of another size of frames."""
-    current = store.current(recipe_id, camera_id)
-    if current is None:
-        return CameraCalibration(
-            calibration_id=NEW,
-            recipe_id=recipe_id,
-            camera_id=camera_id,
-            width_px=width_px,
-            height_px=height_px,
+def begun(store: CalibrationStore, recipe_id: str, camera_id: str, who: str) -> CameraCalibration:
+    """The calibration to go on from, or the beginning of one, of frames of no size yet. Raises FaultsError, OSError."""
+    try:
+        made_now(who, [])
+        beginning = CameraCalibration(
+            calibration_id=NEW, recipe_id=recipe_id, camera_id=camera_id, width_px=1, height_px=1
         )
-    if (current.width_px, current.height_px) != (width_px, height_px):
+    except ValidationError as error:
+        raise FaultsError(faults_of("--as, --recipe-id, --camera-id", error)) from error
+    return store.current(recipe_id, camera_id) or beginning
+
+
+def of_size(begun: CameraCalibration, store: CalibrationStore, width_px: int, height_px: int) -> CameraCalibration:
+    """The same for frames of this size. Raises FaultsError where it is of another one already."""
+    if begun.calibration_id == NEW:
+        return begun.model_copy(update={"width_px": width_px, "height_px": height_px})
+    if (begun.width_px, begun.height_px) != (width_px, height_px):
         got = f"pictures of {width_px}x{height_px} px"
-        expected = (
-            f"{current.width_px}x{current.height_px}, as all that is calibrated of this camera; or another --store"
-        )
-        raise FaultsError([Fault(str(store.path(recipe_id, camera_id)), "width_px", got, expected)])
-    return current
+        expected = f"{begun.width_px}x{begun.height_px}, as all that is calibrated of this camera; or another --store"
+        raise FaultsError([Fault(str(store.path(begun.recipe_id, begun.camera_id)), "width_px", got, expected)])
+    return begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,13 @@ EXPECTED = [Verdict(kind.expected) for kind in KINDS for _ in range(kind.count)]
 
 
 def ended(run: ChallengeRun) -> ChallengeOutcome:
-    return run.outcome(recipe_id="r", recipe_version="1", model_sha256="m", ended_utc_ns=1)
+    return run.outcome(recipe_id="r", recipe_version="1", model_sha256="m", judged_with="w", ended_utc_ns=1)
 
 
 def run_of(judged: list[Verdict]) -> ChallengeRun:
     run = ChallengeRun(KINDS, "Anna")
     for part_id, verdict in enumerate(judged, 17):
+        run.opened(part_id)
         run.decided(part_id, verdict)
     return run
 
@@ -37,6 +39,7 @@ def test_the_operator_is_told_what_comes_next() -> None:
     run = ChallengeRun(KINDS, "Anna")
     told = [run.progress()]
     for part_id in range(7):
+        run.opened(part_id)
         run.decided(part_id, Verdict.PASS)
         told.append(run.progress())
     assert told[0] == "challenge by Anna: part 1 of 3 of kind scratch, which is to be rejected"
@@ -63,8 +66,13 @@ def test_it_passes_where_no_kind_has_more_wrong_parts_than_it_may(data: st.DataO
 def test_parts_belong_to_kinds_in_the_order_of_their_triggers(order: list[int]) -> None:
     """A part may be decided after the one behind it."""
     run = ChallengeRun(KINDS, "Anna")
+    for part_id in range(9):
+        run.opened(part_id)
     for part_id in order:
+        assert not run.is_complete
+        run.decided(8, Verdict.REJECT)
         run.decided(part_id, EXPECTED[part_id])
+    assert run.is_complete, "a part beyond the last that is decided before them does not stand for any"
     assert ended(run).passed
 
 
@@ -82,6 +90,7 @@ def test_parts_are_shown_in_turn() -> None:
     told = []
     for part_id in range(5):
         told.append(run.progress())
+        run.opened(part_id)
         run.decided(part_id, Verdict.REJECT)
     assert ["number 1 of your 2" in text for text in told] == [True, False, True, False, True]
 
@@ -97,6 +106,25 @@ def test_the_outcome_is_kept_whole(tmp_path: Path) -> None:
     file.write(outcome)
     assert file.read() == outcome
     assert [path.name for path in tmp_path.iterdir()] == ["records.db.challenge"]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    file = ChallengeFile(tmp_path / "records.db")
+    os.mkfifo(file.path)
+    with pytest.raises(BadChallengeFile, match="a pipe"):
+        file.read()
+    file.path.unlink()
+    file.path.symlink_to("/dev/zero")
+    with pytest.raises(BadChallengeFile, match="a link"):
+        file.read()
+
+
+def test_a_moment_beyond_all_clocks_is_none(tmp_path: Path) -> None:
+    file = ChallengeFile(tmp_path / "records.db")
+    file.write(ended(run_of(EXPECTED)))
+    file.path.write_bytes(file.path.read_bytes().replace(b'"Anna",1,', b'"Anna",1' + b"0" * 26 + b","))
+    with pytest.raises(BadChallengeFile):
+        file.read()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'["ChallengeOutcome",true]', b"\xff\xfe", b"[" * 100_000])

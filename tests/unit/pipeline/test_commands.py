@@ -292,7 +292,7 @@ class Desk:
     ) -> str:
         """``+`` or ``-`` and the text."""
         command = msgspec.structs.replace(COMMAND, name=name, heartbeat_count=count, session_id=session)
-        reply = self.watch.execute(command, permission, at_ns)
+        reply = self.watch.execute(command, permission, at_ns, ("RUNNING", ""))
         assert isinstance(reply, CommandReply)
         assert (reply.request_id, reply.name, reply.reply_topic) == ("r1", name, COMMAND.reply_topic)
         return ("+" if reply.ok else "-") + reply.text
@@ -388,8 +388,8 @@ def test_what_concerns_the_record_alone_is_passed_on_while_it_is_fresh(desks: De
     command = msgspec.structs.replace(
         COMMAND, name="set_traceability", heartbeat_count=1, parameters=SetTraceability({"lot": "L-1"})
     )
-    assert desk.watch.execute(command, RUNNING, 7) == Admitted(command, 7)
-    stale = desk.watch.execute(command, RUNNING, FRESH_NS + 1)
+    assert desk.watch.execute(command, RUNNING, 7, ("RUNNING", "")) == Admitted(command, 7)
+    stale = desk.watch.execute(command, RUNNING, FRESH_NS + 1, ("RUNNING", ""))
     assert isinstance(stale, CommandReply)
     assert stale.text.startswith("stale")
 

@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_a_halt(tmp_path: Path, content: bytes) -> None:
 def test_a_folder_in_its_place_or_none_at_all(tmp_path: Path) -> None:
     file = HaltFile(tmp_path / "line.db")
     file.path.mkdir()
-    assert "Is a directory" in file.read()
+    assert "got a folder, expected a plain file" in file.read()
     with pytest.raises(OSError, match="directory"):
         file.write("")
     (tmp_path / "file").write_text("")
