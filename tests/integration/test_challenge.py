@@ -144,6 +144,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
         Operator(broker_port, ROOT, tap) as operator,
     ):
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
@@ -170,6 +171,7 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
         Operator(broker_port, ROOT, tap) as operator,
     ):
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
@@ -196,6 +198,7 @@ def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCam
         Operator(broker_port, ROOT, tap) as operator,
     ):
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         wait_for_state(tap, "CHALLENGE")
         assert operator.ask("halt")["ok"]
@@ -213,6 +216,7 @@ def test_known_parts_that_go_by_unseen_end_the_challenge(line: Path, broker_port
         Operator(broker_port, ROOT, tap) as operator,
     ):
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD) == [CHALLENGED]
         workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
@@ -225,6 +229,7 @@ def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, cam
     """Nor a recipe that was changed under the same version."""
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
@@ -274,6 +279,7 @@ def test_the_operator_is_led_through_it(
 def test_an_operator_who_goes_away_leaves_no_challenge_behind(line: Path, broker_port: int, camera: HandCamera) -> None:
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         with led(line) as leading:
             wait_for_state(tap, "CHALLENGE")
             assert leading.stdout is not None
@@ -296,6 +302,7 @@ def test_nobody_is_led_where_no_line_runs(line: Path) -> None:
 def test_one_that_was_left_behind_is_ended_by_command(line: Path, broker_port: int, camera: HandCamera) -> None:
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
         assert operator.ask("start_challenge")["ok"]
         wait_for_state(tap, "CHALLENGE")
         with led(line) as leading:
