@@ -420,7 +420,7 @@ def test_a_region_has_room_to_move_and_moves_no_further() -> None:
 
 
 def test_a_frame_of_one_row_is_not_corrected() -> None:
-    with pytest.raises(ValueError, match="at least 2 x 2 px"):
+    with pytest.raises(ValueError, match="sides of 2 to 16384 px"):
         RegionPlan("top", region(0, 0, 40, 1), FrameFormat(40, 1, PixelFormat.MONO8), card("GRAY", 8, 8), Correction())
 
 
