@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vision.correction import Correction
 from vision.geometry import row_geometry
 from vision.kernels import flat_rows
 from vision.kernels.resize import (
@@ -19,6 +20,7 @@ from vision.kernels.resize import (
     channels_to_planes,
     fill_border,
 )
+from vision.mapped_region import MappedRegion, axis
 from vision.model_input import ModelInput
 from vision.recipe import Region
 from vision.types import PixelFormat
@@ -49,31 +51,47 @@ class FrameFormat:
 class RegionPlan:
     """Fills one row of the batch from one region of a camera's frames. Not for several threads at once."""
 
-    def __init__(self, camera_id: str, region: Region, frame_format: FrameFormat, model_input: ModelInput) -> None:
-        """Raises ValueError where the region is not inside the frame."""
-        for axis, start, size, limit in (
-            ("x", region.x_px, region.width_px, frame_format.width_px),
-            ("y", region.y_px, region.height_px, frame_format.height_px),
+    def __init__(
+        self,
+        camera_id: str,
+        region: Region,
+        frame_format: FrameFormat,
+        model_input: ModelInput,
+        correction: Correction | None = None,
+        shift_max_px: tuple[int, int] = (0, 0),
+    ) -> None:
+        """``shift_max_px``: how far, along x and y, ``fill`` may be asked to look beside the region.
+
+        With a correction the region is one of the undistorted, even frame. Raises ValueError where the region, so much moved,
+        is not inside the frame, or the correction does not fit the camera's frames.
+        """
+        for name, start, size, limit, shift_px in (
+            ("x", region.x_px, region.width_px, frame_format.width_px, shift_max_px[0]),
+            ("y", region.y_px, region.height_px, frame_format.height_px, shift_max_px[1]),
         ):
-            if start + size > limit:
+            if start < shift_px or start + size + shift_px > limit:
+                moved = f" moved by up to {shift_px} px" if shift_px else ""
                 raise ValueError(
-                    f"camera {camera_id}, region {region.name}: got {axis} from {start} to {start + size} px, "
+                    f"camera {camera_id}, region {region.name}: got {name} from {start} to {start + size} px{moved}, "
                     f"expected inside the frame's {limit} px"
                 )
         self._camera_id = camera_id
         self._shape = frame_format.shape
         self._row_shape = model_input.row_shape
         self._dtype = np.dtype(model_input.numpy_dtype)
+        self._shift_max_px = shift_max_px
 
         source_channels = frame_format.pixel_format.channel_count
         shown = row_geometry(region, model_input)
         top_px, left_px, height_px, width_px = shown.top_px, shown.left_px, shown.shown_height_px, shown.shown_width_px
-        tops, row_weights = _neighbours(
+        row_places = _places(
             region.height_px, height_px, origin=shown.origin_y_px - region.y_px, step=shown.step_y_px
         )
-        lefts, column_weights = _neighbours(
+        column_places = _places(
             region.width_px, width_px, origin=shown.origin_x_px - region.x_px, step=shown.step_x_px
         )
+        tops, row_weights = _neighbours(row_places, region.height_px)
+        lefts, column_weights = _neighbours(column_places, region.width_px)
         bottoms = np.minimum(tops + 1, region.height_px - 1)
         mean, std = np.asarray(model_input.mean), np.asarray(model_input.std)
         gains = (model_input.scale / std).astype(np.float32)
@@ -97,24 +115,58 @@ class RegionPlan:
         self._border_values = (model_input.pad_value * gains + offsets).astype(np.float32)
         self._is_bordered = (height_px, width_px) != (model_input.height_px, model_input.width_px)
 
+        self._source_channels = source_channels
         self._kernel: Callable[..., None]
         self._extra: tuple[Any, ...]
         channel_names = frame_format.pixel_format.value.removesuffix("8")
+        mix: npt.NDArray[np.float32] = np.zeros((len(gains), source_channels), np.float32)
         if source_channels == 3 and model_input.channel_count == 1:
             weights = {"R": RED_WEIGHT, "G": GREEN_WEIGHT, "B": BLUE_WEIGHT}
             self._kernel = channels_to_grey
             self._extra = (np.array([weights[name] for name in channel_names], np.float32),)
+            mix[0] = self._extra[0] * gains[0]
         else:
             order = model_input.colour_order
             sources = [channel_names.index(name) for name in order] if source_channels == 3 else [0] * len(gains)
             self._kernel = channels_to_planes
             self._extra = (np.array(sources, np.uint32), source_channels)
+            mix[range(len(gains)), sources] = gains
 
-    def fill(self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[Any]) -> None:
+        self._mapped: MappedRegion | None = None
+        if correction is not None:
+            try:
+                self._mapped = MappedRegion(
+                    self._shape,
+                    correction,
+                    axis(
+                        column_places + region.x_px,
+                        first_px=shown.origin_x_px + shown.step_x_px / 2 - 0.5,
+                        step_px=shown.step_x_px,
+                        frame_px=frame_format.width_px,
+                        shift_max_px=shift_max_px[0],
+                    ),
+                    axis(
+                        row_places + region.y_px,
+                        first_px=shown.origin_y_px + shown.step_y_px / 2 - 0.5,
+                        step_px=shown.step_y_px,
+                        frame_px=frame_format.height_px,
+                        shift_max_px=shift_max_px[1],
+                    ),
+                    mix,
+                    offsets,
+                    (left_px, top_px),
+                )
+            except ValueError as error:
+                raise ValueError(f"camera {camera_id}, region {region.name}: {error}") from error
+
+    def fill(
+        self, pixels: npt.NDArray[np.uint8], out_row: npt.NDArray[Any], shift_px: tuple[int, int] = (0, 0)
+    ) -> None:
         """Reads a frame's ``pixels`` in place and writes all of ``out_row``.
 
         ``out_row``: (channels, height, width) of the input's ``dtype``, C-contiguous; uint8 is rounded to the nearest
-        grey level. Raises WrongFrame where the frame is not as planned.
+        grey level. ``shift_px``: how far the part, and so the region, lies to the right and further down than planned.
+        Raises WrongFrame where the frame is not as planned, ValueError for a shift beyond ``shift_max_px``.
         """
         if pixels.shape != self._shape:
             raise WrongFrame(f"camera {self._camera_id}: got a frame of shape {pixels.shape}, expected {self._shape}")
@@ -122,24 +174,43 @@ class RegionPlan:
             raise ValueError(f"row of the batch: got shape {out_row.shape}, expected {self._row_shape}")
         if out_row.dtype != self._dtype:
             raise TypeError(f"row of the batch: got {out_row.dtype}, expected {self._dtype}")
+        shift_x, shift_y = shift_px
+        if abs(shift_x) > self._shift_max_px[0] or abs(shift_y) > self._shift_max_px[1]:
+            raise ValueError(f"shift: got {shift_px} px, expected at most {self._shift_max_px} px")
         try:
             flat, pitch = flat_rows(pixels)
         except ValueError as error:
             raise WrongFrame(f"camera {self._camera_id}: {error}") from error
         if self._is_bordered:
             fill_border(self._border_values, out_row, *self._border)
-        self._kernel(flat, pitch, *self._source, *self._affine, out_row, *self._corner, *self._extra)
+        if self._mapped is not None:
+            self._mapped.fill(flat, pitch, out_row, shift_px)
+            return
+        tops, bottoms, row_weights, lefts, column_weights, x_bytes, line = self._source
+        if shift_px != (0, 0):
+            # Rows begin elsewhere; bytes are counted modulo 2**64, and so less than none is no fault.
+            x_bytes = (x_bytes + shift_y * pitch + shift_x * self._source_channels) % (1 << 64)
+        self._kernel(
+            *(flat, pitch, tops, bottoms, row_weights, lefts, column_weights, x_bytes, line),
+            *(*self._affine, out_row, *self._corner, *self._extra),
+        )
+
+
+def _places(source_px: int, target_px: int, *, origin: float, step: float) -> npt.NDArray[np.float64]:
+    """Where each target pixel's centre lies in the source, 0 being the centre of its first pixel; edges clamped.
+
+    The first target pixel's left edge lies at ``origin``, and ``step`` source pixels are shown by one.
+    """
+    places: npt.NDArray[np.float64] = origin + (np.arange(target_px, dtype=np.float64) + 0.5) * step - 0.5
+    return places.clip(0.0, source_px - 1)
 
 
 def _neighbours(
-    source_px: int, target_px: int, *, origin: float, step: float
+    places: npt.NDArray[np.float64], source_px: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each target pixel its lower source neighbour and the weight of the next one; edges clamped.
+    """For each place its lower source neighbour and the weight of the next one.
 
-    The first target pixel's left edge lies at ``origin``, and ``step`` source pixels are shown by one. The neighbour is
-    never the last pixel (unless it is the only one), so that the next one always exists.
+    The neighbour is never the last pixel (unless it is the only one), so that the next one always exists.
     """
-    position = origin + (np.arange(target_px, dtype=np.float64) + 0.5) * step - 0.5
-    position = position.clip(0.0, source_px - 1)
-    lower = np.minimum(np.floor(position).astype(np.int64), max(source_px - 2, 0))
-    return lower, (position - lower).astype(np.float32)
+    lower = np.minimum(np.floor(places).astype(np.int64), max(source_px - 2, 0))
+    return lower, (places - lower).astype(np.float32)
