@@ -100,14 +100,16 @@ def corrected_row(
     gain: npt.NDArray[np.float64],
     dark: npt.NDArray[np.float64],
     dead: npt.NDArray[np.bool_],
+    around_px: tuple[int, int] = (1, 1),
 ) -> npt.NDArray[np.float64]:
     """Undistorted, even grey levels of a region: (planes, rows, columns).
 
-    pixels, gain, dark: (height, width, channels); ``colour_weights``: of each plane, one weight a channel. The outputs' centres lie
-    at ``places`` of the undistorted frame, and displacement, gain and dark level are those of ``entries``.
+    pixels, gain, dark: (height, width, channels); ``colour_weights``: of each plane, one weight a channel. The outputs' centres
+    lie at ``places`` of the undistorted frame, and displacement, gain and dark level are those of ``entries``, the latter two
+    means over ``around_px`` pixels.
     """
     levels = mended(pixels.astype(np.float64), dead)
-    light, darkness = mended(1 / gain, dead), mended(dark, dead)
+    light, darkness = (mean_around(mended(values, dead), *around_px) for values in (1 / gain, dark))
     channels = pixels.shape[2]
     out = np.zeros((len(colour_weights), len(places_y), len(places_x)))
     for row, (place_y, entry_y) in enumerate(zip(places_y, entries_y, strict=True)):
@@ -132,6 +134,18 @@ def at(values: npt.NDArray[np.float64], x: float, y: float) -> float:
     upper = values[top, left] * (1 - (x - left)) + values[top, right] * (x - left)
     lower = values[bottom, left] * (1 - (x - left)) + values[bottom, right] * (x - left)
     return float(upper * (1 - (y - top)) + lower * (y - top))
+
+
+def mean_around(values: npt.NDArray[np.float64], width_px: int, height_px: int) -> npt.NDArray[np.float64]:
+    """Of the pixels around each one, odd numbers of them, edges repeated."""
+    height, width = values.shape[:2]
+    out = np.zeros_like(values)
+    for y in range(height):
+        for x in range(width):
+            for down in range(-(height_px // 2), height_px // 2 + 1):
+                for right in range(-(width_px // 2), width_px // 2 + 1):
+                    out[y, x] += values[min(max(y + down, 0), height - 1), min(max(x + right, 0), width - 1)]
+    return out / (width_px * height_px)
 
 
 def mended(values: npt.NDArray[np.float64], dead: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

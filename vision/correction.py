@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 GAIN_MIN, GAIN_MAX = 0.1, 16.0
+SIDE_MAX_PX = 16_384
 SUBSTITUTE_REACH_PX = 16
 """How far a dead pixel's substitutes may lie, along its row and its column."""
 
@@ -33,8 +34,8 @@ class Correction:
         """Raises ValueError where this is not for frames of that shape."""
         if (self.map_x_px is None) != (self.map_y_px is None):
             raise ValueError("map_x_px, map_y_px: got one without the other, expected both or none")
-        if min(shape[:2]) < 2:
-            raise ValueError(f"frame: got shape {shape}, expected at least 2 x 2 px to be corrected")
+        if not (min(shape[:2]) >= 2 and max(shape[:2]) <= SIDE_MAX_PX):
+            raise ValueError(f"frame: got shape {shape}, expected sides of 2 to {SIDE_MAX_PX} px to be corrected")
         named: list[tuple[str, npt.NDArray[np.float32] | None, tuple[int, ...], float, float]] = [
             ("map_x_px", self.map_x_px, shape[:2], -float(shape[1]), 2.0 * shape[1]),
             ("map_y_px", self.map_y_px, shape[:2], -float(shape[0]), 2.0 * shape[0]),

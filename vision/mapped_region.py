@@ -8,9 +8,10 @@ pixels reads the entries next to where it now is. What the kernel does is then e
 - Without a shift the gain is that of the four raw pixels read, ``1 / sum(weight / gain)``, and their dark level, so that even
   light comes out even, to rounding. Where light changes within the four, each pixel's own gain would be more right: the
   difference is the four gains' spread times the light's.
-- With a shift that is no multiple of the step from one output pixel to the next, gain and dark are those at most half an output
-  pixel away: right for vignetting and dust, not for what differs from one pixel to the next. Where nothing is shrunk or
-  stretched (a step of one pixel) they are the very pixel's.
+- A region that may move by what is no multiple of the step from one output pixel to the next gets gains and dark levels of
+  entries up to half an output pixel away. They are means over as many pixels around: right for vignetting and dust, while what
+  differs from one pixel to the next is left as the camera has it. Where nothing is shrunk or stretched (a step of one pixel) they
+  are the very pixel's.
 - Dead pixels are those of the sensor at any shift.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +33,7 @@ _OUTSIDE_MAX_PX = 1.0
 _LENS_SLACK = 1.5
 """Two undistorted pixels are at most so much further apart than the same two in the raw frame, and an entry is a neighbour's."""
 _INVERSION_STEPS = 20
+_ROUNDING = 1e-9
 _MOVE_MAX, _FACTOR_MAX, _DARK_MAX = 32767, 65535, 255
 """The tables' numbers, in steps that fit the largest of each: a thousandth of a pixel, a thirty-thousandth of a gain, a tenth of a
 grey level of darkness, and less where they are less.
@@ -43,7 +46,7 @@ class Axis:
 
     places_px: float64 (n,): each output pixel's centre, clamped to the region; first_px: the first one's where it is not
     clamped; step_px: from one to the next; entries_px: float64: the places of the tables' entries, ``margin_count`` more on
-    either side than there are outputs, clamped to the frame.
+    either side than there are outputs, clamped to the frame; apart_px: the most that an entry may lie beside what it is read for.
     """
 
     places_px: npt.NDArray[np.float64]
@@ -51,6 +54,7 @@ class Axis:
     step_px: float
     entries_px: npt.NDArray[np.float64]
     margin_count: int
+    apart_px: float
 
     def entry(self, shift_px: int) -> int:
         """The first output pixel's entry when the region has moved so far."""
@@ -65,7 +69,9 @@ def axis(
     margin_count = floor(shift_max_px / step_px + 0.5)
     entries = (first_px + np.arange(-margin_count, count + margin_count) * step_px).clip(0.0, frame_px - 1)
     entries[margin_count : margin_count + count] = places_px
-    return Axis(places_px, first_px, step_px, entries, margin_count)
+    shifts = np.arange(shift_max_px + 1)
+    apart_px = float(np.abs(shifts - np.floor(shifts / step_px + 0.5) * step_px).max())
+    return Axis(places_px, first_px, step_px, entries, margin_count, apart_px)
 
 
 class MappedRegion:
@@ -108,13 +114,18 @@ class MappedRegion:
         substitutes = substitutes_of(dead)
         gains = np.ones((len(raw_y), channels, raw_x.shape[1]))
         darks = np.zeros_like(gains)
+        around_px = tuple(2 * ceil(one.apart_px - _ROUNDING) + 1 for one in (columns, rows))
+
+        def of_entries(values: npt.NDArray[np.float64], channel: int) -> npt.NDArray[np.float64]:
+            whole = substitutes.fill(values).reshape(height, width, channels)[:, :, channel]
+            blurred = np.asarray(cv2.blur(whole, around_px, borderType=cv2.BORDER_REPLICATE), np.float64)
+            return bilinear(blurred, raw_x, raw_y)
+
         for channel in range(channels):
             if correction.gain is not None:
-                light = substitutes.fill(1.0 / correction.gain.astype(np.float64)).reshape(height, width, channels)
-                gains[:, channel] = 1.0 / bilinear(light[:, :, channel], raw_x, raw_y)
+                gains[:, channel] = 1.0 / of_entries(1.0 / correction.gain.astype(np.float64), channel)
             if correction.dark is not None:
-                levels = substitutes.fill(correction.dark.astype(np.float64)).reshape(height, width, channels)
-                darks[:, channel] = bilinear(levels[:, :, channel], raw_x, raw_y)
+                darks[:, channel] = of_entries(correction.dark.astype(np.float64), channel)
         moves = np.stack([raw_x - at_x, raw_y - at_y], axis=1) * PLACES_PER_PX
         move_step = max(1, ceil(float(np.abs(moves).max()) / _MOVE_MAX))
         gain_step = float(gains.max()) / _FACTOR_MAX

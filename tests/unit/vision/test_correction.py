@@ -114,6 +114,7 @@ def expected_row(
     cell: Region,
     model_input: ModelInput,
     correction: Correction,
+    most: tuple[int, int],
     shift_px: tuple[int, int],
 ) -> npt.NDArray[np.float64]:
     """The readable reference, for ``fit: stretch``."""
@@ -149,6 +150,18 @@ def expected_row(
         gain=of_each_pixel(correction.gain, 1.0),
         dark=of_each_pixel(correction.dark, 0.0),
         dead=np.zeros((height, width), np.bool_) if correction.dead is None else correction.dead,
+        around_px=(
+            around_px(cell.width_px / model_input.width_px, most[0]),
+            around_px(cell.height_px / model_input.height_px, most[1]),
+        ),
+    )
+
+
+def around_px(step: float, most: int) -> int:
+    """Enough pixels to reach from a moved output pixel's place to that of the nearest unmoved one."""
+    return 1 + 2 * max(
+        next(reach for reach in range(9) if reach + 1e-6 >= min(abs(shift - k * step) for k in range(100)))
+        for shift in range(most + 1)
     )
 
 
@@ -177,7 +190,7 @@ def test_a_corrected_row_is_what_the_readable_reference_says(
     frame_format, cell, correction, most, shift = set_up
     pixels = noise(frame_format, seed)
     pixels.flags.writeable = False
-    exact = expected_row(pixels, frame_format, cell, card(colour_order, width_px, height_px), correction, shift)
+    exact = expected_row(pixels, frame_format, cell, card(colour_order, width_px, height_px), correction, most, shift)
     model_input = card(colour_order, width_px, height_px)
     row = filled(RegionPlan("top", cell, frame_format, model_input, correction, most), pixels, model_input, shift)
     assert np.abs(row - exact).max() < EXACT_LEVELS
@@ -329,6 +342,21 @@ def test_a_moved_region_of_a_distorted_vignetted_frame_is_nearly_one_planned_the
     assert np.abs(filled(plan, pixels, model_input, (31, 29)) - filled(plan, pixels, model_input)).max() > 20
 
 
+def test_where_nothing_is_resized_a_moved_region_has_each_pixels_own_gain() -> None:
+    frame_format = FrameFormat(160, 120, PixelFormat.MONO8)
+    gain = np.random.default_rng(6).normal(1.0, 0.03, frame_format.shape).astype(np.float32)
+    pixels = np.rint(150 / gain).astype(np.uint8)
+    correction = Correction(gain=(150 / pixels).astype(np.float32))
+    for size, bound in ((60, EXACT_LEVELS), (30, 20.0)):
+        model_input = card("GRAY", size, size)
+        plan = RegionPlan("top", region(50, 30, 60, 60), frame_format, model_input, correction, (20, 20))
+        for shift in ((0, 0), (7, -13), (-20, 20)):
+            row = filled(plan, pixels, model_input, shift)
+            assert np.abs(row - 150).max() < bound
+            # Shrunk, the pattern is no stronger than the camera's own.
+            assert row.std() < 1.1 * 0.03 * 150
+
+
 def test_saturated_and_darker_than_dark_pixels_stay_grey_levels() -> None:
     frame_format = FrameFormat(8, 8, PixelFormat.MONO8)
     correction = Correction(gain=np.full((8, 8), 3.0, np.float32), dark=np.full((8, 8), 10.0, np.float32))
@@ -392,7 +420,7 @@ def test_a_corrected_region_moves_no_further_than_planned_and_none_leaves_the_fr
 
 
 def test_a_frame_of_one_row_is_not_corrected() -> None:
-    with pytest.raises(ValueError, match="at least 2 x 2 px"):
+    with pytest.raises(ValueError, match="sides of 2 to 16384 px"):
         RegionPlan("top", region(0, 0, 40, 1), FrameFormat(40, 1, PixelFormat.MONO8), card("GRAY", 8, 8), Correction())
 
 
