@@ -68,9 +68,10 @@ _SURE = 4.0
 _READING_FACTOR = 4.0
 """Standard uncertainties of a square, by which two readings may disagree: three of their difference."""
 _CHECK_FACTOR = 3.0
-_NO_WORSE = 1.01
-"""Than the best lens model in views held out: then the simplest is taken. Its error is a seventh of the corners' own at most, and
-terms that are not needed run wild where no corner was seen."""
+_NO_WORSE = 1.003
+_RIVALS = 1.01
+"""Than the best lens model in views held out: then the simplest is taken, since terms that are not needed run wild where no corner
+was seen; up to the other, a model may as well be the right one."""
 _MAD_TO_SIGMA = 1.4826
 _SPREAD_MIN_PX = 0.01
 
@@ -93,12 +94,25 @@ class PartHeight:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """A solution and how sure it is. ``positions_mm``: of the board's corners, (N, 2)."""
+    """A solution and how sure it is. ``positions_mm``: of the board's corners, (N, 2). ``rivals``: solutions with lens models that
+    the views held out do not tell from it.
+    """
 
     positions_mm: Floats
     solution: Solution
+    rivals: list[Solution]
     certainty: Certainty
     sigmas_px: dict[str, float]
+
+    @property
+    def bow_mm(self) -> Estimate:
+        """The largest of the ways in which a print can be bent."""
+        bends = (self.certainty.shapes[name] for name in ("bow x", "bow y", "twist"))
+        return Estimate(*max(bends, key=lambda bend: abs(bend[0])))
+
+    @property
+    def stretch(self) -> Estimate:
+        return Estimate(*self.certainty.shapes["stretch"])
 
 
 def calibrate_geometry(
@@ -140,10 +154,12 @@ def calibrate_geometry(
     try:
         fit, outliers_count = _fitted([belt_views[0], *fitted], board, measured)
         report = replace(report, outliers_count=outliers_count)
+        if of_fit := [*_of_fit(fit, report, board, measured)]:
+            return replace(report, refusals=tuple(of_fit[:1]))
         geometry, quality = _judged(fit, held_out, belt_views, measured, part)
     except Unsolvable as error:
         return replace(report, refusals=(_undetermined(str(error)),))
-    refusals = [*_of_outliers(report), *_of_quality(quality, board, measured)]
+    refusals = [*_of_quality(quality)]
     return replace(report, geometry=None if refusals else geometry, quality=quality, refusals=tuple(refusals))
 
 
@@ -279,7 +295,13 @@ def _fitted(views: list[BoardView], board: Board, measured: MeasuredBoard) -> tu
     corners = _all_corners(ids, seen, positions)
     solution = solve(corners, *size_px, chosen)
     sure = replace(certainty(corners, ids, solution, belt=0), shapes=as_measured.shapes)
-    return _Fit(positions, solution, sure, {model.name: sigma for model, sigma in sigmas.items()}), outliers_count
+    rivals = [
+        solve(corners, *size_px, model)
+        for model, sigma in sigmas.items()
+        if model is not chosen and sigma <= _RIVALS * least
+    ]
+    sigmas_px = {model.name: sigma for model, sigma in sigmas.items()}
+    return _Fit(positions, solution, rivals, sure, sigmas_px), outliers_count
 
 
 def _without_outliers(
@@ -354,10 +376,10 @@ def _judged(
             height_uncertainty_mm=part.uncertainty_mm,
         ),
         *size_px,
+        rivals=[(rival.parameters, rival.poses[0]) for rival in fit.rivals],
     )
     on_board = geometry_of(lens, solution.poses[0], 0.0, 0.0)
     middle = np.array([[size_px[0] / 2, size_px[1] / 2]])
-    bow = max((sure.shapes[name] for name in ("bow x", "bow y", "twist")), key=lambda shape: abs(shape[0]))
     quality = GeometryQuality(
         lens_model=solution.model.name,
         cross_validated_sigma_px=fit.sigmas_px,
@@ -374,8 +396,8 @@ def _judged(
         worst_error_mm=found.worst_mm,
         error_shares_mm=found.shares_mm,
         checks=tuple(_check(view, on_board, positions) for view in belt_views[1:]),
-        bow_mm=Estimate(*bow),
-        stretch=Estimate(*sure.shapes["stretch"]),
+        bow_mm=fit.bow_mm,
+        stretch=fit.stretch,
     )
     return geometry, quality
 
@@ -393,19 +415,10 @@ def _tilt_deg(poses: Floats) -> float:
     return degrees(float(np.arccos(np.clip(normals @ normals.T, -1.0, 1.0)).max()))
 
 
-def _of_outliers(report: GeometryReport) -> Iterator[Refusal]:
-    if report.outliers_count > OUTLIERS_MAX_SHARE * report.corners_count:
-        yield Refusal(
-            "the pictures do not fit one lens",
-            f"{report.outliers_count} of {report.corners_count} corners far from where one lens would show them",
-            f"at most {OUTLIERS_MAX_SHARE:.0%}",
-            _ONE_CAMERA,
-        )
-
-
-def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard) -> Iterator[Refusal]:
+def _of_fit(fit: _Fit, report: GeometryReport, board: Board, measured: MeasuredBoard) -> Iterator[Refusal]:
+    """The likeliest cause first."""
     width_mm = board.squares_x * measured.square_x_mm
-    bow, stretch = quality.bow_mm, quality.stretch
+    bow, stretch = fit.bow_mm, fit.stretch
     if abs(bow.value) > max(BOW_MAX_SHARE * width_mm, _SURE * bow.standard_error):
         yield Refusal(
             "the board is not flat",
@@ -413,7 +426,6 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             f"flat to {BOW_MAX_SHARE * width_mm:.1f} mm",
             "Glue the print to something stiff (glass, aluminium, thick acrylic) and take all pictures again.",
         )
-        return
     reading_share = _READING_FACTOR * measured.square_uncertainty_mm / min(measured.square_x_mm, measured.square_y_mm)
     stretch_max = max(STRETCH_MAX_SHARE, reading_share)
     if abs(stretch.value) > max(stretch_max, _SURE * stretch.standard_error):
@@ -423,11 +435,27 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             f"at most {stretch_max:.1%}",
             "Measure the board over all its squares, across and down; both numbers are needed.",
         )
-        return
-    if max(quality.fit_sigma_px, quality.held_out_sigma_px) > SIGMA_MAX_PX:
+    if fit.solution.sigma_px > SIGMA_MAX_PX:
         yield Refusal(
             "the pictures do not fit one lens",
-            f"corners {max(quality.fit_sigma_px, quality.held_out_sigma_px):.2f} px from where one lens would show them",
+            f"corners {fit.solution.sigma_px:.2f} px from where one lens would show them",
+            f"at most {SIGMA_MAX_PX:g} px",
+            _ONE_CAMERA,
+        )
+    if report.outliers_count > OUTLIERS_MAX_SHARE * report.corners_count:
+        yield Refusal(
+            "the pictures do not fit one lens",
+            f"{report.outliers_count} of {report.corners_count} corners far from where one lens would show them",
+            f"at most {OUTLIERS_MAX_SHARE:.0%}",
+            _ONE_CAMERA,
+        )
+
+
+def _of_quality(quality: GeometryQuality) -> Iterator[Refusal]:
+    if quality.held_out_sigma_px > SIGMA_MAX_PX:
+        yield Refusal(
+            "the pictures do not fit one lens",
+            f"corners {quality.held_out_sigma_px:.2f} px from where the lens found from the others would show them",
             f"at most {SIGMA_MAX_PX:g} px",
             _ONE_CAMERA,
         )
@@ -455,6 +483,7 @@ def _of_quality(quality: GeometryQuality, board: Board, measured: MeasuredBoard)
             "views": "Take more pictures, with more of the board in each.",
             "square size": "Measure the board better: with a calliper, over all its squares.",
             "part height": "Measure the part's height better.",
+            "lens model": "Take more pictures, with more of the board near the corners of the picture.",
         }[worst]
         yield Refusal(
             "not precise enough",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import hypot
 
@@ -113,11 +113,12 @@ class Precision:
     shares_mm: dict[str, float]
 
 
-def precision(known: Known, width_px: int, height_px: int) -> Precision:
+def precision(known: Known, width_px: int, height_px: int, rivals: Sequence[tuple[Floats, Floats]] = ()) -> Precision:
     """The errors that are not exceeded with 95 % confidence, by the law of propagation (JCGM 101:2008, drawn from the normal law).
 
     The effect of each cause is taken as linear. Where the origin lies and how the axes are turned is a convention: what a shift
-    and a turn of all positions explain is no error. Raises Unsolvable.
+    and a turn of all positions explain is no error. ``rivals``: parameters and pose of solutions with other lens models that the
+    views cannot tell from this one; by how much the farthest of them differs is added everywhere. Raises Unsolvable.
     """
     told = np.array(list(places_px(width_px, height_px).values()))
     grid = np.stack(np.meshgrid(np.linspace(0.0, width_px, _GRID), np.linspace(0.0, height_px, _GRID)), axis=-1)
@@ -125,9 +126,15 @@ def precision(known: Known, width_px: int, height_px: int) -> Precision:
     lens_count = len(known.parameters)
 
     def positions(change: Floats) -> Floats:
-        lens = lens_of(known.parameters + change[:lens_count], width_px, height_px)
-        pose = known.pose + change[lens_count : lens_count + 6]
-        grown, higher = change[lens_count + 6 :]
+        return placed(
+            known.parameters + change[:lens_count],
+            known.pose + change[lens_count : lens_count + 6],
+            *change[lens_count + 6 :],
+        )
+
+    def placed(parameters: Floats, pose: Floats, grown: float = 0.0, higher: float = 0.0) -> Floats:
+        lens = lens_of(parameters, width_px, height_px)
+        pose = pose.copy()
         pose[3:] *= 1 + grown
         rotation = cv2.Rodrigues(pose[:3])[0]
         above = known.part_height_mm + float(higher) - known.thickness_mm
@@ -139,7 +146,14 @@ def precision(known: Known, width_px: int, height_px: int) -> Precision:
     spreads = np.sqrt(np.diag(known.covariance))
     steps = np.concatenate([spreads, [1e-5, 1e-3 * max(1.0, known.part_height_mm)]])
     slopes = _slopes(positions, steps)
-    slopes = _without_shift_and_turn(slopes, positions(np.zeros(lens_count + 8)), fitted=grid.size // 2)
+    found = placed(known.parameters, known.pose)
+    fitted = grid.size // 2
+    slopes = _without_shift_and_turn(slopes, found, fitted)
+    model = np.zeros_like(found)
+    for rival in rivals:
+        off = aligned(placed(*rival), found, fitted) - found
+        farther = (off**2).sum(axis=1) > (model**2).sum(axis=1)
+        model[farther] = off[farther]
     generator = np.random.default_rng(_SEED)
     scaled = known.covariance / np.outer(spreads, spreads)
     values, vectors = np.linalg.eigh(scaled)
@@ -152,21 +166,25 @@ def precision(known: Known, width_px: int, height_px: int) -> Precision:
             "pc,n->npc", slopes[..., -1], generator.normal(0, known.height_uncertainty_mm, _SAMPLES)
         ),
     }
-    distances = np.linalg.norm(sum(causes.values()), axis=-1)
+    distances = np.linalg.norm(model + sum(causes.values()), axis=-1)
     return Precision(
         at_places_mm=np.quantile(distances[:, -len(told) :], CONFIDENCE, axis=0),
         worst_mm=_worst(distances),
-        shares_mm={cause: _worst(np.linalg.norm(errors, axis=-1)) for cause, errors in causes.items()},
+        shares_mm={
+            **{cause: _worst(np.linalg.norm(errors, axis=-1)) for cause, errors in causes.items()},
+            "lens model": float(np.linalg.norm(model, axis=1).max()),
+        },
     )
 
 
-def aligned(positions_mm: Floats, target_mm: Floats) -> Floats:
-    """``positions_mm`` (N, 2) shifted and turned, not scaled, as near to ``target_mm`` as they go.
+def aligned(positions_mm: Floats, target_mm: Floats, fitted: int | None = None) -> Floats:
+    """``positions_mm`` (N, 2) shifted and turned, not scaled, so that the first ``fitted`` (all) come as near to ``target_mm`` as
+    they go.
 
     Umeyama 1991, Least-squares estimation of transformation parameters between two point patterns.
     """
-    middle, target_middle = positions_mm.mean(axis=0), target_mm.mean(axis=0)
-    left, _, right = np.linalg.svd((target_mm - target_middle).T @ (positions_mm - middle))
+    middle, target_middle = positions_mm[:fitted].mean(axis=0), target_mm[:fitted].mean(axis=0)
+    left, _, right = np.linalg.svd((target_mm[:fitted] - target_middle).T @ (positions_mm[:fitted] - middle))
     sign = np.sign(np.linalg.det(left @ right))
     rotation = left @ np.diag([1.0, sign]) @ right
     return np.asarray((positions_mm - middle) @ rotation.T + target_middle)

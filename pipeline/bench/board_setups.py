@@ -109,7 +109,7 @@ def random_setup(seed: int) -> SetUp:
         measured=measured,
         belt=belt,
         field_mm=field_mm,
-        hand_poses=tuple(hand_poses(lens, board, page, distance_mm, generator)),
+        hand_poses=tuple(hand_poses(lens, board, page, distance_mm, generator, count=36 if is_chessboard else 24)),
         belt_poses=tuple(_belt_poses(belt, board, page, thickness_mm, field_mm, generator)),
         part_height_mm=height_mm_true,
         part=PartHeight(max(0.0, height_mm_true + generator.normal(0.0, height_off_mm)), height_off_mm),

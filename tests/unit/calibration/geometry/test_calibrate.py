@@ -76,16 +76,16 @@ def test_millimetres_are_within_a_thousandth_of_the_field_and_within_what_is_sta
 
 
 def test_what_is_stated_covers_the_truth_of_most_set_ups() -> None:
-    """Of 8 that are each covered with 95 %, fewer than 6 are in one case of two hundred."""
+    """Of 5 that are each covered with 95 %, fewer than 4 are in one case of forty; the seeds are fixed."""
     covered = 0
-    for seed in range(40, 48):
+    for seed in range(40, 45):
         setup = random_setup(seed)
         found = calibrated(setup)
         assert found.refusals == ()
         assert found.geometry is not None
         assert found.quality is not None
         covered += bool(errors_mm(setup, found.geometry).max() <= found.quality.worst_error_mm)
-    assert covered >= 6
+    assert covered >= 4
 
 
 def test_views_are_held_out_and_named() -> None:
