@@ -12,6 +12,8 @@ from vision.plain_file import NotAPlainFile, read_plain_file
 
 _BYTES_MAX = 32_768
 """It goes to workers in one message."""
+_MOMENTS_END_NS = 1 << 62
+"""In the year 2116: what can be told as a moment, and sent as a number."""
 
 
 class BadChallengeFile(Exception):
@@ -27,13 +29,16 @@ class ChallengeFile:
     def read(self) -> ChallengeOutcome | None:
         """None where there was none. Raises BadChallengeFile."""
         try:
-            return msgspec.json.decode(read_plain_file(self.path, max_bytes=_BYTES_MAX), type=ChallengeOutcome)
+            outcome = msgspec.json.decode(read_plain_file(self.path, max_bytes=_BYTES_MAX), type=ChallengeOutcome)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except NotAPlainFile as error:
             raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
+        if not 0 <= outcome.ended_utc_ns < _MOMENTS_END_NS:
+            raise BadChallengeFile(f"challenge file {self.path} cannot be read (no moment: {outcome.ended_utc_ns})")
+        return outcome
 
     def write(self, outcome: ChallengeOutcome) -> None:
         """The file is whole and on disk. Raises OSError."""
