@@ -133,7 +133,9 @@ class _Following:
                         print(state.reason, file=self._out, flush=True)
                 is_over = self._is_under_way and state.state in ("RUNNING", "READY", "HALTED", "OFFLINE")
                 over_ns = time.monotonic_ns() if is_over else None
-            if (outcome := self._kept(began_utc_ns)) is not None:
+            # The disk may be quicker than the broker: what was said until then is printed first.
+            has_ended = over_ns is not None or not self._is_under_way
+            if has_ended and (outcome := self._kept(began_utc_ns)) is not None:
                 return outcome
         return None
 
