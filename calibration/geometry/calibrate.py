@@ -469,7 +469,7 @@ def _of_quality(quality: GeometryQuality) -> Iterator[Refusal]:
         return
     check = max(quality.checks, key=lambda one: one.rms_mm)
     corner_mm = np.sqrt(2) * quality.fit_sigma_px * quality.mm_per_px
-    allowed_mm = _CHECK_FACTOR * float(np.hypot(corner_mm, quality.worst_error_mm / 2))
+    allowed_mm = _CHECK_FACTOR * float(np.hypot(corner_mm, quality.error_shares_mm["views"] / 2))
     if check.rms_mm > allowed_mm:
         yield Refusal(
             "the belt's pictures disagree",
