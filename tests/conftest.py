@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import vision  # noqa: F401 - turns onnxruntime's telemetry off, whose sockets would be taken for leaks
+
+# How long a test takes on a busy machine says nothing of what it tests.
+settings.register_profile("lineside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lineside")
 
 pytest_plugins = ["tests.leak_guard"]
 
