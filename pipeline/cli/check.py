@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.output import fail
-from pipeline.config import ImagesConfig, load_line
+from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import frame_formats, open_inspector, unverified
 from pipeline.model_probe import probe_model
 from vision.geometry import row_geometry
@@ -50,7 +50,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
-            f"{camera.pixel_format.value}, {camera.ring_slots} slots"
+            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id)}"
         )
     for text in _unseen(recipe, package.card.input):
         print(f"unseen    {text}")
@@ -73,6 +73,12 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail(warning)
     if warning:
         print(f"lineside: warning: {warning}", file=sys.stderr)
+
+
+def _calibrated(line: Line, camera_id: str) -> str:
+    if line.config.calibrations is None:
+        return ""
+    return f", calibration {line.calibration_ids.get(camera_id, 'NONE')}"
 
 
 def _unseen(recipe: Recipe, model_input: ModelInput) -> Iterator[str]:
