@@ -6,7 +6,10 @@ import typer
 
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.flat_field import flat_field
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.light import light
+from pipeline.cli.calibrate.registration import registration
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -15,7 +18,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, challenge):
+for command in (board, geometry, flat_field, light, registration, challenge):
     calibrate.command()(command)
 
 
