@@ -78,6 +78,19 @@ def test_a_calibrated_line_judges_what_is_there_and_says_where(tmp_path: Path, b
         assert defect["box_mm"] == pytest.approx(box_mm, abs=0.1)
         assert defect["area_mm2"] == pytest.approx(area_mm2, rel=0.01)
     assert (away["verdict"], away["reason"]) == ("NO_DECISION", "BAD_FRAME")
+    seen = tmp_path / "seen" / "good"
+    seen.mkdir(parents=True)
+    for number, frame in enumerate(FRAMES):
+        assert cv2.imwrite(str(seen / f"{number}.png"), frame)
+    evaluated = lineside(
+        *("evaluate", "--model", tmp_path / "spots", "--data", tmp_path / "seen", "--layout", "folders"),
+        *("--line", line, "--json", tmp_path / "evaluated.json"),
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    told = json.loads((tmp_path / "evaluated.json").read_text())
+    assert told["calibration_id"] == kept.calibration_id
+    (kind,) = told["kinds"]
+    assert (kind["passed"], kind["rejected"], kind["no_decision"]) == (2, 2, 1)
     (window,) = (tmp_path / "windows").iterdir()
     # With what it holds itself: the station's own is gone, and so is the camera's.
     (tmp_path / "calibrations").rename(tmp_path / "elsewhere")
