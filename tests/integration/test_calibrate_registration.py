@@ -111,6 +111,9 @@ def test_with_a_geometry_places_and_tolerance_are_in_mm(tmp_path: Path, pictures
     assert kept.registration.registration.tolerance_x_px == pytest.approx(5 / MM_PER_PX)
     assert kept.geometry is not None
     assert "(5.00 and 5.00 mm)" in done.stdout
+    checked = lineside("check", line)
+    assert checked.returncode == 0, checked.stderr
+    assert kept.calibration_id in checked.stdout
 
 
 def test_a_second_one_replaces_the_first_and_says_what_is_outdated(tmp_path: Path, pictures: Path) -> None:
@@ -219,6 +222,7 @@ def with_a_copy(pictures: Path, folder: Path) -> Path:
         (with_a_copy, (), "still/04.png: got the same picture as 03.png"),
         (copied, ("--template", "1,2,3"), "--template: got '1,2,3', expected x, y, width and height"),
         (copied, ("--template", "120,90,12,120"), "--template: width_px: got 12"),
+        (copied, ("--tolerance-px", "inf"), "--tolerance-px: got inf, expected a number"),
         (copied, ("--tolerance-mm", "2"), "--tolerance-mm: got 2 where no geometry is in force"),
         (copied, ("--tolerance-mm", "2", "--tolerance-px", "3"), "--tolerance-mm: got --tolerance-px as well"),
     ],

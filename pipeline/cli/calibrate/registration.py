@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from pipeline.calibration_file import CameraCalibration, RegisteredSection, made
 from pipeline.cli.calibrate.frames import Frames, frames_in
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.calibrate.page import write_calibration_page
-from pipeline.cli.console import console_for, show
+from pipeline.cli.console import at_work, console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from vision.faults import Fault, FaultsError, faults_of
@@ -87,18 +88,20 @@ def registration(
     regions = [
         region for view in station.line.recipe.views if view.camera_id == station.camera_id for region in view.regions
     ]
-    found = calibrate_registration(
-        still.pixels[0],
-        where,
-        station.frame_format,
-        repeats=list(still.pixels[1:]),
-        parts=list(parts.pixels),
-        empty=[] if empty is None else list(empty.pixels),
-        regions=regions,
-        search_x_px=search_px,
-        search_y_px=search_px,
-        tolerance_px=_tolerance(tolerance_px, tolerance_mm, scale),
-    )
+    allowed_px = _tolerance(tolerance_px, tolerance_mm, scale)
+    with at_work("looking for the part everywhere, in every picture"):
+        found = calibrate_registration(
+            still.pixels[0],
+            where,
+            station.frame_format,
+            repeats=list(still.pixels[1:]),
+            parts=list(parts.pixels),
+            empty=[] if empty is None else list(empty.pixels),
+            regions=regions,
+            search_x_px=search_px,
+            search_y_px=search_px,
+            tolerance_px=allowed_px,
+        )
     kept: CameraCalibration | None = None
     if found.registration is not None and found.template_file is not None:
         section = found.registration.section
@@ -166,6 +169,9 @@ def _scale(station: Station, where: TemplateRegion) -> Scale | None:
 def _tolerance(
     tolerance_px: float | None, tolerance_mm: float | None, scale: Scale | None
 ) -> tuple[float, float] | None:
+    for option, value in (("--tolerance-px", tolerance_px), ("--tolerance-mm", tolerance_mm)):
+        if value is not None and not isfinite(value):
+            raise fail(f"{option}: got {value}, expected a number", 2)
     if tolerance_mm is None:
         return None if tolerance_px is None else (tolerance_px, tolerance_px)
     if scale is None:
