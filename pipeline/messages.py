@@ -321,13 +321,15 @@ class KindOutcome(Message, frozen=True):
 class ChallengeOutcome(Message, frozen=True):
     """signalling -> supervisor, to be kept for its successor; supervisor -> records, which keeps it for the next start: how the
     last challenge ended, and which product it was for. One that has begun has failed until it ends. ``judged_with``: a hash of
-    recipe, cameras and plan, word for word.
+    recipe, cameras and plan, word for word. ``ended_boot_ns``: since the box's start ``boot_id``, sleep included.
     """
 
     passed: bool
     text: str
     who: str
     ended_utc_ns: int
+    boot_id: str
+    ended_boot_ns: int
     recipe_id: str
     recipe_version: str
     model_sha256: str

@@ -347,7 +347,7 @@ class Signalling:
             return "READY", self._permission.line_clearance
         if self._watch.challenge.is_under_way:
             return "CHALLENGE", self._watch.challenge.progress()
-        if asked := self._watch.challenge.asked(now_ns()):
+        if asked := self._watch.challenge.asked():
             return "READY", asked
         return "RUNNING", f"verdicts are not recorded: {unrecorded}" if unrecorded else ""
 

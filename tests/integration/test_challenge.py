@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipeline.challenge_file import ChallengeFile
+from pipeline.clock import boot_ns
 from tests.chaos.books import check_record, read_rows
 from tests.hand_camera import HandCamera
 from tests.operator_terminal import Operator
@@ -121,7 +122,7 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
     ("changes", "age_hours", "text"),
     [
         ({}, 8.1, "by Anna has expired after 8 h; put the known parts ready"),
-        ({}, -24.0, "by Anna has expired"),
+        ({}, -24.0, "by Anna is from the future: the clock is wrong, or was"),
         ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
         ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
         ({"passed": False, "text": "1 of 2 parts of kind scratched were not rejected"}, 1.0, "failed: 1 of 2 parts"),
@@ -136,7 +137,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     age_hours: float,
     text: str,
 ) -> None:
-    """Expired, or from the future (the clock was set back since), of another product, failed."""
+    """Of before the box's start: expired, or from the future (the clock was set back since), of another product, failed."""
     file = ChallengeFile(tmp_path / "records.db")
     with (
         Service(line) as service,
@@ -153,7 +154,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     assert outcome is not None
     assert outcome.passed
     ended_utc_ns = time.time_ns() - int(age_hours * NS_PER_HOUR)
-    file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_utc_ns, **changes))
+    file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_utc_ns, boot_id="another", **changes))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
         wait_for_state(tap, "READY", text)
@@ -179,7 +180,13 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
     outcome = file.read()
     assert outcome is not None
     left_ns = 15_000_000_000
-    file.write(msgspec.structs.replace(outcome, ended_utc_ns=time.time_ns() - 8 * NS_PER_HOUR + left_ns))
+    ended_ns = boot_ns() - 8 * NS_PER_HOUR + left_ns
+    if ended_ns > 0:
+        file.write(msgspec.structs.replace(outcome, ended_boot_ns=ended_ns))
+    else:
+        # The box has not run for so long.
+        ended_ns = time.time_ns() - 8 * NS_PER_HOUR + left_ns
+        file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_ns, boot_id="another"))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
         service.wait_for("RUNNING")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.challenge import ChallengeRun
+from pipeline.challenge import ChallengeRun, Moment, Product
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.config import ChallengeKind
 from pipeline.messages import ChallengeOutcome
@@ -24,7 +24,7 @@ EXPECTED = [Verdict(kind.expected) for kind in KINDS for _ in range(kind.count)]
 
 
 def ended(run: ChallengeRun) -> ChallengeOutcome:
-    return run.outcome(recipe_id="r", recipe_version="1", model_sha256="m", judged_with="w", ended_utc_ns=1)
+    return run.outcome(Product("r", "1", "m", "w"), Moment(1, "b", 2))
 
 
 def run_of(judged: list[Verdict]) -> ChallengeRun:
@@ -119,10 +119,13 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         file.read()
 
 
-def test_a_moment_beyond_all_clocks_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", [b'1%s,"b",2', b'1,"b",2%s', b'-1%s,"b",2', b'1,"b",-2%s'])
+def test_a_moment_beyond_all_clocks_is_none(tmp_path: Path, moment: bytes) -> None:
     file = ChallengeFile(tmp_path / "records.db")
     file.write(ended(run_of(EXPECTED)))
-    file.path.write_bytes(file.path.read_bytes().replace(b'"Anna",1,', b'"Anna",1' + b"0" * 26 + b","))
+    written = file.path.read_bytes()
+    file.path.write_bytes(written.replace(b'1,"b",2', moment % (b"0" * 19)))
+    assert file.path.read_bytes() != written
     with pytest.raises(BadChallengeFile):
         file.read()
 
