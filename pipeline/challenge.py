@@ -13,7 +13,7 @@ from pipeline.messages import ChallengeOutcome, KindOutcome
 from vision.types import Verdict
 
 BEGAN = "began and did not end"
-"""The outcome of a challenge while it is under way, and for good where it is cut off."""
+"""The outcome of a challenge from when it is asked for, and for good where it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,10 @@ class ChallengeWatch:
             None if config.challenge_valid_hours is None else int(config.challenge_valid_hours * _NS_PER_HOUR)
         )
         self._run: ChallengeRun | None = None
+        self._asked_boot_ns = 0
+        """Of the outcome that says that the one under way is asked for."""
+        self._begins_ns: int | None = None
+        """From when on parts are its own: since then that outcome is on disk."""
         self._last: ChallengeOutcome | None = None
         self._counts = False
         """Whether the last one passed, for this very line."""
@@ -56,7 +60,13 @@ class ChallengeWatch:
 
     @property
     def is_under_way(self) -> bool:
+        """Asked for, and neither over nor abandoned."""
         return self._run is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Known parts may come: whatever happens from here on, no restart forgets that it was asked for."""
+        return self._run is not None and self._begins_ns is not None
 
     def model_in_use(self, model_sha256: str) -> None:
         """What a challenge that counts was made with."""
@@ -65,6 +75,8 @@ class ChallengeWatch:
     def progress(self) -> str:
         """For the operator, while one is under way."""
         assert self._run is not None
+        if self._begins_ns is None:
+            return f"challenge by {self._run.who}: about to begin; put nothing on the line yet"
         return self._run.progress()
 
     def asked(self) -> str:
@@ -85,15 +97,26 @@ class ChallengeWatch:
         return ""
 
     def start(self, who: str) -> tuple[bool, str]:
-        """Parts triggered from now on are the challenge's. What passed before counts no more."""
+        """What passed before counts no more. Parts are the challenge's from when that is on disk: see ``written``."""
         if not self._kinds:
             return False, "no challenge is configured (challenge)"
         if self._run is not None:
-            return False, f"a challenge is under way: {self._run.progress()}; cmd/abandon_challenge ends it"
-        self._run = ChallengeRun(self._kinds, who)
+            return False, f"a challenge is under way: {self.progress()}; cmd/abandon_challenge ends it"
+        self._run, self._begins_ns = ChallengeRun(self._kinds, who), None
         self._supervised.clear_alarm("challenge-due")
-        self._end_with(self._outcome(), BEGAN)
-        return True, self._run.progress()
+        outcome = self._outcome()
+        self._asked_boot_ns = outcome.ended_boot_ns
+        self._end_with(outcome, BEGAN)
+        return True, self.progress()
+
+    def written(self, ended_boot_ns: int, trouble: str, now_ns: int) -> None:
+        """Records has tried to keep the outcome of this moment. A challenge that a broken disk would forget does not begin."""
+        if self._run is None or self._begins_ns is not None or ended_boot_ns != self._asked_boot_ns:
+            return
+        if trouble:
+            self.abandon(f"before it began, as that cannot be kept: {trouble}")
+        else:
+            self._begins_ns = now_ns
 
     def abandon(self, why: str) -> tuple[bool, str]:
         """The challenge under way has failed."""
@@ -102,11 +125,13 @@ class ChallengeWatch:
         outcome = self._outcome()
         self._run = None
         self._end_with(outcome, f"abandoned ({why})")
-        return True, "the challenge is abandoned, which counts as failed"
+        return True, f"the challenge by {outcome.who} is abandoned, which counts as failed"
 
-    def opened(self, part_id: int) -> None:
-        """A part was triggered that is to be the challenge's."""
-        if self._run is not None:
+    def opened(self, part_id: int, trigger_ns: int) -> None:
+        """A part is taken that is to be rejected for the challenge. One that was triggered before that began, and is only heard of
+        now, counts for nothing: it is none of the known parts.
+        """
+        if self._run is not None and self._begins_ns is not None and trigger_ns >= self._begins_ns:
             self._run.opened(part_id)
 
     def decided(self, decision: Decision) -> None:

@@ -195,7 +195,8 @@ class LineWatch:
         state, reason = self._state
         waits_for_it_alone = state == "READY" and reason == self.challenge.asked()
         # A reason to be RUNNING with is that nothing gets on record: not that the challenge began, either.
-        if not (waits_for_it_alone or (state == "RUNNING" and not reason) or state == "CHALLENGE"):
+        may_begin = waits_for_it_alone or (state == "RUNNING" and not reason)
+        if not (may_begin or self.challenge.is_under_way):
             return False, f"first of all: the line is {state}, {reason}"
         return self.challenge.start(command.who)
 

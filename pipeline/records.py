@@ -173,7 +173,7 @@ class Records:
             self._close_killed_sessions()
             self._check_told_anchor()
             self._halt.keep()
-            self._challenge.keep()
+            self._keep_challenge()
             if self._mqtt.turn():
                 self._alarms.tell_again()
             self._alarms.tell(self._send_alarm)
@@ -243,6 +243,7 @@ class Records:
                 self._halt.take(message)
             elif isinstance(message, ChallengeOutcome):
                 self._challenge.take(message)
+                self._keep_challenge()
             elif isinstance(message, CommandReply):
                 self._replies.add(message)
             elif isinstance(message, Stop):
@@ -431,10 +432,22 @@ class Records:
             self._supervised.alarm("records", "error", text)
         self._tell_health()
 
+    def _keep_challenge(self) -> None:
+        if self._challenge.keep():
+            self._tell_health()
+
     def _tell_health(self) -> None:
         if self._signalling is not None:
             try:
-                self._signalling.send(RecordHealth(self._fault is None, self._fault or "", self._halt.reason))
+                self._signalling.send(
+                    RecordHealth(
+                        self._fault is None,
+                        self._fault or "",
+                        self._halt.reason,
+                        self._challenge.tried_boot_ns,
+                        self._challenge.trouble,
+                    )
+                )
             except PeerGone:
                 self._lose_signalling()
 

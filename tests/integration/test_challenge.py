@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +50,11 @@ def wait_for_state(tap: Tap, state: str, text: str = "") -> None:
     tap.wait_until(lambda: (last := tap.bodies("state")[-1])["state"] == state and text in last["reason"])
 
 
+def begin(operator: Operator, tap: Tap) -> None:
+    assert operator.ask("start_challenge")["ok"]
+    wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
+
+
 @pytest.fixture
 def line(tmp_path: Path, broker_port: int, camera: HandCamera) -> Path:
     return write_line(tmp_path, broker_port, cameras=[camera.config], challenge=KINDS, challenge_valid_hours=8.0)
@@ -75,8 +82,7 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
         assert judge(camera, tap, GOOD) == [IDLE]
 
         # A scratched part that is not seen: every part is rejected all the same.
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
+        begin(operator, tap)
         assert not operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD) == [CHALLENGED]
         wait_for_state(tap, "CHALLENGE", "part 2 of 2 of kind scratched")
@@ -85,18 +91,17 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
         assert judge(camera, tap, GOOD) == [IDLE]
 
         # Abandoned, and killed in the middle: both count as failed.
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD) == [CHALLENGED]
         assert operator.ask("abandon_challenge")["ok"]
         wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
         assert not operator.ask("abandon_challenge")["ok"]
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap)
         workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
         tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "READY")
         wait_for_state(tap, "READY", "failed: began and did not end")
 
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         tap.wait_until(lambda: tap.bodies("alarm/challenge")[-1] is None)
@@ -146,7 +151,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
@@ -173,7 +178,7 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
@@ -198,6 +203,40 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
         service.stop()
 
 
+def test_no_challenge_begins_that_a_restart_would_forget(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    """Where the disk does not take that it began; and where it took that, but not how it ended, and all is killed."""
+    scratch = tmp_path / "records.db.challenge.new"
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        begin(operator, tap)
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        scratch.mkdir()
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "READY", "failed: abandoned (before it began, as that cannot be kept: challenge file")
+        assert judge(camera, tap, BAD) == [IDLE]
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-not-kept")[-1:] not in ([], [None]))
+        scratch.rmdir()
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-not-kept")[-1] is None)
+
+        begin(operator, tap)
+        scratch.mkdir()
+        assert judge(camera, tap, GOOD, GOOD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "READY", "failed: 2 of 2 parts of kind scratched were not rejected")
+        for pid in [service.process.pid, *(worker.pid for worker in workers_of(service.process.pid).values())]:
+            with contextlib.suppress(ProcessLookupError):  # some die with the supervisor
+                os.kill(pid, signal.SIGKILL)
+        service.process.wait()
+    scratch.rmdir()
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "failed: began and did not end")
+        service.stop()
+
+
 def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCamera) -> None:
     with (
         Service(line) as service,
@@ -206,8 +245,7 @@ def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCam
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap)
         assert operator.ask("halt")["ok"]
         wait_for_state(tap, "HALTED")
         assert not operator.ask("start_challenge")["ok"]
@@ -224,7 +262,7 @@ def test_known_parts_that_go_by_unseen_end_the_challenge(line: Path, broker_port
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD) == [CHALLENGED]
         workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
         wait_for_state(tap, "READY", "failed: abandoned (the line became ERROR: ")
@@ -237,7 +275,7 @@ def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, cam
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
@@ -311,8 +349,7 @@ def test_one_that_was_left_behind_is_ended_by_command(line: Path, broker_port: i
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap)
         with led(line) as leading:
             assert "refused: a challenge is under way" in leading.communicate(timeout=60)[1]
         assert leading.returncode == 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.challenge import Moment
+from pipeline.challenge import BEGAN, Moment
 from pipeline.challenge_watch import ChallengeWatch
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_S
@@ -69,6 +69,12 @@ class Desk:
     supervisor: Link
     alarms: dict[str, str]
 
+    def is_under_way(self) -> bool:
+        return self.watch.is_under_way
+
+    def has_begun(self) -> bool:
+        return self.watch.has_begun
+
     def heard(self) -> list[ChallengeOutcome]:
         outcomes = []
         for message in self.supervisor.drain():
@@ -113,12 +119,23 @@ def challenge_part(part_id: int, judged: Verdict) -> Decision:
     return Decision(part_id, part_id, Verdict.REJECT, Reason.CHALLENGE, None, 0, 1, (), (), judged)
 
 
-def passed_at(desks: Desks, clock: Clock) -> ChallengeOutcome:
-    """How a challenge ended that has passed just now."""
+def begun(desks: Desks, clock: Clock, now_ns: int = 0) -> tuple[Desk, int]:
+    """A challenge whose beginning is on disk, and the moment that it is known by."""
     at = desks.new(clock)
     assert at.watch.start("Anna")[0]
+    (asked_for,) = at.heard()
+    assert (asked_for.passed, asked_for.text) == (False, BEGAN)
+    assert not at.has_begun()
+    at.watch.written(asked_for.ended_boot_ns, "", now_ns)
+    assert at.has_begun()
+    return at, asked_for.ended_boot_ns
+
+
+def passed_at(desks: Desks, clock: Clock) -> ChallengeOutcome:
+    """How a challenge ended that has passed just now."""
+    at, _ = begun(desks, clock)
     for part_id in (1, 2):
-        at.watch.opened(part_id)
+        at.watch.opened(part_id, part_id)
         at.watch.decided(challenge_part(part_id, Verdict.REJECT))
     assert not at.watch.asked()
     outcome = at.heard()[-1]
@@ -205,6 +222,60 @@ def test_another_model_needs_another_challenge(desks: Desks) -> None:
     at = desks.new(clock, passed_at(desks, clock))
     at.watch.model_in_use("n")
     assert "was of another product, recipe, model, camera or plan (r 1, model m)" in at.watch.asked()
+
+
+def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:
+    clock = Clock()
+    at = desks.new(clock, passed_at(desks, clock))
+    assert at.watch.asked() == ""
+    ok, text = at.watch.start("Anna")
+    assert ok
+    assert text == at.watch.progress() == "challenge by Anna: about to begin; put nothing on the line yet"
+    (asked_for,) = at.heard()
+    # What was written before it says nothing of it.
+    at.watch.written(asked_for.ended_boot_ns - 1, "", 5)
+    at.watch.written(asked_for.ended_boot_ns - 1, "No space left on device", 5)
+    assert at.is_under_way()
+    assert not at.has_begun()
+    assert at.watch.start("Bert") == (False, f"a challenge is under way: {text}; cmd/abandon_challenge ends it")
+    at.watch.written(asked_for.ended_boot_ns, "", 5)
+    assert at.has_begun()
+    assert at.watch.progress() == "challenge by Anna: part 1 of 2 of kind scratched, which is to be rejected"
+
+
+def test_a_challenge_that_a_broken_disk_would_forget_does_not_begin(desks: Desks) -> None:
+    at = desks.new(Clock())
+    assert at.watch.start("Anna")[0]
+    (asked_for,) = at.heard()
+    at.watch.written(asked_for.ended_boot_ns, "No space left on device", 5)
+    assert not at.is_under_way()
+    (outcome,) = at.heard()
+    assert outcome.text == "abandoned (before it began, as that cannot be kept: No space left on device)"
+    assert outcome.text in at.watch.asked()
+
+
+def test_trouble_with_what_comes_later_ends_nothing(desks: Desks) -> None:
+    at, asked_boot_ns = begun(desks, Clock())
+    at.watch.written(asked_boot_ns, "No space left on device", 5)
+    assert at.has_begun()
+
+
+def test_a_part_that_was_triggered_before_it_began_is_none_of_the_known_ones(desks: Desks) -> None:
+    at, _ = begun(desks, Clock(), now_ns=100)
+    for part_id, trigger_ns in ((1, 99), (2, 100), (3, 101)):
+        at.watch.opened(part_id, trigger_ns)
+    for part_id in (1, 2):
+        at.watch.decided(challenge_part(part_id, Verdict.REJECT))
+    assert at.is_under_way(), "the first does not stand for one of them"
+    at.watch.decided(challenge_part(3, Verdict.REJECT))
+    assert not at.is_under_way()
+    assert at.heard()[-1].passed
+
+
+def test_whoever_ends_it_is_told_whose_it_was(desks: Desks) -> None:
+    at, _ = begun(desks, Clock())
+    assert at.watch.abandon("by Bert") == (True, "the challenge by Anna is abandoned, which counts as failed")
+    assert "by Anna failed: abandoned (by Bert)" in at.watch.asked()
 
 
 @pytest.mark.parametrize(
