@@ -40,11 +40,12 @@ class ChallengeRun:
     them. Parts beyond the last count for nothing.
     """
 
-    def __init__(self, kinds: Sequence[ChallengeKind], who: str) -> None:
+    def __init__(self, kinds: Sequence[ChallengeKind], who: str, request_id: str) -> None:
         self._kinds = kinds
         self._part_ids: list[int] = []
         self._judged: dict[int, Verdict] = {}
         self._total = sum(kind.count for kind in kinds)
+        self._request_id = request_id
         self.who = who
 
     def opened(self, part_id: int) -> None:
@@ -90,6 +91,7 @@ class ChallengeRun:
             if failed
             else f"all {self._total} parts judged as expected or within wrong_max",
             who=self.who,
+            request_id=self._request_id,
             ended_utc_ns=moment.utc_ns,
             boot_id=moment.boot_id,
             ended_boot_ns=moment.boot_ns,

@@ -96,13 +96,13 @@ class ChallengeWatch:
             self._supervised.clear_alarm("challenge-due")
         return ""
 
-    def start(self, who: str) -> tuple[bool, str]:
+    def start(self, who: str, request_id: str) -> tuple[bool, str]:
         """What passed before counts no more. Parts are the challenge's from when that is on disk: see ``written``."""
         if not self._kinds:
             return False, "no challenge is configured (challenge)"
         if self._run is not None:
             return False, f"a challenge is under way: {self.progress()}; cmd/abandon_challenge ends it"
-        self._run, self._begins_ns = ChallengeRun(self._kinds, who), None
+        self._run, self._begins_ns = ChallengeRun(self._kinds, who, request_id), None
         self._supervised.clear_alarm("challenge-due")
         outcome = self._outcome()
         self._asked_boot_ns = outcome.ended_boot_ns

@@ -198,7 +198,7 @@ class LineWatch:
         may_begin = waits_for_it_alone or (state == "RUNNING" and not reason)
         if not (may_begin or self.challenge.is_under_way):
             return False, f"first of all: the line is {state}, {reason}"
-        return self.challenge.start(command.who)
+        return self.challenge.start(command.who, command.request_id)
 
     def _do_abandon_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         return self.challenge.abandon(f"by {command.who}")

@@ -114,6 +114,7 @@ class Records:
         self._stats_topic = f"{root}/stats"
         self._anchor_topic = f"{root}/anchor"
         self._alarm_topic = f"{root}/alarm/"
+        self._challenge_topic = f"{root}/challenge"
         self._command_topic = f"{root}/cmd/"
         self._told_anchor = ToldAnchor(config.records.path, self._anchor_topic)
         self._mqtt = MqttConnection(
@@ -176,7 +177,9 @@ class Records:
             self._keep_challenge()
             if self._mqtt.turn():
                 self._alarms.tell_again()
+                self._challenge.tell_again()
             self._alarms.tell(self._send_alarm)
+            self._challenge.tell(self._send_challenge)
             self._deliver()
             self._name_frames()
             self._replies.tell(self._send_reply)
@@ -455,6 +458,9 @@ class Records:
 
     def _send_alarm(self, code: str, payload: bytes) -> bool:
         return self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True)
+
+    def _send_challenge(self, payload: bytes) -> bool:
+        return self._mqtt.publish(self._challenge_topic, payload, qos=1, retain=True)
 
     def _send_reply(self, reply: CommandReply, payload: bytes) -> bool:
         return self._mqtt.publish(reply.reply_topic, payload, qos=1, correlation=reply.correlation)

@@ -50,8 +50,8 @@ def wait_for_state(tap: Tap, state: str, text: str = "") -> None:
     tap.wait_until(lambda: (last := tap.bodies("state")[-1])["state"] == state and text in last["reason"])
 
 
-def begin(operator: Operator, tap: Tap) -> None:
-    assert operator.ask("start_challenge")["ok"]
+def begin(operator: Operator, tap: Tap, who: str = "Anna") -> None:
+    assert operator.ask("start_challenge", who=who)["ok"]
     wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
 
 
@@ -214,6 +214,7 @@ def test_no_challenge_begins_that_a_restart_would_forget(
         begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
+        tap.wait_until(lambda: (told := tap.bodies("challenge")[-1])["passed"] and told["is_kept"])
         scratch.mkdir()
         assert operator.ask("start_challenge")["ok"]
         wait_for_state(tap, "READY", "failed: abandoned (before it began, as that cannot be kept: challenge file")
@@ -318,6 +319,39 @@ def test_the_operator_is_led_through_it(
         assert result["kinds"][1]["wrong_at_most"] == pytest.approx(0.95)
         assert result["kinds"][0]["wrong_at_most"] == pytest.approx(1 - 0.05**0.5 if status == 0 else 1.0)
         assert "repeats of one part say how steadily that part is judged, nothing about other parts" in said
+        told = tap.bodies("challenge")[-1]
+        assert (told["passed"], told["is_over"], told["is_kept"], told["who"]) == (status == 0, True, True, "Anna")
+        assert [kind["judged"] for kind in told["kinds"]] == (
+            [["REJECT"] * 2, ["PASS"] * 2] if status == 0 else [["PASS"] * 2, ["PASS"] * 2]
+        )
+        service.stop()
+
+
+def test_the_operator_needs_no_file_of_the_service(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    """Nor does the outcome wait for a disk that does not take it, or depend on where it is to be written to."""
+    elsewhere = tmp_path / "elsewhere.yaml"
+    written = yaml.safe_load(line.read_text())
+    written["records"] = {**written.get("records", {}), "path": "/nowhere/records.db"}
+    elsewhere.write_text(yaml.safe_dump(written))
+    (tmp_path / "full").symlink_to("/dev/full")
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        with led(elsewhere, "--json", str(tmp_path / "full")) as leading:
+            wait_for_state(tap, "CHALLENGE", "part 1 of 2")
+            (tmp_path / "records.db.challenge.new").mkdir()
+            assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+            said, errors = leading.communicate(timeout=60)
+        assert leading.returncode == 1
+        assert "passed: all 4" in said
+        assert "this is not on disk yet, see the alarm challenge-not-kept" in errors
+        assert "full: No space left on device" in errors
+        assert "the challenge passed all the same" in errors
+        wait_for_state(tap, "RUNNING")
+        (tmp_path / "records.db.challenge.new").rmdir()
+        tap.wait_until(lambda: tap.bodies("challenge")[-1]["is_kept"])
         service.stop()
 
 
@@ -349,13 +383,13 @@ def test_one_that_was_left_behind_is_ended_by_command(line: Path, broker_port: i
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        begin(operator, tap)
+        begin(operator, tap, "Bert")
         with led(line) as leading:
             assert "refused: a challenge is under way" in leading.communicate(timeout=60)[1]
         assert leading.returncode == 1
         wait_for_state(tap, "CHALLENGE")
         with led(line, "--abandon") as leading:
-            leading.communicate(timeout=60)
+            assert leading.communicate(timeout=60)[0] == "the challenge by Bert is abandoned, which counts as failed\n"
         assert leading.returncode == 0
-        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        wait_for_state(tap, "READY", "by Bert failed: abandoned (by Anna)")
         service.stop()

@@ -28,7 +28,7 @@ def ended(run: ChallengeRun) -> ChallengeOutcome:
 
 
 def run_of(judged: list[Verdict]) -> ChallengeRun:
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     for part_id, verdict in enumerate(judged, 17):
         run.opened(part_id)
         run.decided(part_id, verdict)
@@ -36,7 +36,7 @@ def run_of(judged: list[Verdict]) -> ChallengeRun:
 
 
 def test_the_operator_is_told_what_comes_next() -> None:
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     told = [run.progress()]
     for part_id in range(7):
         run.opened(part_id)
@@ -65,7 +65,7 @@ def test_it_passes_where_no_kind_has_more_wrong_parts_than_it_may(data: st.DataO
 @given(st.permutations(range(7)))
 def test_parts_belong_to_kinds_in_the_order_of_their_triggers(order: list[int]) -> None:
     """A part may be decided after the one behind it."""
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     for part_id in range(9):
         run.opened(part_id)
     for part_id in order:
@@ -86,7 +86,7 @@ def test_one_that_is_left_early_has_failed(count: int) -> None:
 
 
 def test_parts_are_shown_in_turn() -> None:
-    run = ChallengeRun([ChallengeKind(kind="dent", expected="REJECT", count=5, part_count=2)], "Anna")
+    run = ChallengeRun([ChallengeKind(kind="dent", expected="REJECT", count=5, part_count=2)], "Anna", "r1")
     told = []
     for part_id in range(5):
         told.append(run.progress())

@@ -122,7 +122,7 @@ def challenge_part(part_id: int, judged: Verdict) -> Decision:
 def begun(desks: Desks, clock: Clock, now_ns: int = 0) -> tuple[Desk, int]:
     """A challenge whose beginning is on disk, and the moment that it is known by."""
     at = desks.new(clock)
-    assert at.watch.start("Anna")[0]
+    assert at.watch.start("Anna", "r1")[0]
     (asked_for,) = at.heard()
     assert (asked_for.passed, asked_for.text) == (False, BEGAN)
     assert not at.has_begun()
@@ -228,7 +228,7 @@ def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:
     clock = Clock()
     at = desks.new(clock, passed_at(desks, clock))
     assert at.watch.asked() == ""
-    ok, text = at.watch.start("Anna")
+    ok, text = at.watch.start("Anna", "r1")
     assert ok
     assert text == at.watch.progress() == "challenge by Anna: about to begin; put nothing on the line yet"
     (asked_for,) = at.heard()
@@ -237,7 +237,7 @@ def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:
     at.watch.written(asked_for.ended_boot_ns - 1, "No space left on device", 5)
     assert at.is_under_way()
     assert not at.has_begun()
-    assert at.watch.start("Bert") == (False, f"a challenge is under way: {text}; cmd/abandon_challenge ends it")
+    assert at.watch.start("Bert", "r2") == (False, f"a challenge is under way: {text}; cmd/abandon_challenge ends it")
     at.watch.written(asked_for.ended_boot_ns, "", 5)
     assert at.has_begun()
     assert at.watch.progress() == "challenge by Anna: part 1 of 2 of kind scratched, which is to be rejected"
@@ -245,7 +245,7 @@ def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:
 
 def test_a_challenge_that_a_broken_disk_would_forget_does_not_begin(desks: Desks) -> None:
     at = desks.new(Clock())
-    assert at.watch.start("Anna")[0]
+    assert at.watch.start("Anna", "r1")[0]
     (asked_for,) = at.heard()
     at.watch.written(asked_for.ended_boot_ns, "No space left on device", 5)
     assert not at.is_under_way()

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from pipeline.challenge import BEGAN
 from pipeline.challenge_file import ChallengeFile
 from pipeline.kept_challenge import KeptChallenge
-from pipeline.messages import ChallengeOutcome
+from pipeline.messages import ChallengeOutcome, KindOutcome
+from pipeline.payloads import ChallengePayload
 from tests.supervised import supervised_at
 
-OUTCOME = ChallengeOutcome(True, "all well", "Anna", 1, "b", 7, "r", "1", "m", "w", ())
+OUTCOME = ChallengeOutcome(
+    True,
+    "all well",
+    "Anna",
+    "r1",
+    1,
+    "b",
+    7,
+    "r",
+    "1",
+    "m",
+    "w",
+    (KindOutcome("dent", "REJECT", 2, 1, 1, ("REJECT", "PASS")),),
+)
 
 
 def test_signalling_can_be_told_what_is_on_disk(tmp_path: Path) -> None:
@@ -41,3 +58,34 @@ def test_what_the_disk_does_not_take_is_said_and_tried_again(tmp_path: Path) -> 
         assert kept.trouble == ""
         assert heard.alarms() == {"challenge-not-kept": None}
         assert ChallengeFile(supervised.line.config.records.path).read() == OUTCOME
+
+
+def test_the_broker_is_told_once_and_again_when_it_is_on_disk(tmp_path: Path) -> None:
+    with supervised_at(tmp_path, records={"path": "disk/records.db"}) as (supervised, _):
+        kept = KeptChallenge(supervised)
+
+        def heard(*, takes: bool = True) -> list[tuple[str, bool, bool]]:
+            """Of what is told now: text, whether it is over, whether it is kept."""
+            told: list[tuple[str, bool, bool]] = []
+
+            def send(payload: bytes) -> bool:
+                said = msgspec.json.decode(payload, type=ChallengePayload)
+                told.append((said.text, said.is_over, said.is_kept))
+                return takes
+
+            kept.tell(send)
+            return told
+
+        assert heard() == []
+        kept.take(msgspec.structs.replace(OUTCOME, passed=False, text=BEGAN))
+        kept.keep()
+        assert heard() == [(BEGAN, False, False)]
+        kept.take(OUTCOME)
+        assert heard(takes=False) == heard() == [("all well", True, False)]
+        assert heard() == []
+        (tmp_path / "disk").mkdir()
+        kept.take(OUTCOME)
+        kept.keep()
+        assert heard() == [("all well", True, True)]
+        kept.tell_again()
+        assert heard() == [("all well", True, True)]
