@@ -145,7 +145,8 @@ class AlarmPayload(Payload, frozen=True, kw_only=True):
 
 class StatsPayload(Payload, frozen=True, kw_only=True):
     """Topic ``stats``, every second: totals of the session and of the second just past. ``temperatures_c`` by sensor, as far as the
-    platform tells; ``throttled`` is null where it does not. ``traceability`` is what parts triggered now get.
+    platform tells; ``throttled`` is null where it does not. ``traceability`` is what parts triggered now get. ``yield_ratio`` is
+    PASS among PASS and REJECT, without challenge parts.
     """
 
     schema: Literal["lineside.stats/1"] = "lineside.stats/1"
