@@ -19,7 +19,7 @@ import yaml
 from pipeline.challenge_file import ChallengeFile
 from pipeline.clock import boot_ns
 from tests.chaos.books import check_record, read_rows
-from tests.hand_camera import HandCamera
+from tests.hand_camera import HandCamera, judge
 from tests.operator_terminal import Operator
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
@@ -32,18 +32,6 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "good", "expected": "PASS", "count": 2},
 ]
 NS_PER_HOUR = 3_600_000_000_000
-
-
-def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
-    """Send parts one after the other, each after the verdict on the one before; what was said of them."""
-    said = []
-    for grey in greys:
-        before = len(tap.bodies("verdict"))
-        camera.part(grey)
-        tap.wait_until(lambda before=before: len(tap.bodies("verdict")) > before)  # type: ignore[misc]
-        body = tap.bodies("verdict")[before]
-        said.append((body["verdict"], body["reason"]))
-    return said
 
 
 def wait_for_state(tap: Tap, state: str, text: str = "") -> None:
