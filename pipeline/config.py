@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, line_calibration_id
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
-from vision.recipe import Recipe, Strict
+from vision.recipe import Recipe, Strict, with_thresholds
 from vision.types import PixelFormat
 from vision.unique_keys import UniqueKeyLoader
 
@@ -362,6 +363,11 @@ class LineConfig(Strict):
         le=8_784,
         description="nothing is judged later than this after a challenge that passed; null: no challenge is asked for",
     )
+    calibrations: Path | None = Field(
+        default=None,
+        strict=False,
+        description="folder of what lineside calibrate found, relative to this file; null: none",
+    )
     degraded: DegradedConfig = DegradedConfig()
     realtime: RealtimeConfig = RealtimeConfig()
 
@@ -405,12 +411,31 @@ class LineConfig(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A whole, consistent line: configuration and recipe with every path absolute."""
+    """A whole, consistent line: configuration and recipe with every path absolute.
+
+    ``calibration_ids``: by camera, of the calibrations that were in force when it was read; a camera that has none is missing.
+    ``recipe``: with their thresholds.
+    """
 
     file: Path
     config: LineConfig
     recipe_file: Path
     recipe: Recipe
+    calibration_ids: dict[str, str]
+
+    @property
+    def calibration_id(self) -> str | None:
+        """Of all its calibrations together; None without any."""
+        cameras = (camera.camera_id for camera in self.config.cameras)
+        return line_calibration_id([self.calibration_ids[each] for each in cameras if each in self.calibration_ids])
+
+    @property
+    def calibrations(self) -> CalibrationsInForce | None:
+        """None without any."""
+        folder = self.config.calibrations
+        if folder is None or not self.calibration_ids:
+            return None
+        return CalibrationsInForce(CalibrationFolder(folder), self.recipe.recipe_id, self.calibration_ids)
 
     def to_json(self) -> str:
         """The whole line as text, for ``from_json``."""
@@ -419,6 +444,7 @@ class Line:
             "config": self.config.model_dump(mode="json"),
             "recipe_file": str(self.recipe_file),
             "recipe": self.recipe.model_dump(mode="json", by_alias=True),
+            "calibration_ids": self.calibration_ids,
         }
         return json.dumps(parts)
 
@@ -431,6 +457,8 @@ class Line:
             config=LineConfig.model_validate_json(json.dumps(parts["config"])),
             recipe_file=Path(parts["recipe_file"]),
             recipe=Recipe.model_validate_json(json.dumps(parts["recipe"])),
+            # A window of a line from before there were calibrations has none.
+            calibration_ids=parts.get("calibration_ids", {}),
         )
 
 
@@ -469,12 +497,53 @@ def load_line(file: Path) -> Line:
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
     if faults or recipe is None:
         raise FaultsError(faults)
+    calibrations = _calibrations(file, config, recipe)
     recipe = recipe.model_copy(update={"model": _model_folder(config, recipe)})
-    line = Line(file, config, config.recipe, recipe)
+    recipe = with_thresholds(recipe, {camera_id: _thresholds(body) for camera_id, body in calibrations.items()})
+    ids = {camera_id: str(body["calibration_id"]) for camera_id, body in calibrations.items()}
+    line = Line(file, config, config.recipe, recipe, ids)
     if (size := len(line.to_json().encode())) > _LINE_BYTES_MAX:
         got, expected = f"{size} bytes, recipe and all paths included", f"at most {_LINE_BYTES_MAX}"
         raise FaultsError([Fault(str(file), "", got, expected)])
     return line
+
+
+def _calibrations(file: Path, config: LineConfig, recipe: Recipe) -> dict[str, Body]:
+    """By camera, those in force. What else is in them is for whoever applies it. Raises FaultsError."""
+    if config.calibrations is None:
+        return {}
+    store, found = CalibrationFolder(config.calibrations), {}
+    faults: list[Fault] = []
+    for index, camera in enumerate(config.cameras):
+        try:
+            body = store.in_force(recipe.recipe_id, camera.camera_id)
+        except FaultsError as error:
+            faults += error.faults
+            continue
+        except OSError as error:
+            faults.append(Fault(str(file), "calibrations", f"{error.filename}: {error.strerror}", "a readable folder"))
+            continue
+        if body is None:
+            continue
+        found[camera.camera_id] = body
+        size = body.get("width_px"), body.get("height_px")
+        if size != (camera.width_px, camera.height_px):
+            got = f"{camera.width_px}x{camera.height_px} px"
+            expected = (
+                f"{size[0]}x{size[1]}, as in {store.path(recipe.recipe_id, camera.camera_id)}; or calibrate again"
+            )
+            faults.append(Fault(str(file), f"cameras.{index}.width_px", got, expected))
+    if faults:
+        raise FaultsError(faults)
+    return found
+
+
+def _thresholds(calibration: Body) -> dict[str, float]:
+    """By class; empty where none were calibrated. Another shape is told by whoever reads the whole calibration."""
+    section = calibration.get("threshold")
+    scores = section.get("reject_at_score") if isinstance(section, dict) else None
+    scores = scores if isinstance(scores, dict) else {}
+    return {name: score for name, score in scores.items() if isinstance(score, float)}
 
 
 def load_model(file: Path, model: type[_Model]) -> _Model:
@@ -560,6 +629,7 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
             ),
             "images": images,
             "recording": recording,
+            "calibrations": absolute(config.calibrations),
             "records": config.records.model_copy(update={"path": absolute(config.records.path)}),
             "runtime": config.runtime.model_copy(update={"engine_cache": absolute(config.runtime.engine_cache)}),
         }
@@ -586,6 +656,8 @@ def _file_faults(file: Path, config: LineConfig) -> list[Fault]:
     faults += [Fault(str(file), "records.path", got, expected) for got, expected in _record_faults(record)]
     if config.images is not None and (got := _no_folder(config.images.path)):
         faults.append(Fault(str(file), "images.path", got, "a folder"))
+    if config.calibrations is not None and (got := _no_folder(config.calibrations)):
+        faults.append(Fault(str(file), "calibrations", got, "a folder"))
     if config.recording is not None and (got := _no_folder(config.recording.path)):
         faults.append(Fault(str(file), "recording.path", got, "a folder"))
     return faults

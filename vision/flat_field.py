@@ -38,9 +38,6 @@ class MeasuredPercent(Strict):
 class FlatFieldSection(Strict):
     """What evens out one camera's frames, and how well it was measured to do so on frames that had no part in it."""
 
-    made_utc: str = Field(min_length=1)
-    made_by: str = Field(min_length=1)
-    images_sha256: _Sha256
     gain_sha256: _Sha256 = Field(description="of the gains' file")
     dark_sha256: _Sha256 = Field(description="of the dark levels' file")
     dark_frame_count: int = Field(gt=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,10 @@ class Rule(Finding):
     """
 
     reject_at_score: Annotated[float, Field(gt=0.0, le=1.0)]
+    is_calibrated: bool = Field(
+        default=False,
+        description="a camera's threshold calibration takes the place of reject_at_score, which holds as long as there is none",
+    )
     reject_at_count: int | None = Field(default=None, ge=1)
     reject_at_total_area_px: float | None = Field(default=None, gt=0.0)
 
@@ -136,3 +141,24 @@ class Recipe(Strict):
     def batch_rows(self) -> int:
         """Rows of the model's fixed batch: one per region over all views."""
         return sum(len(view.regions) for view in self.views)
+
+
+def with_thresholds(recipe: Recipe, scores: Mapping[str, Mapping[str, float]]) -> Recipe:
+    """``scores``: by camera and class, in the place of ``reject_at_score`` in the rules that are to be calibrated.
+
+    A rule for all cameras becomes one for each where they differ.
+    """
+    rules = [each for rule in recipe.rules for each in _with_threshold(rule, recipe, scores)]
+    return recipe.model_copy(update={"rules": rules})
+
+
+def _with_threshold(rule: Rule, recipe: Recipe, scores: Mapping[str, Mapping[str, float]]) -> Iterator[Rule]:
+    cameras = [view.camera_id for view in recipe.views] if rule.camera_id is None else [rule.camera_id]
+    found = [scores.get(camera_id, {}).get(rule.class_name, rule.reject_at_score) for camera_id in cameras]
+    if not rule.is_calibrated or set(found) == {rule.reject_at_score}:
+        yield rule
+    elif len(set(found)) == 1:
+        yield rule.model_copy(update={"reject_at_score": found[0]})
+    else:
+        for camera_id, score in zip(cameras, found, strict=True):
+            yield rule.model_copy(update={"camera_id": camera_id, "reject_at_score": score})

@@ -8,11 +8,12 @@ from typing import Any
 
 import cv2
 import pytest
+import yaml
 
 from calibration.board import Board
 from pipeline.bench.board_setups import SetUp, random_setup
 from pipeline.calibration_file import CalibrationStore
-from tests.service import lineside
+from tests.service import lineside, write_line
 
 SEED = 3
 
@@ -33,7 +34,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, setup: SetUp) -> Path:
     return folder
 
 
-def options(setup: SetUp, pictures: Path, store: Path, **changes: Any) -> list[str | Path]:
+def written_line(folder: Path, setup: SetUp) -> Path:
+    """Whose camera delivers pictures of the set-up's size; its calibrations are in ``calibrations``."""
+    line = write_line(folder, 1, calibrations="calibrations")
+    written = yaml.safe_load(line.read_text())
+    lens = setup.lens
+    written["cameras"][0] |= {"width_px": lens.width_px, "height_px": lens.height_px}
+    line.write_text(yaml.safe_dump(written))
+    return line
+
+
+def options(setup: SetUp, pictures: Path, folder: Path, **changes: Any) -> list[str | Path]:
     board, measured = setup.board, setup.measured
     given = {
         "images": pictures / "hand",
@@ -47,22 +58,20 @@ def options(setup: SetUp, pictures: Path, store: Path, **changes: Any) -> list[s
         "part-height-mm": setup.part.height_mm,
         "part-tolerance-mm": setup.part.uncertainty_mm,
         "reading-mm": 0.1,
-        "store": store,
-        "recipe-id": "housing",
-        "camera-id": "cam0",
         "as": "Anna",
     }
-    return [str(word) for key, value in {**given, **changes}.items() for word in (f"--{key}", value)]
+    line = written_line(folder, setup)
+    return [str(line), *(str(word) for key, value in {**given, **changes}.items() for word in (f"--{key}", value))]
 
 
 def test_a_geometry_is_found_kept_and_replaced(tmp_path: Path, setup: SetUp, pictures: Path) -> None:
-    store = tmp_path / "calibrations"
-    done = lineside("calibrate", "geometry", *options(setup, pictures, store), "--json", tmp_path / "found.json")
+    store = CalibrationStore(tmp_path / "calibrations")
+    done = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path), "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
     assert "hand/hand-01.png: " in done.stdout
     assert "anywhere" in done.stdout
     found = json.loads((tmp_path / "found.json").read_text())
-    kept = CalibrationStore(store).current("housing", "cam0")
+    kept = store.current("stub", "cam0")
     assert kept is not None
     assert kept.geometry is not None
     assert kept.calibration_id == found["calibration_id"]
@@ -70,11 +79,14 @@ def test_a_geometry_is_found_kept_and_replaced(tmp_path: Path, setup: SetUp, pic
     assert kept.geometry.made.pictures_count == len(list(pictures.rglob("*.png")))
     assert kept.geometry.worst_error_mm <= 0.002 * setup.field_mm
     assert found["quality"]["field_mm"][0] == pytest.approx(setup.field_mm, rel=0.2)
-    again = lineside("calibrate", "geometry", *options(setup, pictures, store, **{"part-height-mm": 0.0}))
+    again = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path, **{"part-height-mm": 0.0}))
     assert again.returncode == 0, again.stderr
-    assert [before.calibration_id for before in CalibrationStore(store).earlier("housing", "cam0")] == [
-        kept.calibration_id
-    ]
+    replaced = store.current("stub", "cam0")
+    assert replaced is not None
+    assert replaced.replaces == kept.calibration_id
+    assert store.kept("stub", "cam0", kept.calibration_id) == kept
+    checked = lineside("check", tmp_path / "line.yaml")
+    assert replaced.calibration_id in checked.stdout
 
 
 def test_pictures_that_do_not_support_one_change_nothing(tmp_path: Path, setup: SetUp, pictures: Path) -> None:
@@ -82,11 +94,11 @@ def test_pictures_that_do_not_support_one_change_nothing(tmp_path: Path, setup: 
     few.mkdir()
     for file in sorted((pictures / "hand").iterdir())[:3]:
         (few / file.name).write_bytes(file.read_bytes())
-    done = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path / "store", images=few))
+    done = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path, images=few))
     assert done.returncode == 1
     assert "refused " in done.stdout
     assert "not calibrated: " in done.stderr
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "calibrations").exists()
 
 
 @pytest.mark.parametrize(
@@ -95,16 +107,18 @@ def test_pictures_that_do_not_support_one_change_nothing(tmp_path: Path, setup: 
         ({"squares": "eleven"}, "--squares: got 'eleven', expected two counts"),
         ({"squares": "2x2"}, "board: squares_x: got 2"),
         ({"across-mm": -1.0}, "square_x_mm: got"),
+        ({"camera-id": "cam7"}, "--camera-id: got cam7, expected one of the line's cameras: cam0"),
+        ({"as": ""}, "--as: "),
         ({"images": "/nowhere"}, "/nowhere: got No such file or directory, expected a folder of pictures"),
     ],
 )
 def test_what_cannot_be_is_told_before_the_work(
     tmp_path: Path, setup: SetUp, pictures: Path, changes: dict[str, Any], words: str
 ) -> None:
-    done = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path / "store", **changes))
+    done = lineside("calibrate", "geometry", *options(setup, pictures, tmp_path, **changes))
     assert done.returncode == 2
     assert words in done.stderr
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "calibrations").exists()
 
 
 def test_a_board_is_a_page_in_true_millimetres(tmp_path: Path) -> None:

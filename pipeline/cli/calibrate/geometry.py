@@ -14,18 +14,18 @@ from calibration.board import Board, measured_over_all_squares
 from calibration.geometry.calibrate import PartHeight, calibrate_geometry
 from calibration.geometry.detection import BoardView, find_board
 from calibration.geometry.report import GeometryReport
-from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, made_now
+from pipeline.calibration_file import CameraCalibration, GeometrySection, made_now
 from pipeline.cli.calibrate.options import (
     CameraOption,
-    RecipeOption,
+    LineArgument,
     SquareOption,
     SquaresOption,
-    StoreOption,
+    Station,
     WhoOption,
-    begun,
     board_of,
-    of_size,
+    check_size,
     pictures_in,
+    station_of,
 )
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
@@ -33,6 +33,7 @@ from vision.types import PixelFormat
 
 
 def geometry(
+    line_file: LineArgument,
     images: Annotated[
         Path, typer.Option("--images", metavar="DIR", help="Pictures of the board, held at many places and angles.")
     ],
@@ -44,10 +45,8 @@ def geometry(
     ],
     across_mm: Annotated[float, typer.Option(help="All squares across, measured on the print.")],
     down_mm: Annotated[float, typer.Option(help="All squares down, measured on the print.")],
-    store: StoreOption,
-    recipe_id: RecipeOption,
-    camera_id: CameraOption,
     who: WhoOption,
+    camera_id: CameraOption = None,
     squares: SquaresOption = "11x8",
     square_mm: SquareOption = 22.0,
     marker_mm: Annotated[float | None, typer.Option(help="A marker's side; without it 0.73 of the square's.")] = None,
@@ -66,7 +65,8 @@ def geometry(
     Status 0 where the calibration is in force now, 1 where the pictures do not support one: nothing is changed then.
     """
     check_json_target(json_file)
-    spare_inputs({"--json": json_file, "--store": store}, images, belt)
+    spare_inputs({"--json": json_file}, images, belt)
+    station = station_of(line_file, camera_id, who)
     board = board_of(squares, square_mm, marker_mm, dictionary, is_chessboard=chessboard)
     try:
         measured = measured_over_all_squares(
@@ -75,44 +75,34 @@ def geometry(
         part = PartHeight(part_height_mm, part_tolerance_mm)
     except ValueError as error:
         raise fail(str(error), 2) from None
-    calibrations = CalibrationStore(store)
-    try:
-        before = begun(calibrations, recipe_id, camera_id, who)
-    except OSError as error:
-        raise fail(f"{store}: {error.strerror}") from None
     out = words(json_file)
     print(f"board     {board.described()}", file=out)
-    views, digests = _looked_at(images, board, out)
-    belt_views, belt_digests = _looked_at(belt, board, out)
+    views, digests = _looked_at(images, board, station, out)
+    belt_views, belt_digests = _looked_at(belt, board, station, out)
     try:
         report = calibrate_geometry(board, measured, views, belt_views, part)
     except ValueError as error:
         raise fail(str(error), 2) from None
     kept: CameraCalibration | None = None
     if report.geometry is not None and report.quality is not None:
-        lens = report.geometry.lens
         section = GeometrySection(
             made=made_now(who, [*digests, *belt_digests]),
             camera=report.geometry,
             worst_error_mm=report.quality.worst_error_mm,
         )
-        try:
-            going_on = of_size(before, calibrations, lens.width_px, lens.height_px)
-            kept = calibrations.keep(going_on.model_copy(update={"geometry": section}))
-        except OSError as error:
-            raise fail(f"{store}: {error.strerror}") from None
+        kept = station.keep(geometry=section)
     show(console_for(json_file), _told(report))
     write_json(json_file, _result(report, kept))
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in report.refusals)}")
-    path = CalibrationStore(store).path(recipe_id, camera_id)
-    print(f"in force  {path}, calibration_id {kept.calibration_id}", file=out)
+    print(f"in force  {station.path}, calibration_id {kept.calibration_id}", file=out)
 
 
-def _looked_at(folder: Path, board: Board, out: TextIO) -> tuple[list[BoardView], list[bytes]]:
+def _looked_at(folder: Path, board: Board, station: Station, out: TextIO) -> tuple[list[BoardView], list[bytes]]:
     """Each picture's view of the board, said as it is found."""
     views, digests = [], []
     for name, pixels, digest in pictures_in(folder, PixelFormat.MONO8):
+        check_size(f"{folder}/{name}", pixels, station)
         view = find_board(f"{folder.name}/{name}", pixels, board)
         seen = f"{len(view.corner_ids)} of {board.corner_count} corners"
         told = f"{seen}, blur {view.blur_px:.2f} px" if view.is_usable else f"NOT USED: {view.told}"

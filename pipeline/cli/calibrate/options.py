@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +14,21 @@ import typer
 from pydantic import ValidationError
 
 from calibration.board import Board
-from pipeline.calibration_file import NEW, CalibrationStore, CameraCalibration, made_now
+from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now
+from pipeline.calibration_store import NEW
+from pipeline.cli.cameras import camera_of
 from pipeline.cli.output import fail
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config import IMAGE_SUFFIXES, Line, load_line
 from pipeline.image_reading import decode_image
+from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of
+from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
-StoreOption = Annotated[
-    Path,
-    typer.Option(
-        "--store", metavar="DIR", help="The folder of the station's calibrations; made where it is not there."
-    ),
+LineArgument = Annotated[Path, typer.Argument(metavar="LINE", help="The line's YAML file.")]
+CameraOption = Annotated[
+    str | None, typer.Option("--camera-id", metavar="ID", help="Which camera, where the line has several.")
 ]
-RecipeOption = Annotated[str, typer.Option("--recipe-id", metavar="ID", help="The product, as in its recipe.")]
-CameraOption = Annotated[str, typer.Option("--camera-id", metavar="ID", help="The camera, as in the line's file.")]
 WhoOption = Annotated[str, typer.Option("--as", metavar="WHO", help="Who calibrates; stands in the result.")]
 SquaresOption = Annotated[
     str, typer.Option("--squares", metavar="XxY", help="Squares across and down, all of them, not corners.")
@@ -69,24 +70,60 @@ def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, 
         yield file.name, pixels, hashlib.sha256(content).digest()
 
 
-def begun(store: CalibrationStore, recipe_id: str, camera_id: str, who: str) -> CameraCalibration:
-    """The calibration to go on from, or the beginning of one, of frames of no size yet. Raises FaultsError, OSError."""
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One camera of a line and what is calibrated of it for the line's product: ``before`` is in force, or the beginning of one."""
+
+    line: Line
+    camera_id: str
+    frame_format: FrameFormat
+    store: CalibrationStore
+    before: CameraCalibration
+
+    @property
+    def path(self) -> Path:
+        """Of the calibration in force."""
+        return self.store.path(self.before.recipe_id, self.camera_id)
+
+    def keep(self, **sections: object) -> CameraCalibration:
+        """Puts these sections in force beside those that are. Raises FaultsError; ends the command where the disk fails."""
+        try:
+            return self.store.keep(self.before.model_copy(update=sections))
+        except OSError as error:
+            raise fail(f"{self.store.folder}: {error.strerror}") from None
+
+
+def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
+    """Raises FaultsError; ends the command where the line keeps no calibrations, or ``camera_id`` is none of it."""
+    line = load_line(line_file)
+    formats = frame_formats(line.config)
+    if line.config.calibrations is None:
+        expected = "the folder that calibrations are kept in, e.g. calibrations: calibrations"
+        raise fail(str(Fault(str(line.file), "calibrations", "none", expected)), 2)
+    camera_id = camera_of(line, camera_id)
+    store, recipe_id, frames = CalibrationStore(line.config.calibrations), line.recipe.recipe_id, formats[camera_id]
     try:
         made_now(who, [])
-        beginning = CameraCalibration(
-            calibration_id=NEW, recipe_id=recipe_id, camera_id=camera_id, width_px=1, height_px=1
-        )
     except ValidationError as error:
-        raise FaultsError(faults_of("--as, --recipe-id, --camera-id", error)) from error
-    return store.current(recipe_id, camera_id) or beginning
+        raise FaultsError(faults_of("--as", error)) from error
+    try:
+        before = store.current(recipe_id, camera_id)
+    except OSError as error:
+        raise fail(f"{store.folder}: {error.strerror}") from None
+    beginning = CameraCalibration(
+        calibration_id=NEW,
+        recipe_id=recipe_id,
+        camera_id=camera_id,
+        width_px=frames.width_px,
+        height_px=frames.height_px,
+    )
+    return Station(line, camera_id, frames, store, before or beginning)
 
 
-def of_size(begun: CameraCalibration, store: CalibrationStore, width_px: int, height_px: int) -> CameraCalibration:
-    """The same for frames of this size. Raises FaultsError where it is of another one already."""
-    if begun.calibration_id == NEW:
-        return begun.model_copy(update={"width_px": width_px, "height_px": height_px})
-    if (begun.width_px, begun.height_px) != (width_px, height_px):
-        got = f"pictures of {width_px}x{height_px} px"
-        expected = f"{begun.width_px}x{begun.height_px}, as all that is calibrated of this camera; or another --store"
-        raise FaultsError([Fault(str(store.path(begun.recipe_id, begun.camera_id)), "width_px", got, expected)])
-    return begun
+def check_size(name: str, pixels: npt.NDArray[np.uint8], station: Station) -> None:
+    """Raises FaultsError where a picture is not of the size that the camera's frames have."""
+    height_px, width_px = pixels.shape[:2]
+    frames = station.frame_format
+    if (width_px, height_px) != (frames.width_px, frames.height_px):
+        expected = f"{frames.width_px}x{frames.height_px} px, as camera {station.camera_id} delivers"
+        raise FaultsError([Fault(name, "", f"{width_px}x{height_px} px", expected)])

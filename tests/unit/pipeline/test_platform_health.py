@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import sys
@@ -190,7 +191,7 @@ def supervised() -> Iterator[tuple[Supervised, Link]]:
     degraded = line.config.degraded.model_copy(update={"platform_interval_s": 0.1})
     config = line.config.model_copy(update={"degraded": degraded})
     configure = Configure("records", 1, "s", "", None, 0, Halt(), True)
-    yield Supervised(control, configure, type(line)(line.file, config, line.recipe_file, line.recipe)), supervisor
+    yield Supervised(control, configure, dataclasses.replace(line, config=config)), supervisor
     control.close()
     supervisor.close()
 

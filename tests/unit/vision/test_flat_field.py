@@ -34,9 +34,6 @@ def maps(frame_format: FrameFormat) -> tuple[npt.NDArray[np.float32], npt.NDArra
 def section(gain_content: bytes, dark_content: bytes) -> FlatFieldSection:
     measured = MeasuredPercent(value=1.0, low=0.9, high=1.1)
     return FlatFieldSection(
-        made_utc="2026-01-01T00:00:00Z",
-        made_by="A. Smith",
-        images_sha256="0" * 64,
         gain_sha256=hashlib.sha256(gain_content).hexdigest(),
         dark_sha256=hashlib.sha256(dark_content).hexdigest(),
         dark_frame_count=10,
