@@ -186,7 +186,7 @@ class ChallengeWatch:
             return f"the challenge of {when} by {last.who} failed: {last.text}; find out why, then {_ASK}"
         if not self._counts or last.model_sha256 != self._model_sha256:
             of = f"{last.recipe_id} {last.recipe_version}, model {last.model_sha256[:8]}"
-            return f"the challenge of {when} was of another product, recipe, model, camera or plan ({of}); {_ASK}"
+            return f"the challenge of {when} was of another product, recipe, model, camera, calibration or plan ({of}); {_ASK}"
         assert self._valid_ns is not None
         if self._age_ns() < 0:
             return f"the challenge of {when} by {last.who} is from the future: the clock is wrong, or was; set it, or {_ASK}"
@@ -194,10 +194,13 @@ class ChallengeWatch:
 
 
 def _judged_with(supervised: Supervised) -> str:
-    """What a challenge is worth nothing without: the recipe word for word (not what lot it is), the cameras, and the plan."""
+    """What a challenge is worth nothing without: the recipe word for word (not what lot it is), the cameras, how they are
+    calibrated, and the plan.
+    """
     line = supervised.line
     body = {
         "recipe": line.recipe.model_dump(mode="json", by_alias=True, exclude={"traceability"}),
+        "calibration_id": line.calibration_id,
         "cameras": [camera.model_dump(mode="json") for camera in line.config.cameras],
         "challenge": [kind.model_dump(mode="json") for kind in line.config.challenge],
     }

@@ -329,7 +329,7 @@ class ChallengeOutcome(Message, frozen=True):
     """signalling -> supervisor, to be kept for its successor; supervisor -> records, which keeps it for the next start: how the
     last challenge ended, and which product it was for. One that is asked for has failed until it ends, and begins when that is
     on disk. ``request_id``: of the command that asked for it. ``judged_with``: a hash of
-    recipe, cameras and plan, word for word. ``ended_boot_ns``: since the box's start ``boot_id``, sleep included.
+    recipe, cameras, calibrations and plan, word for word. ``ended_boot_ns``: since the box's start ``boot_id``, sleep included.
     """
 
     passed: bool

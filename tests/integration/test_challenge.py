@@ -116,8 +116,8 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
     [
         ({}, 8.1, "by Anna has expired after 8 h; put the known parts ready"),
         ({}, -24.0, "by Anna is from the future: the clock is wrong, or was"),
-        ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
-        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
+        ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera, calibration or plan"),
+        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera, calibration or plan"),
         ({"passed": False, "text": "1 of 2 parts of kind scratched were not rejected"}, 1.0, "failed: 1 of 2 parts"),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, cam
     line.write_text(yaml.safe_dump(written))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
-        wait_for_state(tap, "READY", "was of another product, recipe, model, camera or plan")
+        wait_for_state(tap, "READY", "was of another product, recipe, model, camera, calibration or plan")
         service.stop()
 
 

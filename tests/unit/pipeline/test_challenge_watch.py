@@ -15,7 +15,7 @@ from pipeline.challenge import BEGAN, Moment
 from pipeline.challenge_watch import ChallengeWatch
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_S
-from pipeline.config import ChallengeKind
+from pipeline.config import ChallengeKind, Line
 from pipeline.deadline import Decision
 from pipeline.line_watch import LineWatch
 from pipeline.messages import Alarm, ChallengeOutcome, Command, CommandReply, Configure, Halt, Permission, ServiceState
@@ -91,15 +91,15 @@ class Desks:
     def __init__(self) -> None:
         self._links: list[Link] = []
 
-    def supervised(self, kept: ChallengeOutcome | None = None) -> tuple[Supervised, Link]:
+    def supervised(self, kept: ChallengeOutcome | None = None, line: Line = CHALLENGED) -> tuple[Supervised, Link]:
         one, other = link_pair()
         control, supervisor = Link(one), Link(other)
         self._links += [control, supervisor]
         configure = Configure("signalling", 1, "s", "", None, 0, Halt(), True, kept)
-        return Supervised(control, configure, CHALLENGED), supervisor
+        return Supervised(control, configure, line), supervisor
 
-    def new(self, clock: Clock, kept: ChallengeOutcome | None = None) -> Desk:
-        supervised, supervisor = self.supervised(kept)
+    def new(self, clock: Clock, kept: ChallengeOutcome | None = None, line: Line = CHALLENGED) -> Desk:
+        supervised, supervisor = self.supervised(kept, line)
         watch = ChallengeWatch(supervised, clock)
         watch.model_in_use("m")
         return Desk(watch, supervisor, {})
@@ -221,7 +221,13 @@ def test_another_model_needs_another_challenge(desks: Desks) -> None:
     clock = Clock()
     at = desks.new(clock, passed_at(desks, clock))
     at.watch.model_in_use("n")
-    assert "was of another product, recipe, model, camera or plan (r 1, model m)" in at.watch.asked()
+    assert "was of another product, recipe, model, camera, calibration or plan (r 1, model m)" in at.watch.asked()
+
+
+def test_another_calibration_needs_another_challenge(desks: Desks) -> None:
+    clock = Clock()
+    calibrated = replace(CHALLENGED, calibration_ids={"cam0": "c" * 64})
+    assert "was of another product" in desks.new(clock, passed_at(desks, clock), calibrated).watch.asked()
 
 
 def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:
