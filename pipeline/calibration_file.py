@@ -100,21 +100,6 @@ class CameraCalibration(Strict):
         description="sections that were found under another section than is in force now: to be found again",
     )
 
-
-def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibration:
-    """``before`` with these in the place of its own, and what is outdated by that: a geometry is found again because the camera,
-    its lens or the belt was moved, and a model sees other pixels after each of the first three.
-    """
-    changed = {name for name, section in sections.items() if section != getattr(before, name)}
-    outdated = [
-        name
-        for name, under in FOUND_UNDER.items()
-        if getattr(before, name) is not None
-        and name not in sections
-        and (name in (before.outdated or ()) or changed.intersection(under))
-    ]
-    return before.model_copy(update={**sections, "outdated": outdated or None})
-
     @property
     def made(self) -> dict[str, Made]:
         """By section, those that are there."""
@@ -129,6 +114,21 @@ def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibr
                 got = f"one of frames of {lens.width_px}x{lens.height_px} px"
                 raise disagreement("geometry.camera.lens", got, f"one of {self.width_px}x{self.height_px} px")
         return self
+
+
+def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibration:
+    """``before`` with these in the place of its own, and what is outdated by that: a geometry is found again because the camera,
+    its lens or the belt was moved, and a model sees other pixels after each of the first three.
+    """
+    changed = {name for name, section in sections.items() if section != getattr(before, name)}
+    outdated = [
+        name
+        for name, under in FOUND_UNDER.items()
+        if getattr(before, name) is not None
+        and name not in sections
+        and (name in (before.outdated or ()) or changed.intersection(under))
+    ]
+    return before.model_copy(update={**sections, "outdated": outdated or None})
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, ThresholdSection, made_now
 from pipeline.calibration_store import NEW
@@ -116,6 +117,24 @@ def test_with_a_geometry_places_and_tolerance_are_in_mm(tmp_path: Path, pictures
     assert kept.calibration_id in checked.stdout
 
 
+def test_regions_that_the_lens_bends_out_of_the_picture_with_the_part_are_told(tmp_path: Path, pictures: Path) -> None:
+    line = parts_line(tmp_path)
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe = yaml.safe_load(recipe_file.read_text())
+    recipe["views"][0]["regions"][0] |= {"x_px": 26, "y_px": 40, "width_px": 300, "height_px": 200}
+    recipe_file.write_text(yaml.safe_dump(recipe))
+    bent = geometry()
+    lens = bent.camera.lens.model_copy(update={"k1": 0.5, "fx_px": 400.0, "fy_px": 400.0})
+    keep(line, geometry=bent.model_copy(update={"camera": bent.camera.model_copy(update={"lens": lens})}))
+    done = registration(line, pictures)
+    assert done.returncode == 0, done.stderr
+    assert "REGIONS   the line will not start: " in done.stdout
+    assert "views.0.regions.0" in done.stdout
+    checked = lineside("check", line)
+    assert checked.returncode == 2
+    assert "views.0.regions.0" in checked.stderr
+
+
 def test_a_second_one_replaces_the_first_and_says_what_is_outdated(tmp_path: Path, pictures: Path) -> None:
     line = parts_line(tmp_path)
     threshold = ThresholdSection(
@@ -132,6 +151,7 @@ def test_a_second_one_replaces_the_first_and_says_what_is_outdated(tmp_path: Pat
     before = current(line)
     assert before.outdated == ["threshold"]
     assert before.threshold == threshold
+    assert f"{before.calibration_id}: registration, threshold; OUTDATED: threshold" in lineside("check", line).stdout
     second = registration(line, pictures, "--template", "120,90,128,100", "--json", "-")
     assert second.returncode == 0, second.stderr
     assert json.loads(second.stdout)["outdated"] == ["threshold"]
