@@ -61,7 +61,9 @@ class Sensor:
 
 
 def vignetted_sensor(*, channels: int = 1, corner_light: float = 0.55, seed: int = 1) -> Sensor:
-    """Each pixel with a gain of its own, each channel brightest elsewhere; a dead pixel at x 50, y 40, a hot one at x 200, y 100."""
+    """Each pixel with a gain of its own, each channel brightest elsewhere; a dead pixel at x 50, y 40 and a hot one at
+    x 200, y 100.
+    """
     generator = np.random.default_rng(seed)
     y, x = (axis[:, :, None] for axis in np.mgrid[:HEIGHT_PX, :WIDTH_PX])
     middles = np.array([190, 160, 130])[:channels]

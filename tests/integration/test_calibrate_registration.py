@@ -112,6 +112,10 @@ def test_with_a_geometry_places_and_tolerance_are_in_mm(tmp_path: Path, pictures
     assert kept.registration.registration.tolerance_x_px == pytest.approx(5 / MM_PER_PX)
     assert kept.geometry is not None
     assert "(5.00 and 5.00 mm)" in done.stdout
+    spread_mm = MM_PER_PX * found["repeats_x"]["spread_px"]
+    assert (
+        f"one part  to either side: spread {found['repeats_x']['spread_px']:.3f} px ({spread_mm:.4f} mm)" in done.stdout
+    )
     checked = lineside("check", line)
     assert checked.returncode == 0, checked.stderr
     assert kept.calibration_id in checked.stdout

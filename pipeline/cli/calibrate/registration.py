@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
 
 from calibration.part_outline import template_around_part
 from calibration.registration import RegistrationReport, calibrate_registration, grey_of
@@ -25,8 +24,6 @@ from pipeline.cli.output import JsonOption, check_json_target, fail, spare_input
 from pipeline.cli.report import ReportOption, check_report_folder
 from vision.faults import Fault, FaultsError, faults_of
 from vision.registration import TemplateRegion, read_template
-
-_TABLE_WIDTH = 120
 
 Scale = tuple[float, float]
 """mm that a pixel to the right and one down come to, at the template."""
@@ -109,7 +106,7 @@ def registration(
         station.keep_file(found.template_file)
         digests = [*still.digests, *parts.digests, *([] if empty is None else empty.digests)]
         kept = station.keep(registration=RegisteredSection(made=made_now(who, digests), registration=section))
-    show(console_for(json_file, width=_TABLE_WIDTH), _told(found, parts, scale))
+    show(console_for(json_file), _told(found, parts, scale))
     write_json(json_file, _result(found, where, parts, scale, kept))
     if report is not None:
         from pipeline.calibration_report.position import registration_blocks
@@ -180,18 +177,14 @@ def _tolerance(
     return tolerance_mm / scale[0], tolerance_mm / scale[1]
 
 
-def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iterator[Table | str]:
-    rows = (
-        ("one part, not moved", found.repeats_x, found.repeats_y),
-        ("good parts", found.parts_x, found.parts_y),
-    )
-    table = Table("place of", "pictures", "axis", "mean", "spread", "95 %", "farthest off")
-    for name, across, down in rows:
+def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iterator[str]:
+    for name, across, down in (
+        ("one part ", found.repeats_x, found.repeats_y),
+        ("parts    ", found.parts_x, found.parts_y),
+    ):
         for axis, spread, mm in (("to either side", across, 0), ("up and down", down, 1)):
             if spread is not None:
-                table.add_row(name, str(spread.count), axis, *_in_words(spread, None if scale is None else scale[mm]))
-    if table.row_count:
-        yield table
+                yield f"{name} {axis}: {_in_words(spread, None if scale is None else scale[mm])}"
     if found.good_score_low is not None and found.other_score is not None:
         yield f"score     good parts {found.good_score_low:.2f} or more, other places {found.other_score:.2f} at most"
     if found.registration is not None:
@@ -209,13 +202,12 @@ def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iter
         yield f"refused   {refusal}"
 
 
-def _in_words(spread: Spread, mm_per_px: float | None) -> tuple[str, str, str, str]:
+def _in_words(spread: Spread, mm_per_px: float | None) -> str:
     mm = "" if mm_per_px is None else f" ({mm_per_px * spread.spread_px:.4f} mm)"
+    interval = f"95 %: {spread.spread_low_px:.3f} to {spread.spread_high_px:.3f} px"
     return (
-        f"{spread.mean_px:+.2f} px",
-        f"{spread.spread_px:.3f} px{mm}",
-        f"{spread.spread_low_px:.3f} to {spread.spread_high_px:.3f} px",
-        f"{spread.farthest_px:.2f} px",
+        f"spread {spread.spread_px:.3f} px{mm} ({interval}), mean {spread.mean_px:+.2f} px, "
+        f"farthest {spread.farthest_px:.2f} px, {spread.count} pictures"
     )
 
 
