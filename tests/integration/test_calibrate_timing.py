@@ -56,6 +56,7 @@ def kept(folder: Path) -> Any:
 # --- the service itself ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_running_line_is_timed_and_its_file_is_compared(tmp_path: Path, broker_port: int) -> None:
     line = write_line(tmp_path, broker_port, calibrations="calibrations", encoder={"reject_offset_pulses": 800})
     with Service(line) as service:
@@ -120,10 +121,13 @@ def test_what_cannot_be_is_told_before_the_line_is_asked(tmp_path: Path, changes
     assert words in done.stderr
 
 
-def test_without_a_store_or_a_broker_it_says_so(tmp_path: Path) -> None:
-    without_store = lineside(*options(write_line(tmp_path, 1)))
-    assert without_store.returncode == 2
-    assert "calibrations: got none" in without_store.stderr
+def test_a_line_without_a_store_is_refused(tmp_path: Path) -> None:
+    done = lineside(*options(write_line(tmp_path, 1)))
+    assert done.returncode == 2
+    assert "calibrations: got none" in done.stderr
+
+
+def test_without_a_broker_it_says_so(tmp_path: Path) -> None:
     done = lineside(*options(write_line(tmp_path, 1, calibrations="calibrations")))
     assert done.returncode == 1
     assert "broker 127.0.0.1:1" in done.stderr
