@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.calibrated_line import camera_calibrations, open_calibrated
-from pipeline.calibrated_timing import differences, timing_in_force
-from pipeline.calibration_file import CameraCalibration
+from pipeline.calibrated_timing import differences, timings_in
+from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
@@ -57,7 +57,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for one in recipe.required:
         print(f"reject    fewer than {one.count} {one.class_name} at {one.found_at_score:g} or more{_where(one)}")
     print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
-    for text in _timing_told(line):
+    for text in _timing_told(line, timings_in(calibrations.values())):
         print(f"timing    {text}")
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
     if line.config.images is not None:
@@ -84,13 +84,9 @@ def _calibrated(line: Line, camera_id: str, calibrations: Mapping[str, CameraCal
     return f", calibration {calibration.calibration_id}: {', '.join(calibration.made).replace('_', ' ')}"
 
 
-def _timing_told(line: Line) -> Iterator[str]:
+def _timing_told(line: Line, sections: Iterable[TimingSection]) -> Iterator[str]:
     """What was calibrated, and where the line's file promises less."""
-    try:
-        in_force = timing_in_force(line)
-    except OSError as error:
-        raise fail(f"{line.config.calibrations}: {error.strerror}") from None
-    for section in in_force:
+    for section in sections:
         figures, made = section.figures, section.made
         found = f"verdicts within {figures.latency_us} us but for {figures.late_share_max:g} of all parts"
         window = f"gate's window +-{figures.window_pulses} pulses"
