@@ -302,7 +302,7 @@ def test_a_broker_that_goes_away_is_told(tmp_path: Path, ledger: Path) -> None:
         line = write_line(tmp_path, broker.port, calibrations="calibrations")
         with told_to_run(*options(line, parts=100_000, **{"give-up-s": 3.0})) as command:
             wait_for_line(command, "the line judges production")
-            broker.stop()
+            broker.halt()
             out, errors = command.communicate(timeout=60)
     assert command.returncode == 1
     assert "line      no connection to the broker" in out
