@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from calibration.drift import DriftBaseline
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, disagreement, faults_of
@@ -70,6 +71,13 @@ class DriftSection(Strict):
     baseline: DriftBaseline
 
 
+class TimingSection(Strict):
+    """When verdicts are there, and where the gate's window is. Of the whole line: each of its cameras has the same."""
+
+    made: Made
+    figures: TimingFigures
+
+
 FOUND_UNDER = {
     "registration": ("geometry",),
     "threshold": ("geometry", "flat_field", "registration"),
@@ -95,6 +103,7 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    timing: TimingSection | None = None
     outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
         default=None,
         description="sections that were found under another section than is in force now: to be found again",

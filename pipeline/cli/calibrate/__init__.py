@@ -10,6 +10,7 @@ from pipeline.cli.calibrate.flat_field import flat_field
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.registration import registration
+from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -18,7 +19,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, flat_field, light, registration, challenge):
+for command in (board, geometry, flat_field, light, registration, timing, challenge):
     calibrate.command()(command)
 
 
