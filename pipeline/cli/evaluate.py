@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
+from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.config import RuntimeConfig, load_model
 from pipeline.evaluation.needs import missing_libraries
@@ -82,7 +80,7 @@ def evaluate(
     probe_model(model)
     rules = None if recipe is None else load_model(recipe, Recipe)
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
-    with _bar("checking", None) as advance:
+    with progress_bar("checking", None) as advance:
         data_set = read_data_set(data, layout=layout, split=split, looked=advance)
     if pixel_format is not None:
         data_set = data_set.seen_as(PixelFormat(pixel_format))
@@ -104,7 +102,7 @@ def evaluate(
     pixels = PixelScores() if data_set.has_masks and runner.has_anomaly_map else None
     judged = []
     try:
-        with _bar("judging", len(data_set.samples)) as advance:
+        with progress_bar("judging", len(data_set.samples)) as advance:
             for each in runner.run(data_set, pixels=pixels):
                 judged.append(each)
                 advance()
@@ -127,19 +125,6 @@ def evaluate(
         named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
         got = f"an output that cannot be judged for {len(unread)} of {len(judged)} images ({named})"
         raise fail(f"{package.model_path}: got {got}, the first: {unread[0].fault}", 2)
-
-
-@contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Any]:
-    """Gives what is to be called after each image. Nothing is shown where nobody looks."""
-    console = Console(stderr=True, markup=False)
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 def _facts(

@@ -194,7 +194,7 @@ def test_without_labels_only_steadiness_is_told() -> None:
     assert told.mixed_parts == ("1",)
     assert told.steady is not None
     assert (told.steady.count, told.steady.total) == (1, 2)
-    assert told.right is told.missed is told.false_alarms is told.kappa is None
+    assert (told.right, told.missed, told.false_alarms, told.kappa) == (None,) * 4
     kept = figures_of(gauge_study({"1": [0.5, 0.5], "2": [0.1, 0.1]}), told)
     assert (kept.labelled_count, kept.right_count, kept.kappa) == (0, None, None)
     assert kept.score.distinct_categories is None, "infinitely many are kept as none"
