@@ -20,11 +20,11 @@ class GaugeFigures(Strict):
     repeatability: Spread
     repeatability_low: Spread
     repeatability_high: Spread
-    part_spread: Spread | None
-    share: float | None
-    share_low: float | None
-    share_high: float | None
-    distinct_categories: float | None
+    part_spread: Spread | None = None
+    share: float | None = None
+    share_low: float | None = None
+    share_high: float | None = None
+    distinct_categories: float | None = None
 
 
 class RepeatabilityFigures(Strict):
@@ -37,12 +37,12 @@ class RepeatabilityFigures(Strict):
     unjudged_count: Annotated[int, Field(ge=0)]
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
     score: GaugeFigures
-    size: GaugeFigures | None
-    size_unit: Literal["px", "mm"] | None
+    size: GaugeFigures | None = None
+    size_unit: Literal["px", "mm"] | None = None
     steady_parts_count: Annotated[int, Field(ge=0)]
     labelled_count: Annotated[int, Field(ge=0)]
-    right_count: int | None
-    kappa: float | None
-    kappa_low: float | None
-    kappa_high: float | None
+    right_count: int | None = None
+    kappa: float | None = None
+    kappa_low: float | None = None
+    kappa_high: float | None = None
     mixed_parts: list[str]

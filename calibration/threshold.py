@@ -48,6 +48,15 @@ ASSUMPTIONS = (
 """What the promise rests on. For every report of a threshold."""
 
 
+_LEAST = float(np.finfo(np.float32).smallest_normal)
+"""Of thresholds: what is smaller may be taken for 0, which every part scores."""
+
+
+def percent_of(ratio: float) -> str:
+    """As it is spoken of: 1 %, 99.9 %, 0.33 %."""
+    return f"{100 * ratio:.3g} %"
+
+
 @dataclass(frozen=True, slots=True)
 class ThresholdReport:
     """What the parts support. ``thresholds`` by class, empty: refused, and ``refusals`` say why; a part that scores one of them or
@@ -98,16 +107,16 @@ class ThresholdReport:
         told = ", ".join(f"{at:.6g}{f' for {name}' if name else ''}" for name, at in self.thresholds.items())
         several = len(self.thresholds) > 1
         words = [
-            f"Threshold{'s' if several else ''} {told}: at most {self.false_reject_max:.3g} of good parts are rejected"
+            f"Threshold{'s' if several else ''} {told}: at most {percent_of(self.false_reject_max)} of good parts are rejected"
             f"{', by all of them together' if several else ''}, with "
-            f"{self.confidence:.3g} confidence; {self.expected_false_reject:.2g} are to be expected "
-            f"({self.false_reject_low:.2g} to {self.false_reject_high:.2g}). "
+            f"{percent_of(self.confidence)} confidence; {percent_of(self.expected_false_reject)} are to be expected "
+            f"({percent_of(self.false_reject_low)} to {percent_of(self.false_reject_high)}). "
             f"It rests on {self.good_count} good parts, {self.rejected_count} of which it rejects."
         ]
         if (accept := self.false_accept) is not None:
             words.append(
-                f"Of {accept.total} known-defective parts {accept.count} pass: {accept.value:.2g} of parts like them "
-                f"({accept.low:.2g} to {accept.high:.2g}, {self.confidence:.3g} confidence)."
+                f"Of {accept.total} known-defective parts {accept.count} pass: {percent_of(accept.value)} of parts like them "
+                f"({percent_of(accept.low)} to {percent_of(accept.high)}, {percent_of(self.confidence)} confidence)."
             )
         return [*words, *self.notes]
 
@@ -176,7 +185,8 @@ def find_thresholds(
                 if limit >= 1.0
             ]
             if not refusals:
-                thresholds = {name: nextafter(float(limit), inf) for name, limit in zip(names, limits, strict=True)}
+                above = (max(nextafter(float(limit), inf), _LEAST) for limit in limits)
+                thresholds = dict(zip(names, above, strict=True))
     at = np.array(list(thresholds.values()), np.float64)
     low, high = _law(spare_count, good_count, 0.025), _law(spare_count, good_count, 0.975)
     return ThresholdReport(
@@ -277,11 +287,13 @@ def _too_few(
     confidence: float,
     supported: float,
 ) -> Refusal:
-    expected = f"{good_count + missing} to promise {false_reject_max:.3g} with {confidence:.3g} confidence"
+    expected = (
+        f"{good_count + missing} to promise {percent_of(false_reject_max)} with {percent_of(confidence)} confidence"
+    )
     if classes_count > 1:
         expected += f" of {classes_count} thresholds together"
     if supported < 1.0:
-        advice = f"Add {missing} good parts, or be content with {supported:.2g}, which these parts support."
+        advice = f"Add {missing} good parts, or be content with {percent_of(supported)}, which these parts support."
     else:
         advice = f"Add {missing} good parts: these support no promise."
     if lost:
@@ -291,7 +303,7 @@ def _too_few(
 
 def _no_room(name: str, good: Floats, false_reject_max: float) -> Refusal:
     got = f"{int((good >= 1.0).sum())} of {len(good)} good parts with the highest score there is"
-    expected = f"at most {false_reject_max:.3g} of them to score 1"
+    expected = f"at most {percent_of(false_reject_max)} of them to score 1"
     advice = "The model takes good parts for defective ones: look at their pictures, and teach or choose another model."
     return Refusal(f"no threshold{f' for {name}' if name else ''}", got, expected, advice)
 
@@ -317,7 +329,7 @@ def _count_notes(
 def _tie_notes(good: Floats, thresholds: Mapping[str, float], floors: Floats) -> list[str]:
     notes = []
     for (name, threshold), scores, floor in zip(thresholds.items(), good.T, floors, strict=False):
-        limit = np.nextafter(threshold, 0.0)
+        limit = 0.0 if threshold == _LEAST else np.nextafter(threshold, 0.0)
         ties = int((scores == limit).sum())
         of = f" for {name}" if name else ""
         if limit == floor and ties != 1:

@@ -148,6 +148,7 @@ class CalibrationStore(CalibrationFolder):
         """
         # Sections that are not there are left out, so that new kinds of them change no older id.
         body: dict[str, Any] = json.loads(changed.model_dump_json(by_alias=True, exclude_none=True))
+        CameraCalibration.model_validate(body)  # what could not be read again must not come into force
         return CameraCalibration.model_validate(self.put_in_force(body))
 
     def _validated(self, path: Path, recipe_id: str, camera_id: str) -> CameraCalibration | None:

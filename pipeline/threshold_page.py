@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from calibration.threshold import percent_of
 from pipeline.image_reading import read_image
 from pipeline.part_scores import Outcome
 from pipeline.report.blocks import (
@@ -51,8 +52,8 @@ def threshold_outcome(shown: ThresholdShown) -> Iterator[Block]:
     if not report.thresholds:
         yield Notice("bad", "No threshold: nothing is promised, and nothing was changed.", [*map(str, report.refusals)])
     else:
-        told = f"At most {percent(report.false_reject_max)} of good parts are rejected"
-        yield Notice("good", f"{told}, with {percent(report.confidence)} confidence.", report.words())
+        told = f"At most {percent_of(report.false_reject_max)} of good parts are rejected"
+        yield Notice("good", f"{told}, with {percent_of(report.confidence)} confidence.", report.words())
     accept = report.false_accept
     yield Facts(
         [
@@ -67,7 +68,7 @@ def threshold_outcome(shown: ThresholdShown) -> Iterator[Block]:
                 "-" if accept is None else percent(accept.value),
                 "no known-defective part"
                 if accept is None
-                else f"{percent(accept.low)} to {percent(accept.high)} ({percent(report.confidence)})",
+                else f"{percent(accept.low)} to {percent(accept.high)} ({percent_of(report.confidence)})",
             ),
             Fact(
                 "Parts missing",
@@ -103,7 +104,7 @@ def _promises(shown: ThresholdShown) -> Iterator[Block]:
     if report.thresholds:
         rows = [(plain(name), f"{at:.9g}") for name, at in report.thresholds.items()]
         yield Table("A part is rejected from this score on", ["class", "score"], rows, frozenset({1}))
-    wanted = f"at most {percent(report.false_reject_max)}, {percent(report.confidence)} confidence"
+    wanted = f"at most {percent_of(report.false_reject_max)}, {percent_of(report.confidence)} confidence"
     rows = [
         ("good parts rejected, by all classes together: asked for", wanted),
         (
@@ -112,7 +113,7 @@ def _promises(shown: ThresholdShown) -> Iterator[Block]:
         ),
         (
             "the least that so many parts could promise",
-            f"at most {percent(report.supported_false_reject)}, {percent(report.confidence)} confidence",
+            f"at most {percent(report.supported_false_reject)}, {percent_of(report.confidence)} confidence",
         ),
         ("the confidence that so many parts have in what was asked for", percent(report.supported_confidence)),
         ("good parts that are missing", "-" if report.parts_missing is None else f"{report.parts_missing:,}"),

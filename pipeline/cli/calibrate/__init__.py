@@ -7,6 +7,7 @@ import typer
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.repeatability import repeatability
 from pipeline.cli.calibrate.threshold import threshold
 
 calibrate = typer.Typer(
@@ -16,7 +17,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, challenge, threshold):
+for command in (board, geometry, challenge, threshold, repeatability):
     calibrate.command()(command)
 
 
