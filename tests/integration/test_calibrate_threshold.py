@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.calibration_file import CalibrationStore, CameraCalibration
 from pipeline.record.reader import read_rows
 from pipeline.report.folder import MARK
 from tests.labelled import write_image
+from tests.models import write_nan_package
 from tests.seeing_models import write_blob_package
 from tests.service import Service, lineside, write_line
 from vision.package import load_package
@@ -141,7 +143,7 @@ def copied(good: Path, defective: Path) -> None:
 
 def bright_good(good: Path, defective: Path) -> None:
     for number in range(6):
-        write_image(good / f"bright{number}.png", np.full((SIDE_PX, SIDE_PX), 255, np.uint8))
+        write_image(good / f"bright{number}.png", np.full((SIDE_PX, SIDE_PX), 250 - number, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -187,8 +189,6 @@ def test_a_picture_that_the_model_was_fitted_on_is_refused(tmp_path: Path) -> No
     line = calibrated_line(tmp_path)
     card_file = tmp_path / "model" / "model.yaml"
     card = yaml.safe_load(card_file.read_text())
-    import hashlib
-
     digest = hashlib.sha256((good / "003.png").read_bytes()).hexdigest()
     card_file.write_text(yaml.safe_dump({**card, "training": {"images": [{"name": "x.png", "sha256": digest}]}}))
     done = lineside("calibrate", *asked(line, good))
@@ -201,27 +201,20 @@ def test_a_picture_that_the_model_was_fitted_on_is_refused(tmp_path: Path) -> No
 
 
 def test_parts_without_a_judgement_are_told_and_count_as_rejected(tmp_path: Path) -> None:
-    """A blob detector with room for few findings: where many are dropped beside a fixed rule, nothing can be decided."""
-    line = calibrated_line(
-        tmp_path,
-        rules=[
-            {"class": "bright", "reject_at_score": 0.9, "is_calibrated": True},
-            {"class": "dark", "reject_at_score": 0.35},
-        ],
-    )
-    write_blob_package(
-        tmp_path / "model", decoder={"kind": "yolov8", "score_min": 0.3, "iou_max": 0.1, "max_findings": 1}
-    )
+    line = calibrated_line(tmp_path)
+    write_nan_package(tmp_path / "model", only_when_bright=True)
     good = write_parts(tmp_path / "good", 100, GOOD_MEAN, seed=1)
-    write_image(good / "spotted.png", np.kron([[0, 250], [250, 0]], np.ones((16, 16))).astype(np.uint8))
+    write_image(good / "bright.png", np.full((SIDE_PX, SIDE_PX), 240, np.uint8))
     done = lineside("calibrate", *asked(line, good, "--json", tmp_path / "found.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
-    lost = [part for part in found["parts"] if part["outcome"] != "scored"]
-    assert [part["picture"] for part in lost] == ["good/spotted.png"]
-    assert found["good"]["unjudged"] + found["good"]["rejected_by_what_is_not_calibrated"] == 1
-    assert found["good"]["rejected"] >= 1
-    assert "good/spotted.png: " in done.stdout
+    assert [part["picture"] for part in found["parts"] if part["outcome"] == "unjudged"] == ["good/bright.png"]
+    assert "unjudged  good/bright.png: FAULT: " in done.stdout
+    assert "1 good parts could not be judged (NO_DECISION) and count as rejected." in done.stdout
+    section = in_force(tmp_path).threshold
+    assert section is not None
+    assert (section.good_count, section.unjudged_count) == (101, 1)
+    assert section.rejected_count >= 1
 
 
 @pytest.mark.parametrize(
