@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.calibrated_line import open_calibrated
+from pipeline.calibrated_line import camera_calibrations, open_calibrated
+from pipeline.calibration_file import CameraCalibration
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
@@ -41,10 +42,11 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         print(f"          not {reason}")
     warning = unverified(line, package, session)
     print(f"verified  {'NO' if warning else 'yes'}, fingerprint {session.fingerprint_sha256[:12]}")
+    calibrations = camera_calibrations(line)
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
-            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id)}"
+            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
         )
     for text in _unseen(recipe, package.card.input):
         print(f"unseen    {text}")
@@ -69,10 +71,13 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         print(f"lineside: warning: {warning}", file=sys.stderr)
 
 
-def _calibrated(line: Line, camera_id: str) -> str:
+def _calibrated(line: Line, camera_id: str, calibrations: Mapping[str, CameraCalibration]) -> str:
     if line.config.calibrations is None:
         return ""
-    return f", calibration {line.calibration_ids.get(camera_id, 'NONE')}"
+    calibration = calibrations.get(camera_id)
+    if calibration is None:
+        return ", calibration NONE"
+    return f", calibration {calibration.calibration_id}: {', '.join(calibration.made).replace('_', ' ')}"
 
 
 def _unseen(recipe: Recipe, model_input: ModelInput) -> Iterator[str]:

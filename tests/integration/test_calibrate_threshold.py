@@ -99,7 +99,9 @@ def test_what_is_promised_is_kept_by_the_line(tmp_path: Path, broker_port: int) 
     judged = [each for each in rows if each.reason in ("OK", "DEFECT")]
     assert len(judged) > 60
     for each in judged:
-        assert (each.verdict == "REJECT") == (each.score is not None and each.score >= threshold)
+        (view,) = each.views
+        assert view.score is not None
+        assert (each.verdict == "REJECT") == (view.score >= threshold)
     assert {each.verdict for each in judged} <= {"PASS", "REJECT"}
     assert len(list(fresh.iterdir())) == 60
 
@@ -231,7 +233,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, changes: dict[str, Any], words: 
     good = write_parts(tmp_path / "good", 3, GOOD_MEAN, seed=1)
     if side_px := changes.get("size_px"):
         write_image(good / "large.png", np.zeros((side_px, side_px), np.uint8))
-    others = {"calibrations": None} if "calibrations" in changes else {}
+    others: dict[str, Any] = {"calibrations": None} if "calibrations" in changes else {}
     line = calibrated_line(tmp_path, rules=changes.get("rules"), **others)
     who = changes.get("as", "Anna")
     done = lineside("calibrate", "threshold", line, "--good", changes.get("good", good), "--as", who)
@@ -264,7 +266,7 @@ def test_repeats_of_parts_are_studied_and_kept(tmp_path: Path) -> None:
         "part;label\n" + "".join(f"part{part:02d};{'defective' if part > 5 else 'good'}\n" for part in range(12))
     )
     line = calibrated_line(tmp_path, rules=[{"class": "defective", "reject_at_score": 0.5}])
-    options = ["--labels", labels, "--report", tmp_path / "page", "--json", tmp_path / "found.json"]
+    options: list[str | Path] = ["--labels", labels, "--report", tmp_path / "page", "--json", tmp_path / "found.json"]
     done = lineside(*study(line, images, *options))
     assert done.returncode == 0, done.stderr
     assert "parts     12, shown 48 times together" in done.stdout
