@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from scipy.stats import betabinom
 
 from pipeline.calibration_file import CalibrationStore, CameraCalibration
 from pipeline.record.reader import read_rows
@@ -107,16 +108,42 @@ def test_what_is_promised_is_kept_by_the_line(tmp_path: Path, broker_port: int) 
 
 
 def test_held_out_parts_are_rejected_no_more_often_than_promised(tmp_path: Path) -> None:
-    """The same parts and more of their kind: the share beyond the threshold is what the law of the order statistic leaves open."""
+    """More parts of their kind, judged by the line's rules: as many are rejected as the order statistic's law allows."""
+    pytest.importorskip("sklearn")
     good = write_parts(tmp_path / "good", 200, GOOD_MEAN, seed=4)
-    held_out = write_parts(tmp_path / "held", 400, GOOD_MEAN, seed=5)
+    write_parts(tmp_path / "held" / "good", 400, GOOD_MEAN, seed=5)
     line = calibrated_line(tmp_path)
-    options = asked(line, good, "--defective", held_out, "--json", tmp_path / "found.json")
-    assert lineside("calibrate", *options).returncode == 0
+    assert lineside("calibrate", *asked(line, good, "--json", tmp_path / "found.json")).returncode == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    rejected = found["defective"]["count"] - found["defective"]["false_accept"]["count"]
-    assert 0 < rejected <= RATE * 400 + 3 * (400 * RATE * (1 - RATE)) ** 0.5
+    options = ["--model", tmp_path / "model", "--line", line, "--data", tmp_path / "held", "--layout", "folders"]
+    judged = lineside("evaluate", *options, "--json", tmp_path / "judged.json")
+    assert judged.returncode == 0, judged.stderr
+    result = json.loads((tmp_path / "judged.json").read_text())
+    assert [rule["reject_at_score"] for rule in result["rules"]] == list(found["thresholds"].values())
+    rejected = result["verdicts"]["false_reject"]["count"]
+    law = betabinom(400, found["good"]["rank"], 201 - found["good"]["rank"])
+    assert law.ppf(0.0005) <= rejected <= law.ppf(0.9995)
     assert found["expected_false_reject"] <= RATE
+
+
+def test_each_camera_is_calibrated_by_itself(tmp_path: Path) -> None:
+    line = calibrated_line(tmp_path)
+    written, recipe = yaml.safe_load(line.read_text()), yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    written["cameras"].append({**written["cameras"][0], "camera_id": "cam1"})
+    recipe["views"].append({**recipe["views"][0], "camera_id": "cam1"})
+    line.write_text(yaml.safe_dump(written))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    good = write_parts(tmp_path / "good", 60, GOOD_MEAN, seed=1)
+    assert lineside("calibrate", *asked(line, good)).returncode == 2
+    done = lineside("calibrate", *asked(line, good, "--camera-id", "cam1"))
+    assert done.returncode == 0, done.stderr
+    assert "assumes   The promise is of camera cam1 alone: what the line's 2 cameras reject adds up." in done.stdout
+    kept = CalibrationStore(tmp_path / "calibrations").current("stub", "cam1")
+    assert kept is not None
+    assert kept.threshold is not None
+    checked = lineside("check", line).stdout
+    assert "defective at 0.99 or more, seen by cam0" in checked
+    assert f"defective at {kept.threshold.reject_at_score['defective']:g} or more, seen by cam1" in checked
 
 
 def test_a_second_calibration_takes_the_first_ones_place(tmp_path: Path) -> None:
