@@ -115,7 +115,16 @@ def test_held_out_parts_are_rejected_no_more_often_than_promised(tmp_path: Path)
     line = calibrated_line(tmp_path)
     assert lineside("calibrate", *asked(line, good, "--json", tmp_path / "found.json")).returncode == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    options = ["--model", tmp_path / "model", "--line", line, "--data", tmp_path / "held", "--layout", "folders"]
+    options: list[str | Path] = [
+        "--model",
+        tmp_path / "model",
+        "--line",
+        line,
+        "--data",
+        tmp_path / "held",
+        "--layout",
+        "folders",
+    ]
     judged = lineside("evaluate", *options, "--json", tmp_path / "judged.json")
     assert judged.returncode == 0, judged.stderr
     result = json.loads((tmp_path / "judged.json").read_text())
@@ -164,6 +173,18 @@ def test_a_second_calibration_takes_the_first_ones_place(tmp_path: Path) -> None
     assert third.replaces == second.calibration_id
     assert third.threshold is not None
     assert third.threshold.reject_at_score["defective"] > second.threshold.reject_at_score["defective"]
+
+
+def test_thresholds_of_another_model_are_not_used(tmp_path: Path) -> None:
+    good = write_parts(tmp_path / "good", 60, GOOD_MEAN, seed=1)
+    line = calibrated_line(tmp_path)
+    assert lineside("calibrate", *asked(line, good)).returncode == 0
+    write_nan_package(tmp_path / "model", only_when_bright=True)
+    checked = lineside("check", line)
+    assert checked.returncode == 2
+    assert "threshold of camera cam0: got one found with the model " in checked.stderr
+    assert lineside("calibrate", *asked(line, good)).returncode == 0
+    assert lineside("check", line).returncode == 0
 
 
 def copied(good: Path, defective: Path) -> None:
