@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from calibration.drift import DriftBaseline
 from calibration.repeatability_figures import RepeatabilityFigures
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, disagreement, faults_of
@@ -99,6 +100,13 @@ class DriftSection(Strict):
     baseline: DriftBaseline
 
 
+class TimingSection(Strict):
+    """When verdicts are there, and where the gate's window is. Of the whole line: each of its cameras has the same."""
+
+    made: Made
+    figures: TimingFigures
+
+
 class CameraCalibration(Strict):
     """Everything that is calibrated of one camera for one product. ``calibration_id`` is made of all the rest."""
 
@@ -117,6 +125,7 @@ class CameraCalibration(Strict):
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
     repeatability: RepeatabilitySection | None = None
+    timing: TimingSection | None = None
 
     @property
     def made(self) -> dict[str, Made]:

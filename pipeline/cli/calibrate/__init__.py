@@ -9,6 +9,7 @@ from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.repeatability import repeatability
 from pipeline.cli.calibrate.threshold import threshold
+from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -17,7 +18,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, challenge, threshold, repeatability):
+for command in (board, geometry, threshold, repeatability, timing, challenge):
     calibrate.command()(command)
 
 
