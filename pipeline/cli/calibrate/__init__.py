@@ -7,6 +7,8 @@ import typer
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.repeatability import repeatability
+from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
@@ -16,7 +18,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, timing, challenge):
+for command in (board, geometry, threshold, repeatability, timing, challenge):
     calibrate.command()(command)
 
 
