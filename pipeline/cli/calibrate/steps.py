@@ -1,0 +1,209 @@
+"""The steps of a calibration in their order: what each needs, what it builds on, and the command's own function that does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pipeline.calibration_file import CameraCalibration
+from pipeline.challenge_file import BadChallengeFile, ChallengeFile
+from pipeline.cli.calibrate.answers import Answers, BoardAnswers, GeometryAnswers
+from pipeline.cli.calibrate.board import board
+from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.gates import BoardGate, Gate, LevelGate
+from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.options import board_of
+from pipeline.clock import NS_PER_S, wall_text
+from pipeline.config import Line
+
+_NS_PER_HOUR = 3_600 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step is done: this camera of this line, with pictures and answers in ``folder``."""
+
+    line: Line
+    camera_id: str
+    who: str
+    folder: Path
+    answers: Answers
+
+    def pictures(self, name: str) -> Path:
+        """The folder of these pictures."""
+        return self.folder / name
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is in force of a step. ``at_utc``: to the second, ISO 8601, which sorts by time; empty where time says nothing."""
+
+    by: str
+    at_utc: str
+    told: str
+    pictures_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """Pictures that a step needs. ``what``: to put in front of the camera; ``is_needed``: without them the step cannot be."""
+
+    folder: str
+    what: str
+    count: int
+    gate: Callable[[Place, int], Gate]
+    is_needed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. ``why``: what it is for; ``needs_line``: done at the running line; ``builds_on``: older than one of these, it is
+    old.
+    """
+
+    name: str
+    title: str
+    why: str
+    run: Callable[[Place], None]
+    done: Callable[[Place, CameraCalibration | None], Done | None]
+    builds_on: tuple[str, ...] = ()
+    shots: tuple[Shots, ...] = ()
+    answers: type[BaseModel] | None = None
+    needs_line: bool = False
+    applies: Callable[[Line], bool] = field(default=lambda line: True)
+
+
+def steps_of(line: Line) -> list[Step]:
+    """Those that this line has."""
+    return [step for step in _STEPS if step.applies(line)]
+
+
+def _section(name: str) -> Callable[[Place, CameraCalibration | None], Done | None]:
+    def done(place: Place, calibration: CameraCalibration | None) -> Done | None:
+        section = getattr(calibration, name, None)
+        if section is None:
+            return None
+        made = section.made
+        pictures = f", from {made.pictures_count} pictures" if made.pictures_count else ""
+        return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256)
+
+    return done
+
+
+def _board_done(place: Place, calibration: CameraCalibration | None) -> Done | None:
+    given = place.answers.board
+    return None if given is None else Done("", "", f"{given.squares} squares of {given.square_mm:g} mm")
+
+
+def _challenge_done(place: Place, calibration: CameraCalibration | None) -> Done | None:
+    """One that passed, and has not expired."""
+    config = place.line.config
+    try:
+        outcome = ChallengeFile(config.records.path).read()
+    except BadChallengeFile:
+        return None
+    if outcome is None or not outcome.passed or config.challenge_valid_hours is None:
+        return None
+    age_ns = time.time_ns() - outcome.ended_utc_ns
+    if not 0 <= age_ns < config.challenge_valid_hours * _NS_PER_HOUR:
+        return None
+    at_utc = f"{wall_text(outcome.ended_utc_ns)[:19]}Z"
+    return Done(outcome.who, at_utc, f"by {outcome.who}, {at_utc}: {outcome.text}")
+
+
+def _run_board(place: Place) -> None:
+    page, given = place.pictures("board.svg"), place.answers.board or BoardAnswers()
+    if not page.exists():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        board(page, given.squares, given.square_mm, given.marker_mm, given.dictionary, given.chessboard)
+
+
+def _run_geometry(place: Place) -> None:
+    measured, given = place.answers.geometry, place.answers.board or BoardAnswers()
+    assert measured is not None
+    geometry(
+        line_file=place.line.file,
+        images=place.pictures("geometry/hand"),
+        belt=place.pictures("geometry/belt"),
+        across_mm=measured.across_mm,
+        down_mm=measured.down_mm,
+        who=place.who,
+        camera_id=place.camera_id,
+        squares=given.squares,
+        square_mm=given.square_mm,
+        marker_mm=given.marker_mm,
+        dictionary=given.dictionary,
+        chessboard=given.chessboard,
+        thickness_mm=measured.thickness_mm,
+        part_height_mm=measured.part_height_mm,
+        part_tolerance_mm=measured.part_tolerance_mm,
+        reading_mm=measured.reading_mm,
+    )
+
+
+def _run_challenge(place: Place) -> None:
+    challenge(place.line.file, place.who)
+
+
+def _board_gate(*, is_covering: bool) -> Callable[[Place, int], Gate]:
+    def gate(place: Place, count: int) -> Gate:
+        given = place.answers.board or BoardAnswers()
+        held = board_of(
+            given.squares, given.square_mm, given.marker_mm, given.dictionary, is_chessboard=given.chessboard
+        )
+        return BoardGate(held, count, is_covering=is_covering)
+
+    return gate
+
+
+def _level_gate(judge: Callable[[float, float], str]) -> Callable[[Place, int], Gate]:
+    return lambda place, count: LevelGate(count, judge)
+
+
+_STEPS = (
+    Step(
+        name="board",
+        title="a board to print",
+        why="Print the page at 100 %, glue it to something flat and stiff, and measure it: all millimetres come from it.",
+        run=_run_board,
+        done=_board_done,
+        answers=BoardAnswers,
+    ),
+    Step(
+        name="geometry",
+        title="the millimetres",
+        why="Where pixels lie on the parts: sizes of defects are told in millimetres, and the lens's bending is taken out.",
+        run=_run_geometry,
+        done=_section("geometry"),
+        builds_on=("board",),
+        shots=(
+            Shots(
+                "geometry/hand",
+                "Hold the board into every corner, along every edge and into the middle, near and far, tilted to all sides.",
+                20,
+                _board_gate(is_covering=True),
+            ),
+            Shots(
+                "geometry/belt",
+                "Lay the board flat on the belt in the middle of the picture, then elsewhere, turned each time.",
+                3,
+                _board_gate(is_covering=False),
+            ),
+        ),
+        answers=GeometryAnswers,
+    ),
+    Step(
+        name="challenge",
+        title="the challenge",
+        why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
+        run=_run_challenge,
+        done=_challenge_done,
+        builds_on=("geometry",),
+        needs_line=True,
+        applies=lambda line: line.config.challenge_valid_hours is not None,
+    ),
+)
