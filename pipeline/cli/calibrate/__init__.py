@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.example import example
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.guide import guide
 
@@ -16,7 +17,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (guide, board, geometry, challenge):
+for command in (guide, board, geometry, challenge, example):
     calibrate.command()(command)
 
 

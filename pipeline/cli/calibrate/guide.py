@@ -130,11 +130,17 @@ class _Standing:
     def is_in_force(self) -> bool:
         return self.done is not None and not self.repeated_since
 
+    def status(self) -> str:
+        if self.done is not None:
+            return "in force" if self.is_in_force else "old"
+        return "open" if self.skipped is None else "skipped"
+
     def words(self) -> str:
+        """By whom and when."""
         if self.done is not None:
             old = f"; OLD: {self.repeated_since} was repeated after it" if self.repeated_since else ""
-            return f"in force {self.done.told}{old}"
-        return f"skipped by {self.skipped.by}, {self.skipped.at_utc}" if self.skipped else "not done yet"
+            return f"{self.done.told}{old}"
+        return f"by {self.skipped.by}, {self.skipped.at_utc}" if self.skipped else "not done yet"
 
 
 class _Walk:
@@ -175,10 +181,10 @@ class _Walk:
         for number, step in enumerate(self._steps):
             standing = self._standing(step)
             self._tell_title(number, step)
-            self._tell(standing.words())
+            self._tell(f"{standing.status()}: {standing.words()}")
             is_asked_for = self._is_repeating and number >= self._first
             if standing.is_settled and not is_asked_for:
-                outcomes.append(Outcome(step.name, "in force" if standing.done else "skipped", standing.words()))
+                outcomes.append(Outcome(step.name, standing.status(), standing.words()))
                 continue
             outcome = self._with_operator(step, standing)
             outcomes.append(outcome)
@@ -204,7 +210,7 @@ class _Walk:
             and not is_repeated
             and (standing.done is None or missing or self._is_of_these(step, standing))
         ):
-            return Outcome(step.name, "in force" if standing.done else "skipped", standing.words())
+            return Outcome(step.name, standing.status(), standing.words())
         if self._is_repeating and not is_repeated:
             return Outcome(step.name, "not done", f"{standing.words()}: begin with it (--from {step.name})")
         if waits_for := [name for name in step.builds_on if name in unready]:
@@ -265,7 +271,7 @@ class _Walk:
 
     def _skipped(self, step: Step, standing: _Standing) -> Outcome:
         if standing.done is not None:
-            return Outcome(step.name, "in force" if standing.is_in_force else "old", standing.words())
+            return Outcome(step.name, standing.status(), standing.words())
         now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         skipped = Skipped(by=self._place.who, at_utc=now)
         self._answer({"skipped": {**self._place.answers.skipped, step.name: skipped}})
