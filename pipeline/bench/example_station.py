@@ -40,7 +40,7 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 def write_example_station(folder: Path) -> Path:
-    """Writes ``line.yaml``, ``recipe.yaml``, ``model/``, ``pictures/`` and ``parts/``, which the line's camera plays; the line's file.
+    """Writes ``line.yaml``, ``recipe.yaml``, ``model/``, ``pictures/``, and ``parts/`` that the camera plays; returns the line.
 
     Raises OSError, FileExistsError where the folder is there.
     """
