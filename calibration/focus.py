@@ -93,7 +93,7 @@ class FocusAdvice:
     """Where the last of some readings stands. ``times_best``: its blur over the least one seen, at least 1.
 
     is_near_best: it is as good as the best seen; is_best_known: blur was clearly larger before and after the least one, so turning
-    further either way does not help; is_sharp: it is within ``TARGET_BLUR_PX``.
+    further either way does not help; is_sharp: it is within ``target_blur_px``.
     """
 
     blur_px: float
@@ -102,6 +102,7 @@ class FocusAdvice:
     is_near_best: bool
     is_best_known: bool
     is_sharp: bool
+    target_blur_px: float = TARGET_BLUR_PX
 
     def in_words(self) -> str:
         """One sentence for the operator at the lens."""
@@ -112,14 +113,16 @@ class FocusAdvice:
             return f"{seen}: turn the ring on past the sharpest place, then back."
         if not self.is_sharp:
             return (
-                f"{seen}: the ring is at its best, and {TARGET_BLUR_PX:.1f} px are wanted: clean lens and window, close the iris a "
-                "little, shorten the exposure if the part moves."
+                f"{seen}: the ring is at its best, and {self.target_blur_px:.1f} px are wanted: clean lens and window, close "
+                "the iris a little, shorten the exposure if the part moves."
             )
         return f"{seen}: sharp, fasten the ring."
 
 
-def advise_focus(blurs_px: Sequence[float]) -> FocusAdvice:
-    """``blurs_px``: readings in the order in which they were made while the ring was turned. Raises ValueError for none."""
+def advise_focus(blurs_px: Sequence[float], target_blur_px: float = TARGET_BLUR_PX) -> FocusAdvice:
+    """``blurs_px``: readings in the order in which they were made while the ring was turned; ``target_blur_px``: what is sharp
+    enough. Raises ValueError for no reading.
+    """
     if not blurs_px:
         raise ValueError("blurs_px: got no reading, expected at least one")
     readings = np.asarray(blurs_px, np.float64)
@@ -132,7 +135,8 @@ def advise_focus(blurs_px: Sequence[float]) -> FocusAdvice:
         times_best=last / least,
         is_near_best=last <= NEAR_BEST * least,
         is_best_known=bool(past[:best].any() and past[best:].any()),
-        is_sharp=last <= TARGET_BLUR_PX,
+        is_sharp=last <= target_blur_px,
+        target_blur_px=target_blur_px,
     )
 
 

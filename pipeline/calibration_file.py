@@ -70,6 +70,14 @@ class DriftSection(Strict):
     baseline: DriftBaseline
 
 
+FOUND_UNDER = {
+    "registration": ("geometry",),
+    "threshold": ("geometry", "flat_field", "registration"),
+    "drift": ("geometry", "flat_field", "registration"),
+}
+"""By section, those that it was found under: with another one of them in force, the same parts may look otherwise to it."""
+
+
 class CameraCalibration(Strict):
     """Everything that is calibrated of one camera for one product. ``calibration_id`` is made of all the rest."""
 
@@ -87,6 +95,25 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
+        default=None,
+        description="sections that were found under another section than is in force now: to be found again",
+    )
+
+
+def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibration:
+    """``before`` with these in the place of its own, and what is outdated by that: a geometry is found again because the camera,
+    its lens or the belt was moved, and a model sees other pixels after each of the first three.
+    """
+    changed = {name for name, section in sections.items() if section != getattr(before, name)}
+    outdated = [
+        name
+        for name, under in FOUND_UNDER.items()
+        if getattr(before, name) is not None
+        and name not in sections
+        and (name in (before.outdated or ()) or changed.intersection(under))
+    ]
+    return before.model_copy(update={**sections, "outdated": outdated or None})
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:

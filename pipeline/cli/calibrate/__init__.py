@@ -7,8 +7,11 @@ import typer
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.example import example
+from pipeline.cli.calibrate.flat_field import flat_field
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.guide import guide
+from pipeline.cli.calibrate.light import light
+from pipeline.cli.calibrate.registration import registration
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -17,7 +20,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (guide, board, geometry, challenge, example):
+for command in (guide, board, geometry, flat_field, light, registration, challenge, example):
     calibrate.command()(command)
 
 

@@ -26,6 +26,7 @@ from pipeline.cli.calibrate.options import (
     check_size,
     pictures_in,
     station_of,
+    told_in_force,
 )
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
@@ -95,7 +96,7 @@ def geometry(
     write_json(json_file, _result(report, kept))
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in report.refusals)}")
-    print(f"in force  {station.path}, calibration_id {kept.calibration_id}", file=out)
+    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _looked_at(folder: Path, board: Board, station: Station, out: TextIO) -> tuple[list[BoardView], list[bytes]]:
@@ -139,6 +140,7 @@ def _result(report: GeometryReport, kept: CameraCalibration | None) -> dict[str,
     quality = report.quality
     return {
         "calibration_id": None if kept is None else kept.calibration_id,
+        "outdated": [] if kept is None else kept.outdated or [],
         "refusals": [dataclasses.asdict(refusal) for refusal in report.refusals],
         "fitted": list(report.fitted),
         "held_out": list(report.held_out),

@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from calibration.board import Board
-from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now
+from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
 from pipeline.calibration_store import NEW
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES, Line, load_line
@@ -87,13 +87,31 @@ class Station:
     def keep(self, **sections: object) -> CameraCalibration:
         """Puts these sections in force beside those that are. Raises FaultsError; ends the command where the disk fails."""
         try:
-            return self.store.keep(self.before.model_copy(update=sections))
+            return self.store.keep(with_sections(self.before, **sections))
+        except OSError as error:
+            raise fail(f"{self.store.folder}: {error.strerror}") from None
+
+    def keep_file(self, content: bytes) -> str:
+        """A picture that a section names: its SHA-256. Ends the command where the disk fails."""
+        try:
+            return self.store.keep_file(content)
         except OSError as error:
             raise fail(f"{self.store.folder}: {error.strerror}") from None
 
 
-def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
-    """Raises FaultsError; ends the command where the line keeps no calibrations, or ``camera_id`` is none of it."""
+def told_in_force(station: Station, kept: CameraCalibration) -> Iterator[str]:
+    """What is in force now, and what is to be found again because of it."""
+    yield f"in force  {station.path}, calibration_id {kept.calibration_id}"
+    if kept.outdated:
+        again = ", ".join(kept.outdated)
+        yield f"OUTDATED  {again}: found before what was put in force since; find it again before the line is relied on"
+
+
+def station_of(line_file: Path, camera_id: str | None, who: str | None) -> Station:
+    """``who``: None where nothing is to be kept.
+
+    Raises FaultsError; ends the command where the line keeps no calibrations, or ``camera_id`` is none of it.
+    """
     line = load_line(line_file)
     formats = frame_formats(line.config)
     if line.config.calibrations is None:
@@ -106,7 +124,8 @@ def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
         raise fail(f"--camera-id: got {got}, expected one of the line's cameras: {', '.join(formats)}", 2)
     store, recipe_id, frames = CalibrationStore(line.config.calibrations), line.recipe.recipe_id, formats[camera_id]
     try:
-        made_now(who, [])
+        if who is not None:
+            made_now(who, [])
     except ValidationError as error:
         raise FaultsError(faults_of("--as", error)) from error
     try:
