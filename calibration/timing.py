@@ -129,9 +129,10 @@ class TimingReport:
     """``guard_us``: from the final choice to the verdict's arrival; ``deadline_us``: from the trigger to the latest useful verdict.
 
     deadline_min: the shortest deadline with which, ``guard_us`` set aside for the sending, no more than the share of the parts is
-    either cut off by the final choice or told too late. gate_min_mm: the earliest place where a gate is safe at the highest speed; reject_offset_pulses: from trigger to gate;
-    window_pulses: the part's middle passes the gate within +- so many pulses of the offset, the errors of all that was measured
-    included; window_max_pulses: from there on a neighbour's verdict could be meant, half of the pitch.
+    either cut off by the final choice or told too late. gate_min_mm: the earliest place where a gate is safe at the highest speed;
+    reject_offset_pulses: from trigger to gate; window_pulses: the part's middle passes the gate within +- so many pulses of the
+    offset, the errors of all that was measured included; window_max_pulses: from there on a neighbour's verdict could be meant,
+    half of the pitch.
     """
 
     latency: TimeBound

@@ -1,4 +1,4 @@
-"""What was found of a line's times and places, as it is kept: plain figures, for whoever compares a line's configuration with them."""
+"""What was found of a line's times and places, as it is kept: plain figures, to compare a line's configuration with."""
 
 from __future__ import annotations
 

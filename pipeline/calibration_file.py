@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from calibration.drift import DriftBaseline
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, faults_of
@@ -70,6 +71,13 @@ class DriftSection(Strict):
     baseline: DriftBaseline
 
 
+class TimingSection(Strict):
+    """When verdicts are there, and where the gate's window is. Of the whole line: each of its cameras has the same."""
+
+    made: Made
+    figures: TimingFigures
+
+
 class CameraCalibration(Strict):
     """Everything that is calibrated of one camera for one product. ``calibration_id`` is made of all the rest."""
 
@@ -87,6 +95,7 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    timing: TimingSection | None = None
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:

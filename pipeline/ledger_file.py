@@ -125,9 +125,9 @@ def ledger_files(record: Path) -> list[Path]:
 
 
 def runs_on_this_box(session_id: str) -> bool:
-    """Whether a session's ledger is in this box's memory: whoever writes it reads the same clocks. False too where it has no file."""
+    """Whether a session's ledger is in this box's memory, so that it reads the same clocks. False too where it has no file."""
     try:
-        names = os.listdir(SHARED_MEMORY)
+        names = [path.name for path in SHARED_MEMORY.iterdir()]
     except OSError:
         return False
     return any(name.startswith("lineside-") and name.endswith(f"-{session_id}.ledger") for name in names)

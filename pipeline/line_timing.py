@@ -72,6 +72,7 @@ class TimesHeard:
         self._left_out: Counter[str] = Counter()
         self._first_seq = 0
         self._last_seq = 0
+        self._has_news = False
         self.session_id: str | None = None
         """None before the first verdict."""
         self.next_session_id: str | None = None
@@ -87,6 +88,7 @@ class TimesHeard:
                 self._results.setdefault(result.seq, result)
 
     def _hear_verdict(self, verdict: VerdictPayload, at_ns: int) -> None:
+        self._has_news = True
         if self.session_id is None:
             self.session_id = verdict.session_id
             self._first_seq = verdict.seq
@@ -101,10 +103,10 @@ class TimesHeard:
         if verdict.reason in _LEFT_OUT:
             self._left_out[verdict.reason] += 1
 
-    @property
-    def heard_count(self) -> int:
-        """Verdicts of this session."""
-        return len(self._arrived_ns)
+    def take_news(self) -> bool:
+        """Whether a verdict came since this was asked last."""
+        has_news, self._has_news = self._has_news, False
+        return has_news
 
     @property
     def count(self) -> int:
@@ -114,7 +116,7 @@ class TimesHeard:
     @property
     def lost_count(self) -> int:
         """Parts so far whose verdict did not come, though a later one did."""
-        return 0 if self.session_id is None else self._last_seq - self._first_seq + 1 - self.heard_count
+        return 0 if self.session_id is None else self._last_seq - self._first_seq + 1 - len(self._arrived_ns)
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -207,8 +209,7 @@ def _listen(
     last_part_ns = told_ns = now_ns()
     last_word = ""
     while (count_before := heard.count) < parts_count:
-        heard_before = heard.heard_count
-        came = line.turn_until(lambda: heard.heard_count > heard_before or heard.next_session_id is not None, _TURN_NS)
+        came = line.turn_until(heard.take_news, _TURN_NS)
         if {heard.session_id, heard.next_session_id, line.session_id} - {None, session_id}:
             raise NoAnswer("the service was started again while it was measured; begin again")
         now = now_ns()

@@ -7,6 +7,7 @@ import typer
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -15,7 +16,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, challenge):
+for command in (board, geometry, timing, challenge):
     calibrate.command()(command)
 
 
