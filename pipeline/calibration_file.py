@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from calibration.drift import DriftBaseline
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, faults_of
@@ -78,6 +79,13 @@ FOUND_UNDER = {
 """By section, those that it was found under: with another one of them in force, the same parts may look otherwise to it."""
 
 
+class TimingSection(Strict):
+    """When verdicts are there, and where the gate's window is. Of the whole line: each of its cameras has the same."""
+
+    made: Made
+    figures: TimingFigures
+
+
 class CameraCalibration(Strict):
     """Everything that is calibrated of one camera for one product. ``calibration_id`` is made of all the rest."""
 
@@ -95,6 +103,7 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    timing: TimingSection | None = None
     outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
         default=None,
         description="sections that were found under another section than is in force now: to be found again",

@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from pipeline.calibrated_line import open_calibrated
+from pipeline.calibrated_timing import differences, timing_in_force
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
+from vision.faults import one_line
 from vision.geometry import row_geometry
 from vision.model_input import ModelInput
 from vision.package import load_package
@@ -53,6 +55,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for one in recipe.required:
         print(f"reject    fewer than {one.count} {one.class_name} at {one.found_at_score:g} or more{_where(one)}")
     print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
+    for text in _timing_told(line):
+        print(f"timing    {text}")
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
     if line.config.images is not None:
         print(f"images    {_images(line.config.images)}")
@@ -73,6 +77,21 @@ def _calibrated(line: Line, camera_id: str) -> str:
     if line.config.calibrations is None:
         return ""
     return f", calibration {line.calibration_ids.get(camera_id, 'NONE')}"
+
+
+def _timing_told(line: Line) -> Iterator[str]:
+    """What was calibrated, and where the line's file promises less."""
+    try:
+        in_force = timing_in_force(line)
+    except OSError as error:
+        raise fail(f"{line.config.calibrations}: {error.strerror}") from None
+    for section in in_force:
+        figures, made = section.figures, section.made
+        found = f"verdicts within {figures.latency_us} us but for {figures.late_share_max:g} of all parts"
+        window = f"gate's window +-{figures.window_pulses} pulses"
+        yield one_line(f"calibrated by {made.by}, {made.at_utc}: {found}, {window}")
+        for fault in differences(line, figures):
+            yield f"NOT AS CALIBRATED: {fault}"
 
 
 def _unseen(recipe: Recipe, model_input: ModelInput) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.guide import guide
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.registration import registration
+from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -20,7 +21,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (guide, board, geometry, flat_field, light, registration, challenge, example):
+for command in (guide, board, geometry, flat_field, light, registration, timing, challenge, example):
     calibrate.command()(command)
 
 
