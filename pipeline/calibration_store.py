@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -135,6 +137,26 @@ class CalibrationFolder:
             raise FaultsError([Fault(str(path), "sha256", found, f"{sha256}: calibrate again")])
         return content
 
+    def copy_to(self, other: CalibrationFolder, recipe_id: str, camera_id: str, calibration_id: str) -> int:
+        """Copies a calibration with the files that it names, and returns how many bytes those take.
+
+        Raises FaultsError where one of them is missing or damaged, OSError.
+        """
+        path = self.kept_path(recipe_id, camera_id, calibration_id)
+        body = self.read(path, recipe_id, camera_id)
+        if body is None:
+            raise FaultsError([Fault(str(path), "", "no such file", f"the calibration {calibration_id}")])
+        copy = other.kept_path(recipe_id, camera_id, calibration_id)
+        copied_bytes = 0
+        with self._locked(copy.parent):
+            write_whole(copy, path.read_bytes())
+            copied_bytes += copy.stat().st_size
+        for sha256 in sorted(each for each in _hashes(body) if self.file_path(each).is_file()):
+            content = self.file(sha256)
+            other.keep_file(content)
+            copied_bytes += len(content)
+        return copied_bytes
+
     def file_path(self, sha256: str) -> Path:
         """Of a picture or table."""
         return self.folder / "files" / sha256
@@ -173,6 +195,32 @@ class CalibrationFolder:
             yield
         finally:
             os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationsInForce:
+    """Of a line: where they are kept, for which product, and which one each camera has."""
+
+    folder: CalibrationFolder
+    recipe_id: str
+    ids: Mapping[str, str]
+
+    def copy_to(self, folder: Path) -> int:
+        """Into a folder of their own. Raises as ``CalibrationFolder.copy_to`` does."""
+        other = CalibrationFolder(folder)
+        return sum(self.folder.copy_to(other, self.recipe_id, camera_id, each) for camera_id, each in self.ids.items())
+
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _hashes(content: object) -> set[str]:
+    """The hashes in a calibration: of files, and of pictures that it was found from."""
+    if isinstance(content, dict):
+        return set().union(*map(_hashes, content.values()))
+    if isinstance(content, list):
+        return set().union(*map(_hashes, content))
+    return {content} if isinstance(content, str) and _SHA256.fullmatch(content) else set()
 
 
 def _as_name(name: str) -> str:

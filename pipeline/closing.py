@@ -225,7 +225,7 @@ def _result(head: LedgerHead, model_sha256: str | None, entry: LedgerEntry) -> R
         recipe_id=head.recipe_id,
         recipe_version=head.recipe_version,
         model_sha256=model_sha256,
-        calibration_id=None,
+        calibration_id=head.calibration_id,
         views=[],
         defects=[],
         is_simulated=head.is_simulated,

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from pipeline.calibration_store import Body, CalibrationFolder, line_calibration_id
+from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, line_calibration_id
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
@@ -428,6 +428,14 @@ class Line:
         """Of all its calibrations together; None without any."""
         cameras = (camera.camera_id for camera in self.config.cameras)
         return line_calibration_id([self.calibration_ids[each] for each in cameras if each in self.calibration_ids])
+
+    @property
+    def calibrations(self) -> CalibrationsInForce | None:
+        """None without any."""
+        folder = self.config.calibrations
+        if folder is None or not self.calibration_ids:
+            return None
+        return CalibrationsInForce(CalibrationFolder(folder), self.recipe.recipe_id, self.calibration_ids)
 
     def to_json(self) -> str:
         """The whole line as text, for ``from_json``."""

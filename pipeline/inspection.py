@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
 
+from pipeline.calibrated_line import open_calibrated
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
 from pipeline.drift_baseline import baselines_of
 from pipeline.drift_signals import DriftSignals
 from pipeline.keeping import Keeping, Worth
-from pipeline.line_inspector import frame_formats, open_inspector, unverified
+from pipeline.line_inspector import unverified
 from pipeline.messages import (
     Connect,
     FrameKey,
@@ -331,13 +332,8 @@ def main() -> None:
     try:
         line = supervised.line
         package = load_package(line.recipe.model)
-        inspector, session = open_inspector(
-            line.recipe,
-            package,
-            line.config.runtime,
-            frame_formats(line.config),
-            recipe_file=str(line.recipe_file),
-            tell=lambda text: supervised.alarm("engine-build", "warning", text),
+        inspector, session = open_calibrated(
+            line, package, tell=lambda text: supervised.alarm("engine-build", "warning", text)
         )
         supervised.clear_alarm("engine-build")
         warning = unverified(line, package, session)

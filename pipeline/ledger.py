@@ -102,6 +102,7 @@ class LedgerHead(msgspec.Struct, frozen=True):
     is_simulated: bool
     camera_count: int
     matching: Matching
+    calibration_id: str | None = None
 
 
 class TriggerKey(NamedTuple):

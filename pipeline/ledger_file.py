@@ -41,6 +41,7 @@ class LedgerFile:
             reject_offset_pulses=config.encoder.reject_offset_pulses if config.encoder is not None else 0,
             recipe_id=recipe.recipe_id,
             recipe_version=recipe.recipe_version,
+            calibration_id=line.calibration_id,
             is_simulated=config.is_simulated,
             camera_count=len(config.cameras),
             matching=Matching.of(config),

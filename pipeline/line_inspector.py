@@ -18,8 +18,8 @@ from vision.package import ModelPackage
 from vision.preprocess import FrameFormat
 from vision.providers import engine_folders, engine_to_build
 from vision.recipe import Recipe
-from vision.registration import Registration
 from vision.runtime import Session, open_session
+from vision.view_calibration import ViewCalibration
 
 
 def frame_formats(config: LineConfig) -> dict[str, FrameFormat]:
@@ -36,20 +36,20 @@ def open_inspector(
     runtime: RuntimeConfig,
     formats: Mapping[str, FrameFormat],
     *,
-    registrations: Mapping[str, Registration] | None = None,
+    calibrations: Mapping[str, ViewCalibration] | None = None,
     recipe_file: str = "recipe",
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Inspector, Session]:
     """The model, opened and warm; ``recipe_file`` names the recipe in faults, ``tell`` gets words while an engine is built.
 
-    ``registrations``: by camera, of those whose regions follow the part.
+    ``calibrations``: by camera, of those that have one.
 
     Raises FaultsError, RuntimeProviderError or InferenceError.
     """
     # Decoders of masks and maps use OpenCV; its threads would take the other processes' cores for work of microseconds.
     cv2.setNumThreads(1)
     session = open_line_session(package, runtime, recipe.batch_rows, tell=tell)
-    inspector = Inspector(recipe, package, session, formats, registrations=registrations, recipe_file=recipe_file)
+    inspector = Inspector(recipe, package, session, formats, calibrations=calibrations, recipe_file=recipe_file)
     inspector.warm_up(runtime.warm_up_runs)
     return inspector, session
 

@@ -139,6 +139,8 @@ class DefectFound(Message, frozen=True):
     class_name: str
     score: float
     box_px: tuple[float, float, float, float]
+    box_mm: tuple[float, float, float, float] | None = None
+    area_mm2: float | None = None
 
 
 class ViewInspected(Message, frozen=True):

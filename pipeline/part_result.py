@@ -46,7 +46,7 @@ def part_result(
         recipe_id=line.recipe.recipe_id,
         recipe_version=line.recipe.recipe_version,
         model_sha256=model_sha256,
-        calibration_id=None,
+        calibration_id=line.calibration_id,
         views=[
             ViewResult(camera_id=v.camera_id, frame_id=v.frame_id, score=v.score, part_mark=v.part_mark)
             for v in part.views
@@ -57,8 +57,8 @@ def part_result(
                 score=defect.score,
                 camera_id=view.camera_id,
                 box_px=defect.box_px,
-                box_mm=None,
-                area_mm2=None,
+                box_mm=defect.box_mm,
+                area_mm2=defect.area_mm2,
             )
             for view in part.views
             for defect in view.defects

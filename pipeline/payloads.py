@@ -76,7 +76,9 @@ class ViewResult(Payload, frozen=True, kw_only=True):
 
 
 class DefectResult(Payload, frozen=True, kw_only=True, rename={"class_name": "class"}):
-    """``box_px`` is x1, y1, x2, y2 in the frame; ``box_mm`` and ``area_mm2`` are null uncalibrated."""
+    """``box_px`` is x1, y1, x2, y2 in the frame, undistorted where a geometry is in force; ``box_mm`` and ``area_mm2`` are null
+    without one.
+    """
 
     class_name: str
     score: float

@@ -18,12 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from pipeline.calibrated_line import calibrated_recipe, view_calibrations
 from pipeline.config import Line, RuntimeConfig, load_model
 from pipeline.line_inspector import frame_formats, open_inspector
 from pipeline.replay_part import PartOutcome, PartReplayer
 from pipeline.window.format import DESCRIPTION_NAME, FrameEntry
 from pipeline.window.reader import NotAWindow, WindowReader
-from vision.faults import Fault
+from vision.faults import Fault, FaultsError
 from vision.inspector import Inspector, RecipeError, check_recipe
 from vision.package import ModelPackage, load_package
 from vision.preprocess import FrameFormat
@@ -82,7 +83,8 @@ class Replay:
         self.recipe = self.line.recipe
         recipe_file = f"{plan.window / DESCRIPTION_NAME}: facts.line.recipe"
         if plan.recipe is not None:
-            self.recipe, recipe_file = load_model(plan.recipe, Recipe), str(plan.recipe)
+            recipe_file = str(plan.recipe)
+            self.recipe = calibrated_recipe(load_model(plan.recipe, Recipe), self.line)
         _expect_fit(self.recipe, self.package, self.formats, recipe_file)
         self.inspector, self.session = self.opened()
         self.setting = self._setting(self.session)
@@ -92,7 +94,11 @@ class Replay:
     def opened(self) -> tuple[Inspector, Session]:
         """The model as the line opened it, as far as this machine can."""
         runtime = _runtime_here(self.line)
-        return open_inspector(self.recipe, self.package, runtime, self.formats)
+        try:
+            calibrations = view_calibrations(self.line)
+        except FaultsError as error:
+            raise NotAWindow(f"window {self.plan.window}: its calibrations cannot be used: {error}") from error
+        return open_inspector(self.recipe, self.package, runtime, self.formats, calibrations=calibrations)
 
     def part(self, part_id: int) -> PartOutcome:
         return self._parts.replay(part_id)

@@ -62,6 +62,7 @@ class Signalling:
         self._supervised = supervised
         self._config: LineConfig = config
         self._recipe_id = line.recipe.recipe_id
+        self._calibration_id = line.calibration_id
         # Looked up once: it opens files, and the disk may hang when the state next changes.
         self._version = metadata.version("lineside")
         self._session_id = supervised.configure.session_id
@@ -569,7 +570,7 @@ class Signalling:
                 reason=reason,
                 recipe_id=self._recipe_id,
                 model_sha256=self._model_sha256,
-                calibration_id=None,
+                calibration_id=self._calibration_id,
                 version=self._version,
             )
         )

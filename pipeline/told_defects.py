@@ -10,7 +10,7 @@ from vision.types import Defect
 _DEFECTS_MAX = 32
 _DEFECTS_BYTES_MAX = 7_000
 """In a message, of which a part's record holds up to eight; the best-scored ones. The verdict does not depend on the rest."""
-_DEFECT_BYTES = 64
+_DEFECT_BYTES = 112
 """Beside its class's name."""
 
 
@@ -27,5 +27,5 @@ def told_defects(defects: Sequence[Defect]) -> tuple[DefectFound, ...]:
         room -= _DEFECT_BYTES + len(defect.class_name.encode())
         if room < 0:
             break
-        found.append(DefectFound(defect.class_name, defect.score, defect.box_px))
+        found.append(DefectFound(defect.class_name, defect.score, defect.box_px, defect.box_mm, defect.area_mm2))
     return tuple(found)

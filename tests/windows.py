@@ -26,9 +26,9 @@ from tests.models import write_stub_package
 from vision.inspector import Inspector
 from vision.package import load_package
 from vision.part_mark import MARK_CELLS_HIGH, stamp
-from vision.registration import Registration
 from vision.runtime import Session
 from vision.types import Frame, PixelFormat
+from vision.view_calibration import ViewCalibration
 
 SESSION = "tw8x0001"
 THRESHOLD = 0.5
@@ -121,7 +121,7 @@ class WindowLine:
         *,
         chunk_bytes: int = CHUNK_BYTES,
         limits: WindowLimits = LIMITS,
-        registrations: Mapping[str, Registration] | None = None,
+        calibrations: Mapping[str, ViewCalibration] | None = None,
     ):
         self.line: Line = load_line(line_file)
         package = load_package(self.line.recipe.model)
@@ -129,7 +129,7 @@ class WindowLine:
         self._inspector: Inspector
         session: Session
         self._inspector, session = open_inspector(
-            self.line.recipe, package, self.line.config.runtime, self._formats, registrations=registrations
+            self.line.recipe, package, self.line.config.runtime, self._formats, calibrations=calibrations
         )
         self.facts = WindowFacts(
             session_id=SESSION,
@@ -143,7 +143,9 @@ class WindowLine:
                 for camera_id, each in self._formats.items()
             ),
         )
-        self.writer = WindowWriter(target, self.facts, limits, package.folder, chunk_bytes=chunk_bytes)
+        self.writer = WindowWriter(
+            target, self.facts, limits, package.folder, self.line.calibrations, chunk_bytes=chunk_bytes
+        )
         self.window = RecordedWindow(target)
         self.late_told: list[Late] = []
         self._timing = Timing.of(self.line.config)

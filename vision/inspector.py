@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vision import part_mark
+from vision.camera_geometry import CameraGeometry, raw_from_undistorted
 from vision.decoders import DECODERS, Decoder
 from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
@@ -19,9 +20,10 @@ from vision.package import ModelCard, ModelPackage, PackageError
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
 from vision.recipe import Finding, PartMark, Recipe, Required, Rule, Zone
-from vision.registration import PartLocator, PartPosition, Registration
+from vision.registration import PartLocator, PartPosition
 from vision.runtime import Session
 from vision.types import Findings, Frame, Inspection
+from vision.view_calibration import UNCALIBRATED, ShiftRule, ViewCalibration, defects_in_mm
 
 
 class RecipeError(FaultsError):
@@ -35,7 +37,8 @@ class StageError(RuntimeError):
 class _ViewPlan:
     """What one camera's frames become: consecutive rows of the batch.
 
-    ``position``: of the part in the frame that was given last, None without a registration.
+    ``position``: of the part in the frame that was given last, None without a registration; ``shift_px``: by how much its regions
+    are moved for that.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class _ViewPlan:
         decoders: list[Decoder],
         judge: Judge,
         locator: PartLocator | None,
+        shift_rule: ShiftRule,
+        geometry: CameraGeometry | None,
     ) -> None:
         self.frame_format = frame_format
         self.part_mark = part_mark
@@ -57,17 +62,17 @@ class _ViewPlan:
         self.decoders = decoders
         self.judge = judge
         self.locator = locator
+        self.shift_rule = shift_rule
+        self.geometry = geometry
         self.position: PartPosition | None = None
+        self.shift_px = (0, 0)
         self.is_loaded = False
         self.is_inferred = False
-
-    @property
-    def shift_px(self) -> tuple[int, int]:
-        return (0, 0) if self.position is None else self.position.whole_px
 
     def forget(self) -> None:
         """The frame that was given last counts no more."""
         self.position = None
+        self.shift_px = (0, 0)
         self.is_loaded = False
         self.is_inferred = False
 
@@ -79,8 +84,10 @@ class Inspector:
     a row left over from an earlier part can not be judged. Not for several threads at once.
 
     Where a camera has a registration, its regions and the rules' zones are those of a part in its nominal place: in each frame
-    the part is found first and both are moved with it, by whole pixels. What is found is told where it lies in the frame. The
-    part mark belongs to the frame and is not moved.
+    the part is found first and both are moved with it, by whole pixels. What is found is told where it lies in the frame.
+
+    Where a camera has a geometry, its regions, zones and boxes are in the undistorted frame, and what is found is told in mm too.
+    The part mark belongs to the raw frame: it is neither moved nor put right.
     """
 
     def __init__(
@@ -90,15 +97,19 @@ class Inspector:
         session: Session,
         formats: Mapping[str, FrameFormat],
         *,
-        registrations: Mapping[str, Registration] | None = None,
+        calibrations: Mapping[str, ViewCalibration] | None = None,
         recipe_file: str = "recipe",
     ) -> None:
-        """``registrations``: by camera, of those whose regions follow the part; ``recipe_file`` names the recipe in faults.
+        """``calibrations``: by camera, of those that have one; ``recipe_file`` names the recipe in faults.
 
         Raises RecipeError for every mismatch with the recipe, PackageError where the model's output is not what its card
-        says, FaultsError where a registration's search leaves the frame, ValueError for a session with another number of rows.
+        says, FaultsError where a registration's search leaves the frame, ValueError for a session with another number of rows or a
+        calibration for other frames than the camera's.
         """
+        calibrations = calibrations or {}
         if faults := check_recipe(recipe, package.card, formats, file=recipe_file):
+            raise RecipeError(faults)
+        if faults := _unseen_regions(recipe, calibrations, recipe_file):
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
             raise ValueError(
@@ -111,16 +122,23 @@ class Inspector:
         for view in recipe.views:
             frame_format = formats[view.camera_id]
             geometries = [row_geometry(region, card.input) for region in view.regions]
-            registration = (registrations or {}).get(view.camera_id)
+            calibration = calibrations.get(view.camera_id, UNCALIBRATED)
+            correction, shift_rule = calibration.correction(), ShiftRule(calibration)
+            registration = calibration.registration
             self._views[view.camera_id] = _ViewPlan(
                 frame_format=frame_format,
                 part_mark=view.part_mark,
                 first_row=row,
-                regions=[RegionPlan(view.camera_id, region, frame_format, card.input) for region in view.regions],
+                regions=[
+                    RegionPlan(view.camera_id, region, frame_format, card.input, correction, shift_rule.shift_max_px)
+                    for region in view.regions
+                ],
                 geometries=geometries,
                 decoders=[decoder_of(package, session, geometry) for geometry in geometries],
                 judge=Judge(recipe, view.camera_id, card.classes, _bounds([shown.region_px for shown in geometries])),
                 locator=None if registration is None else PartLocator(view.camera_id, registration, frame_format),
+                shift_rule=shift_rule,
+                geometry=calibration.geometry,
             )
             row += len(view.regions)
 
@@ -164,6 +182,7 @@ class Inspector:
             )
         if view.locator is not None:
             view.position = view.locator.locate(frame.pixels)
+            view.shift_px = view.shift_rule.whole_px(view.position)
             view.locator.check(view.position)
         self._fill(view, frame)
 
@@ -193,10 +212,10 @@ class Inspector:
             inspection = view.judge.judge(self._decoded(camera_id))
         except BadOutput:
             return FAULT
-        if view.shift_px == (0, 0) or not inspection.defects:
+        if not inspection.defects:
             return inspection
-        defects = (replace(one, box_px=moved_box(one.box_px, view.shift_px)) for one in inspection.defects)
-        return replace(inspection, defects=tuple(defects))
+        defects = tuple(replace(one, box_px=moved_box(one.box_px, view.shift_px)) for one in inspection.defects)
+        return replace(inspection, defects=defects if view.geometry is None else defects_in_mm(defects, view.geometry))
 
     def findings(self, camera_id: str) -> list[Findings]:
         """What was found in each region of a view, in the recipe's order, where it lies in the frame.
@@ -286,6 +305,29 @@ def check_recipe(
                     got = f"{start} (with {size} px from there to {start + size})"
                     expected = f"to end inside the {limit} px of camera {view.camera_id}"
                     faults.append(Fault(file, f"{where}.{name}", got, expected))
+    return faults
+
+
+_SEEN_STEPS = 33
+_SEEN_SLACK_PX = 1.0
+"""So far beyond the frame's edge its last pixels stand in for what they show."""
+
+
+def _unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
+    """Regions of the undistorted frame that the camera does not see whole: a lens may bend them out of its picture."""
+    faults: list[Fault] = []
+    for view_index, view in enumerate(recipe.views):
+        geometry = calibrations.get(view.camera_id, UNCALIBRATED).geometry
+        for index, region in enumerate(view.regions if geometry is not None else ()):
+            assert geometry is not None
+            x = np.linspace(region.x_px, region.x_px + region.width_px, _SEEN_STEPS)
+            y = np.linspace(region.y_px, region.y_px + region.height_px, _SEEN_STEPS)
+            raw = raw_from_undistorted(geometry.lens, np.stack(np.meshgrid(x, y), axis=-1))
+            beyond_px = float(np.max([-raw, raw - (geometry.lens.width_px, geometry.lens.height_px)]))
+            if beyond_px > _SEEN_SLACK_PX:
+                got = f"one that is up to {beyond_px:.1f} px outside of what camera {view.camera_id} sees, its lens put right"
+                expected = "one further from the picture's edge"
+                faults.append(Fault(file, f"views.{view_index}.regions.{index}", got, expected))
     return faults
 
 

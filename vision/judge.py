@@ -73,15 +73,16 @@ class Judge:
             reached = _reached(rule, counted)
             highest, headroom = max(highest, reached), min(headroom, rule.reject_at_score - reached)
             if reached >= rule.reject_at_score:
-                for score, box in zip(counted.scores.tolist(), counted.boxes_px.tolist(), strict=True):
+                which = counted.scores.tolist(), counted.boxes_px.tolist(), counted.areas_px.tolist()
+                for score, (x1, y1, x2, y2), area_px in zip(*which, strict=True):
                     if score >= rule.reject_at_score:
-                        x1, y1, x2, y2 = box
-                        defects.append(Defect(rule.class_name, score, (x1, y1, x2, y2)))
+                        defects.append(Defect(rule.class_name, score, (x1, y1, x2, y2), area_px))
         for one in self._required:
             found = self._counted(findings, one).score_at_count(one.count)
             highest, headroom = max(highest, 1.0 - found), min(headroom, found - one.found_at_score)
             if found < one.found_at_score:
-                defects.append(Defect(f"{MISSING}{one.class_name}", 1.0 - found, _place(one, self._view_px)))
+                x1, y1, x2, y2 = box = _place(one, self._view_px)
+                defects.append(Defect(f"{MISSING}{one.class_name}", 1.0 - found, box, (x2 - x1) * (y2 - y1)))
         if defects:
             return Inspection(Verdict.REJECT, Reason.DEFECT, highest, tuple(defects), headroom)
         # What was dropped may be of any class and anywhere.  What is required can only be found more often with it.

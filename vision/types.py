@@ -80,11 +80,16 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """A finding beyond the recipe. ``box_px`` is x1, y1, x2, y2 in frame pixels."""
+    """A finding beyond the recipe. ``box_px`` is x1, y1, x2, y2 in frame pixels, undistorted where a geometry is in force;
+    ``area_px`` of the mask where there is one, else of the box; ``box_mm`` and ``area_mm2`` are None without a geometry.
+    """
 
     class_name: str
     score: float
     box_px: tuple[float, float, float, float]
+    area_px: float
+    box_mm: tuple[float, float, float, float] | None = None
+    area_mm2: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

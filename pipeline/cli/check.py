@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.calibrated_line import open_calibrated
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
-from pipeline.line_inspector import frame_formats, open_inspector, unverified
+from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
 from vision.geometry import row_geometry
 from vision.model_input import ModelInput
@@ -28,14 +29,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         package = load_package(line.recipe.model)
         # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
         probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
-        _, session = open_inspector(
-            line.recipe,
-            package,
-            line.config.runtime,
-            frame_formats(line.config),
-            recipe_file=str(line.recipe_file),
-            tell=lambda text: print(text, file=sys.stderr),
-        )
+        _, session = open_calibrated(line, package, tell=lambda text: print(text, file=sys.stderr))
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None
     recipe, timing = line.recipe, line.config.timing

@@ -24,9 +24,9 @@ from vision.judge import Judge
 from vision.package import ModelPackage
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Recipe, Region, Rule, View
-from vision.registration import Registration
 from vision.runtime import InferenceError, open_session
 from vision.types import Findings, Frame, Inspection, PixelFormat, Reason, Verdict
+from vision.view_calibration import UNCALIBRATED, ViewCalibration
 
 STAGES = ("preprocess", "inference", "judge")
 """Under the names that ``lineside run`` gives them; ``judge`` is decoding and judging."""
@@ -79,12 +79,12 @@ class Runner:
         runtime: RuntimeConfig,
         *,
         recipe_file: str = "recipe",
-        registration: Registration | None = None,
+        calibration: ViewCalibration = UNCALIBRATED,
         wants_candidates: bool = False,
     ) -> None:
         """``recipe`` None: the whole image is one region, and the card's thresholds are the rules.
 
-        ``registration``: of the recipe's one camera, where its regions follow the part.
+        ``calibration``: of the recipe's one camera; nothing of it is used without a recipe.
 
         Raises FaultsError, RuntimeProviderError, or InferenceError where the model does not run.
         """
@@ -97,9 +97,7 @@ class Runner:
             raise FaultsError([Fault(str(package.card_path), "thresholds", "none", expected)])
         self.package = package
         self._recipe, self._recipe_file = recipe, recipe_file
-        self._registrations = (
-            {} if recipe is None or registration is None else {recipe.views[0].camera_id: registration}
-        )
+        self._calibrations = {} if recipe is None else {recipe.views[0].camera_id: calibration}
         self.session = open_session(
             package,
             provider=runtime.provider,
@@ -244,7 +242,7 @@ class Runner:
         recipe, card = self.recipe_for(image), self.package.card
         view = recipe.views[0]
         inspector = Inspector(
-            recipe, self.package, self.session, {view.camera_id: image}, registrations=self._registrations
+            recipe, self.package, self.session, {view.camera_id: image}, calibrations=self._calibrations
         )
         geometries = inspector.geometries(view.camera_id)
         decoders = None

@@ -4,6 +4,7 @@ A folder::
 
     window.json           which session, line, recipe, model and runtime, from when to when; how it ended, once it has
     model/                the model package
+    calibrations/         those that were in force, as a station keeps them; not there without any
     frames-000001.bin     frames one after the other: a header each, then the pixels, row after row
     index.log             one line a frame, a part, a late inspection or a loss: CRC-32 of the rest, a space, JSON
 
@@ -26,6 +27,7 @@ SCHEMA = "lineside.window/1"
 DESCRIPTION_NAME = "window.json"
 INDEX_NAME = "index.log"
 MODEL_NAME = "model"
+CALIBRATIONS_NAME = "calibrations"
 ALIGN_BYTES = 64
 """Headers begin, and pixels lie, at multiples of this in their chunk."""
 HEADER_BYTES = 192

@@ -5,6 +5,7 @@ Frames are looked at in place (the chunks are mapped), and each one's checksums 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import mmap
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from pipeline.config import Line
 from pipeline.payloads import ResultPayload
 from pipeline.window.format import (
+    CALIBRATIONS_NAME,
     DESCRIPTION_NAME,
     HEADER_BYTES,
     INDEX_NAME,
@@ -101,15 +103,17 @@ class WindowReader:
         return sum(map(len, self._late.values()))
 
     def line(self) -> Line:
-        """The line as it ran. Raises NotAWindow."""
+        """The line as it ran, with the window's own copy of its calibrations. Raises NotAWindow."""
         try:
-            return Line.from_json(msgspec.json.encode(self.description.facts.line).decode())
+            line = Line.from_json(msgspec.json.encode(self.description.facts.line).decode())
         except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
             first_line = str(error).splitlines()[0]
             raise NotAWindow(
                 f"{self.folder / DESCRIPTION_NAME}: facts.line: got what is no line of this version of Lineside "
                 f"({first_line}); replay it with version {self.description.facts.lineside_version}, which recorded it"
             ) from error
+        config = line.config.model_copy(update={"calibrations": self.folder / CALIBRATIONS_NAME})
+        return dataclasses.replace(line, config=config) if line.calibration_ids else line
 
     def model(self) -> ModelPackage:
         """The model package that judged. Raises NotAWindow where it is not that one any more."""

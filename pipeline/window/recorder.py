@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.calibration_store import CalibrationsInForce
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.messages import LateInspection, PartMade
 from pipeline.window.format import FrameFacts, FrameKey, WindowFacts, WindowLimits
@@ -43,6 +44,7 @@ class WindowRecorder:
         facts: WindowFacts,
         limits: WindowLimits,
         model: Path,
+        calibrations: CalibrationsInForce | None,
         *,
         settle_ns: int,
         parts_after_ns: int,
@@ -59,7 +61,7 @@ class WindowRecorder:
         """How it ended, for people."""
         self.until_ns: int | None = None
         """Frames that come until then are wanted; None while it has not begun."""
-        self._open = (facts, limits, model, settle_ns)
+        self._open = (facts, limits, model, calibrations, settle_ns)
         self._settle_ns = settle_ns
         self._parts_after_ns = parts_after_ns
         self._memory_bytes = memory_bytes
@@ -165,9 +167,9 @@ class WindowRecorder:
             self._gate.notify()
 
     def _run(self) -> None:
-        facts, limits, model, settle_ns = self._open
+        facts, limits, model, calibrations, settle_ns = self._open
         try:
-            writer = WindowWriter(self.folder, facts, limits, model, settle_ns=settle_ns)
+            writer = WindowWriter(self.folder, facts, limits, model, calibrations, settle_ns=settle_ns)
         except (CannotRecord, FaultsError) as error:
             self.fault = str(error)
         else:

@@ -18,9 +18,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.calibration_store import CalibrationsInForce
 from pipeline.clock import NS_PER_S, now_ns, utc_text
 from pipeline.messages import ViewInspected
 from pipeline.window.format import (
+    CALIBRATIONS_NAME,
     DESCRIPTION_NAME,
     HEADER_BYTES,
     INDEX_NAME,
@@ -76,15 +78,17 @@ class WindowWriter:
         facts: WindowFacts,
         limits: WindowLimits,
         model: Path,
+        calibrations: CalibrationsInForce | None,
         *,
         settle_ns: int = 0,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """Begins the window now; ``model`` is the folder of the package that judges.
+        """Begins the window now; ``model`` is the folder of the package that judges, ``calibrations`` are
+        those that it judges with.
 
         Frames of triggers up to ``settle_ns`` after the window's end are still taken: a part's cameras see it one after the other.
         Raises CannotRecord where the folder is there already, the model is not the one of ``facts``, or the disk fails;
-        FaultsError where the model package cannot be used.
+        FaultsError where the model package or a calibration cannot be used.
         """
         self.folder = folder
         self._limits = limits
@@ -116,6 +120,8 @@ class WindowWriter:
         is_begun = False
         try:
             self._keep_model(model, facts.model_sha256)
+            if calibrations is not None:
+                self._size_bytes += calibrations.copy_to(folder / CALIBRATIONS_NAME)
             self.began_ns = now_ns()
             self._end_ns = self.began_ns + int(limits.max_s * NS_PER_S)
             self._description = WindowDescription(SCHEMA, facts, limits, self.began_ns, utc_text(self.began_ns), None)

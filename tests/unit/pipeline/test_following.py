@@ -39,6 +39,7 @@ from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Recipe
 from vision.registration import Registration, RegistrationSection
 from vision.types import Frame, PixelFormat, Reason, Verdict
+from vision.view_calibration import ViewCalibration
 
 Pixels = npt.NDArray[np.uint8]
 RUNTIME = RuntimeConfig(provider="cpu", warm_up_runs=1)
@@ -95,7 +96,13 @@ def evaluated(
 ) -> tuple[Runner, list[Judged]]:
     write_folders(folder, {"good": FRAMES})
     data_set = read_data_set(folder)
-    runner = Runner(load_package(model), wanted, RUNTIME, registration=registration, wants_candidates=True)
+    runner = Runner(
+        load_package(model),
+        wanted,
+        RUNTIME,
+        calibration=ViewCalibration(registration=registration),
+        wants_candidates=True,
+    )
     runner.warm_up(data_set)
     return runner, list(runner.run(data_set))
 
@@ -106,7 +113,11 @@ def test_an_evaluation_says_of_each_image_what_the_line_says_of_the_frame(tmp_pa
     wanted = recipe(**{"class": "bright" if kind == "blobs" else "defective"})
     _, judged = evaluated(tmp_path / "data", model, wanted, REGISTRATION)
     inspector, _ = open_inspector(
-        wanted, load_package(model), RUNTIME, {"c": FORMAT}, registrations={"c": REGISTRATION}
+        wanted,
+        load_package(model),
+        RUNTIME,
+        {"c": FORMAT},
+        calibrations={"c": ViewCalibration(registration=REGISTRATION)},
     )
     assert [each.inspection.reason is Reason.BAD_FRAME for each in judged] == [False, False, False, True, True]
     for each, pixels in zip(judged, FRAMES.values(), strict=True):
@@ -170,8 +181,9 @@ def test_a_replay_says_of_each_frame_what_the_line_said(tmp_path: Path) -> None:
     written["views"][0]["regions"] = regions
     (tmp_path / "line" / "recipe.yaml").write_text(yaml.safe_dump(written))
     scene = PartScene(WIDTH_PX, HEIGHT_PX)
-    registrations = {"top": registration_of(scene.frame(Look(), seed=0), 40, 25, 80, 50, 16)}
-    line = WindowLine(line_file, tmp_path / "window", registrations=registrations)
+    registration = registration_of(scene.frame(Look(), seed=0), 40, 25, 80, 50, 16)
+    calibrations = {"top": ViewCalibration(registration=registration)}
+    line = WindowLine(line_file, tmp_path / "window", calibrations=calibrations)
     side = np.full((HEIGHT_PX, WIDTH_PX, 3), 90, np.uint8)
     rng = np.random.default_rng(5)
     for seed, (dx, dy) in enumerate(rng.uniform(-7.0, 7.0, (8, 2)).tolist()):
@@ -179,18 +191,18 @@ def test_a_replay_says_of_each_frame_what_the_line_said(tmp_path: Path) -> None:
     window = line.close()
     reader = WindowReader(window.folder)
 
-    def differences(again: dict[str, Registration] | None) -> list[str]:
+    def differences(again: dict[str, ViewCalibration] | None) -> list[str]:
         package = load_package(line.line.recipe.model)
         formats = {
             each.camera_id: FrameFormat(each.width_px, each.height_px, each.pixel_format)
             for each in line.line.config.cameras
         }
-        inspector, _ = open_inspector(line.line.recipe, package, RUNTIME, formats, registrations=again)
+        inspector, _ = open_inspector(line.line.recipe, package, RUNTIME, formats, calibrations=again)
         replayer = PartReplayer(reader, inspector, CAMERAS)
         return [difference for part_id in reader.part_ids for difference in replayer.replay(part_id).differences]
 
     assert len(reader.part_ids) == 8
-    assert differences(registrations) == []
+    assert differences(calibrations) == []
     assert differences(None), "without the registration other pixels would have been judged"
 
 
@@ -198,7 +210,9 @@ def test_a_part_out_of_its_place_goes_to_signalling_as_a_bad_frame(tmp_path: Pat
     line = load_line(write_line(tmp_path, 1))
     package, wanted = load_package(line.recipe.model), recipe(**{"class": "defective"})
     wanted = wanted.model_copy(update={"views": [wanted.views[0].model_copy(update={"camera_id": "cam0"})]})
-    inspector, _ = open_inspector(wanted, package, RUNTIME, {"cam0": FORMAT}, registrations={"cam0": REGISTRATION})
+    inspector, _ = open_inspector(
+        wanted, package, RUNTIME, {"cam0": FORMAT}, calibrations={"cam0": ViewCalibration(registration=REGISTRATION)}
+    )
     ours, theirs = (Link(end) for end in link_pair())
     camera_end, camera_other = link_pair()
     signalling_end, signalling_other = link_pair()

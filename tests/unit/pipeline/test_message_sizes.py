@@ -20,11 +20,12 @@ BIGGEST = 2**63 - 1
 
 @pytest.mark.parametrize("name", ["crack", "\U00010000" * 64, "x" * 10_000])
 def test_a_part_with_any_number_of_defects_fits_a_link(name: str) -> None:
-    found = tuple(Defect(name, 0.5 + 1 / (number + 3), (0.1, 0.1, 1e9, 1e9)) for number in range(1_000))
+    box = (0.1, 0.1, 1e9, 1e9)
+    found = tuple(Defect(name, 0.5 + 1 / (number + 3), box, 1e18, box, 1e18) for number in range(1_000))
     ticket = FrameTicket("c" * 32, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST, BIGGEST)
     inspection = Inspection(Verdict.NO_DECISION, Reason.NOT_RUNNING, 0.9, found)
     view = _view_inspected(ticket, BIGGEST, BIGGEST, inspection, (BIGGEST, BIGGEST, BIGGEST), handed_on=False)
-    assert len(view.defects) == min(32, 7_000 // (64 + len(name.encode())))
+    assert len(view.defects) == min(32, 7_000 // (112 + len(name.encode())))
     assert [defect.score for defect in view.defects] == sorted((defect.score for defect in view.defects), reverse=True)
     numbers = (BIGGEST,) * 6
     frame = FrameKey("c" * 32, BIGGEST, BIGGEST)

@@ -103,7 +103,7 @@ def test_a_model_that_is_not_the_one_that_judges(tmp_path: Path) -> None:
     line = started(tmp_path)
     facts = msgspec.structs.replace(line.facts, model_sha256="0" * 64)
     with pytest.raises(CannotRecord, match="and 0000000000"):
-        WindowWriter(tmp_path / "other", facts, LIMITS, tmp_path / "line" / "model")
+        WindowWriter(tmp_path / "other", facts, LIMITS, tmp_path / "line" / "model", None)
     line.close()
 
 
@@ -296,6 +296,7 @@ def test_a_refused_window_leaves_nothing_behind(tmp_path: Path) -> None:
             msgspec.structs.replace(line.facts, model_sha256="0"),
             LIMITS,
             tmp_path / "line" / "model",
+            None,
         )
     assert not (tmp_path / "other").exists()
 

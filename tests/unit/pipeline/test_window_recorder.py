@@ -44,7 +44,7 @@ def make_recorder(line: WindowLine, tmp_path: Path) -> Iterator[MakeRecorder]:
 
     def make(limits: WindowLimits = LIMITS, **changes: Any) -> WindowRecorder:
         given = {"settle_ns": 0, "parts_after_ns": 0, "memory_bytes": 1 << 20} | changes
-        recorder = WindowRecorder(tmp_path / "recorded", line.facts, limits, line.line.recipe.model, **given)
+        recorder = WindowRecorder(tmp_path / "recorded", line.facts, limits, line.line.recipe.model, None, **given)
         begun.append(recorder)
         return recorder
 

@@ -23,6 +23,7 @@ from vision.recipe import Recipe, Region
 from vision.registration import PartOutOfPlace, Registration, RegistrationSection
 from vision.runtime import Session, open_session
 from vision.types import Frame, Inspection, PixelFormat, Verdict
+from vision.view_calibration import ViewCalibration
 
 Pixels = npt.NDArray[np.uint8]
 FORMAT = FrameFormat(360, 300, PixelFormat.MONO8)
@@ -75,8 +76,8 @@ class Station:
             engine_cache=None,
             allow_fallback=False,
         )
-        registrations = None if registration is None else {"top": registration}
-        self.inspector = Inspector(recipe, package, self.session, {"top": FORMAT}, registrations=registrations)
+        calibrations = {"top": ViewCalibration(registration=registration)}
+        self.inspector = Inspector(recipe, package, self.session, {"top": FORMAT}, calibrations=calibrations)
         self.inspector.warm_up(1)
 
     def judged(self, pixels: Pixels) -> Inspection:
@@ -233,7 +234,11 @@ def test_without_a_registration_nothing_moves(fixed: Station) -> None:
 def test_a_part_of_another_camera_is_not_looked_for(blobs: ModelPackage) -> None:
     station = Station(blobs, recipe_of(), None)
     inspector = Inspector(
-        recipe_of(), blobs, station.session, {"top": FORMAT}, registrations={"side": registration_of()}
+        recipe_of(),
+        blobs,
+        station.session,
+        {"top": FORMAT},
+        calibrations={"side": ViewCalibration(registration=registration_of())},
     )
     inspector.load(Frame("top", 1, PixelFormat.MONO8, SCENE.frame(Look(has_part=False), seed=0)))
     assert inspector.position("top") is None

@@ -1,0 +1,122 @@
+"""A line's inspector with everything in force that is calibrated of its cameras: one way for the line, checks and replays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.calibration_file import CalibrationStore, CameraCalibration
+from pipeline.config import Line
+from pipeline.line_inspector import frame_formats, open_inspector
+from vision.correction import Correction
+from vision.faults import Fault, FaultsError
+from vision.flat_field import read_flat_field
+from vision.inspector import Inspector
+from vision.package import ModelPackage
+from vision.preprocess import FrameFormat
+from vision.recipe import Recipe, with_thresholds
+from vision.registration import Registration, read_template, registration_faults
+from vision.runtime import Session
+from vision.view_calibration import ViewCalibration
+
+
+def open_calibrated(
+    line: Line, package: ModelPackage, *, tell: Callable[[str], None] = lambda text: None
+) -> tuple[Inspector, Session]:
+    """As ``open_inspector``; raises what that raises, and FaultsError for a calibration that cannot be used."""
+    return open_inspector(
+        line.recipe,
+        package,
+        line.config.runtime,
+        frame_formats(line.config),
+        calibrations=view_calibrations(line),
+        recipe_file=str(line.recipe_file),
+        tell=tell,
+    )
+
+
+def camera_calibrations(line: Line) -> dict[str, CameraCalibration]:
+    """By camera, those that were in force when the line was read. Raises FaultsError."""
+    if line.config.calibrations is None:
+        return {}
+    store, found = CalibrationStore(line.config.calibrations), {}
+    for camera_id, calibration_id in line.calibration_ids.items():
+        try:
+            found[camera_id] = store.kept(line.recipe.recipe_id, camera_id, calibration_id)
+        except OSError as error:
+            path = store.kept_path(line.recipe.recipe_id, camera_id, calibration_id)
+            raise FaultsError([Fault(str(path), "", str(error.strerror), "a readable calibration")]) from error
+    return found
+
+
+def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
+    """Another recipe with the thresholds that are calibrated of the line's cameras. Raises FaultsError."""
+    thresholds = {
+        camera_id: calibration.threshold.reject_at_score
+        for camera_id, calibration in camera_calibrations(line).items()
+        if calibration.threshold is not None
+    }
+    return with_thresholds(recipe, thresholds)
+
+
+def view_calibrations(line: Line) -> dict[str, ViewCalibration]:
+    """By camera, what of its calibration is applied to frames. Raises FaultsError."""
+    if line.config.calibrations is None:
+        return {}
+    store, formats = CalibrationStore(line.config.calibrations), frame_formats(line.config)
+    return {
+        camera_id: applied(calibration, store, formats[camera_id])
+        for camera_id, calibration in camera_calibrations(line).items()
+    }
+
+
+def applied(calibration: CameraCalibration, store: CalibrationStore, frame_format: FrameFormat) -> ViewCalibration:
+    """What of one camera's calibration is applied to its frames. Raises FaultsError."""
+    size = calibration.width_px, calibration.height_px
+    if size != (frame_format.width_px, frame_format.height_px):
+        path = store.path(calibration.recipe_id, calibration.camera_id)
+        expected = f"{frame_format.width_px}x{frame_format.height_px}, as the camera delivers: calibrate again"
+        raise FaultsError([Fault(str(path), "width_px", f"{size[0]}x{size[1]} px", expected)])
+    return ViewCalibration(
+        geometry=None if calibration.geometry is None else calibration.geometry.camera,
+        flat_field=_flat_field(calibration, store, frame_format),
+        registration=_registration(calibration, store, frame_format),
+    )
+
+
+def _flat_field(
+    calibration: CameraCalibration, store: CalibrationStore, frame_format: FrameFormat
+) -> Correction | None:
+    if calibration.flat_field is None:
+        return None
+    section = calibration.flat_field.flat_field
+    return read_flat_field(
+        section,
+        _file(store, section.gain_sha256),
+        _file(store, section.dark_sha256),
+        frame_format,
+        gain_file=str(store.file_path(section.gain_sha256)),
+        dark_file=str(store.file_path(section.dark_sha256)),
+    )
+
+
+def _registration(
+    calibration: CameraCalibration, store: CalibrationStore, frame_format: FrameFormat
+) -> Registration | None:
+    if calibration.registration is None:
+        return None
+    section = calibration.registration.registration
+    path = store.kept_path(calibration.recipe_id, calibration.camera_id, calibration.calibration_id)
+    key = "registration.registration"
+    if faults := registration_faults(section, frame_format, file=str(path), key=key):
+        raise FaultsError(faults)
+    return read_template(
+        _file(store, section.template_sha256), section, file=str(store.file_path(section.template_sha256))
+    )
+
+
+def _file(store: CalibrationStore, sha256: str) -> bytes:
+    try:
+        return store.file(sha256)
+    except OSError as error:
+        path = store.file_path(sha256)
+        raise FaultsError([Fault(str(path), "", str(error.strerror), "a readable file")]) from error
