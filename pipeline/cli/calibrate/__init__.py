@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.drift import drift
 from pipeline.cli.calibrate.geometry import geometry
 
 calibrate = typer.Typer(
@@ -15,7 +16,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, challenge):
+for command in (board, geometry, drift, challenge):
     calibrate.command()(command)
 
 
