@@ -69,6 +69,7 @@ class DriftSection(Strict):
 
     made: Made
     baseline: DriftBaseline
+    found_with: Sha256 = Field(description="of model, regions and sections, see pipeline.drift_baseline")
 
 
 FOUND_UNDER = {

@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
+from pipeline.cli.calibrate.drift import drift
 from pipeline.cli.calibrate.example import example
 from pipeline.cli.calibrate.flat_field import flat_field
 from pipeline.cli.calibrate.geometry import geometry
@@ -21,7 +22,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (guide, board, geometry, flat_field, light, registration, timing, challenge, example):
+for command in (guide, board, geometry, flat_field, light, registration, drift, timing, challenge, example):
     calibrate.command()(command)
 
 
