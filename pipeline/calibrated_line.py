@@ -58,6 +58,17 @@ def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
     return with_thresholds(recipe, thresholds)
 
 
+def camera_recipe(line: Line, camera_id: str) -> Recipe:
+    """The line's recipe as far as one camera's frames are judged by it."""
+    recipe = line.recipe
+    mine = {
+        "views": [view for view in recipe.views if view.camera_id == camera_id],
+        "rules": [rule for rule in recipe.rules if rule.camera_id in (None, camera_id)],
+        "required": [one for one in recipe.required if one.camera_id in (None, camera_id)],
+    }
+    return recipe.model_copy(update=mine)
+
+
 def view_calibrations(line: Line) -> dict[str, ViewCalibration]:
     """By camera, what of its calibration is applied to frames. Raises FaultsError."""
     if line.config.calibrations is None:

@@ -41,8 +41,10 @@ def raw_of(undistorted: npt.NDArray[np.float32]) -> Pixels:
     """The frame as this lens shows it, of what a pinhole would show."""
     middles = np.stack(np.meshgrid(np.arange(WIDTH_PX) + 0.5, np.arange(HEIGHT_PX) + 0.5), axis=-1)
     places = (undistorted_from_raw(LENS, middles) - 0.5).astype(np.float32)
-    shown = cv2.remap(undistorted, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.rint(shown).clip(0, 255).astype(np.uint8)
+    x_px, y_px = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    shown = cv2.remap(undistorted, x_px, y_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    raw: Pixels = np.rint(shown).clip(0, 255).astype(np.uint8)
+    return raw
 
 
 def recipe_of(*corners: tuple[int, int], **changes: Any) -> Recipe:
