@@ -35,6 +35,10 @@ _BRIGHT_LEVEL = 190.0
 _FALL_OFF = 0.3
 """Of the light at the corners."""
 _NOISE_LEVELS = 2.0
+DRIFT_COUNT = 250
+_RULE_PX = (40, 500, 128, 72)
+"""x, y, width and height of a pattern that is fixed beside the belt: what light and sharpness are read from."""
+_RULE_LEVELS, _RULE_STEP_PX = (40.0, 225.0), 12
 _INPUT_PX = 16
 _OPSET, _IR_VERSION = 17, 8
 
@@ -72,7 +76,7 @@ def example_pictures() -> Iterator[tuple[str, Pixels]]:
         yield f"flat-field/bright/{number:04d}.png", _seen(black + _BRIGHT_LEVEL, rng)
     scene = PartScene(WIDTH_PX, HEIGHT_PX)
     for number in range(1, 9):
-        yield f"light/{number:04d}.png", _plate(scene, Look(gain=1.15), number, rng)
+        yield f"light/{number:04d}.png", _plate(scene, Look(), 10, rng)
     for number in range(1, 16):
         yield f"registration/still/{number:04d}.png", _plate(scene, Look(), 20, rng)
     for number, picture in enumerate(parts(30, seed=12), 1):
@@ -83,6 +87,8 @@ def example_pictures() -> Iterator[tuple[str, Pixels]]:
         yield f"threshold/good/{number:04d}.png", picture
     for number, picture in enumerate(parts(DEFECTIVE_COUNT, seed=14, defective_each=1), 1):
         yield f"threshold/defective/{number:04d}.png", picture
+    for number, picture in enumerate(parts(DRIFT_COUNT, seed=15), 1):
+        yield f"drift/{number:04d}.png", picture
 
 
 def parts(count: int, *, seed: int, defective_each: int = 0) -> Iterator[Pixels]:
@@ -102,7 +108,11 @@ def parts(count: int, *, seed: int, defective_each: int = 0) -> Iterator[Pixels]
 
 
 def _plate(scene: PartScene, look: Look, seed: int, rng: np.random.Generator) -> Pixels:
-    return _seen(scene.frame(look, seed), rng)
+    frame = scene.frame(look, seed)
+    x_px, y_px, wide_px, high_px = _RULE_PX
+    rows, columns = np.mgrid[0:high_px, 0:wide_px] // _RULE_STEP_PX
+    frame[y_px : y_px + high_px, x_px : x_px + wide_px] = np.where((rows + columns) % 2, *_RULE_LEVELS)
+    return _seen(frame, rng)
 
 
 def _seen(light: npt.NDArray[np.floating[Any] | np.uint8], rng: np.random.Generator) -> Pixels:
@@ -136,6 +146,9 @@ def _answers() -> dict[str, Any]:
             "part_height_mm": round(setup.part.height_mm, 3),
             "part_tolerance_mm": round(setup.part.uncertainty_mm, 3),
         },
+        "light": {"exposure_us": 400.0},
+        "registration": {"search_px": 40},
+        "drift": {"region": ",".join(map(str, _RULE_PX)), "shift_parts": 1000},
     }
 
 

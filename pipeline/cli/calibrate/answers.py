@@ -46,8 +46,54 @@ class GeometryAnswers(Strict):
     part_tolerance_mm: _Millimetres = Field(default=0.0, description="by how much parts differ in that height, mm")
 
 
-class Skipped(Strict):
-    """A step that somebody decided to do without."""
+class LightAnswers(Strict):
+    """How the camera is set now, and how fast parts move."""
+
+    exposure_us: Annotated[float, Field(ge=0.1)] = Field(
+        description="what the camera exposes now, microseconds (with a strobe, its flash)"
+    )
+    gain_db: float = Field(default=0.0, description="what the camera amplifies by now, dB")
+    belt_mm_per_s: _Millimetres = Field(
+        default=0.0, description="the highest belt speed, mm/s; 0 where parts stand still for the picture"
+    )
+    focus_target_px: Annotated[float, Field(ge=0.1)] | None = None
+
+
+class RegistrationAnswers(Strict):
+    """What the part is found by."""
+
+    template: str | None = Field(
+        default=None, description="what the part is found by, X,Y,W,H in pixels; nothing: the part's own outline"
+    )
+    search_px: int = Field(default=40, description="how far the part is looked for, to all four sides, pixels")
+
+
+class DriftAnswers(Strict):
+    """Where light and sharpness are watched."""
+
+    region: str = Field(description="something fixed with edges beside the part, X,Y,W,H in pixels")
+    shift_parts: int = Field(default=10_000, description="parts a shift")
+    false_alarm_rate: float = Field(default=0.01, description="share of quiet shifts that may have a false alarm")
+
+
+class TimingAnswers(Strict):
+    """Belt, gate and controller, measured."""
+
+    belt_runs: str = Field(
+        description="the belt moved by a measured distance, MM:TOLERANCE_MM:PULSES, several with spaces between"
+    )
+    gate_mm: _Length = Field(description="from the trigger to where the part's middle is at the gate, mm")
+    gate_tolerance_mm: _Millimetres = Field(description="how closely that was measured, to either side, mm")
+    speed_max_mm_s: _Length = Field(description="the highest belt speed, mm/s")
+    part_length_mm: _Length = Field(description="a part's length along the belt, mm")
+    pitch_mm: _Length = Field(description="from part to part, at the least, mm")
+    controller_us: _Millimetres = Field(description="the controller's scan and the gate's time to act, microseconds")
+    trigger_jitter_us: _Millimetres = Field(description="how late the trigger may be, microseconds")
+    share: float = Field(default=0.001, description="share of parts that may be too late at most")
+
+
+class Noted(Strict):
+    """Who decided, or did, something that leaves nothing else behind, and when."""
 
     by: Annotated[str, Field(min_length=1, max_length=64)]
     at_utc: str
@@ -58,7 +104,12 @@ class Answers(Strict):
 
     board: BoardAnswers | None = None
     geometry: GeometryAnswers | None = None
-    skipped: dict[str, Skipped] = Field(default_factory=dict)
+    light: LightAnswers | None = None
+    registration: RegistrationAnswers | None = None
+    drift: DriftAnswers | None = None
+    timing: TimingAnswers | None = None
+    done: dict[str, Noted] = Field(default_factory=dict, description="steps that leave nothing else behind")
+    skipped: dict[str, Noted] = Field(default_factory=dict, description="steps that somebody decided to do without")
 
 
 def read_answers(folder: Path) -> Answers:

@@ -41,7 +41,8 @@ def ask_all(model: type[_Model], before: BaseModel | None) -> _Model:
     while True:
         for name, field in model.model_fields.items():
             if name in asked:
-                _ask_field(name, str(field.description), given, field.get_default())
+                is_text = field.annotation in (str, str | None)
+                _ask_field(name, str(field.description), given, field.get_default(), is_text=is_text)
         try:
             return model.model_validate(given)
         except ValidationError as error:
@@ -51,14 +52,14 @@ def ask_all(model: type[_Model], before: BaseModel | None) -> _Model:
             given = {name: value for name, value in given.items() if name not in asked}
 
 
-def _ask_field(name: str, description: str, given: dict[str, Any], default: Any) -> None:
+def _ask_field(name: str, description: str, given: dict[str, Any], default: Any, *, is_text: bool) -> None:
     default = given.get(name, default)
     # A field without a default is pydantic's own marker of one: it has no text that anybody could mean.
     has_default = isinstance(default, str | int | float)
     answer = ask(f"  {description}{f' [{default}]' if has_default else ''}: ")
     if answer:
         try:
-            given[name] = yaml.safe_load(answer)
+            given[name] = answer if is_text else yaml.safe_load(answer)
         except yaml.YAMLError:
             given[name] = answer
     elif has_default:

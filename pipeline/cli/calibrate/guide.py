@@ -16,7 +16,7 @@ import typer
 from pydantic import BaseModel
 
 from pipeline.calibration_file import CameraCalibration, made_now
-from pipeline.cli.calibrate.answers import Answers, Skipped, read_answers, write_answers
+from pipeline.cli.calibrate.answers import Answers, Noted, read_answers, write_answers
 from pipeline.cli.calibrate.asking import NobodyThere, ask_all, choose
 from pipeline.cli.calibrate.grabbing import CannotGrab, GrabbingCamera
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
@@ -120,7 +120,7 @@ class _Standing:
 
     done: Done | None
     repeated_since: str
-    skipped: Skipped | None
+    skipped: Noted | None
 
     @property
     def is_settled(self) -> bool:
@@ -264,18 +264,21 @@ class _Walk:
         except FaultsError as error:
             print(error, file=sys.stderr)
             return Outcome(step.name, "refused", one_line(str(error)))
-        if step.name in self._place.answers.skipped:
-            left = {name: each for name, each in self._place.answers.skipped.items() if name != step.name}
-            self._answer({"skipped": left})
+        answers = self._place.answers
+        if step.name in answers.skipped:
+            self._answer({"skipped": {name: each for name, each in answers.skipped.items() if name != step.name}})
+        if not step.is_kept:
+            self._answer({"done": {**answers.done, step.name: self._noted()}})
         return Outcome(step.name, "done", self._standing(step).words())
 
     def _skipped(self, step: Step, standing: _Standing) -> Outcome:
         if standing.done is not None:
             return Outcome(step.name, standing.status(), standing.words())
-        now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-        skipped = Skipped(by=self._place.who, at_utc=now)
-        self._answer({"skipped": {**self._place.answers.skipped, step.name: skipped}})
+        self._answer({"skipped": {**self._place.answers.skipped, step.name: self._noted()}})
         return Outcome(step.name, "skipped", self._standing(step).words())
+
+    def _noted(self) -> Noted:
+        return Noted(by=self._place.who, at_utc=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}")
 
     def _take(self, shots: Shots) -> None:
         """Raises CannotGrab."""
@@ -317,7 +320,7 @@ class _Walk:
     def _standing(self, step: Step) -> _Standing:
         calibration = self.in_force()
         done = step.done(self._place, calibration)
-        repeated = ""
+        repeated = "what it was found under" if done is not None and done.is_outdated else ""
         for earlier in self._steps:
             if done is not None and earlier.name in step.builds_on:
                 before = earlier.done(self._place, calibration)
@@ -327,8 +330,8 @@ class _Walk:
 
     def _is_of_these(self, step: Step, standing: _Standing) -> bool:
         """Whether what is in force was made from the pictures that are there: then there is nothing to do."""
-        if standing.done is None or not step.shots:
-            return standing.done is not None
+        if standing.done is None or not step.shots or not step.is_kept:
+            return standing.done is not None and step.is_kept
         files = [file for shots in step.shots for file in pictures_of(self._place.pictures(shots.folder))]
         digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
         return made_now(self._place.who, digests).pictures_sha256 == standing.done.pictures_sha256

@@ -9,14 +9,28 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from calibration.focus import TARGET_BLUR_PX
 from pipeline.calibration_file import CameraCalibration
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
-from pipeline.cli.calibrate.answers import Answers, BoardAnswers, GeometryAnswers
+from pipeline.cli.calibrate.answers import (
+    Answers,
+    BoardAnswers,
+    DriftAnswers,
+    GeometryAnswers,
+    LightAnswers,
+    RegistrationAnswers,
+    TimingAnswers,
+)
 from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
-from pipeline.cli.calibrate.gates import BoardGate, Gate, LevelGate
+from pipeline.cli.calibrate.drift import drift
+from pipeline.cli.calibrate.flat_field import flat_field
+from pipeline.cli.calibrate.gates import BoardGate, Gate, LevelGate, any_fault, bright_fault, dark_fault
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.options import board_of
+from pipeline.cli.calibrate.registration import registration
+from pipeline.cli.calibrate.timing import timing
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import Line
 
@@ -46,6 +60,7 @@ class Done:
     at_utc: str
     told: str
     pictures_sha256: str | None = None
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,8 @@ class Shots:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``why``: what it is for; ``needs_line``: done at the running line; ``builds_on``: older than one of these, it is
-    old.
+    """One step. ``why``: what it is for; ``needs_line``: done at the running line; ``is_kept``: what comes of it lies somewhere
+    else than in the answers; ``builds_on``: older than one of these, it is old.
     """
 
     name: str
@@ -74,6 +89,7 @@ class Step:
     shots: tuple[Shots, ...] = ()
     answers: type[BaseModel] | None = None
     needs_line: bool = False
+    is_kept: bool = True
     applies: Callable[[Line], bool] = field(default=lambda line: True)
 
 
@@ -89,7 +105,8 @@ def _section(name: str) -> Callable[[Place, CameraCalibration | None], Done | No
             return None
         made = section.made
         pictures = f", from {made.pictures_count} pictures" if made.pictures_count else ""
-        return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256)
+        is_outdated = calibration is not None and name in (calibration.outdated or ())
+        return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256, is_outdated)
 
     return done
 
@@ -97,6 +114,14 @@ def _section(name: str) -> Callable[[Place, CameraCalibration | None], Done | No
 def _board_done(place: Place, calibration: CameraCalibration | None) -> Done | None:
     given = place.answers.board
     return None if given is None else Done("", "", f"{given.squares} squares of {given.square_mm:g} mm")
+
+
+def _noted(name: str) -> Callable[[Place, CameraCalibration | None], Done | None]:
+    def done(place: Place, calibration: CameraCalibration | None) -> Done | None:
+        found = place.answers.done.get(name)
+        return None if found is None else Done(found.by, found.at_utc, f"by {found.by}, {found.at_utc}")
+
+    return done
 
 
 def _challenge_done(place: Place, calibration: CameraCalibration | None) -> Done | None:
@@ -143,6 +168,57 @@ def _run_geometry(place: Place) -> None:
         part_tolerance_mm=measured.part_tolerance_mm,
         reading_mm=measured.reading_mm,
     )
+
+
+def _run_flat_field(place: Place) -> None:
+    flat_field(place.line.file, place.pictures("flat-field"), place.who, place.camera_id)
+
+
+def _run_light(place: Place) -> None:
+    given = place.answers.light
+    assert given is not None
+    light(
+        line_file=place.line.file,
+        images=place.pictures("light"),
+        exposure_us=given.exposure_us,
+        gain_db=given.gain_db,
+        belt_mm_per_s=given.belt_mm_per_s,
+        focus_target_px=TARGET_BLUR_PX if given.focus_target_px is None else given.focus_target_px,
+        camera_id=place.camera_id,
+    )
+
+
+def _run_registration(place: Place) -> None:
+    given = place.answers.registration or RegistrationAnswers()
+    registration(
+        line_file=place.line.file,
+        images=place.pictures("registration"),
+        who=place.who,
+        template=given.template,
+        search_px=given.search_px,
+        camera_id=place.camera_id,
+    )
+
+
+def _run_drift(place: Place) -> None:
+    given = place.answers.drift
+    assert given is not None
+    drift(
+        line_file=place.line.file,
+        who=place.who,
+        images=place.pictures("drift"),
+        camera_id=place.camera_id,
+        region=given.region,
+        shift_parts=given.shift_parts,
+        false_alarm_rate=given.false_alarm_rate,
+    )
+
+
+def _run_timing(place: Place) -> None:
+    given = place.answers.timing
+    assert given is not None
+    measured = given.model_dump(exclude={"belt_runs"})
+    timing(line_file=place.line.file, who=place.who, belt_run=given.belt_runs.split(), **measured)
 
 
 def _run_challenge(place: Place) -> None:
@@ -197,12 +273,79 @@ _STEPS = (
         answers=GeometryAnswers,
     ),
     Step(
+        name="flat-field",
+        title="even light",
+        why="Dark corners, dust on the sensor and dead pixels are taken out of every picture.",
+        run=_run_flat_field,
+        done=_section("flat_field"),
+        shots=(
+            Shots("flat-field/dark", "Put the cap on the lens and the light out.", 10, _level_gate(dark_fault)),
+            Shots(
+                "flat-field/bright",
+                "Light on: lay a clean, plain, matt sheet under the camera that fills the picture; move it a little.",
+                24,
+                _level_gate(bright_fault),
+            ),
+        ),
+    ),
+    Step(
+        name="light",
+        title="exposure and focus",
+        why="Bright enough, nothing white all over, edges sharp, and parts not smeared by the belt.",
+        run=_run_light,
+        done=_noted("light"),
+        shots=(Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),),
+        answers=LightAnswers,
+        is_kept=False,
+    ),
+    Step(
+        name="registration",
+        title="where the part lies",
+        why="What is inspected follows the part; a part that lies too far off is not judged.",
+        run=_run_registration,
+        done=_section("registration"),
+        builds_on=("geometry",),
+        shots=(
+            Shots(
+                "registration/still",
+                "Lay one part exactly in its place, and do not move it.",
+                15,
+                _level_gate(any_fault),
+            ),
+            Shots("registration/parts", "Let good parts pass as they come in production.", 30, _level_gate(any_fault)),
+            Shots("registration/empty", "Let the empty belt be seen.", 3, _level_gate(any_fault), is_needed=False),
+        ),
+        answers=RegistrationAnswers,
+    ),
+    Step(
+        name="drift",
+        title="what is usual",
+        why="The running line says when light, sharpness, position or scores move away from what they are now.",
+        run=_run_drift,
+        done=_section("drift"),
+        builds_on=("geometry", "flat-field", "registration"),
+        shots=(
+            Shots("drift", "Let good parts pass as in production, one after the other.", 250, _level_gate(any_fault)),
+        ),
+        answers=DriftAnswers,
+    ),
+    Step(
+        name="timing",
+        title="belt and gate",
+        why="When verdicts are there, how near the gate may be, and how wide its window has to be.",
+        run=_run_timing,
+        done=_section("timing"),
+        answers=TimingAnswers,
+        needs_line=True,
+        applies=lambda line: line.config.encoder is not None,
+    ),
+    Step(
         name="challenge",
         title="the challenge",
         why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
         run=_run_challenge,
         done=_challenge_done,
-        builds_on=("geometry",),
+        builds_on=("geometry", "flat-field", "registration"),
         needs_line=True,
         applies=lambda line: line.config.challenge_valid_hours is not None,
     ),
