@@ -39,6 +39,7 @@ DRIFT_COUNT = 250
 _RULE_PX = (40, 500, 128, 72)
 """x, y, width and height of a pattern that is fixed beside the belt: what light and sharpness are read from."""
 _RULE_LEVELS, _RULE_STEP_PX = (40.0, 225.0), 12
+_LENS_PX = 0.7
 _INPUT_PX = 16
 _OPSET, _IR_VERSION = 17, 8
 
@@ -111,7 +112,8 @@ def _plate(scene: PartScene, look: Look, seed: int, rng: np.random.Generator) ->
     frame = scene.frame(look, seed)
     x_px, y_px, wide_px, high_px = _RULE_PX
     rows, columns = np.mgrid[0:high_px, 0:wide_px] // _RULE_STEP_PX
-    frame[y_px : y_px + high_px, x_px : x_px + wide_px] = np.where((rows + columns) % 2, *_RULE_LEVELS)
+    rule = np.where((rows + columns) % 2, *_RULE_LEVELS).astype(np.float32)
+    frame[y_px : y_px + high_px, x_px : x_px + wide_px] = cv2.GaussianBlur(rule, (0, 0), _LENS_PX)
     return _seen(frame, rng)
 
 

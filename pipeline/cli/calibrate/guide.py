@@ -32,6 +32,7 @@ from vision.faults import FaultsError, one_line
 
 _STOPPED = 130
 _DAY_S = 86_400.0
+_HEARD_NS = 2 * NS_PER_S
 
 _decode_state = msgspec.json.Decoder(StatePayload).decode
 
@@ -246,8 +247,7 @@ class _Walk:
                 self._tell(f"no pictures: {error}")
                 continue
             if step.needs_line:
-                self._tell(f"Start the line now, in another terminal: lineside run {self._station.line.file}")
-                self._tell("waiting for it ...")
+                self._tell("This is done at the running line: start it in another terminal, or start it again.")
                 if told := self._waited_for_line(_DAY_S):
                     self._tell(told)
                     continue
@@ -304,7 +304,8 @@ class _Walk:
                 heard.append(_decode_state(payload))
 
         def is_up() -> bool:
-            return bool(heard) and heard[-1].state in ("READY", "RUNNING")
+            is_ready = bool(heard) and heard[-1].state in ("READY", "RUNNING")
+            return is_ready and heard[-1].calibration_id == line.calibration_id
 
         with LineTerminal(line.config, topics=["state"], hear=hear) as terminal:
             # One that is up says so at once: the broker keeps the last word.

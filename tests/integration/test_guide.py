@@ -1,0 +1,157 @@
+"""``scripts/calibrate.py``: from the first step to a line that judges, unattended and led in a terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.bench.example_station import HEIGHT_PX, WIDTH_PX, parts, write_example_station
+from pipeline.calibration_file import CalibrationStore
+from tests.hand_camera import HandCamera
+from tests.service import Service
+from tests.tap import Tap
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate.py"
+ROOT = "test/line"
+KINDS: list[dict[str, Any]] = [
+    {"kind": "covered", "expected": "REJECT", "count": 3, "part_count": 3},
+    {"kind": "good", "expected": "PASS", "count": 2, "part_count": 2},
+]
+TIMING: dict[str, Any] = {
+    "belt_runs": "1000:0.5:1000 1000:0.5:1001",
+    "gate_mm": 900.0,
+    "gate_tolerance_mm": 1.0,
+    "speed_max_mm_s": 300.0,
+    "part_length_mm": 60.0,
+    "pitch_mm": 120.0,
+    "controller_us": 10_000.0,
+    "trigger_jitter_us": 100.0,
+    "share": 0.05,
+}
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an example station, which no test changes."""
+    folder = tmp_path_factory.mktemp("example") / "station"
+    write_example_station(folder)
+    return folder
+
+
+@pytest.fixture
+def camera(tmp_socket_dir: Path) -> Iterator[HandCamera]:
+    with HandCamera(tmp_socket_dir, size_px=(WIDTH_PX, HEIGHT_PX)) as camera:
+        yield camera
+
+
+def line_of(folder: Path, station: Path, **changes: Any) -> Path:
+    """The station's line with a record and calibrations of this test's own."""
+    written = yaml.safe_load((station / "line.yaml").read_text())
+    written["topic_root"] = ROOT
+    written["recipe"] = str(station / "recipe.yaml")
+    written["cameras"][0]["folder"] = str(station / "parts")
+    file = folder / "line.yaml"
+    file.write_text(yaml.safe_dump({**written, **changes}))
+    return file
+
+
+def pictures_of(folder: Path, station: Path, **answers: Any) -> Path:
+    """The station's pictures, with further answers."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for each in (station / "pictures").iterdir():
+        if each.is_dir():
+            (pictures / each.name).symlink_to(each)
+    written = yaml.safe_load((station / "pictures" / "answers.yaml").read_text())
+    (pictures / "answers.yaml").write_text(yaml.safe_dump({**written, **answers}))
+    return pictures
+
+
+def guided(line: Path, *options: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(line), "--as", "Anna", *map(str, options)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def read_until(guide: subprocess.Popen[str], words: str) -> str:
+    """What it says up to the line with these words."""
+    assert guide.stdout is not None
+    said = ""
+    while words not in said:
+        line = guide.stdout.readline()
+        if not line:
+            _, errors = guide.communicate()
+            raise AssertionError(f"never said {words!r}, but {said!r} and {errors!r}")
+        said += line
+    return said
+
+
+def statuses(file: Path) -> dict[str, str]:
+    return {step["step"]: step["status"] for step in json.loads(file.read_text())["steps"]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_from_the_first_step_to_running_with_nobody_there(
+    tmp_path: Path, station: Path, broker_port: int, camera: HandCamera
+) -> None:
+    line = line_of(
+        tmp_path,
+        station,
+        mqtt={"port": broker_port},
+        cameras=[camera.config],
+        encoder={"reject_offset_pulses": 900},
+        challenge=KINDS,
+        challenge_valid_hours=8.0,
+    )
+    pictures = pictures_of(tmp_path, station, timing=TIMING)
+    store = CalibrationStore(tmp_path / "calibrations")
+    good, covered = list(parts(60, seed=21)), list(parts(3, seed=22, defective_each=1))
+    options = ("--images", pictures, "--line-wait-s", "120", "--json", tmp_path / "out.json")
+    with guided(line, *options) as guide, Tap(broker_port, ROOT) as tap:
+        read_until(guide, "waiting for the line")
+        with Service(line) as service:
+            camera.wait_connected()
+            read_until(guide, "measuring 59 parts")
+            measured = 0
+            while store.current("plate", "cam0").timing is None:  # type: ignore[union-attr]
+                send(camera, tap, good[measured % len(good)])
+                measured += 1
+            service.stop()
+        read_until(guide, "waiting for the line")
+        with Service(line) as service:
+            camera.wait_connected()
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "CHALLENGE")
+            for picture in [*covered, *good[:2]]:
+                assert send(camera, tap, picture) == ("REJECT", "CHALLENGE")
+            said, errors = guide.communicate(timeout=60)
+            assert guide.returncode == 0, errors
+            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
+            calibration = store.current("plate", "cam0")
+            assert calibration is not None
+            assert tap.bodies("state")[-1]["calibration_id"] == calibration.calibration_id
+            assert send(camera, tap, covered[0]) == ("REJECT", "DEFECT")
+            assert send(camera, tap, good[2]) == ("PASS", "OK")
+            service.stop()
+    assert "challenge      done" in said
+    assert set(statuses(tmp_path / "out.json").values()) <= {"done", "in force"}
+    assert calibration.threshold is not None or "threshold" not in statuses(tmp_path / "out.json")
+    with guided(line, "--images", pictures, "--json", tmp_path / "again.json") as again:
+        again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert store.current("plate", "cam0") == calibration, "what is in force of these very pictures is left as it is"
+
+
+def send(camera: HandCamera, tap: Tap, picture: Any) -> tuple[str, str]:
+    """A part, and what was said of it."""
+    before = len(tap.bodies("verdict"))
+    camera.picture(picture)
+    tap.wait_until(lambda: len(tap.bodies("verdict")) > before)
+    body = tap.bodies("verdict")[before]
+    return body["verdict"], body["reason"]
