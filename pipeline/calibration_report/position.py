@@ -36,6 +36,9 @@ def registration_blocks(
             reference,
             alt="a part in its place, with the template",
             caption="A part in its place. Blue, dashed: the regions that follow it.",
+            lines=[]
+            if mm_per_px is None
+            else ["The lens's distortion is still in this picture; regions are drawn without it."],
             boxes=[_box(where), *(_region_box(region) for region in regions)],
             is_rgb=is_rgb,
         )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from calibration.exposure import ExposureAdvice, advise_exposure, longest_exposure_us, motion_blur_px
-from calibration.focus import TARGET_BLUR_PX, FocusAdvice, Sharpness, advise_focus, measure_sharpness
+from calibration.focus import BLUR_MAX_PX, TARGET_BLUR_PX, FocusAdvice, Sharpness, advise_focus, measure_sharpness
 from calibration.refusal import Refusal
 from calibration.scale import finest_mm_per_px
 from pipeline.cli.calibrate.frames import Frames, frames_in
@@ -131,6 +131,8 @@ def _softness(frames: Frames, found: Sharpness | Refusal) -> str:
     count = f"{len(frames.names)} of them"
     if isinstance(found, Refusal):
         return f"{count}, NOT USED: {found.reason}"
+    if found.blur_px >= BLUR_MAX_PX:
+        return f"{count}, edges {BLUR_MAX_PX:g} px soft or more, or these are not pictures of one view that lies still"
     return f"{count}, edges {found.blur_px:.2f} px soft (95 %: {found.low_px:.2f} to {found.high_px:.2f} px)"
 
 

@@ -25,6 +25,8 @@ from pipeline.cli.report import ReportOption, check_report_folder
 from vision.faults import Fault, FaultsError, faults_of
 from vision.registration import TemplateRegion, read_template
 
+_TABLE_WIDTH = 120
+
 Scale = tuple[float, float]
 """mm that a pixel to the right and one down come to, at the template."""
 
@@ -104,7 +106,7 @@ def registration(
         station.keep_file(found.template_file)
         digests = [*still.digests, *parts.digests, *([] if empty is None else empty.digests)]
         kept = station.keep(registration=RegisteredSection(made=made_now(who, digests), registration=section))
-    show(console_for(json_file), _told(found, parts, scale))
+    show(console_for(json_file, width=_TABLE_WIDTH), _told(found, parts, scale))
     write_json(json_file, _result(found, where, parts, scale, kept))
     if report is not None:
         from pipeline.calibration_report.position import registration_blocks
