@@ -109,6 +109,7 @@ def test_ctrl_c_ends_it_without_a_result(tmp_path: Path, broker_port: int) -> No
         ({"belt-run": "1000:0.5:0"}, "expected a distance and pulses above 0"),
         ({"gate-mm": 0.0}, "gate_mm: got 0, expected more than 0"),
         ({"share": 0.0}, "share: got 0"),
+        ({"parts": 13}, "--parts: got 13, expected at least 14 for a share of 0.2"),
         ({"as": ""}, "--as"),
     ],
 )
