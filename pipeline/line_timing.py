@@ -207,7 +207,7 @@ def _listen(
     progress: Callable[[Progress], None],
 ) -> None:
     last_part_ns = told_ns = now_ns()
-    last_word = ""
+    last_word: str | None = None
     while (count_before := heard.count) < parts_count:
         came = line.turn_until(heard.take_news, _TURN_NS)
         if {heard.session_id, heard.next_session_id, line.session_id} - {None, session_id}:

@@ -40,10 +40,12 @@ _SPEED_MM_S = 500.0
 _PULSES_PER_MM = 9.87
 _GATE_PULSES = 2_961
 _GATE_MM = _GATE_PULSES / _PULSES_PER_MM
-_JITTER_US = 200.0
+_JITTER_US = 500.0
 _ENCODER_BITS = 32
 _COUNT_BEFORE_WRAP = 30_000
 _GATE_TOLERANCE_MM = 0.5
+_CARELESS_MM = 5.0
+"""How far off the gate's place is to a careless operator, who states the same tolerance: were that not seen, nothing would be."""
 _TAPE_MM = 1_000.0
 _TAPE_TOLERANCE_MM = 0.5
 _BELT_RUNS = 3
@@ -66,7 +68,7 @@ class Operator:
     belt_runs: tuple[BeltRun, ...]
 
 
-def operator(chance: random.Random) -> Operator:
+def operator(chance: random.Random, *, is_careless: bool = False) -> Operator:
     """One who measures the gate's place once and moves the belt a few times along one tape."""
     tape_mm = _TAPE_MM + chance.uniform(-1.0, 1.0) * _TAPE_TOLERANCE_MM
     runs = []
@@ -76,7 +78,8 @@ def operator(chance: random.Random) -> Operator:
         ends_ns = begins_ns + round(tape_mm / _SPEED_MM_S * 1e9)
         pulses = int(belt.position_pulses(ends_ns)) - int(belt.position_pulses(begins_ns))
         runs.append(BeltRun(_TAPE_MM, _TAPE_TOLERANCE_MM, pulses))
-    return Operator(_GATE_MM + chance.uniform(-1.0, 1.0) * _GATE_TOLERANCE_MM, tuple(runs))
+    gate_error_mm = chance.choice((-_CARELESS_MM, _CARELESS_MM)) if is_careless else _GATE_TOLERANCE_MM
+    return Operator(_GATE_MM + chance.uniform(0.9 if is_careless else -1.0, 1.0) * gate_error_mm, tuple(runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +139,15 @@ def calibrate_timing_suite(
         seed=seed,
     )
     tell(f"calibrating at {_SPEED_MM_S:g} mm/s, {calibration_parts} parts ...")
-    found = _calibrated(plan, measured, station, calibration_parts, share)
+    found, less_true_us = _calibrated(plan, measured, station, calibration_parts, share)
     tell(
         f"playing {parts_each} parts at each of {', '.join(f'{each:g}' for each in SPEED_SHARES)} times that speed ..."
     )
     parts = _played(plan, found, parts_each)
     offset, window = found["reject_offset_pulses"], found["window_pulses"]
     speeds = {f"{speed / _SPEED_MM_S:g}": _figures(each, offset, window, share) for speed, each in _by_speed(parts)}
-    others = _other_operators(parts, station, operators, chance)
+    others = _other_operators(parts, station, [operator(chance) for _ in range(operators)])
+    careless = _other_operators(parts, station, [operator(chance, is_careless=True) for _ in range(operators)])
     late = [each["verdict_in_time"] for each in speeds.values()]
     return {
         "suite": "calibrate-timing",
@@ -162,16 +166,14 @@ def calibrate_timing_suite(
             "tape_tolerance_mm": _TAPE_TOLERANCE_MM,
         },
         "calibrated": {key: value for key, value in found.items() if key != "times_us"},
-        "latency_truth": {
-            "calibrated_p50_us": float(np.median([each["latency"] for each in found["times_us"] if each["latency"]])),
-            "stated_us": found["latency_us"],
-        },
+        "latency_found_less_true_us": less_true_us,
         "scale_error": {
             "true_error": abs(found["pulses_per_mm"] - _PULSES_PER_MM),
             "stated_error": found["pulses_per_mm_error"],
         },
         "speeds": speeds,
         "other_operators": others,
+        "careless_operators": careless,
         "broken_promises": {
             "parts_outside_window": sum(
                 each["in_window"]["total"] - each["in_window"]["count"] for each in speeds.values()
@@ -179,6 +181,7 @@ def calibrate_timing_suite(
             "parts_taken_for_another": sum(each["mismatched"] for each in speeds.values()),
             "speeds_with_more_late_than_stated": sum(1.0 - each["high"] > share for each in late),
             "operators_with_parts_outside": others["with_parts_outside"],
+            "careless_operators_unseen": operators - careless["with_parts_outside"],
             "parts_missing": len(SPEED_SHARES) * parts_each - len(parts),
         },
     }
@@ -189,8 +192,12 @@ def inside(travel_pulses: Integers, offset: int, window: int) -> npt.NDArray[np.
     return np.asarray(np.abs(travel_pulses - offset) <= window)
 
 
-def _calibrated(plan: Rehearsal, measured: Operator, station: Station, parts: int, share: float) -> dict[str, Any]:
-    """What ``lineside calibrate timing`` finds of the running line. Raises RehearsalError where it refuses."""
+def _calibrated(
+    plan: Rehearsal, measured: Operator, station: Station, parts: int, share: float
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What ``lineside calibrate timing`` finds of the running line, and how much longer its latencies are than the line's book and
+    the wire tap say. Raises RehearsalError where it refuses.
+    """
     with tempfile.TemporaryDirectory(prefix="lineside-") as name:
         folder = Path(name)
         plan = replace(plan, service={"calibrations": str(folder / "calibrations")})
@@ -224,8 +231,21 @@ def _calibrated(plan: Rehearsal, measured: Operator, station: Station, parts: in
                 raise RehearsalError(f"calibrate timing: {done.stdout[-_LAST_WORDS:]}{done.stderr[-_LAST_WORDS:]}")
             run.line.finish()
             run.stop_service()
+            run.stop_world()
         found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return found
+        true_us = _true_latencies_us(stream_book(folder / "line.jsonl"), stream_book(folder / "wire.jsonl"))
+    less_true_us = [each["latency"] - true_us[each["seq"]] for each in found["times_us"] if each["latency"] is not None]
+    return found, percentiles_us(less_true_us)
+
+
+def _true_latencies_us(line_book: Iterable[Record], wire_log: Iterable[Record]) -> dict[int, float]:
+    """By ``seq``: from the moment of the trigger to when the tap had the verdict."""
+    sensed_ns = {record["encoder_count"]: record["trigger_ns"] for record in line_book if record["event"] == "trigger"}
+    return {
+        record["payload"]["seq"]: (record["arrival_ns"] - sensed_ns[record["payload"]["encoder_count"]]) / NS_PER_US
+        for record in wire_log
+        if record["event"] == "message" and record["topic"] == "verdict"
+    }
 
 
 def _played(plan: Rehearsal, found: dict[str, Any], parts_each: int) -> list[PartAtGate]:
@@ -331,14 +351,11 @@ def _figures(parts: list[PartAtGate], offset: int, window: int, share: float) ->
     }
 
 
-def _other_operators(
-    parts: Sequence[PartAtGate], station: Station, count: int, chance: random.Random
-) -> dict[str, Any]:
+def _other_operators(parts: Sequence[PartAtGate], station: Station, operators: Sequence[Operator]) -> dict[str, Any]:
     """The window does not depend on the times, so none are measured for it."""
     travel = np.array([part.travel_pulses for part in parts], np.int64)
     outside, windows, used = [], [], []
-    for _ in range(count):
-        who = operator(chance)
+    for who in operators:
         there = replace(station, gate_mm=who.gate_mm)
         report = time_station([0.0] * 5, [0.0] * 5, who.belt_runs, there, share=0.5)
         offset, window = report.reject_offset_pulses, report.window_pulses
@@ -346,9 +363,9 @@ def _other_operators(
         windows.append(window)
         used.append(float(np.abs(travel - offset).max()) / window)
     return {
-        "operators": count,
+        "operators": len(operators),
         "with_parts_outside": sum(each > 0 for each in outside),
-        "parts": share_interval(len(parts) * count - sum(outside), len(parts) * count),
-        "window_pulses": {"min": min(windows), "max": max(windows)} if windows else None,
-        "largest_error_over_window": round(max(used), 3) if used else None,
+        "parts": share_interval(travel.size * len(operators) - sum(outside), travel.size * len(operators)),
+        "window_pulses": {"min": min(windows), "max": max(windows)},
+        "largest_error_over_window": round(max(used), 3),
     }

@@ -53,18 +53,23 @@ def calibrate_timing(
 
 def _words(result: dict[str, Any]) -> list[str]:
     truth, measured, found, scale = (result[key] for key in ("truth", "measured", "calibrated", "scale_error"))
-    others = result["other_operators"]
+    others, careless, less_true = (
+        result[key] for key in ("other_operators", "careless_operators", "latency_found_less_true_us")
+    )
     return [
         f"truth       gate at {truth['gate_mm']:.2f} mm, {truth['pulses_per_mm']} pulses per mm: {truth['gate_pulses']} pulses; "
         f"triggers up to {truth['trigger_jitter_us']:g} us late",
         f"measured    gate at {measured['gate_mm']:.2f} +- {measured['gate_tolerance_mm']:g} mm; "
         f"{', '.join(map(str, measured['pulses']))} pulses over {measured['tape_mm']:g} +- {measured['tape_tolerance_mm']:g} mm",
-        f"calibrated  {found['reject_offset_pulses']} +- {found['window_pulses']} pulses (half a pitch {found['window_max_pulses']}), "
-        f"{found['pulses_per_mm']:.4f} +- {scale['stated_error']:.4f} pulses per mm (off by {scale['true_error']:.4f})",
-        f"            verdicts within {found['latency_us']:.0f} us but for {found['share']:g}, guard {found['guard_us']} us, deadline "
-        f"{found['deadline_max_us']} us, gate safe from {found['gate_min_mm']:.1f} mm on; {found['parts']} parts",
+        f"calibrated  {found['reject_offset_pulses']} +- {found['window_pulses']} pulses, half a pitch "
+        f"{found['window_max_pulses']}; {found['pulses_per_mm']:.4f} +- {scale['stated_error']:.4f} pulses per mm "
+        f"(off by {scale['true_error']:.4f})",
+        f"            verdicts within {found['latency_us']:.0f} us but for {found['share']:g}, guard {found['guard_us']} us, "
+        f"deadline {found['deadline_max_us']} us, gate safe from {found['gate_min_mm']:.1f} mm on; {found['parts']} parts",
+        f"            its latencies less the tap's: {less_true['p50']:+.0f} us median, {less_true['p99']:+.0f} p99",
         f"others      {others['with_parts_outside']} of {others['operators']} operators with a part outside of their window; the "
         f"largest error takes {others['largest_error_over_window']:.0%} of it",
+        f"careless    {careless['with_parts_outside']} of {careless['operators']}, who are off by ten tolerances, are seen",
     ]
 
 

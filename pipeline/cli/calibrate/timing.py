@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -81,14 +81,17 @@ def timing(
             raise ValueError(f"share: got {share:g}, expected more than 0 and less than 1")
     except ValueError as error:
         raise fail(str(error), 2) from None
-    wanted = parts_needed(share, CONFIDENCE) if parts is None else parts
+    needed = parts_needed(share, CONFIDENCE)
+    wanted = needed if parts is None else parts
+    if wanted < needed:
+        raise fail(f"--parts: got {wanted}, expected at least {needed} for a share of {share:g} at {CONFIDENCE:.0%}", 2)
     out = words(json_file)
     print(
         f"measuring {wanted} parts of {line.config.topic_root}; let it run as in production, Ctrl-C ends it without a result",
         file=out,
         flush=True,
     )
-    heard = _measured(line, wanted, give_up_s, out)
+    heard = _measured(line, wanted, give_up_s, json_file)
     try:
         times = heard.parts(wanted)
     except ClocksDiffer as error:
@@ -124,12 +127,16 @@ def _belt_run(text: str) -> BeltRun:
     return run
 
 
-def _measured(line: Line, wanted: int, give_up_s: float, out: TextIO) -> TimesHeard:
+def _measured(line: Line, wanted: int, give_up_s: float, json_file: Path | None) -> TimesHeard:
     """Ends the command where it cannot be measured, and says how far it came where it is ended."""
     heard_count = 0
     # No thread draws: it would take the interpreter from a verdict that is just arriving.
     with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
         task: TaskID = progress.add_task("parts", total=wanted)
+
+        def tell(text: str) -> None:
+            # Asked for each time: while the bar is drawn, the stream is one that prints above it.
+            print(text, file=words(json_file), flush=True)
 
         def drawn(heard: Heard) -> None:
             nonlocal heard_count
@@ -142,13 +149,13 @@ def _measured(line: Line, wanted: int, give_up_s: float, out: TextIO) -> TimesHe
                 line.config,
                 wanted,
                 give_up_s=give_up_s,
-                tell=lambda text: print(f"line      {text}", file=out, flush=True),
+                tell=lambda text: tell(f"line      {text}"),
                 progress=drawn,
             )
         except NoAnswer as error:
             raise fail(str(error)) from None
         except (KeyboardInterrupt, SystemExit):
-            print(f"ended after {heard_count} of {wanted} parts: nothing is changed", file=out, flush=True)
+            tell(f"ended after {heard_count} of {wanted} parts: nothing is changed")
             raise
 
 
