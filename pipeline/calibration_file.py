@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from calibration.drift import DriftBaseline
 from calibration.timing_figures import TimingFigures
+from calibration.repeatability_figures import RepeatabilityFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, faults_of
@@ -54,14 +55,42 @@ class RegisteredSection(Strict):
     registration: RegistrationSection
 
 
+class KeptShare(Strict):
+    """``count`` of ``total``, and the interval that holds the true share with the section's confidence."""
+
+    count: int = Field(ge=0)
+    total: int = Field(ge=1)
+    low: float = Field(ge=0.0, le=1.0)
+    high: float = Field(ge=0.0, le=1.0)
+
+
 class ThresholdSection(Strict):
-    """Scores that reject, by class, and what was promised of them."""
+    """Scores that reject, by class, and what was promised of them: so many good parts at most are rejected by all together.
+
+    ``rejected_count``: of the good ones, by these scores or whatever they are, those that could not be judged included; ``rank``:
+    so many good parts the scores were found from, the highest first; ``false_accept``: of the known-defective parts those passed.
+    """
 
     made: Made
     reject_at_score: dict[Name, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(min_length=1)
     false_reject_max: float = Field(gt=0.0, lt=1.0)
     confidence: float = Field(gt=0.0, lt=1.0)
     good_count: int = Field(ge=1)
+    unjudged_count: int = Field(default=0, ge=0, description="of the good ones, NO_DECISION")
+    rejected_count: int = Field(default=0, ge=0)
+    rank: int = Field(default=1, ge=1)
+    defective_count: int = Field(default=0, ge=0)
+    false_accept: KeptShare | None = None
+    model_sha256: Sha256 | None = Field(default=None, description="whose scores they are")
+    recipe_version: Name | None = None
+
+
+class RepeatabilitySection(Strict):
+    """How far scores, sizes and verdicts differ where the same part is shown again."""
+
+    made: Made
+    figures: RepeatabilityFigures
+    model_sha256: Sha256 | None = None
 
 
 class DriftSection(Strict):
@@ -104,6 +133,7 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    repeatability: RepeatabilitySection | None = None
     timing: TimingSection | None = None
     outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
         default=None,
@@ -155,6 +185,7 @@ class CalibrationStore(CalibrationFolder):
         """
         # Sections that are not there are left out, so that new kinds of them change no older id.
         body: dict[str, Any] = json.loads(changed.model_dump_json(by_alias=True, exclude_none=True))
+        CameraCalibration.model_validate(body)  # what could not be read again must not come into force
         return CameraCalibration.model_validate(self.put_in_force(body))
 
     def _validated(self, path: Path, recipe_id: str, camera_id: str) -> CameraCalibration | None:

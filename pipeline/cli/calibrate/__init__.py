@@ -13,6 +13,8 @@ from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.guide import guide
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.registration import registration
+from pipeline.cli.calibrate.repeatability import repeatability
+from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
@@ -22,7 +24,20 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (guide, board, geometry, flat_field, light, registration, drift, timing, challenge, example):
+for command in (
+    guide,
+    board,
+    geometry,
+    flat_field,
+    light,
+    registration,
+    threshold,
+    repeatability,
+    drift,
+    timing,
+    challenge,
+    example,
+):
     calibrate.command()(command)
 
 
