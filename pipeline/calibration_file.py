@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from calibration.drift import DriftBaseline
-from calibration.timing_figures import TimingFigures
 from calibration.repeatability_figures import RepeatabilityFigures
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, faults_of

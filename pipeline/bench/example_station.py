@@ -35,7 +35,7 @@ _BRIGHT_LEVEL = 190.0
 _FALL_OFF = 0.3
 """Of the light at the corners."""
 _NOISE_LEVELS = 2.0
-DRIFT_COUNT = 250
+DRIFT_COUNT, REPEATED_COUNT = 250, 5
 _RULE_PX = (40, 500, 128, 72)
 """x, y, width and height of a pattern that is fixed beside the belt: what light and sharpness are read from."""
 _RULE_LEVELS, _RULE_STEP_PX = (40.0, 225.0), 12
@@ -88,6 +88,12 @@ def example_pictures() -> Iterator[tuple[str, Pixels]]:
         yield f"threshold/good/{number:04d}.png", picture
     for number, picture in enumerate(parts(DEFECTIVE_COUNT, seed=14, defective_each=1), 1):
         yield f"threshold/defective/{number:04d}.png", picture
+    for part in range(1, REPEATED_COUNT + 1):
+        # One part's own look, and its place each time.
+        gain = 1.0 + 0.015 * (part - (REPEATED_COUNT + 1) / 2)
+        for number, shift_px in enumerate((0.0, 2.0, -2.0, 1.0, -1.0), 1):
+            look = Look(shift_x_px=shift_px, shift_y_px=-shift_px / 2, gain=gain)
+            yield f"repeatability/part-{part}/{number:04d}.png", _plate(scene, look, 1000 + part, rng)
     for number, picture in enumerate(parts(DRIFT_COUNT, seed=15), 1):
         yield f"drift/{number:04d}.png", picture
 
@@ -150,6 +156,8 @@ def _answers() -> dict[str, Any]:
         },
         "light": {"exposure_us": 400.0},
         "registration": {"search_px": 40},
+        "threshold": {"false_reject_max": 0.02, "confidence": 0.95},
+        "repeatability": {"parts": REPEATED_COUNT, "times": 5},
         "drift": {"region": ",".join(map(str, _RULE_PX)), "shift_parts": 1000},
     }
 

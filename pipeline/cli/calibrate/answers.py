@@ -68,6 +68,20 @@ class RegistrationAnswers(Strict):
     search_px: int = Field(default=40, description="how far the part is looked for, to all four sides, pixels")
 
 
+class ThresholdAnswers(Strict):
+    """What is wanted of the threshold."""
+
+    false_reject_max: float = Field(default=0.01, description="share of good parts that may be rejected at most")
+    confidence: float = Field(default=0.95, description="how sure that is to be")
+
+
+class RepeatabilityAnswers(Strict):
+    """How many parts are shown how often."""
+
+    parts: Annotated[int, Field(ge=1, le=100)] = Field(default=5, description="how many different parts")
+    times: Annotated[int, Field(ge=2, le=100)] = Field(default=5, description="how often each of them is shown")
+
+
 class DriftAnswers(Strict):
     """Where light and sharpness are watched."""
 
@@ -106,6 +120,8 @@ class Answers(Strict):
     geometry: GeometryAnswers | None = None
     light: LightAnswers | None = None
     registration: RegistrationAnswers | None = None
+    threshold: ThresholdAnswers | None = None
+    repeatability: RepeatabilityAnswers | None = None
     drift: DriftAnswers | None = None
     timing: TimingAnswers | None = None
     done: dict[str, Noted] = Field(default_factory=dict, description="steps that leave nothing else behind")

@@ -204,7 +204,9 @@ class _Walk:
         standing = self._standing(step)
         is_repeated = self._is_repeating and number >= self._first
         missing = [
-            shots for shots in step.shots if shots.is_needed and not pictures_of(self._place.pictures(shots.folder))
+            shots
+            for shots in step.shots(self._place)
+            if shots.is_needed and not pictures_of(self._place.pictures(shots.folder))
         ]
         if (
             standing.is_settled
@@ -229,7 +231,7 @@ class _Walk:
 
     def _with_operator(self, step: Step, standing: _Standing) -> Outcome:
         self._tell(step.why)
-        for shots in step.shots:
+        for shots in step.shots(self._place):
             self._tell(f"  {shots.folder}: {shots.what}")
         choices = {"d": "do it", "s": "keep it as it is" if standing.is_in_force else "skip it", "q": "stop here"}
         while True:
@@ -241,7 +243,7 @@ class _Walk:
             try:
                 if step.answers is not None:
                     self._answer({step.name: ask_all(step.answers, self._answers(step))})
-                for shots in step.shots:
+                for shots in step.shots(self._place):
                     self._take(shots)
             except CannotGrab as error:
                 self._tell(f"no pictures: {error}")
@@ -331,9 +333,9 @@ class _Walk:
 
     def _is_of_these(self, step: Step, standing: _Standing) -> bool:
         """Whether what is in force was made from the pictures that are there: then there is nothing to do."""
-        if standing.done is None or not step.shots or not step.is_kept:
+        if standing.done is None or not step.shots(self._place) or not step.is_kept:
             return standing.done is not None and step.is_kept
-        files = [file for shots in step.shots for file in pictures_of(self._place.pictures(shots.folder))]
+        files = [file for shots in step.shots(self._place) for file in pictures_of(self._place.pictures(shots.folder))]
         digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
         return made_now(self._place.who, digests).pictures_sha256 == standing.done.pictures_sha256
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from calibration.focus import TARGET_BLUR_PX
+from calibration.intervals import parts_needed
 from pipeline.calibration_file import CameraCalibration
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.calibrate.answers import (
@@ -19,6 +21,8 @@ from pipeline.cli.calibrate.answers import (
     GeometryAnswers,
     LightAnswers,
     RegistrationAnswers,
+    RepeatabilityAnswers,
+    ThresholdAnswers,
     TimingAnswers,
 )
 from pipeline.cli.calibrate.board import board
@@ -30,6 +34,8 @@ from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.options import board_of
 from pipeline.cli.calibrate.registration import registration
+from pipeline.cli.calibrate.repeatability import repeatability
+from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import Line
@@ -86,7 +92,7 @@ class Step:
     run: Callable[[Place], None]
     done: Callable[[Place, CameraCalibration | None], Done | None]
     builds_on: tuple[str, ...] = ()
-    shots: tuple[Shots, ...] = ()
+    shots: Callable[[Place], tuple[Shots, ...]] = field(default=lambda place: ())
     answers: type[BaseModel] | None = None
     needs_line: bool = False
     is_kept: bool = True
@@ -200,6 +206,30 @@ def _run_registration(place: Place) -> None:
     )
 
 
+def _run_threshold(place: Place) -> None:
+    given, defective = place.answers.threshold or ThresholdAnswers(), place.pictures("threshold/defective")
+    threshold(
+        line_file=place.line.file,
+        good=place.pictures("threshold/good"),
+        who=place.who,
+        defective=defective if defective.is_dir() else None,
+        false_reject_max=given.false_reject_max,
+        confidence=given.confidence,
+        camera_id=place.camera_id,
+    )
+
+
+def _run_repeatability(place: Place) -> None:
+    labels = place.pictures("repeatability/labels.csv")
+    repeatability(
+        line_file=place.line.file,
+        images=place.pictures("repeatability"),
+        who=place.who,
+        labels=labels if labels.exists() else None,
+        camera_id=place.camera_id,
+    )
+
+
 def _run_drift(place: Place) -> None:
     given = place.answers.drift
     assert given is not None
@@ -240,6 +270,28 @@ def _level_gate(judge: Callable[[float, float], str]) -> Callable[[Place, int], 
     return lambda place, count: LevelGate(count, judge)
 
 
+def _good_count(place: Place) -> int:
+    """So many good parts, and some to spare: as many as the promise needs where none is rejected, and a quarter more."""
+    given = place.answers.threshold or ThresholdAnswers()
+    try:
+        return ceil(1.25 * parts_needed(given.false_reject_max, given.confidence))
+    except ValueError:
+        return 1
+
+
+def _parts_again(place: Place) -> tuple[Shots, ...]:
+    """Of the parts that have pictures, or of as many as were said."""
+    given = place.answers.repeatability or RepeatabilityAnswers()
+    folder = place.pictures("repeatability")
+    names = [each.name for each in sorted(folder.iterdir()) if each.is_dir()] if folder.is_dir() else []
+    wanted = [f"part-{number}" for number in range(1, given.parts + 1)]
+    what = "Put this part before the camera, take it away and put it there again, each time anew."
+    return tuple(
+        Shots(f"repeatability/{name}", f"{name}: {what}", given.times, _level_gate(any_fault))
+        for name in sorted({*names, *wanted[len(names) :]})
+    )
+
+
 _STEPS = (
     Step(
         name="board",
@@ -256,7 +308,7 @@ _STEPS = (
         run=_run_geometry,
         done=_section("geometry"),
         builds_on=("board",),
-        shots=(
+        shots=lambda place: (
             Shots(
                 "geometry/hand",
                 "Hold the board into every corner, along every edge and into the middle, near and far, tilted to all sides.",
@@ -278,7 +330,7 @@ _STEPS = (
         why="Dark corners, dust on the sensor and dead pixels are taken out of every picture.",
         run=_run_flat_field,
         done=_section("flat_field"),
-        shots=(
+        shots=lambda place: (
             Shots("flat-field/dark", "Put the cap on the lens and the light out.", 10, _level_gate(dark_fault)),
             Shots(
                 "flat-field/bright",
@@ -294,7 +346,9 @@ _STEPS = (
         why="Bright enough, nothing white all over, edges sharp, and parts not smeared by the belt.",
         run=_run_light,
         done=_noted("light"),
-        shots=(Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),),
+        shots=lambda place: (
+            Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
+        ),
         answers=LightAnswers,
         is_kept=False,
     ),
@@ -305,7 +359,7 @@ _STEPS = (
         run=_run_registration,
         done=_section("registration"),
         builds_on=("geometry",),
-        shots=(
+        shots=lambda place: (
             Shots(
                 "registration/still",
                 "Lay one part exactly in its place, and do not move it.",
@@ -318,13 +372,48 @@ _STEPS = (
         answers=RegistrationAnswers,
     ),
     Step(
+        name="threshold",
+        title="which scores reject",
+        why="How many good parts may be rejected is promised from good parts that the model has never seen.",
+        run=_run_threshold,
+        done=_section("threshold"),
+        builds_on=("geometry", "flat-field", "registration"),
+        shots=lambda place: (
+            Shots(
+                "threshold/good",
+                "Let good parts pass, each once, taken at random and not chosen.",
+                _good_count(place),
+                _level_gate(any_fault),
+            ),
+            Shots(
+                "threshold/defective",
+                "Let known-defective parts pass, each once.",
+                30,
+                _level_gate(any_fault),
+                is_needed=False,
+            ),
+        ),
+        answers=ThresholdAnswers,
+        applies=lambda line: any(rule.is_calibrated for rule in line.recipe.rules),
+    ),
+    Step(
+        name="repeatability",
+        title="the same parts again",
+        why="How far scores and sizes of one part differ from time to time.",
+        run=_run_repeatability,
+        done=_section("repeatability"),
+        builds_on=("geometry", "flat-field", "registration", "threshold"),
+        shots=_parts_again,
+        answers=RepeatabilityAnswers,
+    ),
+    Step(
         name="drift",
         title="what is usual",
         why="The running line says when light, sharpness, position or scores move away from what they are now.",
         run=_run_drift,
         done=_section("drift"),
         builds_on=("geometry", "flat-field", "registration"),
-        shots=(
+        shots=lambda place: (
             Shots("drift", "Let good parts pass as in production, one after the other.", 250, _level_gate(any_fault)),
         ),
         answers=DriftAnswers,
@@ -345,7 +434,7 @@ _STEPS = (
         why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
         run=_run_challenge,
         done=_challenge_done,
-        builds_on=("geometry", "flat-field", "registration"),
+        builds_on=("geometry", "flat-field", "registration", "threshold"),
         needs_line=True,
         applies=lambda line: line.config.challenge_valid_hours is not None,
     ),
