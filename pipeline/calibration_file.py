@@ -39,6 +39,9 @@ class GeometrySection(Strict):
     made: Made
     camera: CameraGeometry
     worst_error_mm: float = Field(gt=0.0)
+    covered: list[list[Annotated[int, Field(ge=0)]]] | None = Field(
+        default=None, description="corners seen in each part of the picture, rows from the top"
+    )
 
 
 class EvenedSection(Strict):

@@ -14,6 +14,7 @@ from pipeline.cli.calibrate.guide import guide
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.registration import registration
 from pipeline.cli.calibrate.repeatability import repeatability
+from pipeline.cli.calibrate.report import report
 from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 
@@ -36,6 +37,7 @@ for command in (
     drift,
     timing,
     challenge,
+    report,
     example,
 ):
     calibrate.command()(command)

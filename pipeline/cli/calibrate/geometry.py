@@ -90,6 +90,7 @@ def geometry(
             made=made_now(who, [*digests, *belt_digests]),
             camera=report.geometry,
             worst_error_mm=report.quality.worst_error_mm,
+            covered=report.covered.tolist(),
         )
         kept = station.keep(geometry=section)
     show(console_for(json_file), _told(report))

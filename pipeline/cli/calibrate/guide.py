@@ -20,10 +20,12 @@ from pipeline.cli.calibrate.answers import Answers, Noted, read_answers, write_a
 from pipeline.cli.calibrate.asking import NobodyThere, ask_all, choose
 from pipeline.cli.calibrate.grabbing import CannotGrab, GrabbingCamera
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
+from pipeline.cli.calibrate.report import report
 from pipeline.cli.calibrate.steps import Done, Place, Shots, Step, steps_of
 from pipeline.cli.calibrate.taking import pictures_of, take_pictures
 from pipeline.cli.console import console_for
 from pipeline.cli.output import Failed, JsonOption, check_json_target, fail, spare_inputs, words, write_json
+from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.clock import NS_PER_S
 from pipeline.config import load_line
 from pipeline.line_terminal import LineTerminal
@@ -59,6 +61,7 @@ def guide(
     line_wait_s: Annotated[
         float, typer.Option(min=0.0, max=_DAY_S, help="Unattended: so long for somebody to start the line.")
     ] = 0.0,
+    report_folder: ReportOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Bring a camera to a state that can be proved, from the printed board to the challenge. What is done is kept: begun again,
@@ -67,13 +70,14 @@ def guide(
     Status 0 where every step that the line needs is done or was skipped by somebody; 1 otherwise.
     """
     check_json_target(json_file)
+    check_report_folder(report_folder)
     if images is not None and pictures is not None:
         raise fail("--images and --pictures: give one of them", 2)
     if images is not None and not images.is_dir():
         raise fail(f"--images: got {images}, expected a folder with answers.yaml and each step's pictures", 2)
     if images is None and not sys.stdin.isatty():
         raise fail("--images: got none and no terminal to ask at, expected a folder of pictures", 2)
-    spare_inputs({"--json": json_file}, images)
+    spare_inputs({"--json": json_file, "--report": report_folder}, images)
     station = station_of(line_file, camera_id, who)
     steps = steps_of(station.line)
     names = [step.name for step in steps]
@@ -97,6 +101,8 @@ def guide(
         "steps": [dataclasses.asdict(outcome) for outcome in outcomes],
     }
     write_json(json_file, result)
+    if report_folder is not None:
+        report(line_file, report_folder)
     open_steps = [outcome.step for outcome in outcomes if not outcome.is_settled]
     if open_steps:
         raise fail(f"not ready: {', '.join(open_steps)}")
