@@ -71,7 +71,7 @@ def example_pictures() -> Iterator[tuple[str, Pixels]]:
         yield f"geometry/{'belt' if is_on_belt else 'hand'}/{name}.png", picture
     rng = np.random.default_rng(11)
     black = np.zeros((HEIGHT_PX, WIDTH_PX))
-    for number in range(1, 11):
+    for number in range(1, 13):
         yield f"flat-field/dark/{number:04d}.png", _seen(black, rng)
     for number in range(1, 25):
         yield f"flat-field/bright/{number:04d}.png", _seen(black + _BRIGHT_LEVEL, rng)
@@ -144,6 +144,7 @@ def _answers() -> dict[str, Any]:
         "board": {
             "squares": f"{board.squares_x}x{board.squares_y}",
             "square_mm": board.square_mm,
+            "a3": True,
             "marker_mm": board.marker_mm,
         },
         "geometry": {

@@ -85,7 +85,7 @@ def _sections_of(store: CalibrationStore, camera: CameraShown, *, has_several: b
     of = f"Camera {camera.camera_id}: " if has_several else ""
     calibration = camera.calibration
     if calibration is None:
-        yield Section(f"{of}what is in force", [Notice("warning", "Nothing is calibrated of this camera yet.")])
+        yield Section(_title(of, "what is in force"), [Notice("warning", "Nothing is calibrated of this camera yet.")])
         return
     blocks: list[Block] = [Facts([Fact("calibration_id", calibration.calibration_id, f"camera {camera.camera_id}")])]
     if calibration.outdated:
@@ -93,10 +93,14 @@ def _sections_of(store: CalibrationStore, camera: CameraShown, *, has_several: b
         blocks.append(Notice("warning", "To be found again.", [f"Found before what was put in force since: {again}."]))
     rows = [_row(calibration, name) for name in _SECTIONS]
     blocks.append(Table("What is in force", ("what", "by", "when", "pictures", "found"), rows, frozenset({3})))
-    yield Section(f"{of}what is in force", blocks)
+    yield Section(_title(of, "what is in force"), blocks)
     if pictures := list(_pictures(store, camera, calibration)):
-        yield Section(f"{of}pictures", [Gallery(pictures)])
-    yield Section(f"{of}before it", [_earlier(camera)])
+        yield Section(_title(of, "pictures"), [Gallery(pictures)])
+    yield Section(_title(of, "what was before"), [_earlier(camera)])
+
+
+def _title(of: str, words: str) -> str:
+    return f"{of}{words}" if of else words.capitalize()
 
 
 def _row(calibration: CameraCalibration, name: str) -> tuple[str, str, str, str, str]:
@@ -219,7 +223,7 @@ def _earlier(camera: CameraShown) -> Table:
         made = [getattr(each, name).made for name in changed if getattr(each, name) is not None]
         last = max(made, key=lambda one: one.at_utc, default=None)
         by, at = ("-", "-") if last is None else (plain(last.by), last.at_utc)
-        rows.append((each.calibration_id, ", ".join(changed) or "-", by, at, each.replaces or "-"))
+        rows.append((each.calibration_id, ", ".join(changed).replace("_", "-") or "-", by, at, each.replaces or "-"))
     note = f"The first is in force. Only the last {_EARLIER_MAX} are listed." if len(chain) > _EARLIER_MAX else ""
     columns = ("calibration_id", "what changed", "by", "when", "in the place of")
     return Table("Every calibration of this camera", columns, rows, note=note or "The first is in force.")

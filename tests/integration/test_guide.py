@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -14,9 +16,12 @@ import yaml
 
 from pipeline.bench.example_station import HEIGHT_PX, WIDTH_PX, parts, write_example_station
 from pipeline.calibration_file import CalibrationStore
+from pipeline.image_reading import read_image
 from tests.hand_camera import HandCamera
+from tests.pseudo_terminal import PseudoTerminal
 from tests.service import Service
 from tests.tap import Tap
+from vision.types import PixelFormat
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate.py"
 ROOT = "test/line"
@@ -155,3 +160,113 @@ def send(camera: HandCamera, tap: Tap, picture: Any) -> tuple[str, str]:
     tap.wait_until(lambda: len(tap.bodies("verdict")) > before)
     body = tap.bodies("verdict")[before]
     return body["verdict"], body["reason"]
+
+
+def show(camera: HandCamera, folder: Path) -> None:
+    """Puts what these pictures show before the camera, again and again, until no more are wanted."""
+    camera.wait_connected()
+    pictures = [read_image(file, PixelFormat.MONO8) for file in sorted(folder.iterdir())]
+    with contextlib.suppress(OSError):  # the guide hangs up
+        for picture in itertools.cycle(pictures):
+            assert picture is not None
+            camera.picture(picture)
+
+
+def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, station: Path, camera: HandCamera) -> None:
+    line, shown = line_of(tmp_path, station, cameras=[camera.config]), station / "pictures"
+    given = yaml.safe_load((shown / "answers.yaml").read_text())
+    taken = tmp_path / "taken"
+    store = CalibrationStore(tmp_path / "calibrations")
+    command: list[str | Path] = [sys.executable, SCRIPT, line, "--as", "Anna", "--pictures", taken]
+    with PseudoTerminal(command) as terminal:
+        terminal.wait_for("1 of 8: board")
+        terminal.wait_for("[d] do it, [s] skip it, [q] stop here")
+        terminal.type("d")
+        terminal.wait_for("squares across and down")
+        terminal.type(given["board"]["squares"])
+        terminal.wait_for("a square's side")
+        terminal.type("twenty")
+        terminal.wait_for("got 'twenty', expected")
+        terminal.wait_for("a square's side")
+        terminal.type(str(given["board"]["square_mm"]))
+        terminal.wait_for("a page of A3, not A4 (yes or no) [no]")
+        terminal.type("")
+        terminal.wait_for("take squares of at most 22 mm, fewer squares or a larger page")
+        terminal.wait_for("Nothing was changed.")
+        terminal.type("d")
+        for answer in ("", "", "yes"):
+            terminal.wait_for("]: ")
+            terminal.type(answer)
+        terminal.wait_for("2 of 8: geometry")
+        assert (taken / "board.svg").exists()
+        terminal.wait_for("(Enter: d)")
+        terminal.type("")
+        for key, value in given["geometry"].items():
+            terminal.wait_for("mm")
+            terminal.wait_for(": ")
+            assert key
+            terminal.type(str(value))
+        terminal.wait_for("Hold the board into every corner")
+        show(camera, shown / "geometry" / "hand")
+        terminal.wait_for("Lay the board flat on the belt")
+        show(camera, shown / "geometry" / "belt")
+        terminal.wait_for("calibration_id ")
+        terminal.wait_for("3 of 8: flat-field")
+        terminal.wait_for("(Enter: d)")
+        terminal.type("")
+        terminal.wait_for("Put the cap on the lens")
+        camera.wait_connected()
+        camera.part(90)
+        terminal.wait_for("not dark, put the cap on the lens and the light out")
+        camera.part(3)
+        terminal.wait_for("typical level 3 of 255")
+        terminal.interrupt()
+        terminal.wait_for("stopped. What is done is kept")
+        assert terminal.wait() == 130
+    assert len(list((taken / "flat-field" / "dark").iterdir())) == 1
+    calibration = store.current("plate", "cam0")
+    assert calibration is not None
+    assert calibration.geometry is not None
+    assert calibration.flat_field is None
+    with PseudoTerminal(command) as terminal:
+        terminal.wait_for("in force: by Anna")
+        terminal.wait_for("3 of 8: flat-field")
+        terminal.type("d")
+        terminal.wait_for("1 pictures are in")
+        terminal.type("n")
+        terminal.wait_for("Put the cap on the lens")
+        show(camera, shown / "flat-field" / "dark")
+        terminal.wait_for("a clean, plain, matt sheet")
+        show(camera, shown / "flat-field" / "bright")
+        terminal.wait_for("calibration_id ")
+        terminal.wait_for("4 of 8: light")
+        terminal.type("s")
+        terminal.wait_for("skipped by Anna")
+        terminal.wait_for("5 of 8: registration")
+        terminal.type("q")
+        terminal.wait_for("not ready: registration")
+        assert terminal.wait() == 1
+    calibration = store.current("plate", "cam0")
+    assert calibration is not None
+    assert calibration.flat_field is not None
+    unattended = line_of(tmp_path, station, cameras=[camera.config], calibrations="again")
+    with guided(unattended, "--images", taken, "--json", tmp_path / "again.json") as again:
+        again.communicate(timeout=60)
+    assert again.returncode == 1
+    assert statuses(tmp_path / "again.json") == {
+        "board": "in force",
+        "geometry": "done",
+        "flat-field": "done",
+        "light": "skipped",
+        "registration": "not done",
+        "threshold": "not done",
+        "repeatability": "not done",
+        "drift": "not done",
+    }
+    repeated = CalibrationStore(tmp_path / "again").current("plate", "cam0")
+    assert repeated is not None
+    assert calibration.geometry is not None
+    assert repeated.geometry is not None
+    assert repeated.flat_field is not None
+    assert repeated.geometry.camera == calibration.geometry.camera
+    assert repeated.flat_field.flat_field == calibration.flat_field.flat_field

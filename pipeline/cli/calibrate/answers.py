@@ -28,6 +28,7 @@ class BoardAnswers(Strict):
         default="11x8", description="squares across and down, all of them, not corners"
     )
     square_mm: _Length = Field(default=22.0, description="a square's side as the page has it, mm")
+    a3: bool = Field(default=False, description="a page of A3, not A4 (yes or no)")
     marker_mm: _Length | None = None
     dictionary: str = "DICT_5X5_100"
     chessboard: bool = False

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from vision.faults import faults_of, one_line
 
@@ -35,32 +36,43 @@ def choose(text: str, choices: Mapping[str, str], default: str) -> str:
 
 
 def ask_all(model: type[_Model], before: BaseModel | None) -> _Model:
-    """Each field that has a description, with what was said before as the default, until all of it can be. Raises NobodyThere."""
+    """Each field that has a description, with what was said before as the default, until it can be. Raises NobodyThere."""
     given: dict[str, Any] = {} if before is None else before.model_dump()
-    asked = {name for name, field in model.model_fields.items() if field.description}
     while True:
         for name, field in model.model_fields.items():
-            if name in asked:
-                is_text = field.annotation in (str, str | None)
-                _ask_field(name, str(field.description), given, field.get_default(), is_text=is_text)
+            if field.description:
+                given[name] = _ask_field(field, given.get(name, field.get_default()))
         try:
             return model.model_validate(given)
         except ValidationError as error:
-            for fault in faults_of("", error):
-                print(f"  {fault.key}: got {fault.got}, expected {fault.expected}")
-            asked = {str(finding["loc"][0]) for finding in error.errors() if finding["loc"]} or asked
-            given = {name: value for name, value in given.items() if name not in asked}
+            _tell(error)
 
 
-def _ask_field(name: str, description: str, given: dict[str, Any], default: Any, *, is_text: bool) -> None:
-    default = given.get(name, default)
+def _ask_field(field: FieldInfo, default: Any) -> Any:
     # A field without a default is pydantic's own marker of one: it has no text that anybody could mean.
-    has_default = isinstance(default, str | int | float)
-    answer = ask(f"  {description}{f' [{default}]' if has_default else ''}: ")
-    if answer:
+    has_default = isinstance(default, str | int | float) or (default is None and not field.is_required())
+    shown = {True: "yes", False: "no", None: "nothing"}[default] if isinstance(default, bool | None) else default
+    is_text = field.annotation in (str, str | None)
+    limited: Any = Annotated[field.annotation, field]
+    expected = TypeAdapter[Any](limited, config=ConfigDict(strict=True, allow_inf_nan=False))
+    while True:
+        answer = ask(f"  {field.description}{f' [{shown}]' if has_default else ''}: ")
+        if not answer and has_default:
+            return default
         try:
-            given[name] = answer if is_text else yaml.safe_load(answer)
-        except yaml.YAMLError:
-            given[name] = answer
-    elif has_default:
-        given[name] = default
+            return expected.validate_python(answer if is_text else _read(answer))
+        except ValidationError as error:
+            _tell(error)
+
+
+def _read(answer: str) -> object:
+    """A number or yes and no; else the text as it is."""
+    try:
+        return yaml.safe_load(answer)
+    except yaml.YAMLError:
+        return answer
+
+
+def _tell(error: ValidationError) -> None:
+    for fault in faults_of("", error):
+        print(one_line(f"  got {fault.got}, expected {fault.expected}"))

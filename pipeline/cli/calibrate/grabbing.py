@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-from collections import deque
 from types import TracebackType
 
 import numpy as np
@@ -34,7 +33,6 @@ class GrabbingCamera:
         self._config = next(camera for camera in line.config.cameras if camera.camera_id == camera_id)
         self._record = line.config.records.path
         self._camera = make_camera(self._config)
-        self._frames: deque[Pixels] = deque()
         self._lock: int | None = None
         self.lost_text = ""
         """Why the last trigger had no frame; empty where it had one."""
@@ -64,18 +62,14 @@ class GrabbingCamera:
         self._camera.close()
         self._unlock()
 
-    def frame(self, within_s: float, *, newest: bool = False) -> Pixels | None:
-        """The next frame, (height, width) or (height, width, 3); None where none came. ``newest``: older ones that wait are
-        passed over. Raises CannotGrab where the camera went away.
+    def frame(self, within_s: float) -> Pixels | None:
+        """The newest frame, (height, width) or (height, width, 3); None where none came. Raises CannotGrab where the camera went
+        away.
         """
         give_up_ns = now_ns() + int(within_s * NS_PER_S)
         while True:
-            self._poll()
-            if newest:
-                while len(self._frames) > 1:
-                    self._frames.popleft()
-            if self._frames:
-                return self._frames.popleft()
+            if (newest := self._poll()) is not None:
+                return newest
             now = now_ns()
             if now >= give_up_ns:
                 return None
@@ -83,18 +77,20 @@ class GrabbingCamera:
             wake_ns = give_up_ns if due_ns is None else min(give_up_ns, due_ns)
             select.select([] if descriptor is None else [descriptor], [], [], seconds_until(wake_ns))
 
-    def _poll(self) -> None:
+    def _poll(self) -> Pixels | None:
+        newest: Pixels | None = None
         try:
             events = self._camera.poll()
         except CameraUnavailable as error:
             raise CannotGrab(str(error)) from error
         for event in events:
             if isinstance(event, Grabbed):
-                self._frames.append(self._copied(event))
+                newest = self._copied(event)
                 self._camera.queue(event.slot)
                 self.lost_text = ""
             elif isinstance(event, NotGrabbed):
                 self.lost_text = event.text
+        return newest
 
     def _copied(self, event: Grabbed) -> Pixels:
         header = event.header

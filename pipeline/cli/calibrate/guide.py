@@ -260,9 +260,10 @@ class _Walk:
                     self._tell(told)
                     continue
             outcome = self._run(step)
-            self._tell(f"{outcome.status}: {outcome.told}")
             if outcome.is_settled:
+                self._tell(f"{outcome.status}: {outcome.told}")
                 return outcome
+            self._tell("Nothing was changed.")
 
     def _run(self, step: Step) -> Outcome:
         try:

@@ -150,7 +150,7 @@ def _run_board(place: Place) -> None:
     page, given = place.pictures("board.svg"), place.answers.board or BoardAnswers()
     if not page.exists():
         page.parent.mkdir(parents=True, exist_ok=True)
-        board(page, given.squares, given.square_mm, given.marker_mm, given.dictionary, given.chessboard)
+        board(page, given.squares, given.square_mm, given.marker_mm, given.dictionary, given.chessboard, given.a3)
 
 
 def _run_geometry(place: Place) -> None:
@@ -335,7 +335,7 @@ _STEPS = (
             Shots(
                 "flat-field/bright",
                 "Light on: lay a clean, plain, matt sheet under the camera that fills the picture; move it a little.",
-                24,
+                20,
                 _level_gate(bright_fault),
             ),
         ),

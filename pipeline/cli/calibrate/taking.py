@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import select
 import sys
 from pathlib import Path
@@ -41,29 +42,39 @@ def take_pictures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = pictures_of(folder)
+    seen: set[bytes] = set()
     for file in kept:
         pixels = read_image(file, pixel_format)
         if pixels is not None:
             gate.look(pixels)
+            seen.add(_digest(pixels))
     kept_count, told, silent = len(kept), "waiting for the camera ...", 0
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while missing := gate.missing():
             live.update(_panel(gate, folder.name, kept_count, count, missing, told))
             if _has_pressed_enter():
                 break
-            pixels = camera.frame(_WAIT_S, newest=bool(gate.panel()))
+            pixels = camera.frame(_WAIT_S)
             if pixels is None:
                 silent += 1
                 if silent >= _SILENT_AFTER:
                     told = camera.lost_text or "no picture comes: let the belt run, or trigger the camera"
                 continue
             silent = 0
+            if _digest(pixels) in seen:
+                told = "the very same picture again"
+                continue
             looked = gate.look(pixels)
             told = looked.told
             if looked.is_kept:
                 kept_count += 1
+                seen.add(_digest(pixels))
                 write_whole(_next_file(folder), _png(pixels, pixel_format))
-    console.print(f"{folder.name}: {kept_count} pictures in {folder}", soft_wrap=True, markup=False)
+    console.print(f"{kept_count} pictures in {folder}", soft_wrap=True, highlight=False)
+
+
+def _digest(pixels: Pixels) -> bytes:
+    return hashlib.sha256(pixels.tobytes()).digest()
 
 
 def _panel(gate: Gate, name: str, kept_count: int, count: int, missing: str, told: str) -> Group:
