@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-_WAIT_S = 60.0
+_WAIT_S = 30.0
 
 
 class PseudoTerminal:

@@ -231,6 +231,7 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
     with PseudoTerminal(command) as terminal:
         terminal.wait_for("in force: by Anna")
         terminal.wait_for("3 of 8: flat-field")
+        terminal.wait_for("(Enter: d)")
         terminal.type("d")
         terminal.wait_for("1 pictures are in")
         terminal.type("n")
@@ -240,9 +241,11 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
         show(camera, shown / "flat-field" / "bright")
         terminal.wait_for("calibration_id ")
         terminal.wait_for("4 of 8: light")
+        terminal.wait_for("(Enter: d)")
         terminal.type("s")
-        terminal.wait_for("skipped by Anna")
+        terminal.wait_for("skipped: by Anna")
         terminal.wait_for("5 of 8: registration")
+        terminal.wait_for("(Enter: d)")
         terminal.type("q")
         terminal.wait_for("not ready: registration")
         assert terminal.wait() == 1

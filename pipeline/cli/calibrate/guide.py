@@ -245,7 +245,9 @@ class _Walk:
                 case "q":
                     return Outcome(step.name, "stopped", standing.words())
                 case "s":
-                    return self._skipped(step, standing)
+                    outcome = self._skipped(step, standing)
+                    self._tell(f"{outcome.status}: {outcome.told}")
+                    return outcome
             try:
                 if step.answers is not None:
                     self._answer({step.name: ask_all(step.answers, self._answers(step))})
@@ -318,14 +320,17 @@ class _Walk:
 
         with LineTerminal(line.config, topics=["state"], hear=hear) as terminal:
             # One that is up says so at once: the broker keeps the last word.
-            if not terminal.turn_until(is_up, max(int(within_s * NS_PER_S), NS_PER_S)):
-                said = f"it says {heard[-1].state}: {heard[-1].reason}" if heard else "it says nothing"
-                return f"the line does not run ({said}): start it (lineside run {line.file}) and begin this again"
-        if heard[-1].calibration_id != line.calibration_id:
+            if terminal.turn_until(is_up, _HEARD_NS):
+                return ""
+            self._tell(f"waiting for the line to run with calibration {line.calibration_id}: lineside run {line.file}")
+            if terminal.turn_until(is_up, int(within_s * NS_PER_S)):
+                return ""
+        if heard and heard[-1].state in ("READY", "RUNNING"):
             return (
                 f"the line runs with calibration {heard[-1].calibration_id}, not {line.calibration_id}: start it again"
             )
-        return ""
+        said = f"it says {heard[-1].state} {heard[-1].reason}".rstrip() if heard else "it says nothing"
+        return f"the line does not run ({said}): start it (lineside run {line.file}) and begin this again"
 
     def _standing(self, step: Step) -> _Standing:
         calibration = self.in_force()
