@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pipeline.calibration_file import CalibrationStore, CameraCalibration
 from pipeline.config import Line
 from pipeline.line_inspector import frame_formats, open_inspector
-from vision.correction import Correction
+from vision.correction import Correction, substitutes_of
 from vision.faults import Fault, FaultsError
 from vision.flat_field import read_flat_field
 from vision.inspector import Inspector
@@ -100,7 +100,7 @@ def _flat_field(
     if calibration.flat_field is None:
         return None
     section = calibration.flat_field.flat_field
-    return read_flat_field(
+    correction = read_flat_field(
         section,
         _file(store, section.gain_sha256),
         _file(store, section.dark_sha256),
@@ -108,6 +108,15 @@ def _flat_field(
         gain_file=str(store.file_path(section.gain_sha256)),
         dark_file=str(store.file_path(section.dark_sha256)),
     )
+    assert correction.dead is not None
+    try:
+        substitutes_of(correction.dead)
+    except ValueError as error:
+        file = str(store.file_path(section.gain_sha256))
+        raise FaultsError(
+            [Fault(file, "", str(error), "a flat field that can be applied: calibrate it again")]
+        ) from error
+    return correction
 
 
 def _registration(

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from calibration.timing_figures import TimingFigures
-from pipeline.calibration_file import CalibrationStore, TimingSection
+from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.config import DEADLINE_MAX_US, Line
 from vision.faults import Fault
 
 
-def timing_in_force(line: Line) -> list[TimingSection]:
-    """What was calibrated of the line's times, newest first: one, unless its cameras were calibrated at several times. Raises
-    FaultsError, OSError.
-    """
-    if line.config.calibrations is None:
-        return []
-    store = CalibrationStore(line.config.calibrations)
-    found: dict[str, TimingSection] = {}
-    for camera_id, calibration_id in line.calibration_ids.items():
-        section = store.kept(line.recipe.recipe_id, camera_id, calibration_id).timing
-        if section is not None:
-            found[section.model_dump_json()] = section
+def timings_in(calibrations: Iterable[CameraCalibration]) -> list[TimingSection]:
+    """What was calibrated of a line's times, newest first: one, unless its cameras' were not kept together."""
+    found = {each.timing.model_dump_json(): each.timing for each in calibrations if each.timing is not None}
     return sorted(found.values(), key=lambda section: section.made.at_utc, reverse=True)
 
 

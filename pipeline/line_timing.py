@@ -12,8 +12,9 @@ seen while the line did not judge (NOT_RUNNING) or rejected everything (CHALLENG
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import Literal
 
@@ -123,26 +124,25 @@ class TimesHeard:
         """Parts that do not count, by reason."""
         return dict(self._left_out)
 
-    @property
-    def has_all_results(self) -> bool:
-        """Whether every part was told."""
-        return self.session_id is None or len(self._results) == self._last_seq - self._first_seq + 1
+    def has_results(self, count: int) -> bool:
+        """Whether each of the first so many parts was told."""
+        return all(seq in self._results for seq in self._seqs(count))
 
     def parts(self, count: int) -> list[PartTimes]:
         """The first so many that count, in order of their decisions. Raises ClocksDiffer."""
-        told = []
-        for seq in range(self._first_seq, self._last_seq + 1):
-            result = self._results.get(seq)
-            reason = self._reasons.get(seq) or (result.reason if result is not None else "")
-            if reason in _LEFT_OUT:
-                continue
-            told.append(self._times(seq, reason, result))
-            if len(told) == count:
-                break
-        return told
+        return [self._times(seq) for seq in self._seqs(count)]
 
-    def _times(self, seq: int, reason: str, result: ResultPayload | None) -> PartTimes:
-        at_ns = self._arrived_ns.get(seq)
+    def _seqs(self, count: int) -> Iterator[int]:
+        all_seqs = range(self._first_seq, self._last_seq + 1) if self.session_id is not None else ()
+        return islice((seq for seq in all_seqs if self._reason(seq) not in _LEFT_OUT), count)
+
+    def _reason(self, seq: int) -> str:
+        """Empty where nothing was told."""
+        result = self._results.get(seq)
+        return self._reasons.get(seq) or ("" if result is None else result.reason)
+
+    def _times(self, seq: int) -> PartTimes:
+        at_ns, result, reason = self._arrived_ns.get(seq), self._results.get(seq), self._reason(seq)
         if at_ns is None or result is None:
             return PartTimes(seq, reason, "verdict lost" if at_ns is None else "not told", inf, inf)
         if at_ns < max(result.trigger_ns, result.decided_ns):
@@ -191,7 +191,7 @@ def follow(
                 "Run this on the service's box (in its container), where the network to the broker is the controller's too"
             )
         _listen(line, heard, parts_count, session_id, give_up_s=give_up_s, tell=tell, progress=progress)
-        if not line.turn_until(lambda: heard.has_all_results, _RESULTS_NS):
+        if not line.turn_until(lambda: heard.has_results(parts_count), _RESULTS_NS):
             tell("not all results came: nothing is known of some parts, which count as if their verdicts were lost")
     return heard
 

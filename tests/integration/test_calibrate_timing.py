@@ -22,6 +22,7 @@ from pipeline.bench.calibrate_timing import calibrate_timing_suite
 from pipeline.calibration_file import CalibrationStore
 from pipeline.ledger_file import SHARED_MEMORY
 from pipeline.payloads import HeartbeatPayload, ResultPayload, VerdictPayload, encode
+from pipeline.simulator.broker import find_mosquitto, start_broker
 from pipeline.simulator.images import SyntheticImages
 from tests.models import write_stub_package
 from tests.service import Service, lineside, write_line
@@ -56,6 +57,7 @@ def kept(folder: Path) -> Any:
 # --- the service itself ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_running_line_is_timed_and_its_file_is_compared(tmp_path: Path, broker_port: int) -> None:
     line = write_line(tmp_path, broker_port, calibrations="calibrations", encoder={"reject_offset_pulses": 800})
     with Service(line) as service:
@@ -120,10 +122,13 @@ def test_what_cannot_be_is_told_before_the_line_is_asked(tmp_path: Path, changes
     assert words in done.stderr
 
 
-def test_without_a_store_or_a_broker_it_says_so(tmp_path: Path) -> None:
-    without_store = lineside(*options(write_line(tmp_path, 1)))
-    assert without_store.returncode == 2
-    assert "calibrations: got none" in without_store.stderr
+def test_a_line_without_a_store_is_refused(tmp_path: Path) -> None:
+    done = lineside(*options(write_line(tmp_path, 1)))
+    assert done.returncode == 2
+    assert "calibrations: got none" in done.stderr
+
+
+def test_without_a_broker_it_says_so(tmp_path: Path) -> None:
     done = lineside(*options(write_line(tmp_path, 1, calibrations="calibrations")))
     assert done.returncode == 1
     assert "broker 127.0.0.1:1" in done.stderr
@@ -216,15 +221,18 @@ class PlayedLine:
 
 
 @pytest.fixture
-def played(broker_port: int) -> Iterator[PlayedLine]:
-    """One whose session has a ledger on this box."""
-    ledger = SHARED_MEMORY / f"lineside-0-test-{SESSION}.ledger"
-    ledger.touch()
-    try:
-        with PlayedLine(broker_port) as line:
-            yield line
-    finally:
-        ledger.unlink()
+def ledger() -> Iterator[Path]:
+    """Of the played session, on this box."""
+    file = SHARED_MEMORY / f"lineside-0-test-{SESSION}.ledger"
+    file.touch()
+    yield file
+    file.unlink()
+
+
+@pytest.fixture
+def played(broker_port: int, ledger: Path) -> Iterator[PlayedLine]:
+    with PlayedLine(broker_port) as line:
+        yield line
 
 
 def refused(folder: Path, broker_port: int, **changes: Any) -> str:
@@ -285,6 +293,21 @@ def test_a_service_on_another_box_is_refused(tmp_path: Path, broker_port: int, p
 def test_moments_of_another_clock_are_refused(tmp_path: Path, broker_port: int, played: PlayedLine) -> None:
     played.change = lambda seq: {"decided_ns": time.monotonic_ns() + 10**12}
     assert "not one clock" in refused(tmp_path, broker_port)
+
+
+def test_a_broker_that_goes_away_is_told(tmp_path: Path, ledger: Path) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    with start_broker("mosquitto") as broker, PlayedLine(broker.port):
+        line = write_line(tmp_path, broker.port, calibrations="calibrations")
+        with told_to_run(*options(line, parts=100_000, **{"give-up-s": 3.0})) as command:
+            wait_for_line(command, "the line judges production")
+            broker.halt()
+            out, errors = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "line      no connection to the broker" in out
+    assert "no verdict came for 3 s: no connection to the broker" in errors
+    assert not (tmp_path / "calibrations").exists()
 
 
 def test_an_empty_belt_and_a_line_that_does_not_judge_are_told(

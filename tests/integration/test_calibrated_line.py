@@ -148,7 +148,9 @@ def spoilt(name: str, folder: Path) -> None:
 def test_a_calibration_that_cannot_be_used_is_told_and_nothing_runs(tmp_path: Path, name: str, words: str) -> None:
     line = write_calibrated_line(tmp_path, 1, FRAMES)
     keep_calibration(tmp_path / "calibrations")
-    assert lineside("check", line).returncode == 0
+    checked = lineside("check", line)
+    assert checked.returncode == 0
+    assert ": geometry, flat field, registration\n" in checked.stdout
     spoilt(name, tmp_path / "calibrations")
     for command in ("check", "run"):
         done = lineside(command, line)

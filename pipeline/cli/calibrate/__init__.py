@@ -28,9 +28,9 @@ calibrate = typer.Typer(
 for command in (
     guide,
     board,
+    light,
     geometry,
     flat_field,
-    light,
     registration,
     threshold,
     repeatability,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from calibration.timing_figures import TimingFigures
-from pipeline.calibrated_timing import differences, settings, timing_in_force
+from pipeline.calibrated_line import camera_calibrations
+from pipeline.calibrated_timing import differences, settings, timings_in
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, TimingSection, made_now
 from pipeline.calibration_store import NEW
 from pipeline.config import DEADLINE_MAX_US, Line, load_line
@@ -80,12 +81,13 @@ def test_what_promises_less_is_told(
         assert words in text
 
 
-def test_what_is_in_force_is_read_from_the_store(tmp_path: Path) -> None:
+def test_what_is_in_force_is_kept_with_each_camera(tmp_path: Path) -> None:
     file = write_line(tmp_path, 1883, calibrations="calibrations")
-    assert timing_in_force(load_line(file)) == []
     section = TimingSection(made=made_now("Anna", []), figures=FIGURES)
     beginning = CameraCalibration(
         calibration_id=NEW, recipe_id="stub", camera_id="cam0", width_px=32, height_px=32, timing=section
     )
     CalibrationStore(tmp_path / "calibrations").keep(beginning)
-    assert timing_in_force(load_line(file)) == [section]
+    calibrations = camera_calibrations(load_line(file))
+    without = beginning.model_copy(update={"timing": None})
+    assert timings_in([*calibrations.values(), *calibrations.values(), without]) == [section]

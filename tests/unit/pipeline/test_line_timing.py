@@ -79,7 +79,7 @@ def arrives_ns(seq: int) -> int:
     return seq * 10**9 + 6_000_000
 
 
-def heard(*seqs: int, first: int | None = None) -> TimesHeard:
+def heard(*seqs: int) -> TimesHeard:
     """Verdicts and results of these."""
     times = TimesHeard(GUARD_US)
     for seq in seqs:
@@ -90,7 +90,7 @@ def heard(*seqs: int, first: int | None = None) -> TimesHeard:
 
 def test_a_part_has_the_time_from_trigger_to_arrival_and_from_when_it_could_be_decided() -> None:
     times = heard(7, 8)
-    assert (times.count, times.lost_count, times.has_all_results) == (2, 0, True)
+    assert (times.count, times.lost_count, times.has_results(2)) == (2, 0, True)
     assert [(part.seq, part.fate, part.latency_us, part.arrival_us) for part in times.parts(2)] == [
         (7, "inspected", 6_000.0, 1_000.0 + STAGES["decide"]),
         (8, "inspected", 6_000.0, 1_000.0 + STAGES["decide"]),
@@ -100,19 +100,26 @@ def test_a_part_has_the_time_from_trigger_to_arrival_and_from_when_it_could_be_d
 
 def test_a_verdict_that_never_came_counts_once_a_later_one_did() -> None:
     times = heard(7, 10)
-    assert (times.count, times.lost_count, times.has_all_results) == (4, 2, False)
+    assert (times.count, times.lost_count, times.has_results(4)) == (4, 2, False)
     times.hear("result", result(8), 0)
     times.hear("history", result(9, verdict="REJECT", reason="DEFECT"), 0)
-    assert times.has_all_results
+    assert times.has_results(4)
     lost = times.parts(4)[1:3]
     assert [(part.fate, part.latency_us, part.arrival_us) for part in lost] == [("verdict lost", inf, inf)] * 2
     assert [part.reason for part in lost] == ["OK", "DEFECT"]
 
 
+def test_results_are_waited_for_of_the_parts_that_are_measured_and_of_no_later_ones() -> None:
+    times = heard(1, 2)
+    times.hear("verdict", verdict(3), arrives_ns(3))
+    assert times.has_results(2)
+    assert not times.has_results(3)
+
+
 def test_a_part_of_which_nothing_was_told_is_not_taken_for_a_quick_one() -> None:
     times = TimesHeard(GUARD_US)
     times.hear("verdict", verdict(1), arrives_ns(1))
-    assert not times.has_all_results
+    assert not times.has_results(1)
     assert [(part.fate, part.latency_us) for part in times.parts(1)] == [("not told", inf)]
 
 

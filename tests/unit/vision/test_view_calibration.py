@@ -183,6 +183,11 @@ def test_a_region_that_the_camera_does_not_see_is_told(blobs: ModelPackage) -> N
     with pytest.raises(RecipeError, match=r"views\.0\.regions\.0: got one that is up to \d+\.\d px outside") as caught:
         Station(blobs, recipe_of((0, 0), (150, 120)), ViewCalibration(geometry=geometry))
     assert len(caught.value.faults) == 1
+    seen = recipe_of((10, 120))
+    Station(blobs, seen, ViewCalibration(geometry=geometry))
+    moving = ViewCalibration(geometry=geometry, registration=registration_of(np.zeros((300, 360), np.uint8)))
+    with pytest.raises(RecipeError, match=r"and its part up to 1\d px out of place"):
+        Station(blobs, seen, moving)
 
 
 def test_a_geometry_of_other_frames_is_refused(blobs: ModelPackage, tmp_path: Path) -> None:
