@@ -61,11 +61,14 @@ class Sensor:
 
 
 def vignetted_sensor(*, channels: int = 1, corner_light: float = 0.55, seed: int = 1) -> Sensor:
-    """Each pixel with a gain of its own; a dead pixel at x 50, y 40 and a hot one at x 200, y 100."""
+    """Each pixel with a gain of its own, each channel brightest elsewhere; a dead pixel at x 50, y 40 and a hot one at
+    x 200, y 100.
+    """
     generator = np.random.default_rng(seed)
-    y, x = np.mgrid[:HEIGHT_PX, :WIDTH_PX]
-    radius = ((x - 190) ** 2 + (y - 140) ** 2) / (190**2 + 160**2)
-    share = (1 - (1 - corner_light) * radius)[:, :, None] * np.array([1.0, 0.8, 0.9])[:channels]
+    y, x = (axis[:, :, None] for axis in np.mgrid[:HEIGHT_PX, :WIDTH_PX])
+    middles = np.array([190, 160, 130])[:channels]
+    radius = ((x - middles) ** 2 + (y - 140) ** 2) / (190**2 + 160**2)
+    share = (1 - (1 - corner_light) * radius) * np.array([1.0, 0.8, 0.9])[:channels]
     share = share * generator.normal(1.0, 0.01, share.shape)
     dark = 4 + generator.gamma(2.0, 0.5, share.shape)
     share[40, 50] *= 0.1

@@ -311,6 +311,15 @@ def test_the_focus_ring_is_followed_from_folder_to_folder(tmp_path: Path) -> Non
     assert "sharp, fasten the ring" in back.stdout
 
 
+def test_pictures_beside_folders_of_them_are_not_passed_over(tmp_path: Path) -> None:
+    line = parts_line(tmp_path)
+    images = resting_pictures(tmp_path / "pictures")
+    resting_pictures(images / "1")
+    done = light(line, images)
+    assert done.returncode == 2
+    assert "got 00.png beside 1, expected pictures, or folders of them" in done.stderr
+
+
 def test_without_edges_focus_cannot_be_told(tmp_path: Path) -> None:
     line = parts_line(tmp_path)
     generator = np.random.default_rng(1)
@@ -325,10 +334,12 @@ def test_without_edges_focus_cannot_be_told(tmp_path: Path) -> None:
     [
         (("--belt-mm-per-s", "300"), False, "--mm-per-px: got none, expected how large a pixel is on the part"),
         (("--belt-mm-per-s", "300", "--mm-per-px", "0.3"), True, "--mm-per-px: got 0.3, expected none: the geometry"),
+        (("--belt-mm-per-s", "inf", "--mm-per-px", "0.3"), False, "--belt-mm-per-s: got inf, expected a number"),
+        (("--gain-db", "nan"), False, "--gain-db: got nan, expected a number"),
         (("--belt-mm-per-s", "300", "--mm-per-px", "-1"), False, "mm_per_px: got -1.0, expected above 0"),
     ],
 )
-def test_how_large_a_pixel_is_has_one_source(
+def test_settings_that_cannot_be_are_told_and_a_pixels_size_has_one_source(
     tmp_path: Path, options: tuple[str, ...], is_calibrated: bool, words: str
 ) -> None:
     line = parts_line(tmp_path)

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, ThresholdSection, made_now
 from pipeline.calibration_store import NEW
@@ -111,6 +112,31 @@ def test_with_a_geometry_places_and_tolerance_are_in_mm(tmp_path: Path, pictures
     assert kept.registration.registration.tolerance_x_px == pytest.approx(5 / MM_PER_PX)
     assert kept.geometry is not None
     assert "(5.00 and 5.00 mm)" in done.stdout
+    spread_mm = MM_PER_PX * found["repeats_x"]["spread_px"]
+    assert (
+        f"one part  to either side: spread {found['repeats_x']['spread_px']:.3f} px ({spread_mm:.4f} mm)" in done.stdout
+    )
+    checked = lineside("check", line)
+    assert checked.returncode == 0, checked.stderr
+    assert kept.calibration_id in checked.stdout
+
+
+def test_regions_that_the_lens_bends_out_of_the_picture_with_the_part_are_told(tmp_path: Path, pictures: Path) -> None:
+    line = parts_line(tmp_path)
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe = yaml.safe_load(recipe_file.read_text())
+    recipe["views"][0]["regions"][0] |= {"x_px": 26, "y_px": 40, "width_px": 300, "height_px": 200}
+    recipe_file.write_text(yaml.safe_dump(recipe))
+    bent = geometry()
+    lens = bent.camera.lens.model_copy(update={"k1": 0.5, "fx_px": 400.0, "fy_px": 400.0})
+    keep(line, geometry=bent.model_copy(update={"camera": bent.camera.model_copy(update={"lens": lens})}))
+    done = registration(line, pictures)
+    assert done.returncode == 0, done.stderr
+    assert "REGIONS   the line will not start: " in done.stdout
+    assert "views.0.regions.0" in done.stdout
+    checked = lineside("check", line)
+    assert checked.returncode == 2
+    assert "views.0.regions.0" in checked.stderr
 
 
 def test_a_second_one_replaces_the_first_and_says_what_is_outdated(tmp_path: Path, pictures: Path) -> None:
@@ -129,6 +155,7 @@ def test_a_second_one_replaces_the_first_and_says_what_is_outdated(tmp_path: Pat
     before = current(line)
     assert before.outdated == ["threshold"]
     assert before.threshold == threshold
+    assert f"{before.calibration_id}: registration, threshold; OUTDATED: threshold" in lineside("check", line).stdout
     second = registration(line, pictures, "--template", "120,90,128,100", "--json", "-")
     assert second.returncode == 0, second.stderr
     assert json.loads(second.stdout)["outdated"] == ["threshold"]
@@ -219,6 +246,7 @@ def with_a_copy(pictures: Path, folder: Path) -> Path:
         (with_a_copy, (), "still/04.png: got the same picture as 03.png"),
         (copied, ("--template", "1,2,3"), "--template: got '1,2,3', expected x, y, width and height"),
         (copied, ("--template", "120,90,12,120"), "--template: width_px: got 12"),
+        (copied, ("--tolerance-px", "inf"), "--tolerance-px: got inf, expected a number"),
         (copied, ("--tolerance-mm", "2"), "--tolerance-mm: got 2 where no geometry is in force"),
         (copied, ("--tolerance-mm", "2", "--tolerance-px", "3"), "--tolerance-mm: got --tolerance-px as well"),
     ],

@@ -15,7 +15,7 @@ from pipeline.calibration_file import CameraCalibration, EvenedSection, made_now
 from pipeline.cli.calibrate.frames import Frames, frames_in
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.calibrate.page import write_calibration_page
-from pipeline.cli.console import console_for, show
+from pipeline.cli.console import at_work, console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from vision.faults import Fault, FaultsError
@@ -54,7 +54,8 @@ def flat_field(
     out = words(json_file)
     print(f"dark      {len(dark.names)} pictures", file=out)
     print(f"bright    {len(bright.names)} pictures", file=out, flush=True)
-    found = fit_flat_field(dark.pixels, bright.pixels)
+    with at_work("finding the gains"):
+        found = fit_flat_field(dark.pixels, bright.pixels)
     kept: CameraCalibration | None = None
     if found.field is not None and found.quality is not None:
         kept = _kept(station, who, found.field, found.quality, [*dark.digests, *bright.digests])

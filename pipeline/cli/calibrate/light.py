@@ -19,6 +19,7 @@ from pipeline.cli.calibrate.frames import Frames, frames_in
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, station_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
+from pipeline.config import IMAGE_SUFFIXES
 from vision.faults import Fault, FaultsError
 
 
@@ -63,6 +64,7 @@ def light(
     """
     check_json_target(json_file)
     spare_inputs({"--json": json_file}, images)
+    _expect_numbers(exposure_us=exposure_us, gain_db=gain_db, gain_max_db=gain_max_db, focus_target=focus_target_px)
     station = station_of(line_file, camera_id, None)
     motion = _motion(station, exposure_us, belt_mm_per_s, blur_max_px, mm_per_px)
     readings = [frames_in(folder, station) for folder in _folders(images)]
@@ -93,6 +95,12 @@ def light(
         raise fail(f"not as it should be yet: {' and '.join(to_do)}")
 
 
+def _expect_numbers(**given: float) -> None:
+    for name, value in given.items():
+        if not math.isfinite(value):
+            raise fail(f"--{name.replace('_', '-')}: got {value}, expected a number", 2)
+
+
 def _motion(
     station: Station, exposure_us: float, belt_mm_per_s: float, blur_max_px: float, mm_per_px: float | None
 ) -> _Motion | None:
@@ -101,6 +109,7 @@ def _motion(
     if geometry is not None and mm_per_px is not None:
         finest = finest_mm_per_px(geometry.camera)
         raise fail(f"--mm-per-px: got {mm_per_px:g}, expected none: the geometry in force says {finest:.4f}", 2)
+    _expect_numbers(belt_mm_per_s=belt_mm_per_s, blur_max_px=blur_max_px, mm_per_px=mm_per_px or 0.0)
     if belt_mm_per_s == 0.0:
         return None
     if geometry is not None:
@@ -122,6 +131,11 @@ def _folders(images: Path) -> list[Path]:
     """Itself, or those in it by name. Raises FaultsError."""
     try:
         folders = sorted(each for each in images.iterdir() if each.is_dir())
+        if folders and (
+            beside := sorted(each.name for each in images.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
+        ):
+            expected = "pictures, or folders of them"
+            raise FaultsError([Fault(str(images), "", f"{beside[0]} beside {folders[0].name}", expected)])
     except OSError as error:
         raise FaultsError([Fault(str(images), "", str(error.strerror), "a folder of pictures")]) from error
     return folders or [images]

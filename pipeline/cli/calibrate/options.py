@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from calibration.board import Board
+from pipeline.calibrated_line import applied
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
 from pipeline.calibration_store import NEW
 from pipeline.cli.cameras import camera_of
@@ -22,6 +23,7 @@ from pipeline.config import IMAGE_SUFFIXES, Line, load_line
 from pipeline.image_reading import decode_image
 from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of
+from vision.inspector import unseen_regions
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
@@ -101,8 +103,14 @@ class Station:
 
 
 def told_in_force(station: Station, kept: CameraCalibration) -> Iterator[str]:
-    """What is in force now, and what is to be found again because of it."""
+    """What is in force now, what is to be found again because of it, and which of the recipe's regions cannot be judged with it.
+
+    Raises FaultsError.
+    """
     yield f"in force  {station.path}, calibration_id {kept.calibration_id}"
+    calibrations = {station.camera_id: applied(kept, station.store, station.frame_format)}
+    for fault in unseen_regions(station.line.recipe, calibrations, str(station.line.recipe_file)):
+        yield f"REGIONS   the line will not start: {fault}"
     if kept.outdated:
         again = ", ".join(kept.outdated)
         yield f"OUTDATED  {again}: found before what was put in force since; find it again before the line is relied on"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
 
 from calibration.part_outline import template_around_part
 from calibration.registration import RegistrationReport, calibrate_registration, grey_of
@@ -19,13 +19,11 @@ from pipeline.calibration_file import CameraCalibration, RegisteredSection, made
 from pipeline.cli.calibrate.frames import Frames, frames_in
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.calibrate.page import write_calibration_page
-from pipeline.cli.console import console_for, show
+from pipeline.cli.console import at_work, console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from vision.faults import Fault, FaultsError, faults_of
 from vision.registration import TemplateRegion, read_template
-
-_TABLE_WIDTH = 120
 
 Scale = tuple[float, float]
 """mm that a pixel to the right and one down come to, at the template."""
@@ -87,18 +85,20 @@ def registration(
     regions = [
         region for view in station.line.recipe.views if view.camera_id == station.camera_id for region in view.regions
     ]
-    found = calibrate_registration(
-        still.pixels[0],
-        where,
-        station.frame_format,
-        repeats=list(still.pixels[1:]),
-        parts=list(parts.pixels),
-        empty=[] if empty is None else list(empty.pixels),
-        regions=regions,
-        search_x_px=search_px,
-        search_y_px=search_px,
-        tolerance_px=_tolerance(tolerance_px, tolerance_mm, scale),
-    )
+    allowed_px = _tolerance(tolerance_px, tolerance_mm, scale)
+    with at_work("looking for the part everywhere, in every picture"):
+        found = calibrate_registration(
+            still.pixels[0],
+            where,
+            station.frame_format,
+            repeats=list(still.pixels[1:]),
+            parts=list(parts.pixels),
+            empty=[] if empty is None else list(empty.pixels),
+            regions=regions,
+            search_x_px=search_px,
+            search_y_px=search_px,
+            tolerance_px=allowed_px,
+        )
     kept: CameraCalibration | None = None
     if found.registration is not None and found.template_file is not None:
         section = found.registration.section
@@ -106,7 +106,7 @@ def registration(
         station.keep_file(found.template_file)
         digests = [*still.digests, *parts.digests, *([] if empty is None else empty.digests)]
         kept = station.keep(registration=RegisteredSection(made=made_now(who, digests), registration=section))
-    show(console_for(json_file, width=_TABLE_WIDTH), _told(found, parts, scale))
+    show(console_for(json_file), _told(found, parts, scale))
     write_json(json_file, _result(found, where, parts, scale, kept))
     if report is not None:
         from pipeline.calibration_report.position import registration_blocks
@@ -166,6 +166,9 @@ def _scale(station: Station, where: TemplateRegion) -> Scale | None:
 def _tolerance(
     tolerance_px: float | None, tolerance_mm: float | None, scale: Scale | None
 ) -> tuple[float, float] | None:
+    for option, value in (("--tolerance-px", tolerance_px), ("--tolerance-mm", tolerance_mm)):
+        if value is not None and not isfinite(value):
+            raise fail(f"{option}: got {value}, expected a number", 2)
     if tolerance_mm is None:
         return None if tolerance_px is None else (tolerance_px, tolerance_px)
     if scale is None:
@@ -174,18 +177,14 @@ def _tolerance(
     return tolerance_mm / scale[0], tolerance_mm / scale[1]
 
 
-def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iterator[Table | str]:
-    rows = (
-        ("one part, not moved", found.repeats_x, found.repeats_y),
-        ("good parts", found.parts_x, found.parts_y),
-    )
-    table = Table("place of", "pictures", "axis", "mean", "spread", "95 %", "farthest off")
-    for name, across, down in rows:
+def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iterator[str]:
+    for name, across, down in (
+        ("one part ", found.repeats_x, found.repeats_y),
+        ("parts    ", found.parts_x, found.parts_y),
+    ):
         for axis, spread, mm in (("to either side", across, 0), ("up and down", down, 1)):
             if spread is not None:
-                table.add_row(name, str(spread.count), axis, *_in_words(spread, None if scale is None else scale[mm]))
-    if table.row_count:
-        yield table
+                yield f"{name} {axis}: {_in_words(spread, None if scale is None else scale[mm])}"
     if found.good_score_low is not None and found.other_score is not None:
         yield f"score     good parts {found.good_score_low:.2f} or more, other places {found.other_score:.2f} at most"
     if found.registration is not None:
@@ -203,13 +202,12 @@ def _told(found: RegistrationReport, parts: Frames, scale: Scale | None) -> Iter
         yield f"refused   {refusal}"
 
 
-def _in_words(spread: Spread, mm_per_px: float | None) -> tuple[str, str, str, str]:
+def _in_words(spread: Spread, mm_per_px: float | None) -> str:
     mm = "" if mm_per_px is None else f" ({mm_per_px * spread.spread_px:.4f} mm)"
+    interval = f"95 %: {spread.spread_low_px:.3f} to {spread.spread_high_px:.3f} px"
     return (
-        f"{spread.mean_px:+.2f} px",
-        f"{spread.spread_px:.3f} px{mm}",
-        f"{spread.spread_low_px:.3f} to {spread.spread_high_px:.3f} px",
-        f"{spread.farthest_px:.2f} px",
+        f"spread {spread.spread_px:.3f} px{mm} ({interval}), mean {spread.mean_px:+.2f} px, "
+        f"farthest {spread.farthest_px:.2f} px, {spread.count} pictures"
     )
 
 
