@@ -61,7 +61,9 @@ def threshold_outcome(shown: ThresholdShown) -> Iterator[Block]:
             Fact(
                 "False rejects to be expected",
                 percent(report.expected_false_reject) if report.thresholds else "-",
-                f"{percent(report.false_reject_low)} to {percent(report.false_reject_high)} (95 %)",
+                f"{percent(report.false_reject_low)} to {percent(report.false_reject_high)} (95 %)"
+                if report.thresholds
+                else "nothing is promised",
             ),
             Fact(
                 "False accepts",

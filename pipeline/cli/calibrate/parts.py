@@ -26,14 +26,18 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}")
 _NAMED_MAX = 5
 
 
-def open_station(station: Station) -> tuple[ModelPackage, Inspector]:
-    """The model, judging as the line would run now. Raises FaultsError; ends the command where it does not run."""
+def open_station(station: Station, *, is_calibrating: bool = False) -> tuple[ModelPackage, Inspector]:
+    """The model, judging as the line would run now; see ``open_calibrated``. Raises FaultsError; ends the command where it does not
+    run.
+    """
     line = station.line
     package = load_package(line.recipe.model)
     try:
         # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
         probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
-        inspector, session = open_calibrated(line, package, tell=lambda text: print(text, file=sys.stderr))
+        inspector, session = open_calibrated(
+            line, package, tell=lambda text: print(text, file=sys.stderr), is_calibrating=is_calibrating
+        )
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None
     if warning := unverified(line, package, session):

@@ -60,7 +60,7 @@ def threshold(
     spare_inputs({"--json": json_file, "--report": report}, good, defective)
     station = station_of(line_file, camera_id, who)
     line = station.line
-    package, inspector = open_station(station)
+    package, inspector = open_station(station, is_calibrating=True)
     scorer = PartScorer(
         line.recipe, package.card, inspector, station.camera_id, station.frame_format, recipe_file=str(line.recipe_file)
     )
@@ -231,8 +231,8 @@ def _result(shown: ThresholdShown) -> dict[str, Any]:
             "unjudged": report.defective_unjudged_count,
             "false_accept": _share(report.false_accept),
         },
-        "expected_false_reject": report.expected_false_reject,
-        "expected_false_reject_95": [report.false_reject_low, report.false_reject_high],
+        "expected_false_reject": report.expected_false_reject if report.thresholds else None,
+        "expected_false_reject_95": [report.false_reject_low, report.false_reject_high] if report.thresholds else None,
         "supported_false_reject": report.supported_false_reject,
         "supported_confidence": report.supported_confidence,
         "parts_missing": report.parts_missing,
