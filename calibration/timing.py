@@ -8,7 +8,7 @@ the law of the times, as long as the parts measured are a fair sample of those t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, floor, hypot, inf, sqrt
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 
 from calibration.intervals import CONFIDENCE, confidence_of, parts_needed
 from calibration.refusal import Refusal
+from calibration.timing_figures import TimingFigures
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def pulses_per_mm(runs: Sequence[BeltRun]) -> PulsesPerMm:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """What is known of the line. Places are along the belt, from where a part is triggered.
+    """What is known of the line. Places are along the belt, from where a part is triggered. Raises ValueError for what cannot be.
 
     gate_mm: where the part's middle is when the gate must act, measured to +-``gate_tolerance_mm``;
     speed_max_mm_s: the highest belt speed; part_length_mm; pitch_mm: from part to part at the least;
@@ -114,18 +115,29 @@ class Station:
     controller_us: float
     trigger_jitter_us: float
 
+    def __post_init__(self) -> None:
+        for name in ("gate_mm", "speed_max_mm_s", "part_length_mm", "pitch_mm"):
+            if not 0.0 < (value := getattr(self, name)) < inf:
+                raise ValueError(f"{name}: got {value:g}, expected more than 0")
+        for name in ("gate_tolerance_mm", "controller_us", "trigger_jitter_us"):
+            if not 0.0 <= (value := getattr(self, name)) < inf:
+                raise ValueError(f"{name}: got {value:g}, expected at least 0")
+
 
 @dataclass(frozen=True, slots=True)
 class TimingReport:
     """``guard_us``: from the final choice to the verdict's arrival; ``deadline_us``: from the trigger to the latest useful verdict.
 
-    gate_min_mm: the earliest place where a gate is safe at the highest speed; reject_offset_pulses: from trigger to gate;
-    window_pulses: the part's middle passes the gate within +- so many pulses of the offset, the errors of all that was measured
-    included; window_max_pulses: from there on a neighbour's verdict could be meant, half of the pitch.
+    deadline_min: the shortest deadline with which, ``guard_us`` set aside for the sending, no more than the share of the parts is
+    either cut off by the final choice or told too late. gate_min_mm: the earliest place where a gate is safe at the highest speed;
+    reject_offset_pulses: from trigger to gate; window_pulses: the part's middle passes the gate within +- so many pulses of the
+    offset, the errors of all that was measured included; window_max_pulses: from there on a neighbour's verdict could be meant,
+    half of the pitch.
     """
 
     latency: TimeBound
     arrival: TimeBound
+    deadline_min: TimeBound | None
     speed_pulses: PulsesPerMm
     guard_us: int | None
     deadline_us: int
@@ -145,8 +157,9 @@ def time_station(
     share: float,
     confidence: float = CONFIDENCE,
 ) -> TimingReport:
-    """``latencies_us``: from trigger to the verdict's arrival, as if each part had all the time it takes; ``arrivals_us``: from the
-    decision to the arrival. One of each a part; inf where none came. ``share``: of parts that may come too late.
+    """``latencies_us``: from trigger to the verdict's arrival, as if each part had all the time it takes: inf where none came, and
+    where the deadline cut the inspection off, since nobody knows how long it would have been. ``arrivals_us``: from when the
+    verdict could be decided to its arrival; inf where none came. One of each a part. ``share``: of parts that may come too late.
     """
     latency = time_bound(latencies_us, share=share, confidence=confidence)
     arrival = time_bound(arrivals_us, share=share, confidence=confidence)
@@ -155,9 +168,12 @@ def time_station(
     # The gate acts before the part's front is there, and where its place is known to be at the nearest.
     free_mm = station.gate_mm - station.gate_tolerance_mm - station.part_length_mm / 2.0
     deadline_us = floor(free_mm / speed_mm_us - station.controller_us - station.trigger_jitter_us)
-    gate_min_mm = None
-    if latency.bound_us is not None and latency.bound_us < inf:
-        travel_us = latency.bound_us + station.controller_us + station.trigger_jitter_us
+    guard_us = ceil(arrival.bound_us) if arrival.bound_us is not None and arrival.bound_us < inf else None
+    deadline_min = gate_min_mm = None
+    if guard_us is not None:
+        deadline_min = _deadline_min(latencies_us, arrivals_us, guard_us, share=share, confidence=confidence)
+    if deadline_min is not None and deadline_min.bound_us is not None and deadline_min.bound_us < inf:
+        travel_us = deadline_min.bound_us + station.controller_us + station.trigger_jitter_us
         gate_min_mm = travel_us * speed_mm_us + station.part_length_mm / 2.0 + station.gate_tolerance_mm
     offset = station.gate_mm * scale.value
     errors_pulses = (
@@ -171,8 +187,9 @@ def time_station(
     report = TimingReport(
         latency=latency,
         arrival=arrival,
+        deadline_min=deadline_min,
         speed_pulses=scale,
-        guard_us=ceil(arrival.bound_us) if arrival.bound_us is not None and arrival.bound_us < inf else None,
+        guard_us=guard_us,
         deadline_us=deadline_us,
         gate_min_mm=gate_min_mm,
         reject_offset_pulses=round(offset),
@@ -183,6 +200,46 @@ def time_station(
     return replace(report, refusals=tuple(_refusals(report, station)))
 
 
+def timing_figures(report: TimingReport, station: Station) -> TimingFigures:
+    """What is to be kept of a report. Raises ValueError where it was refused."""
+    latency_us, deadline_min = report.latency.bound_us, report.deadline_min
+    if report.refusals or latency_us is None or deadline_min is None or deadline_min.bound_us is None:
+        raise ValueError("report: got a refused one, expected one without refusals")
+    assert report.guard_us is not None
+    assert report.gate_min_mm is not None
+    return TimingFigures(
+        parts_count=report.latency.count,
+        late_share_max=report.latency.share,
+        confidence=report.latency.confidence,
+        latency_us=ceil(latency_us),
+        guard_us=report.guard_us,
+        deadline_min_us=ceil(deadline_min.bound_us),
+        deadline_max_us=report.deadline_us,
+        pulses_per_mm=report.speed_pulses.value,
+        pulses_per_mm_error=report.speed_pulses.error,
+        gate_min_mm=report.gate_min_mm,
+        reject_offset_pulses=report.reject_offset_pulses,
+        window_pulses=report.window_pulses,
+        window_max_pulses=report.window_max_pulses,
+        **asdict(station),
+    )
+
+
+def _deadline_min(
+    latencies_us: Sequence[float] | Floats,
+    arrivals_us: Sequence[float] | Floats,
+    guard_us: int,
+    *,
+    share: float,
+    confidence: float,
+) -> TimeBound:
+    """Of the longer of two times: until the verdict is there, and until it could be decided, with the guard behind that."""
+    latencies, arrivals = np.asarray(latencies_us, np.float64), np.asarray(arrivals_us, np.float64)
+    never = np.isinf(latencies)  # inf less inf would be no number
+    ready = np.where(never, inf, latencies - np.where(never, 0.0, arrivals))
+    return time_bound(np.maximum(latencies, ready + guard_us), share=share, confidence=confidence)
+
+
 def _refusals(report: TimingReport, station: Station) -> list[Refusal]:
     refusals = []
     missing = max(report.latency.parts_missing, report.arrival.parts_missing)
@@ -190,9 +247,12 @@ def _refusals(report: TimingReport, station: Station) -> list[Refusal]:
         got = f"{report.latency.count} parts"
         expected = f"{report.latency.count + missing} for {report.latency.share:.3g} at {report.latency.confidence:.0%}"
         refusals.append(Refusal("too few parts", got, expected, f"Let {missing} more parts pass and measure again."))
-    elif report.gate_min_mm is None or report.guard_us is None:
+    elif report.guard_us is None:
         advice = "Find out why verdicts did not come: the service, the broker or the network."
         refusals.append(Refusal("verdicts missing", "parts without a verdict", "a verdict for each", advice))
+    elif report.gate_min_mm is None:
+        advice = "Give them more time while it is measured (timing.deadline_us), and find out what the others lacked."
+        refusals.append(Refusal("parts not inspected", "parts cut off or not inspectable", "all inspected", advice))
     elif report.gate_min_mm > station.gate_mm:
         got, expected = f"a gate at {station.gate_mm:g} mm", f"at least {report.gate_min_mm:.1f} mm"
         advice = "Move the gate away from the camera, or run the belt more slowly."

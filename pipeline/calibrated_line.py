@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pipeline.calibration_file import CalibrationStore, CameraCalibration
 from pipeline.config import Line
 from pipeline.line_inspector import frame_formats, open_inspector
-from vision.correction import Correction
+from vision.correction import Correction, substitutes_of
 from vision.faults import Fault, FaultsError
 from vision.flat_field import read_flat_field
 from vision.inspector import Inspector
@@ -58,6 +58,17 @@ def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
     return with_thresholds(recipe, thresholds)
 
 
+def camera_recipe(line: Line, camera_id: str) -> Recipe:
+    """The line's recipe as far as one camera's frames are judged by it."""
+    recipe = line.recipe
+    mine = {
+        "views": [view for view in recipe.views if view.camera_id == camera_id],
+        "rules": [rule for rule in recipe.rules if rule.camera_id in (None, camera_id)],
+        "required": [one for one in recipe.required if one.camera_id in (None, camera_id)],
+    }
+    return recipe.model_copy(update=mine)
+
+
 def view_calibrations(line: Line) -> dict[str, ViewCalibration]:
     """By camera, what of its calibration is applied to frames. Raises FaultsError."""
     if line.config.calibrations is None:
@@ -89,7 +100,7 @@ def _flat_field(
     if calibration.flat_field is None:
         return None
     section = calibration.flat_field.flat_field
-    return read_flat_field(
+    correction = read_flat_field(
         section,
         _file(store, section.gain_sha256),
         _file(store, section.dark_sha256),
@@ -97,6 +108,15 @@ def _flat_field(
         gain_file=str(store.file_path(section.gain_sha256)),
         dark_file=str(store.file_path(section.dark_sha256)),
     )
+    assert correction.dead is not None
+    try:
+        substitutes_of(correction.dead)
+    except ValueError as error:
+        file = str(store.file_path(section.gain_sha256))
+        raise FaultsError(
+            [Fault(file, "", str(error), "a flat field that can be applied: calibrate it again")]
+        ) from error
+    return correction
 
 
 def _registration(

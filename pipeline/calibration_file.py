@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from calibration.drift import DriftBaseline
+from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
-from vision.faults import Fault, FaultsError, faults_of
+from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.flat_field import FlatFieldSection
 from vision.recipe import Strict
 from vision.registration import RegistrationSection
@@ -71,6 +72,13 @@ class DriftSection(Strict):
     found_with: Sha256 = Field(description="of model, regions and sections, see pipeline.drift_baseline")
 
 
+class TimingSection(Strict):
+    """When verdicts are there, and where the gate's window is. Of the whole line: each of its cameras has the same."""
+
+    made: Made
+    figures: TimingFigures
+
+
 class CameraCalibration(Strict):
     """Everything that is calibrated of one camera for one product. ``calibration_id`` is made of all the rest."""
 
@@ -88,6 +96,22 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    timing: TimingSection | None = None
+
+    @property
+    def made(self) -> dict[str, Made]:
+        """By section, those that are there."""
+        sections = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: section.made for name, section in sections if hasattr(section, "made")}
+
+    @model_validator(mode="after")
+    def _geometry_is_of_its_frames(self) -> CameraCalibration:
+        if self.geometry is not None:
+            lens = self.geometry.camera.lens
+            if (lens.width_px, lens.height_px) != (self.width_px, self.height_px):
+                got = f"one of frames of {lens.width_px}x{lens.height_px} px"
+                raise disagreement("geometry.camera.lens", got, f"one of {self.width_px}x{self.height_px} px")
+        return self
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:

@@ -6,13 +6,33 @@ Pure: no files, no clocks. What the rates found say of rarer mistakes is compute
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pipeline.config import ChallengeKind
 from pipeline.messages import ChallengeOutcome, KindOutcome
 from vision.types import Verdict
 
 BEGAN = "began and did not end"
-"""The outcome of a challenge while it is under way, and for good where it is cut off."""
+"""The outcome of a challenge from when it is asked for, and for good where it is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a challenge is for; see ``ChallengeOutcome``."""
+
+    recipe_id: str
+    recipe_version: str
+    model_sha256: str
+    judged_with: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """By the wall clock, which may be set, and by the clock of the box's start, which may not."""
+
+    utc_ns: int
+    boot_id: str
+    boot_ns: int
 
 
 class ChallengeRun:
@@ -20,11 +40,12 @@ class ChallengeRun:
     them. Parts beyond the last count for nothing.
     """
 
-    def __init__(self, kinds: Sequence[ChallengeKind], who: str) -> None:
+    def __init__(self, kinds: Sequence[ChallengeKind], who: str, request_id: str) -> None:
         self._kinds = kinds
         self._part_ids: list[int] = []
         self._judged: dict[int, Verdict] = {}
         self._total = sum(kind.count for kind in kinds)
+        self._request_id = request_id
         self.who = who
 
     def opened(self, part_id: int) -> None:
@@ -55,9 +76,7 @@ class ChallengeRun:
             done -= kind.count
         return f"challenge by {self.who}: all {self._total} parts judged"
 
-    def outcome(
-        self, *, recipe_id: str, recipe_version: str, model_sha256: str, judged_with: str, ended_utc_ns: int
-    ) -> ChallengeOutcome:
+    def outcome(self, product: Product, moment: Moment) -> ChallengeOutcome:
         """How it ended; of one that was left early, failed."""
         in_order = [self._judged[part_id] for part_id in self._part_ids if part_id in self._judged]
         kinds = []
@@ -72,11 +91,14 @@ class ChallengeRun:
             if failed
             else f"all {self._total} parts judged as expected or within wrong_max",
             who=self.who,
-            ended_utc_ns=ended_utc_ns,
-            recipe_id=recipe_id,
-            recipe_version=recipe_version,
-            model_sha256=model_sha256,
-            judged_with=judged_with,
+            request_id=self._request_id,
+            ended_utc_ns=moment.utc_ns,
+            boot_id=moment.boot_id,
+            ended_boot_ns=moment.boot_ns,
+            recipe_id=product.recipe_id,
+            recipe_version=product.recipe_version,
+            model_sha256=product.model_sha256,
+            judged_with=product.judged_with,
             kinds=tuple(kinds),
         )
 

@@ -36,8 +36,9 @@ class ChallengeFile:
             raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadChallengeFile(f"challenge file {self.path} cannot be read ({error})") from error
-        if not 0 <= outcome.ended_utc_ns < _MOMENTS_END_NS:
-            raise BadChallengeFile(f"challenge file {self.path} cannot be read (no moment: {outcome.ended_utc_ns})")
+        for moment_ns in (outcome.ended_utc_ns, outcome.ended_boot_ns):
+            if not 0 <= moment_ns < _MOMENTS_END_NS:
+                raise BadChallengeFile(f"challenge file {self.path} cannot be read (no moment: {moment_ns})")
         return outcome
 
     def write(self, outcome: ChallengeOutcome) -> None:

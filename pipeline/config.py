@@ -63,9 +63,12 @@ class SimulatedCamera(_CameraBase):
 Camera = Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")]
 
 
+DEADLINE_MAX_US = 9_999_999
+
+
 class TimingConfig(Strict):
     deadline_us: int = Field(
-        gt=0, le=9_999_999, description="from the trigger to the latest useful verdict at the highest belt speed"
+        gt=0, le=DEADLINE_MAX_US, description="from the trigger to the latest useful verdict at the highest belt speed"
     )
     guard_us: int = Field(default=3_000, ge=0, description="the final choice falls this long before the deadline")
     budget_us: int = Field(default=5_000, gt=0, description="frame in memory to verdict at the socket")

@@ -125,6 +125,15 @@ def ledger_files(record: Path) -> list[Path]:
     return sorted(SHARED_MEMORY.glob(f"{_prefix(record)}*.ledger"))
 
 
+def runs_on_this_box(session_id: str) -> bool:
+    """Whether a session's ledger is in this box's memory, so that it reads the same clocks. False too where it has no file."""
+    try:
+        names = [path.name for path in SHARED_MEMORY.iterdir()]
+    except OSError:
+        return False
+    return any(name.startswith("lineside-") and name.endswith(f"-{session_id}.ledger") for name in names)
+
+
 def halt_left(record: Path) -> str:
     """Why the newest session on this record was halted when it was killed; empty where it was not, or nothing can be read."""
     try:

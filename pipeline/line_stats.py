@@ -39,7 +39,8 @@ class LineStats:
         now_ns: int,
     ) -> StatsPayload:
         """The figures up to now; the next second begins."""
-        judged = tally.verdicts["PASS"] + tally.verdicts["REJECT"]
+        # Known parts are rejected whatever they are: they say nothing of production.
+        judged = tally.verdicts["PASS"] + tally.verdicts["REJECT"] - tally.reasons["CHALLENGE"]
         span_ns = max(1, now_ns - self._since_ns)
         stats = StatsPayload(
             session_id=self._session_id,

@@ -38,6 +38,9 @@ class LineTerminal:
         self._root = config.topic_root
         self._hear = hear
         self._heartbeats: list[HeartbeatPayload] = []
+        self._last_heartbeat: HeartbeatPayload | None = None
+        self.heartbeat_ns = 0
+        """When the last one came; 0 before the first."""
         self._replies: dict[str, CommandReplyPayload] = {}
         replies = [f"cmd/{name}/reply" for name in _COMMANDS_HEARD]
         self._connection = MqttConnection(
@@ -55,6 +58,36 @@ class LineTerminal:
     ) -> None:
         self._connection.close()
 
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.connected
+
+    @property
+    def last_error(self) -> str:
+        """Why there was no connection last."""
+        return self._connection.last_error or "no connection"
+
+    @property
+    def session_id(self) -> str | None:
+        """By the last heartbeat; None before the first."""
+        return None if self._last_heartbeat is None else self._last_heartbeat.session_id
+
+    @property
+    def state(self) -> str | None:
+        """By the last heartbeat; None before the first."""
+        return None if self._last_heartbeat is None else self._last_heartbeat.state
+
+    def heartbeat(self) -> HeartbeatPayload:
+        """The next one. Raises NoAnswer where there is no broker, or none comes."""
+        broker = self._connection.broker
+        if not self.turn_until(lambda: self._connection.connected, _CONNECT_NS):
+            raise NoAnswer(f"broker {broker}: {self.last_error}")
+        self._heartbeats.clear()  # an old one would not be accepted
+        if not self.turn_until(lambda: bool(self._heartbeats), _HEARTBEAT_NS):
+            topic = f"{self._root}/heartbeat"
+            raise NoAnswer(f"no heartbeat at {topic} on broker {broker}: is the line running? (lineside run)")
+        return self._heartbeats[-1]
+
     def ask(
         self, name: CommandName, make: Callable[[str, str, int], CommandPayload] | None = None, *, who: str = ""
     ) -> CommandReplyPayload:
@@ -63,14 +96,7 @@ class LineTerminal:
         ``make`` gets the request_id, the session_id and the heartbeat_count that the command has to name; without it the command
         has no keys but those, and ``who``. Raises NoAnswer.
         """
-        broker = self._connection.broker
-        if not self.turn_until(lambda: self._connection.connected, _CONNECT_NS):
-            raise NoAnswer(f"broker {broker}: {self._connection.last_error or 'no connection'}")
-        self._heartbeats.clear()  # an old one would not be accepted
-        if not self.turn_until(lambda: bool(self._heartbeats), _HEARTBEAT_NS):
-            topic = f"{self._root}/heartbeat"
-            raise NoAnswer(f"no heartbeat at {topic} on broker {broker}: is the line running? (lineside run)")
-        heard, request_id = self._heartbeats[-1], secrets.token_hex(8)
+        heard, request_id = self.heartbeat(), secrets.token_hex(8)
         if make is None:
             payload = CommandPayload(
                 schema="lineside.command/1",
@@ -101,7 +127,9 @@ class LineTerminal:
         topic = message.topic.removeprefix(f"{self._root}/")
         try:
             if topic == "heartbeat":
-                self._heartbeats[:] = [_decode_heartbeat(message.payload)]
+                self._last_heartbeat = _decode_heartbeat(message.payload)
+                self._heartbeats[:] = [self._last_heartbeat]
+                self.heartbeat_ns = now_ns()
             elif topic.startswith("cmd/"):
                 reply = _decode_reply(message.payload)
                 if reply.request_id is not None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from pipeline.challenge_watch import ChallengeWatch
-from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns
+from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_rules import LineRules, RuleAlarm
@@ -193,10 +193,12 @@ class LineWatch:
 
     def _do_start_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         state, reason = self._state
-        waits_for_it_alone = state == "READY" and reason == self.challenge.asked(now_ns())
-        if not (state in ("RUNNING", "CHALLENGE") or waits_for_it_alone):
+        waits_for_it_alone = state == "READY" and reason == self.challenge.asked()
+        # A reason to be RUNNING with is that nothing gets on record: not that the challenge began, either.
+        may_begin = waits_for_it_alone or (state == "RUNNING" and not reason)
+        if not (may_begin or self.challenge.is_under_way):
             return False, f"first of all: the line is {state}, {reason}"
-        return self.challenge.start(command.who)
+        return self.challenge.start(command.who, command.request_id)
 
     def _do_abandon_challenge(self, command: Command, _permission: Permission) -> tuple[bool, str]:
         return self.challenge.abandon(f"by {command.who}")

@@ -214,11 +214,16 @@ class Recorded(Message, frozen=True):
 
 
 class RecordHealth(Message, frozen=True):
-    """records -> signalling: whether verdicts can be committed now, and why the line is halted as far as is kept beside them."""
+    """records -> signalling: whether verdicts can be committed now, and why the line is halted as far as is kept beside them.
+    ``challenge_boot_ns``: ``ended_boot_ns`` of the outcome of a challenge that was written beside them last, None for none;
+    ``challenge_text``: why that failed, empty where it is on disk.
+    """
 
     healthy: bool
     text: str
     halted: str
+    challenge_boot_ns: int | None = None
+    challenge_text: str = ""
 
 
 class EndOfParts(Message, frozen=True):
@@ -329,14 +334,18 @@ class KindOutcome(Message, frozen=True):
 
 class ChallengeOutcome(Message, frozen=True):
     """signalling -> supervisor, to be kept for its successor; supervisor -> records, which keeps it for the next start: how the
-    last challenge ended, and which product it was for. One that has begun has failed until it ends. ``judged_with``: a hash of
-    recipe, cameras and plan, word for word.
+    last challenge ended, and which product it was for. One that is asked for has failed until it ends, and begins when that is
+    on disk. ``request_id``: of the command that asked for it. ``judged_with``: a hash of
+    recipe, cameras, calibrations and plan, word for word. ``ended_boot_ns``: since the box's start ``boot_id``, sleep included.
     """
 
     passed: bool
     text: str
     who: str
+    request_id: str
     ended_utc_ns: int
+    boot_id: str
+    ended_boot_ns: int
     recipe_id: str
     recipe_version: str
     model_sha256: str

@@ -67,7 +67,7 @@ def part_result(
         is_challenge=part.reason == "CHALLENGE",
         image_ref=(
             image_ref(trigger_utc, session_id, part.part_id)
-            if line.config.images is not None and _may_have_pictures(part)
+            if line.config.images is not None and _may_have_pictures(part, camera_count=len(line.config.cameras))
             else None
         ),
         traceability=traceability,
@@ -76,10 +76,13 @@ def part_result(
     )
 
 
-def _may_have_pictures(part: PartRecord) -> bool:
+def _may_have_pictures(part: PartRecord, *, camera_count: int) -> bool:
     """Whether any was meant to be kept; how many there are is not known here."""
     if not part.frames:
         return False
+    if part.reason == "CHALLENGE" and len(part.views) == camera_count:
+        # Whoever judged it, and kept its frames or let them go, did not know that it would be rejected all the same.
+        return any(view.handed_on for view in part.views)
     # Of a part that was decided before signalling's successor told it, nothing is left but that it is a reject.
     is_kept = part.verdict == "REJECT" or any(view.handed_on for view in part.views)
     is_seen = part.reason in _SEEN_ALL_THE_SAME or (part.reason in _OTHERS_SEEN and len(part.frames) > 1)

@@ -147,7 +147,8 @@ class AlarmPayload(Payload, frozen=True, kw_only=True):
 
 class StatsPayload(Payload, frozen=True, kw_only=True):
     """Topic ``stats``, every second: totals of the session and of the second just past. ``temperatures_c`` by sensor, as far as the
-    platform tells; ``throttled`` is null where it does not. ``traceability`` is what parts triggered now get.
+    platform tells; ``throttled`` is null where it does not. ``traceability`` is what parts triggered now get. ``yield_ratio`` is
+    PASS among PASS and REJECT, without challenge parts.
     """
 
     schema: Literal["lineside.stats/1"] = "lineside.stats/1"
@@ -181,6 +182,39 @@ class AnchorPayload(Payload, frozen=True, kw_only=True):
     review_count: int
     review_head: str
     utc: str
+
+
+class ChallengeKindResult(Payload, frozen=True, kw_only=True):
+    """Known parts of one kind: ``judged``, in the order in which they came, is what the verdicts would have been in production;
+    ``count`` of them where all came. ``part_count`` parts were shown in turn.
+    """
+
+    kind: str
+    expected: Literal["PASS", "REJECT"]
+    count: int
+    part_count: int
+    wrong_max: int
+    judged: list[VerdictName]
+
+
+class ChallengePayload(Payload, frozen=True, kw_only=True):
+    """Topic ``challenge``, retained: the last challenge. Until it ``is_over`` it has failed, and for good where it is cut off;
+    until then ``ended_utc`` is when it was asked for, by the command ``request_id``. ``is_kept``: it holds over restarts.
+    """
+
+    schema: Literal["lineside.challenge/1"] = "lineside.challenge/1"
+    session_id: str
+    request_id: str
+    who: str
+    is_over: bool
+    is_kept: bool
+    passed: bool
+    text: str
+    ended_utc: str
+    recipe_id: str
+    recipe_version: str
+    model_sha256: str
+    kinds: list[ChallengeKindResult]
 
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -244,6 +278,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     "alarm": AlarmPayload,
     "stats": StatsPayload,
     "anchor": AnchorPayload,
+    "challenge": ChallengePayload,
     "command": CommandPayload,
     "command_record_window": RecordWindowPayload,
     "command_set_traceability": SetTraceabilityPayload,

@@ -116,6 +116,7 @@ class Records:
         self._stats_topic = f"{root}/stats"
         self._anchor_topic = f"{root}/anchor"
         self._alarm_topic = f"{root}/alarm/"
+        self._challenge_topic = f"{root}/challenge"
         self._command_topic = f"{root}/cmd/"
         self._told_anchor = ToldAnchor(config.records.path, self._anchor_topic)
         self._mqtt = MqttConnection(
@@ -176,11 +177,13 @@ class Records:
             self._close_killed_sessions()
             self._check_told_anchor()
             self._halt.keep()
-            self._challenge.keep()
+            self._keep_challenge()
             self._drift.turn()
             if self._mqtt.turn():
                 self._alarms.tell_again()
+                self._challenge.tell_again()
             self._alarms.tell(self._send_alarm)
+            self._challenge.tell(self._send_challenge)
             self._deliver()
             self._name_frames()
             self._replies.tell(self._send_reply)
@@ -250,6 +253,7 @@ class Records:
                 self._halt.take(message)
             elif isinstance(message, ChallengeOutcome):
                 self._challenge.take(message)
+                self._keep_challenge()
             elif isinstance(message, CommandReply):
                 self._replies.add(message)
             elif isinstance(message, Stop):
@@ -440,10 +444,22 @@ class Records:
             self._supervised.alarm("records", "error", text)
         self._tell_health()
 
+    def _keep_challenge(self) -> None:
+        if self._challenge.keep():
+            self._tell_health()
+
     def _tell_health(self) -> None:
         if self._signalling is not None:
             try:
-                self._signalling.send(RecordHealth(self._fault is None, self._fault or "", self._halt.reason))
+                self._signalling.send(
+                    RecordHealth(
+                        self._fault is None,
+                        self._fault or "",
+                        self._halt.reason,
+                        self._challenge.tried_boot_ns,
+                        self._challenge.trouble,
+                    )
+                )
             except PeerGone:
                 self._lose_signalling()
 
@@ -451,6 +467,9 @@ class Records:
 
     def _send_alarm(self, code: str, payload: bytes) -> bool:
         return self._mqtt.publish(self._alarm_topic + code, payload, qos=1, retain=True)
+
+    def _send_challenge(self, payload: bytes) -> bool:
+        return self._mqtt.publish(self._challenge_topic, payload, qos=1, retain=True)
 
     def _send_reply(self, reply: CommandReply, payload: bytes) -> bool:
         return self._mqtt.publish(reply.reply_topic, payload, qos=1, correlation=reply.correlation)

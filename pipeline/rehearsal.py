@@ -48,7 +48,8 @@ class RehearsalError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's.
+    """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's,
+    ``controller`` over what the controller knows of the gate.
 
     ``cable`` is the service's way to the broker: none, a TCP proxy that can be faulty, or such a proxy as the only way out of
     a network namespace that the service lives in. Controller and observer always stay on the broker itself.
@@ -60,6 +61,9 @@ class Rehearsal:
     rules: Mapping[str, float] = field(default_factory=lambda: {"defective": 0.5})
     parts: int | None = None
     parts_per_min: float = 1200.0
+    speed_mm_s: float = 1000.0
+    pulses_per_mm: float = 10.0
+    trigger_jitter_us: float = 0.0
     camera_ids: tuple[str, ...] = ("cam0",)
     deadline_us: int = 40_000
     gate_offset_pulses: int = 800
@@ -71,6 +75,7 @@ class Rehearsal:
     broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     service: Mapping[str, Any] = field(default_factory=dict)
     camera: Mapping[str, Any] = field(default_factory=dict)
+    controller: Mapping[str, Any] = field(default_factory=dict)
     cable: Literal["direct", "proxy", "namespace"] = "direct"
     service_environment: Mapping[str, str] = field(default_factory=dict)
     service_arguments: tuple[str, ...] = ()
@@ -249,6 +254,9 @@ class RehearsalRun:
             images=plan.images,
             parts=plan.parts,
             parts_per_min=plan.parts_per_min,
+            speed_mm_s=plan.speed_mm_s,
+            pulses_per_mm=plan.pulses_per_mm,
+            trigger_jitter_us=plan.trigger_jitter_us,
             gate_offset_pulses=plan.gate_offset_pulses,
             encoder_bits=plan.encoder_bits,
             encoder_start_count=plan.encoder_start_count,
@@ -269,10 +277,13 @@ class RehearsalRun:
                     root=TOPIC_ROOT,
                     line_path=folder / "controller.sock",
                     book_path=folder / "gate.jsonl",
-                    gate_offset_pulses=plan.gate_offset_pulses,
-                    window_pulses=line_options.window_pulses,
                     encoder_bits=plan.encoder_bits,
                     mutant=plan.mutant,
+                    **{
+                        "gate_offset_pulses": plan.gate_offset_pulses,
+                        "window_pulses": line_options.window_pulses,
+                        **plan.controller,
+                    },
                 )
             )
         )

@@ -302,6 +302,9 @@ class Signalling:
                     self._records_text = "" if message.healthy else message.text
                     self._watch.found_halted(message.halted)
                     self._obey_halt()
+                    if message.challenge_boot_ns is not None:
+                        tried_ns, trouble = message.challenge_boot_ns, message.challenge_text
+                        self._watch.challenge.written(tried_ns, trouble, now_ns())
         except PeerGone:
             self._lose_records()
 
@@ -347,8 +350,8 @@ class Signalling:
         if self._permission.line_clearance:
             return "READY", self._permission.line_clearance
         if self._watch.challenge.is_under_way:
-            return "CHALLENGE", self._watch.challenge.progress()
-        if asked := self._watch.challenge.asked(now_ns()):
+            return "CHALLENGE" if self._watch.challenge.has_begun else "READY", self._watch.challenge.progress()
+        if asked := self._watch.challenge.asked():
             return "READY", asked
         return "RUNNING", f"verdicts are not recorded: {unrecorded}" if unrecorded else ""
 
@@ -448,7 +451,7 @@ class Signalling:
             if isinstance(output, Opened):
                 self._counters["triggers_seen"] += 1
                 if self._machine.challenging:
-                    self._watch.challenge.opened(output.part_id)
+                    self._watch.challenge.opened(output.part_id, output.trigger_ns)
                 self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.clock import now_ns
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
+from tests.tap import Tap
 from vision.types import PixelFormat
 
 SIZE_PX = 32
@@ -83,3 +84,15 @@ class HandCamera:
         )
         self._device.sendall(encode_header(frame) + pixels.tobytes() + encode_frame_end(self._count))
         return self._count
+
+
+def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
+    """Send parts one after the other, each after the verdict on the one before; what was said of them."""
+    said = []
+    for grey in greys:
+        before = len(tap.bodies("verdict"))
+        camera.part(grey)
+        tap.wait_until(lambda before=before: len(tap.bodies("verdict")) > before)  # type: ignore[misc]
+        body = tap.bodies("verdict")[before]
+        said.append((body["verdict"], body["reason"]))
+    return said

@@ -314,18 +314,28 @@ _SEEN_SLACK_PX = 1.0
 
 
 def _unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
-    """Regions of the undistorted frame that the camera does not see whole: a lens may bend them out of its picture."""
+    """Regions of the undistorted frame that the camera does not see whole wherever within tolerance the part lies.
+
+    A lens may bend them out of its picture. One that is moved out of the frame itself is told when that happens.
+    """
     faults: list[Fault] = []
     for view_index, view in enumerate(recipe.views):
-        geometry = calibrations.get(view.camera_id, UNCALIBRATED).geometry
-        for index, region in enumerate(view.regions if geometry is not None else ()):
-            assert geometry is not None
-            x = np.linspace(region.x_px, region.x_px + region.width_px, _SEEN_STEPS)
-            y = np.linspace(region.y_px, region.y_px + region.height_px, _SEEN_STEPS)
-            raw = raw_from_undistorted(geometry.lens, np.stack(np.meshgrid(x, y), axis=-1))
-            beyond_px = float(np.max([-raw, raw - (geometry.lens.width_px, geometry.lens.height_px)]))
+        calibration = calibrations.get(view.camera_id, UNCALIBRATED)
+        if calibration.geometry is None:
+            continue
+        lens = calibration.geometry.lens
+        size_px, shift_px = (lens.width_px, lens.height_px), ShiftRule(calibration).shift_max_px
+        for index, region in enumerate(view.regions):
+            spans = (region.x_px, region.width_px), (region.y_px, region.height_px)
+            x, y = (
+                np.linspace(max(start - shift, 0), min(start + length + shift, size), _SEEN_STEPS)
+                for (start, length), shift, size in zip(spans, shift_px, size_px, strict=True)
+            )
+            raw = raw_from_undistorted(lens, np.stack(np.meshgrid(x, y), axis=-1))
+            beyond_px = float(np.max([-raw, raw - size_px]))
             if beyond_px > _SEEN_SLACK_PX:
                 got = f"one that is up to {beyond_px:.1f} px outside of what camera {view.camera_id} sees, its lens put right"
+                got += "" if shift_px == (0, 0) else f" and its part up to {max(shift_px)} px out of place"
                 expected = "one further from the picture's edge"
                 faults.append(Fault(file, f"views.{view_index}.regions.{index}", got, expected))
     return faults

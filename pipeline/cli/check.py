@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.calibrated_line import open_calibrated
+from pipeline.calibrated_line import camera_calibrations, open_calibrated
+from pipeline.calibrated_timing import differences, timings_in
+from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
+from vision.faults import one_line
 from vision.geometry import row_geometry
 from vision.model_input import ModelInput
 from vision.package import load_package
@@ -41,10 +44,11 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         print(f"          not {reason}")
     warning = unverified(line, package, session)
     print(f"verified  {'NO' if warning else 'yes'}, fingerprint {session.fingerprint_sha256[:12]}")
+    calibrations = camera_calibrations(line)
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
-            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id)}"
+            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
         )
     for text in _unseen(recipe, package.card.input):
         print(f"unseen    {text}")
@@ -53,6 +57,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for one in recipe.required:
         print(f"reject    fewer than {one.count} {one.class_name} at {one.found_at_score:g} or more{_where(one)}")
     print(f"timing    deadline {timing.deadline_us} us, guard {timing.guard_us} us, budget {timing.budget_us} us")
+    for text in _timing_told(line, timings_in(calibrations.values())):
+        print(f"timing    {text}")
     print(f"broker    {line.config.mqtt.host}:{line.config.mqtt.port}, MQTT {line.config.mqtt.protocol}")
     if line.config.images is not None:
         print(f"images    {_images(line.config.images)}")
@@ -69,10 +75,24 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         print(f"lineside: warning: {warning}", file=sys.stderr)
 
 
-def _calibrated(line: Line, camera_id: str) -> str:
+def _calibrated(line: Line, camera_id: str, calibrations: Mapping[str, CameraCalibration]) -> str:
     if line.config.calibrations is None:
         return ""
-    return f", calibration {line.calibration_ids.get(camera_id, 'NONE')}"
+    calibration = calibrations.get(camera_id)
+    if calibration is None:
+        return ", calibration NONE"
+    return f", calibration {calibration.calibration_id}: {', '.join(calibration.made).replace('_', ' ')}"
+
+
+def _timing_told(line: Line, sections: Iterable[TimingSection]) -> Iterator[str]:
+    """What was calibrated, and where the line's file promises less."""
+    for section in sections:
+        figures, made = section.figures, section.made
+        found = f"verdicts within {figures.latency_us} us but for {figures.late_share_max:g} of all parts"
+        window = f"gate's window +-{figures.window_pulses} pulses"
+        yield one_line(f"calibrated by {made.by}, {made.at_utc}: {found}, {window}")
+        for fault in differences(line, figures):
+            yield f"NOT AS CALIBRATED: {fault}"
 
 
 def _unseen(recipe: Recipe, model_input: ModelInput) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -14,19 +15,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipeline.calibrated_line import camera_recipe, view_calibrations
+from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
-from pipeline.config import RuntimeConfig, load_model
+from pipeline.config import Line, RuntimeConfig, load_line, load_model
 from pipeline.evaluation.needs import missing_libraries
+from pipeline.line_inspector import frame_formats
 from pipeline.model_probe import probe_model
 from pipeline.report.blocks import plain
 from pipeline.report.folder import CannotReport, write_page
+from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
+from vision.preprocess import FrameFormat
 from vision.providers import Provider
 from vision.recipe import Recipe
 from vision.runtime import InferenceError, RuntimeProviderError
 from vision.types import PixelFormat, Reason
+from vision.view_calibration import UNCALIBRATED, ViewCalibration
 
 if TYPE_CHECKING:  # they need the extra, and a second to load
     from pipeline.evaluation.data import DataSet
@@ -44,6 +51,17 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Regions and rules; else the whole image and the card's thresholds."),
     ] = None,
+    line_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--line",
+            metavar="LINE",
+            help="The images are a camera's frames: the line's recipe, calibration and runtime.",
+        ),
+    ] = None,
+    camera_id: Annotated[
+        str | None, typer.Option("--camera-id", metavar="ID", help="Which camera, where the line has several.")
+    ] = None,
     layout: Annotated[
         Literal["mvtec", "yolo", "coco", "voc", "folders"] | None,
         typer.Option(help="How the images are labelled; found by itself where that is plain."),
@@ -58,7 +76,9 @@ def evaluate(
         Literal["Mono8", "BGR8", "RGB8"] | None,
         typer.Option(help="As the line's camera delivers; else as each file is, grey or colour."),
     ] = None,
-    provider: Annotated[Provider, typer.Option(help="What runs the model, as in a line's runtime.")] = "auto",
+    provider: Annotated[
+        Provider | None, typer.Option(help="What runs the model; else as the line has it, or auto.")
+    ] = None,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -70,7 +90,12 @@ def evaluate(
         raise fail(f"lineside evaluate needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
     check_json_target(json_file)
     check_report_folder(report)
-    spare_inputs({"--json": json_file, "--report": report}, model, data, recipe)
+    spare_inputs({"--json": json_file, "--report": report}, model, data, recipe, line_file)
+    if line_file is not None and (recipe is not None or pixel_format is not None):
+        given = "--recipe" if recipe is not None else "--pixel-format"
+        raise fail(f"{given}: got one beside --line, which has its own; expected one of the two", 2)
+    if line_file is None and camera_id is not None:
+        raise fail(f"--camera-id: got {camera_id} without --line", 2)
     from pipeline.evaluation.figures import figures_of, result_of
     from pipeline.evaluation.labels import are_defective, expect_labels_fit
     from pipeline.evaluation.layouts import read_data_set
@@ -81,18 +106,33 @@ def evaluate(
     # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
     probe_model(model)
     rules = None if recipe is None else load_model(recipe, Recipe)
+    seen = None if line_file is None else _camera_of(line_file, camera_id)
+    runtime = RuntimeConfig()
+    calibration = UNCALIBRATED
+    if seen is not None:
+        recipe, rules, runtime, calibration = (
+            seen.line.recipe_file,
+            seen.recipe,
+            seen.line.config.runtime,
+            seen.calibration,
+        )
+    if provider is not None:
+        runtime = runtime.model_copy(update={"provider": provider})
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     with _bar("checking", None) as advance:
         data_set = read_data_set(data, layout=layout, split=split, looked=advance)
     if pixel_format is not None:
         data_set = data_set.seen_as(PixelFormat(pixel_format))
+    if seen is not None:
+        data_set = _as_frames(data_set, seen)
     expect_labels_fit(data_set, package.card)
     try:
         runner = Runner(
             package,
             rules,
-            RuntimeConfig.model_validate({"provider": provider}),
+            runtime,
             recipe_file=str(recipe or package.card_path),
+            calibration=calibration,
             wants_candidates=data_set.has_boxes,
         )
         runner.warm_up(data_set)
@@ -118,7 +158,12 @@ def evaluate(
         iou_min=iou,
         pixels=None if pixels is None else pixels.auroc(),
     )
-    result = {**_facts(package, runner, data_set, recipe, rules), **result_of(figures)}
+    calibration_id = None if seen is None else seen.line.calibration_ids.get(seen.camera_id)
+    result = {
+        **_facts(package, runner, data_set, recipe, rules),
+        "calibration_id": calibration_id,
+        **result_of(figures),
+    }
     show(console, _words(result))
     write_json(json_file, result)  # first: a few kilobytes still find room where pictures do not
     if report is not None:
@@ -127,6 +172,39 @@ def evaluate(
         named = ", ".join(each.sample.name for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
         got = f"an output that cannot be judged for {len(unread)} of {len(judged)} images ({named})"
         raise fail(f"{package.model_path}: got {got}, the first: {unread[0].fault}", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenBy:
+    """A line's camera whose frames the images are."""
+
+    line: Line
+    camera_id: str
+    frame_format: FrameFormat
+    recipe: Recipe
+    calibration: ViewCalibration
+
+
+def _camera_of(line_file: Path, camera_id: str | None) -> _SeenBy:
+    line = load_line(line_file)
+    chosen, formats = camera_of(line, camera_id), frame_formats(line.config)
+    calibration = view_calibrations(line).get(chosen, UNCALIBRATED)
+    return _SeenBy(line, chosen, formats[chosen], camera_recipe(line, chosen), calibration)
+
+
+def _as_frames(data_set: DataSet, seen: _SeenBy) -> DataSet:
+    frames = seen.frame_format
+    for sample in data_set.samples:
+        image = sample.facts.format
+        if (image.width_px, image.height_px) != (frames.width_px, frames.height_px):
+            got = f"{image.width_px}x{image.height_px} px"
+            expected = f"{frames.width_px}x{frames.height_px} px, as camera {seen.camera_id} delivers"
+            raise FaultsError([Fault(str(sample.image), "", got, expected)])
+    if seen.calibration.geometry is not None and (data_set.has_boxes or data_set.has_masks):
+        got = f"labels that say where, in frames as camera {seen.camera_id} delivers them"
+        expected = "labels of whole images: with a geometry in force defects are told in the undistorted frame"
+        raise FaultsError([Fault(str(data_set.folder), "", got, expected)])
+    return data_set.seen_as(frames.pixel_format)
 
 
 @contextmanager
@@ -187,6 +265,8 @@ def _words(result: dict[str, Any]) -> Iterator[str | Table]:
     yield f"model     {name}, {model['task']} ({model['decoder']}), sha256 {model['sha256']}"
     part = "" if data["split"] is None else f", part {data['split']}"
     yield f"data      {data['folder']}: {data['images']} images, layout {data['layout']}{part}, sha256 {data['sha256']}"
+    if result["calibration_id"] is not None:
+        yield f"calibrated {result['calibration_id']}"
     yield f"runtime   {result['runtime']['told']}, fingerprint {result['runtime']['sha256']}"
     for each in result["runtime"]["passed_over"]:
         yield f"NOT       {each}"

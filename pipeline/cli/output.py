@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,8 @@ JsonOption = Annotated[
 ]
 
 _RESULT_BEGINS = b"{\n  "
+_NO_SECOND_NAMES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Of a file system such as FAT, where a file has one name only."""
 
 
 def words(json_file: Path | None) -> TextIO:
@@ -66,6 +69,32 @@ def write_json(json_file: Path | None, result: dict[str, object]) -> None:
         _write(json_file, text)
     except OSError as error:
         raise fail(f"{json_file}: {error.strerror}") from None
+
+
+def write_new(path: Path, text: str) -> None:
+    """A file that was not there, whole or not at all; never over one that is. Raises OSError, of one that is FileExistsError."""
+    scratch = _scratch(path)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        try:
+            os.link(scratch, path)  # unlike a rename, never over a file that came meanwhile
+        except OSError as error:
+            if error.errno not in _NO_SECOND_NAMES:
+                raise
+            _write_exclusively(path, text)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_exclusively(path: Path, text: str) -> None:
+    """Whole unless the command is killed meanwhile."""
+    with path.open("x", encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _write(json_file: Path, text: str) -> None:

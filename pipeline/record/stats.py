@@ -14,6 +14,8 @@ from pipeline.tally import STAGES, latency_of
 
 HOUR = len("2026-01-01T00")
 MINUTE = len("2026-01-01T00:00")
+_CHALLENGE = "CHALLENGE"
+"""In the place of the verdict of a challenge part, which is rejected whatever it is and says nothing of production."""
 _REVIEWED = ("confirmed", "overruled", "undecided", "false_rejects", "false_accepts")
 """What a review makes of a verdict; the last two are what was overruled."""
 
@@ -45,19 +47,20 @@ class RecordStats:
 
     def add(self, result: ResultPayload) -> None:
         """One part. A defect class counts once a part, however many there are of it."""
-        self._verdicts[result.verdict] += 1
+        verdict = _CHALLENGE if result.is_challenge else result.verdict
+        self._verdicts[verdict] += 1
         self._reasons[result.reason] += 1
-        self._defects.update({defect.class_name for defect in result.defects} if result.verdict == "REJECT" else ())
-        self._sessions[result.session_id][result.verdict] += 1
+        self._defects.update({defect.class_name for defect in result.defects} if verdict == "REJECT" else ())
+        self._sessions[result.session_id][verdict] += 1
         self._products[(result.recipe_id, result.recipe_version, result.model_sha256)] += 1
-        self._over_time[result.trigger_utc[: self._by]][result.verdict] += 1
+        self._over_time[result.trigger_utc[: self._by]][verdict] += 1
         keys = result.traceability
-        self._belongs[keys.lot, keys.order, keys.shift][result.verdict] += 1
+        self._belongs[keys.lot, keys.order, keys.shift][verdict] += 1
         review = self._last_review.get((result.session_id, result.part_id))
-        if review is not None:
+        if review is not None and verdict != _CHALLENGE:
             self._reviewed[agreement(review)] += 1
             if agreement(review) == "overruled":
-                self._reviewed["false_rejects" if result.verdict == "REJECT" else "false_accepts"] += 1
+                self._reviewed["false_rejects" if verdict == "REJECT" else "false_accepts"] += 1
         self._unsent_count += result.sent_ns is None
         self._first_utc = min(self._first_utc or result.trigger_utc, result.trigger_utc)
         self._last_utc = max(self._last_utc or result.trigger_utc, result.trigger_utc)
@@ -70,7 +73,7 @@ class RecordStats:
 
     def figures(self) -> dict[str, Any]:
         """Ready for JSON. ``yield_ratio`` is PASS among PASS and REJECT, ``reject_ratio`` REJECT among them, both null where
-        there is neither; ``no_decision_ratio`` is NO_DECISION among all parts.
+        there is neither; ``no_decision_ratio`` is NO_DECISION among all parts. Parts of a challenge count as ``challenge`` alone.
         """
         return {
             "first_utc": self._first_utc,
@@ -121,6 +124,7 @@ def _counts(verdicts: Counter[str]) -> dict[str, Any]:
         "passed": passed,
         "rejected": rejected,
         "no_decision": verdicts["NO_DECISION"],
+        "challenge": verdicts[_CHALLENGE],
         "yield_ratio": round(passed / judged, 4) if judged else None,
         "reject_ratio": round(rejected / judged, 4) if judged else None,
         "no_decision_ratio": round(verdicts["NO_DECISION"] / verdicts.total(), 4) if verdicts else None,

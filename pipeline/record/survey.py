@@ -132,7 +132,10 @@ class RecordSurvey:
         self._see_times(result)
         self._see_context(row)
         self.simulated += result.is_simulated
-        self.challenges += result.is_challenge
+        if result.is_challenge:
+            # Known parts, rejected whatever they are: they say nothing of production.
+            self.challenges += 1
+            return
         scores = [view.score for view in result.views if view.score is not None]
         if scores:
             counts = self.scores.setdefault(result.verdict, np.zeros(SCORE_BINS, np.int64))
@@ -174,7 +177,8 @@ class RecordSurvey:
         if not 0 <= moment_s < _FAR_S:
             self.without_time += 1
             return
-        self.over_time.add(moment_s, result.verdict)
+        if not result.is_challenge:
+            self.over_time.add(moment_s, result.verdict)
         if self._newest is not None and moment_s - self._newest[0] >= _PAUSE_S:
             pause = Pause(moment_s - self._newest[0], self._newest[1], utc)
             (heapq.heappush if len(self._pauses) < _PAUSES_TOLD else heapq.heappushpop)(self._pauses, pause)

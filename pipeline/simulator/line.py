@@ -176,7 +176,7 @@ class Line:
     def _send_part(self, part_number: int) -> None:
         jitter = self._chance.uniform(-1.0, 1.0) * self._options.pitch_jitter
         place_pulses = round(self._origin_pulses + (part_number + jitter) * self._options.pitch_pulses)
-        self._agenda.at_place(place_pulses, partial(self._part_at_trigger, part_number, place_pulses))
+        self._agenda.at_place(place_pulses, partial(self._part_at_sensor, part_number, place_pulses))
 
     def _all_parts_sent(self) -> bool:
         return self._parts_wanted is not None and self._counts["parts_sent"] >= self._parts_wanted
@@ -184,10 +184,19 @@ class Line:
     def _is_empty(self) -> bool:
         return self._all_parts_sent() and not self._under_way and not self._cameras.frames_under_way
 
+    def _part_at_sensor(self, part_number: int, place_pulses: int, due_ns: int) -> None:
+        if not self._options.trigger_jitter_us:
+            self._part_at_trigger(part_number, place_pulses, due_ns)
+            return
+        late_ns = round(self._chance.uniform(0.0, self._options.trigger_jitter_us) * 1e3)
+        self._agenda.at_moment(due_ns + late_ns, partial(self._part_at_trigger, part_number, place_pulses))
+
     def _part_at_trigger(self, part_number: int, place_pulses: int, due_ns: int) -> None:
         if self._all_parts_sent():
             return
-        count = self._count_at(place_pulses)
+        is_late = self._options.trigger_jitter_us > 0
+        latch_pulses = int(self._belt.position_pulses(due_ns)) if is_late else place_pulses
+        count = self._count_at(max(place_pulses, latch_pulses))
         image_index = next(self._order)
         faults = self._faults.striking(part_number)
         is_missing = any(fault.kind == "missing_trigger" for fault in faults)

@@ -33,6 +33,9 @@ class LineOptions(Options):
     pulses_per_mm: float = Field(default=10.0, gt=0.0)
     pitch_jitter: float = Field(default=0.05, ge=0.0, le=0.2, description="fraction of the pitch, either way")
     gate_offset_pulses: int = Field(default=800, gt=0)
+    trigger_jitter_us: float = Field(
+        default=0.0, ge=0.0, description="the sensor is so late at most, by seeded chance; the count is latched then"
+    )
     encoder_bits: int = Field(default=32, ge=8, le=62)
     encoder_start_count: int = Field(default=0, ge=0)
     speed_changes: list[SpeedChange] = Field(default_factory=list)

@@ -29,6 +29,7 @@ SUITES = (
     "record-power",
     "replay",
     "calibrate-threshold",
+    "calibrate-timing",
     "drift",
 )
 _MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDisk(pathlib.Path(sys.argv[1]), 1 << 24).close()"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +17,9 @@ import pytest
 import yaml
 
 from pipeline.challenge_file import ChallengeFile
+from pipeline.clock import boot_ns
 from tests.chaos.books import check_record, read_rows
-from tests.hand_camera import HandCamera
+from tests.hand_camera import HandCamera, judge
 from tests.operator_terminal import Operator
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
@@ -31,20 +34,13 @@ KINDS: list[dict[str, Any]] = [
 NS_PER_HOUR = 3_600_000_000_000
 
 
-def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
-    """Send parts one after the other, each after the verdict on the one before; what was said of them."""
-    said = []
-    for grey in greys:
-        before = len(tap.bodies("verdict"))
-        camera.part(grey)
-        tap.wait_until(lambda before=before: len(tap.bodies("verdict")) > before)  # type: ignore[misc]
-        body = tap.bodies("verdict")[before]
-        said.append((body["verdict"], body["reason"]))
-    return said
-
-
 def wait_for_state(tap: Tap, state: str, text: str = "") -> None:
     tap.wait_until(lambda: (last := tap.bodies("state")[-1])["state"] == state and text in last["reason"])
+
+
+def begin(operator: Operator, tap: Tap, who: str = "Anna") -> None:
+    assert operator.ask("start_challenge", who=who)["ok"]
+    wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
 
 
 @pytest.fixture
@@ -74,8 +70,7 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
         assert judge(camera, tap, GOOD) == [IDLE]
 
         # A scratched part that is not seen: every part is rejected all the same.
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE", "part 1 of 2 of kind scratched, which is to be rejected")
+        begin(operator, tap)
         assert not operator.ask("start_challenge")["ok"]
         assert judge(camera, tap, BAD) == [CHALLENGED]
         wait_for_state(tap, "CHALLENGE", "part 2 of 2 of kind scratched")
@@ -84,18 +79,17 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
         assert judge(camera, tap, GOOD) == [IDLE]
 
         # Abandoned, and killed in the middle: both count as failed.
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD) == [CHALLENGED]
         assert operator.ask("abandon_challenge")["ok"]
         wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
         assert not operator.ask("abandon_challenge")["ok"]
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap)
         workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
         tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "READY")
         wait_for_state(tap, "READY", "failed: began and did not end")
 
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         tap.wait_until(lambda: tap.bodies("alarm/challenge")[-1] is None)
@@ -121,9 +115,9 @@ def test_nothing_is_judged_before_a_challenge_has_passed(
     ("changes", "age_hours", "text"),
     [
         ({}, 8.1, "by Anna has expired after 8 h; put the known parts ready"),
-        ({}, -24.0, "by Anna has expired"),
-        ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
-        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera or plan"),
+        ({}, -24.0, "by Anna is from the future: the clock is wrong, or was"),
+        ({"judged_with": "0" * 64}, 1.0, "was of another product, recipe, model, camera, calibration or plan"),
+        ({"model_sha256": "0" * 64}, 1.0, "was of another product, recipe, model, camera, calibration or plan"),
         ({"passed": False, "text": "1 of 2 parts of kind scratched were not rejected"}, 1.0, "failed: 1 of 2 parts"),
     ],
 )
@@ -136,7 +130,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     age_hours: float,
     text: str,
 ) -> None:
-    """Expired, or from the future (the clock was set back since), of another product, failed."""
+    """Of before the box's start: expired, or from the future (the clock was set back since), of another product, failed."""
     file = ChallengeFile(tmp_path / "records.db")
     with (
         Service(line) as service,
@@ -145,7 +139,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
@@ -153,7 +147,7 @@ def test_a_challenge_that_does_not_count_keeps_the_service_out_of_running(
     assert outcome is not None
     assert outcome.passed
     ended_utc_ns = time.time_ns() - int(age_hours * NS_PER_HOUR)
-    file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_utc_ns, **changes))
+    file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_utc_ns, boot_id="another", **changes))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
         wait_for_state(tap, "READY", text)
@@ -172,14 +166,20 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
     outcome = file.read()
     assert outcome is not None
     left_ns = 15_000_000_000
-    file.write(msgspec.structs.replace(outcome, ended_utc_ns=time.time_ns() - 8 * NS_PER_HOUR + left_ns))
+    ended_ns = boot_ns() - 8 * NS_PER_HOUR + left_ns
+    if ended_ns > 0:
+        file.write(msgspec.structs.replace(outcome, ended_boot_ns=ended_ns))
+    else:
+        # The box has not run for so long.
+        ended_ns = time.time_ns() - 8 * NS_PER_HOUR + left_ns
+        file.write(msgspec.structs.replace(outcome, ended_utc_ns=ended_ns, boot_id="another"))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
         service.wait_for("RUNNING")
@@ -191,6 +191,41 @@ def test_a_challenge_expires_while_the_line_runs_and_says_so_before(
         service.stop()
 
 
+def test_no_challenge_begins_that_a_restart_would_forget(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    """Where the disk does not take that it began; and where it took that, but not how it ended, and all is killed."""
+    scratch = tmp_path / "records.db.challenge.new"
+    with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        begin(operator, tap)
+        assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "RUNNING")
+        tap.wait_until(lambda: (told := tap.bodies("challenge")[-1])["passed"] and told["is_kept"])
+        scratch.mkdir()
+        assert operator.ask("start_challenge")["ok"]
+        wait_for_state(tap, "READY", "failed: abandoned (before it began, as that cannot be kept: challenge file")
+        assert judge(camera, tap, BAD) == [IDLE]
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-not-kept")[-1:] not in ([], [None]))
+        scratch.rmdir()
+        tap.wait_until(lambda: tap.bodies("alarm/challenge-not-kept")[-1] is None)
+
+        begin(operator, tap)
+        scratch.mkdir()
+        assert judge(camera, tap, GOOD, GOOD, GOOD, GOOD) == [CHALLENGED] * 4
+        wait_for_state(tap, "READY", "failed: 2 of 2 parts of kind scratched were not rejected")
+        for pid in [service.process.pid, *(worker.pid for worker in workers_of(service.process.pid).values())]:
+            with contextlib.suppress(ProcessLookupError):  # some die with the supervisor
+                os.kill(pid, signal.SIGKILL)
+        service.process.wait()
+    scratch.rmdir()
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "failed: began and did not end")
+        service.stop()
+
+
 def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCamera) -> None:
     with (
         Service(line) as service,
@@ -199,8 +234,7 @@ def test_a_halt_ends_the_challenge(line: Path, broker_port: int, camera: HandCam
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap)
         assert operator.ask("halt")["ok"]
         wait_for_state(tap, "HALTED")
         assert not operator.ask("start_challenge")["ok"]
@@ -217,7 +251,7 @@ def test_known_parts_that_go_by_unseen_end_the_challenge(line: Path, broker_port
     ):
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD) == [CHALLENGED]
         workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
         wait_for_state(tap, "READY", "failed: abandoned (the line became ERROR: ")
@@ -230,7 +264,7 @@ def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, cam
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
+        begin(operator, tap)
         assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
         wait_for_state(tap, "RUNNING")
         service.stop()
@@ -239,7 +273,7 @@ def test_a_plan_that_was_easier_counts_no_more(line: Path, broker_port: int, cam
     line.write_text(yaml.safe_dump(written))
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         camera.wait_connected()
-        wait_for_state(tap, "READY", "was of another product, recipe, model, camera or plan")
+        wait_for_state(tap, "READY", "was of another product, recipe, model, camera, calibration or plan")
         service.stop()
 
 
@@ -273,6 +307,39 @@ def test_the_operator_is_led_through_it(
         assert result["kinds"][1]["wrong_at_most"] == pytest.approx(0.95)
         assert result["kinds"][0]["wrong_at_most"] == pytest.approx(1 - 0.05**0.5 if status == 0 else 1.0)
         assert "repeats of one part say how steadily that part is judged, nothing about other parts" in said
+        told = tap.bodies("challenge")[-1]
+        assert (told["passed"], told["is_over"], told["is_kept"], told["who"]) == (status == 0, True, True, "Anna")
+        assert [kind["judged"] for kind in told["kinds"]] == (
+            [["REJECT"] * 2, ["PASS"] * 2] if status == 0 else [["PASS"] * 2, ["PASS"] * 2]
+        )
+        service.stop()
+
+
+def test_the_operator_needs_no_file_of_the_service(
+    line: Path, tmp_path: Path, broker_port: int, camera: HandCamera
+) -> None:
+    """Nor does the outcome wait for a disk that does not take it, or depend on where it is to be written to."""
+    elsewhere = tmp_path / "elsewhere.yaml"
+    written = yaml.safe_load(line.read_text())
+    written["records"] = {**written.get("records", {}), "path": "/nowhere/records.db"}
+    elsewhere.write_text(yaml.safe_dump(written))
+    (tmp_path / "full").symlink_to("/dev/full")
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        camera.wait_connected()
+        wait_for_state(tap, "READY", "no challenge yet")
+        with led(elsewhere, "--json", str(tmp_path / "full")) as leading:
+            wait_for_state(tap, "CHALLENGE", "part 1 of 2")
+            (tmp_path / "records.db.challenge.new").mkdir()
+            assert judge(camera, tap, BAD, BAD, GOOD, GOOD) == [CHALLENGED] * 4
+            said, errors = leading.communicate(timeout=60)
+        assert leading.returncode == 1
+        assert "passed: all 4" in said
+        assert "this is not on disk yet, see the alarm challenge-not-kept" in errors
+        assert "full: No space left on device" in errors
+        assert "the challenge passed all the same" in errors
+        wait_for_state(tap, "RUNNING")
+        (tmp_path / "records.db.challenge.new").rmdir()
+        tap.wait_until(lambda: tap.bodies("challenge")[-1]["is_kept"])
         service.stop()
 
 
@@ -304,14 +371,13 @@ def test_one_that_was_left_behind_is_ended_by_command(line: Path, broker_port: i
     with Service(line) as service, Tap(broker_port, ROOT) as tap, Operator(broker_port, ROOT, tap) as operator:
         camera.wait_connected()
         wait_for_state(tap, "READY", "no challenge yet")
-        assert operator.ask("start_challenge")["ok"]
-        wait_for_state(tap, "CHALLENGE")
+        begin(operator, tap, "Bert")
         with led(line) as leading:
             assert "refused: a challenge is under way" in leading.communicate(timeout=60)[1]
         assert leading.returncode == 1
         wait_for_state(tap, "CHALLENGE")
         with led(line, "--abandon") as leading:
-            leading.communicate(timeout=60)
+            assert leading.communicate(timeout=60)[0] == "the challenge by Bert is abandoned, which counts as failed\n"
         assert leading.returncode == 0
-        wait_for_state(tap, "READY", "failed: abandoned (by Anna)")
+        wait_for_state(tap, "READY", "by Bert failed: abandoned (by Anna)")
         service.stop()

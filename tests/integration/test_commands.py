@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,9 @@ def test_retained_commands_are_refused(
 def test_response_topic_and_correlation(tmp_path: Path, broker_port: int) -> None:
     line = write_line(tmp_path, broker_port)
     version = MQTTProtocolVersion.MQTTv5
-    answers: list[paho.MQTTMessage] = []
+    answers: queue.Queue[paho.MQTTMessage] = queue.Queue()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
-    client.on_message = lambda _client, _userdata, message: answers.append(message)
+    client.on_message = lambda _client, _userdata, message: answers.put(message)
     with (
         Service(line) as service,
         Tap(broker_port, ROOT) as tap,
@@ -170,9 +171,10 @@ def test_response_topic_and_correlation(tmp_path: Path, broker_port: int) -> Non
         desk.wait_until(lambda: len(desk.bodies("7")) == 1)
         assert desk.bodies("7")[0]["ok"]
         service.wait_for("HALTED")
+        answer = answers.get(timeout=60)
         client.disconnect()
         client.loop_stop()
-        (answer,) = answers
+        assert answers.empty()
         assert answer.properties is not None
         assert vars(answer.properties)["CorrelationData"] == b"\x00\x01"
         assert tap.bodies("cmd/halt/reply") == []

@@ -13,25 +13,13 @@ import yaml
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from tests.chaos.books import check_record, read_rows
-from tests.hand_camera import HandCamera
+from tests.hand_camera import HandCamera, judge
 from tests.operator_terminal import Operator
 from tests.service import Service, workers_of, write_images, write_line
 from tests.tap import Tap
 
 ROOT = "test/line"
 GOOD, BAD = 40, 200
-
-
-def judge(camera: HandCamera, tap: Tap, *greys: int) -> list[tuple[str, str]]:
-    """Send parts one after the other, each after the verdict on the one before; what was said of them."""
-    said = []
-    for grey in greys:
-        before = len(tap.bodies("verdict"))
-        camera.part(grey)
-        tap.wait_until(lambda before=before: len(tap.bodies("verdict")) > before)  # type: ignore[misc]
-        body = tap.bodies("verdict")[before]
-        said.append((body["verdict"], body["reason"]))
-    return said
 
 
 def wait_for_moment(moment_ns: int) -> None:

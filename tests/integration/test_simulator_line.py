@@ -574,6 +574,34 @@ def test_the_belt_changes_speed_and_stops(tmp_socket_dir: Path, broker: BrokerPr
     assert truth.controller.parts_at_gate == 60
 
 
+def test_late_triggers_latch_the_count_late_and_the_faster_the_belt_the_more(tmp_socket_dir: Path) -> None:
+    changes = [SpeedChange(at_part=30, speed_mm_s=200.0)]
+    options = line_options(
+        tmp_socket_dir,
+        controller_path=None,
+        parts=60,
+        parts_per_min=6_000.0,
+        gate_offset_pulses=500,
+        trigger_jitter_us=2_000.0,
+        speed_changes=changes,
+    )
+    with LineProcess(options) as line:
+        line.start_parts()
+        line.wait_finished(PATIENCE_S)
+    book = read_book(tmp_socket_dir / "line.jsonl")
+    latched = {record["part_number"]: record["encoder_count"] for record in book if record["event"] == "part"}
+    late = {
+        record["part_number"]: latched[record["part_number"]] + 500 - record["encoder_count"]
+        for record in book
+        if record["event"] == "gate"
+    }
+    fast, slow = ([late[number] for number in numbers] for numbers in (range(1, 31), range(31, 61)))
+    assert all(0 <= pulses <= 20 for pulses in fast)
+    assert all(0 <= pulses <= 4 for pulses in slow)
+    assert max(fast) > 10
+    assert max(slow) > 1
+
+
 def test_several_cameras_see_each_part_and_faults_come_on_demand(tmp_socket_dir: Path) -> None:
     cameras = [CameraOptions(camera_id=name, path=tmp_socket_dir / name) for name in ("left", "right")]
     options = line_options(tmp_socket_dir, cameras=cameras, controller_path=None, parts=30, parts_per_min=3000.0)

@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
 from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
+from pipeline.cli.bench.calibrate_timing import calibrate_timing
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.drift import drift
 from pipeline.cli.bench.outage import outage
@@ -43,6 +44,7 @@ for command in (
     decode,
     calibrate_geometry,
     calibrate_threshold,
+    calibrate_timing,
     drift,
 ):
     bench.command()(command)

@@ -8,6 +8,7 @@ from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.drift import drift
 from pipeline.cli.calibrate.geometry import geometry
+from pipeline.cli.calibrate.timing import timing
 
 calibrate = typer.Typer(
     name="calibrate",
@@ -16,7 +17,7 @@ calibrate = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (board, geometry, drift, challenge):
+for command in (board, geometry, timing, drift, challenge):
     calibrate.command()(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from calibration.board import board_svg
 from pipeline.cli.calibrate.options import SquareOption, SquaresOption, board_of
-from pipeline.cli.output import fail
+from pipeline.cli.output import fail, write_new
 
 
 def board(
@@ -30,13 +29,8 @@ def board(
         raise fail(str(error), 2) from None
     if not out.name:
         raise fail(f"FILE.svg: got {out}, expected a new file", 2)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            os.link(scratch, out)  # unlike a rename, never over a file that is there
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_new(out, text)
     except OSError as error:
         raise fail(f"{out}: {error.strerror}", 2 if isinstance(error, FileExistsError) else 1) from None
     print(f"{out}: {made.described()}. Print it at 100 % and measure all squares across and down with a ruler.")

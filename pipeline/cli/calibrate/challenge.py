@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,15 +15,12 @@ import typer
 from rich.table import Table
 
 from calibration.challenge import KindShown, Showing, challenge_figures
-from pipeline.challenge import BEGAN
-from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.clock import NS_PER_S, wall_text
+from pipeline.clock import NS_PER_S
 from pipeline.config import ChallengeKind, LineConfig, load_line
 from pipeline.line_terminal import LineTerminal, NoAnswer
-from pipeline.messages import ChallengeOutcome
-from pipeline.payloads import StatePayload
+from pipeline.payloads import ChallengePayload, CommandPayload, StatePayload
 from vision.types import Verdict
 
 _HEARD_NS = NS_PER_S // 4
@@ -30,6 +28,7 @@ _OUTCOME_NS = 10 * NS_PER_S
 _WORDS = {"PASS": "passed", "REJECT": "rejected"}
 
 _decode_state = msgspec.json.Decoder(StatePayload).decode
+_decode_challenge = msgspec.json.Decoder(ChallengePayload).decode
 
 
 def challenge(
@@ -49,35 +48,39 @@ def challenge(
     kinds = line.config.challenge
     if not kinds:
         raise fail(f"{line.file}: challenge: got none, expected the kinds of known parts", 2)
-    file = ChallengeFile(line.config.records.path)
     out = words(json_file)
     if abandon:
         _abandon(line.config, who)
         return
     for number, text in enumerate(_steps(kinds), 1):
         print(f"{number}. {text}", file=out, flush=True)
-    began_utc_ns = time.time_ns()
-    following = _Following(file, out)
+    following = _Following(out, who)
     try:
-        with LineTerminal(line.config, topics=["state"], hear=following.hear) as terminal:
-            is_refused = False
+        with LineTerminal(line.config, topics=["state", "challenge"], hear=following.hear) as terminal:
             try:
-                reply = terminal.ask("start_challenge", who=who)
-                if is_refused := not reply.ok:
-                    raise fail(f"refused: {reply.text}")
-                outcome = following.until_over(terminal, began_utc_ns)
+                reply = terminal.ask("start_challenge", following.command)
+                outcome = following.until_over(terminal) if reply.ok else None
             except BaseException:
                 # Ctrl-C too: nobody is left who would tell the operator what comes next.
-                if not is_refused:
-                    with contextlib.suppress(NoAnswer):
+                with contextlib.suppress(NoAnswer):
+                    if following.is_under_way(terminal):
                         terminal.ask("abandon_challenge", who=who)
                 raise
     except NoAnswer as error:
         raise fail(str(error)) from None
+    if not reply.ok:
+        raise fail(f"refused: {reply.text}")
     if outcome is None:
-        raise fail(f"the challenge is over, and its outcome is not at {file.path}; `state` says: {following.last_word}")
+        waited = f"nobody said within {_OUTCOME_NS // NS_PER_S} s how it ended"
+        raise fail(f"the challenge is over, and {waited}; `state` says {following.last_word}")
     show(console_for(json_file), _told(outcome))
-    write_json(json_file, _result(outcome))
+    if not outcome.is_kept:
+        print("lineside: this is not on disk yet, see the alarm challenge-not-kept", file=sys.stderr)
+    try:
+        write_json(json_file, _result(outcome))
+    except typer.Exit:
+        print(f"lineside: the challenge {'passed' if outcome.passed else 'failed'} all the same", file=sys.stderr)
+        raise
     if not outcome.passed:
         raise fail(f"the challenge failed: {outcome.text}")
 
@@ -105,57 +108,81 @@ def _steps(kinds: list[ChallengeKind]) -> Iterator[str]:
 
 
 class _Following:
-    """What the line says of the challenge, printed as it comes."""
+    """What the line says of the challenge that ``command`` asks for, printed as it comes."""
 
-    def __init__(self, file: ChallengeFile, out: TextIO) -> None:
-        self._file = file
+    def __init__(self, out: TextIO, who: str) -> None:
         self._out = out
-        self._heard: deque[StatePayload] = deque()
-        self._is_under_way = False
-        self.last_word = ""
+        self._who = who
+        self._request_id = ""
+        self._states: deque[StatePayload] = deque()
+        self._challenge: ChallengePayload | None = None
+        """Ours, as it was told last; None while it is another one."""
+        self._has_begun = False
+        self._is_off = False
+        """The line has left it."""
+        self.last_word = "nothing"
+
+    def command(self, request_id: str, session_id: str, heartbeat_count: int) -> CommandPayload:
+        """Asks for it."""
+        self._request_id = request_id
+        return CommandPayload(
+            schema="lineside.command/1",
+            request_id=request_id,
+            session_id=session_id,
+            heartbeat_count=heartbeat_count,
+            who=self._who,
+        )
 
     def hear(self, topic: str, payload: bytes) -> None:
         """What the broker keeps of the time before the challenge is heard first."""
         if topic == "state":
-            self._heard.append(_decode_state(payload))
+            self._states.append(_decode_state(payload))
+        elif topic == "challenge":
+            told = _decode_challenge(payload)
+            self._challenge = told if told.request_id == self._request_id else None
 
-    def until_over(self, terminal: LineTerminal, began_utc_ns: int) -> ChallengeOutcome | None:
-        """The outcome is what records has kept; None where the line went on, and records could not keep it for a while."""
-        over_ns: int | None = None
-        while over_ns is None or time.monotonic_ns() < over_ns + _OUTCOME_NS:
-            terminal.turn_until(lambda: bool(self._heard), _HEARD_NS)
-            while self._heard:
-                state = self._heard.popleft()
-                self._is_under_way = self._is_under_way or state.state == "CHALLENGE"
-                if self._is_under_way and state.reason != self.last_word:
-                    self.last_word = state.reason
-                    if state.state == "CHALLENGE":
-                        print(state.reason, file=self._out, flush=True)
-                is_over = self._is_under_way and state.state in ("RUNNING", "READY", "HALTED", "OFFLINE")
-                over_ns = time.monotonic_ns() if is_over else None
-            # The disk may be quicker than the broker: what was said until then is printed first.
-            has_ended = over_ns is not None or not self._is_under_way
-            if has_ended and (outcome := self._kept(began_utc_ns)) is not None:
-                return outcome
-        return None
+    def is_under_way(self, terminal: LineTerminal) -> bool:
+        """Ours, and not another operator's; known at once, or soon where it was asked for just now."""
+        if self._request_id:
+            terminal.turn_until(lambda: self._challenge is not None, NS_PER_S)
+        return self._challenge is not None and not self._challenge.is_over
 
-    def _kept(self, began_utc_ns: int) -> ChallengeOutcome | None:
-        """Of this challenge, and not that it began."""
-        try:
-            outcome = self._file.read()
-        except BadChallengeFile:
-            return None
-        is_ours = outcome is not None and outcome.ended_utc_ns >= began_utc_ns and outcome.text != BEGAN
-        return outcome if is_ours else None
+    def until_over(self, terminal: LineTerminal) -> ChallengePayload | None:
+        """How it ended; None where the line goes on, and nobody says that for a while."""
+        gives_up_ns: int | None = None
+        while gives_up_ns is None or time.monotonic_ns() < gives_up_ns:
+            terminal.turn_until(lambda: bool(self._states), _HEARD_NS)
+            self._print_states()
+            ended = self._challenge if self._challenge is not None and self._challenge.is_over else None
+            # They come over two connections: what `state` said until then is printed first.
+            if ended is not None and (self._is_off or not self._has_begun):
+                return ended
+            if ended is None and not self._is_off:
+                gives_up_ns = None
+            elif gives_up_ns is None:
+                gives_up_ns = time.monotonic_ns() + _OUTCOME_NS
+        return self._challenge if self._challenge is not None and self._challenge.is_over else None
+
+    def _print_states(self) -> None:
+        while self._states:
+            state = self._states.popleft()
+            word = f"{state.state}: {state.reason}"
+            if state.state == "CHALLENGE" and word != self.last_word:
+                print(state.reason, file=self._out, flush=True)
+            self.last_word = word
+            if state.state == "CHALLENGE":
+                self._has_begun, self._is_off = True, False
+            elif self._has_begun or state.state == "OFFLINE":
+                self._is_off = True
 
 
-def _told(outcome: ChallengeOutcome) -> Iterator[Table | str]:
+def _told(outcome: ChallengePayload) -> Iterator[Table | str]:
     for figures in _figures(outcome):
         yield figures.words()
     yield f"{'passed' if outcome.passed else 'FAILED'}: {outcome.text}"
 
 
-def _figures(outcome: ChallengeOutcome) -> tuple[KindShown, ...]:
+def _figures(outcome: ChallengePayload) -> tuple[KindShown, ...]:
     return challenge_figures(
         [
             Showing(kind.kind, str(number % kind.part_count + 1), kind.expected == "REJECT", Verdict(judged))
@@ -165,12 +192,12 @@ def _figures(outcome: ChallengeOutcome) -> tuple[KindShown, ...]:
     )
 
 
-def _result(outcome: ChallengeOutcome) -> dict[str, object]:
+def _result(outcome: ChallengePayload) -> dict[str, object]:
     return {
         "passed": outcome.passed,
         "text": outcome.text,
         "who": outcome.who,
-        "ended_utc": wall_text(outcome.ended_utc_ns),
+        "ended_utc": outcome.ended_utc,
         "recipe_id": outcome.recipe_id,
         "recipe_version": outcome.recipe_version,
         "model_sha256": outcome.model_sha256,

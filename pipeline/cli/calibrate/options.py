@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from calibration.board import Board
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now
 from pipeline.calibration_store import NEW
+from pipeline.cli.cameras import camera_of
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES, Line, load_line
 from pipeline.image_reading import decode_image
@@ -99,11 +100,7 @@ def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
     if line.config.calibrations is None:
         expected = "the folder that calibrations are kept in, e.g. calibrations: calibrations"
         raise fail(str(Fault(str(line.file), "calibrations", "none", expected)), 2)
-    if camera_id is None and len(formats) == 1:
-        camera_id = next(iter(formats))
-    if camera_id not in formats:
-        got = "none" if camera_id is None else camera_id
-        raise fail(f"--camera-id: got {got}, expected one of the line's cameras: {', '.join(formats)}", 2)
+    camera_id = camera_of(line, camera_id)
     store, recipe_id, frames = CalibrationStore(line.config.calibrations), line.recipe.recipe_id, formats[camera_id]
     try:
         made_now(who, [])

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pipeline.cli.console import console_for, show
 from pipeline.cli.model.card import card_with_questions
-from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, write_json, write_new
 from pipeline.model_probe import TIME_MAX_S, Probed, RefusedByProbe, probe_model
 from vision.faults import one_line
 from vision.onnx_file import TensorFacts
@@ -77,7 +77,10 @@ def info(
         if probed.unread is not None:
             show(console, [f"warning   the decoder cannot read what the model {probed.unread}"])
     if card_file is not None:
-        _write_card(card_file, card_with_questions(identification))
+        try:
+            write_new(card_file, card_with_questions(identification))
+        except OSError as error:
+            raise fail(f"{card_file}: {error.strerror}") from None
         place = (
             "" if look.files.is_package else f": it counts in a folder, as {CARD_NAME} beside the model as {MODEL_NAME}"
         )
@@ -163,15 +166,3 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         value = f"{', '.join(map(str, value[:20]))}{f' and {len(value) - 20} more' if len(value) > 20 else ''}"
     return one_line(str(value))
-
-
-def _write_card(card_file: Path, text: str) -> None:
-    scratch = card_file.with_name(f".{card_file.name}.{os.getpid()}")
-    try:
-        try:
-            scratch.write_text(text, encoding="utf-8")
-            os.link(scratch, card_file)  # unlike a rename, never over a file that came meanwhile
-        finally:
-            scratch.unlink(missing_ok=True)
-    except OSError as error:
-        raise fail(f"{card_file}: {error.strerror}") from None

@@ -16,7 +16,10 @@ def stats_tables(figures: dict[str, Any]) -> Iterator[Table | str]:
     """Of what ``RecordStats.figures`` tells."""
     yield f"{figures['parts']} parts of {len(figures['sessions'])} sessions, {figures['first_utc']} to {figures['last_utc']}"
     ratio = _percent(figures["yield_ratio"])
-    yield f"passed {figures['passed']}, rejected {figures['rejected']}, not judged {figures['no_decision']}; yield {ratio}"
+    known = f", of a challenge {figures['challenge']}" if figures["challenge"] else ""
+    yield (
+        f"passed {figures['passed']}, rejected {figures['rejected']}, not judged {figures['no_decision']}{known}; yield {ratio}"
+    )
     yield f"verdicts on record as not sent: {figures['verdicts_unsent']}"
     if figures["reasons"]:
         yield _table(

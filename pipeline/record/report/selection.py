@@ -35,7 +35,12 @@ def selection(shown: RecordShown) -> Iterator[Block]:
     if shown.survey.simulated:
         rows.append(("simulated", f"{shown.survey.simulated:,} of the parts are of a simulated line"))
     if shown.survey.challenges:
-        rows.append(("challenge", f"{shown.survey.challenges:,} of the parts are challenge parts"))
+        rows.append(
+            (
+                "challenge",
+                f"{shown.survey.challenges:,} of the parts are challenge parts: not in yields, rates and scores",
+            )
+        )
     yield Table("Selection", ["what", "which"], rows)
     products = shown.figures["products"]
     if products:

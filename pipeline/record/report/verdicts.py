@@ -34,6 +34,8 @@ def verdicts(figures: Mapping[str, Any]) -> Table:
         ("REJECT", f"{rejected:,}", told_share(share_of(rejected, judged)), percent(rejected / parts)),
         ("NO_DECISION", f"{undecided:,}", "not judged", percent(undecided / parts)),
     ]
+    if known := figures["challenge"]:
+        rows.append(("REJECT, of a challenge", f"{known:,}", "known parts", percent(known / parts)))
     note = (
         "Intervals after Clopper and Pearson, as if each part were a fresh draw. Defects that come in runs make"
         " the truth less certain than that."

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from calibration.timing import BeltRun, Station, pulses_per_mm, time_bound, time_station
+from calibration.timing import BeltRun, Station, pulses_per_mm, time_bound, time_station, timing_figures
 
 STATION = Station(
     gate_mm=800.0,
@@ -97,7 +97,7 @@ def test_the_part_is_in_its_window_at_any_speed(speed_share: float) -> None:
 def test_the_gate_is_as_near_as_the_verdicts_allow() -> None:
     report = time_station(np.full(299, 30_000.0), np.full(299, 1_000.4), RUNS, STATION, share=0.01)
     assert report.guard_us == 1_001
-    assert report.gate_min_mm == pytest.approx((30_000 + 12_050) / 1_000 + 30 + 2)
+    assert report.gate_min_mm == pytest.approx((30_000 + 0.6 + 12_050) / 1_000 + 30 + 2)
     assert report.deadline_us == ((800 - 2 - 30) * 1_000 - 12_050)
     assert report.reject_offset_pulses == round(800 * report.speed_pulses.value)
 
@@ -106,7 +106,7 @@ def test_the_gate_is_as_near_as_the_verdicts_allow() -> None:
     ("latency_us", "count", "changes", "reason"),
     [
         (4_000.0, 298, {}, "too few parts"),
-        (inf, 299, {}, "verdicts missing"),
+        (inf, 299, {}, "parts not inspected"),
         (900_000.0, 299, {}, "gate too near"),
         (4_000.0, 299, {"pitch_mm": 5.0}, "window too wide"),
     ],
@@ -118,3 +118,34 @@ def test_what_cannot_be_promised_is_refused(
         np.full(count, latency_us), np.full(count, 900.0), RUNS, replace(STATION, **changes), share=0.01
     )
     assert [refusal.reason for refusal in report.refusals] == [reason]
+
+
+def test_a_verdict_that_never_came_is_told_apart_from_a_part_that_was_cut_off() -> None:
+    lost = time_station(np.full(299, inf), np.full(299, inf), RUNS, STATION, share=0.01)
+    assert [refusal.reason for refusal in lost.refusals] == ["verdicts missing"]
+    with pytest.raises(ValueError, match="refused"):
+        timing_figures(lost, STATION)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_with_the_shortest_deadline_no_more_parts_are_too_late_than_the_share(seed: int) -> None:
+    """Of the parts measured themselves: late are those that could be decided only after the choice, or came behind the deadline."""
+    generator = np.random.default_rng(seed)
+    ready_us, arrivals_us = generator.gamma(2.0, 3_000.0, 600), generator.gamma(1.0, 400.0, 600)
+    latencies_us = ready_us + arrivals_us
+    report = time_station(latencies_us, arrivals_us, RUNS, STATION, share=0.01)
+    assert not report.refusals
+    assert report.guard_us is not None
+    figures = timing_figures(report, STATION)
+    late = (ready_us > figures.deadline_min_us - report.guard_us) | (latencies_us > figures.deadline_min_us)
+    assert late.mean() <= 0.01
+    assert figures.latency_us <= figures.deadline_min_us <= figures.deadline_max_us
+    assert figures.gate_min_mm <= STATION.gate_mm
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gate_mm": 0.0}, {"speed_max_mm_s": -1.0}, {"pitch_mm": float("nan")}, {"controller_us": -1.0}]
+)
+def test_a_station_that_cannot_be_is_none(changes: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}: got"):
+        replace(STATION, **changes)

@@ -12,9 +12,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from pipeline.calibration_file import CalibrationStore, CameraCalibration, ThresholdSection, made_now
+from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, ThresholdSection, made_now
 from pipeline.calibration_store import NEW, calibration_id_of, line_calibration_id
+from vision.camera_geometry import CameraGeometry, Lens
 from vision.faults import FaultsError
 
 MADE = made_now("Anna", [hashlib.sha256(b"picture").digest()])
@@ -54,6 +56,16 @@ def test_what_is_kept_is_in_force_and_what_was_before_stays(tmp_path: Path) -> N
     text = store.path("housing", "cam0").read_text()
     assert "made:" in text
     assert "by: Anna" in text
+
+
+def test_a_geometry_is_of_the_cameras_frames() -> None:
+    lens = Lens(width_px=320, height_px=240, fx_px=400.0, fy_px=400.0, cx_px=160.0, cy_px=120.0)
+    camera = CameraGeometry(lens=lens, belt_rotation=[0.0, 0.0, 0.0], belt_translation_mm=[0.0, 0.0, 300.0])
+    section = GeometrySection(made=MADE, camera=camera, worst_error_mm=0.1)
+    with pytest.raises(ValidationError, match="320x240 px"):
+        CameraCalibration.model_validate(fresh().model_dump(by_alias=True) | {"geometry": section})
+    small = fresh().model_copy(update={"width_px": 320, "height_px": 240, "geometry": section})
+    assert list(small.made) == ["geometry"]
 
 
 def test_nothing_changed_nothing_written(tmp_path: Path) -> None:

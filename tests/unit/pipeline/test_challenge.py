@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.challenge import ChallengeRun
+from pipeline.challenge import ChallengeRun, Moment, Product
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.config import ChallengeKind
 from pipeline.messages import ChallengeOutcome
@@ -24,11 +24,11 @@ EXPECTED = [Verdict(kind.expected) for kind in KINDS for _ in range(kind.count)]
 
 
 def ended(run: ChallengeRun) -> ChallengeOutcome:
-    return run.outcome(recipe_id="r", recipe_version="1", model_sha256="m", judged_with="w", ended_utc_ns=1)
+    return run.outcome(Product("r", "1", "m", "w"), Moment(1, "b", 2))
 
 
 def run_of(judged: list[Verdict]) -> ChallengeRun:
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     for part_id, verdict in enumerate(judged, 17):
         run.opened(part_id)
         run.decided(part_id, verdict)
@@ -36,7 +36,7 @@ def run_of(judged: list[Verdict]) -> ChallengeRun:
 
 
 def test_the_operator_is_told_what_comes_next() -> None:
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     told = [run.progress()]
     for part_id in range(7):
         run.opened(part_id)
@@ -65,7 +65,7 @@ def test_it_passes_where_no_kind_has_more_wrong_parts_than_it_may(data: st.DataO
 @given(st.permutations(range(7)))
 def test_parts_belong_to_kinds_in_the_order_of_their_triggers(order: list[int]) -> None:
     """A part may be decided after the one behind it."""
-    run = ChallengeRun(KINDS, "Anna")
+    run = ChallengeRun(KINDS, "Anna", "r1")
     for part_id in range(9):
         run.opened(part_id)
     for part_id in order:
@@ -86,7 +86,7 @@ def test_one_that_is_left_early_has_failed(count: int) -> None:
 
 
 def test_parts_are_shown_in_turn() -> None:
-    run = ChallengeRun([ChallengeKind(kind="dent", expected="REJECT", count=5, part_count=2)], "Anna")
+    run = ChallengeRun([ChallengeKind(kind="dent", expected="REJECT", count=5, part_count=2)], "Anna", "r1")
     told = []
     for part_id in range(5):
         told.append(run.progress())
@@ -119,10 +119,13 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         file.read()
 
 
-def test_a_moment_beyond_all_clocks_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", [b'1%s,"b",2', b'1,"b",2%s', b'-1%s,"b",2', b'1,"b",-2%s'])
+def test_a_moment_beyond_all_clocks_is_none(tmp_path: Path, moment: bytes) -> None:
     file = ChallengeFile(tmp_path / "records.db")
     file.write(ended(run_of(EXPECTED)))
-    file.path.write_bytes(file.path.read_bytes().replace(b'"Anna",1,', b'"Anna",1' + b"0" * 26 + b","))
+    written = file.path.read_bytes()
+    file.path.write_bytes(written.replace(b'1,"b",2', moment % (b"0" * 19)))
+    assert file.path.read_bytes() != written
     with pytest.raises(BadChallengeFile):
         file.read()
 

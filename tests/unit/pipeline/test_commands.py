@@ -23,7 +23,6 @@ from pipeline.commands import (
     CommandInbox,
     reply_payload,
 )
-from pipeline.config import FolderCamera, Line, LineConfig, LineRulesConfig, RecordsConfig, RunRule, TimingConfig
 from pipeline.deadline import Decision
 from pipeline.ledger import LedgerEntry
 from pipeline.line_watch import FRESH_NS, LineWatch
@@ -40,8 +39,8 @@ from pipeline.messages import (
     SetTraceability,
 )
 from pipeline.worker import Supervised
-from vision.recipe import Recipe
-from vision.types import PixelFormat, Reason, Verdict
+from tests.unit.pipeline.small_line import LINE
+from vision.types import Reason, Verdict
 
 ROOT = "plant/line"
 PAYLOAD = {"schema": "lineside.command/1", "request_id": "r1", "session_id": "s", "heartbeat_count": 5, "who": "Anna"}
@@ -230,48 +229,6 @@ def test_what_is_for_records_waits_for_the_next_records_and_outlives_signalling(
 
 # --- the watch -------------------------------------------------------------------------------------------------
 
-LINE = Line.from_json(
-    json.dumps(
-        {
-            "file": "/line.yaml",
-            "config": LineConfig(
-                topic_root=ROOT,
-                recipe="/recipe.yaml",  # type: ignore[arg-type]
-                cameras=[
-                    FolderCamera(
-                        camera_id="cam0",
-                        kind="folder",
-                        folder="/images",  # type: ignore[arg-type]
-                        width_px=8,
-                        height_px=8,
-                        pixel_format=PixelFormat.MONO8,
-                        parts_per_min=60.0,
-                    )
-                ],
-                timing=TimingConfig(deadline_us=100_000),
-                records=RecordsConfig(path="/records.db"),  # type: ignore[arg-type]
-                line_rules=LineRulesConfig(consecutive_rejects=RunRule(count=3, action="stop")),
-            ).model_dump(mode="json"),
-            "recipe_file": "/recipe.yaml",
-            "recipe": Recipe.model_validate_json(
-                json.dumps(
-                    {
-                        "recipe_id": "r",
-                        "recipe_version": "1",
-                        "model": "/model",
-                        "views": [
-                            {
-                                "camera_id": "cam0",
-                                "regions": [{"name": "all", "x_px": 0, "y_px": 0, "width_px": 8, "height_px": 8}],
-                            }
-                        ],
-                        "rules": [{"class": "defective", "reject_at_score": 0.5}],
-                    }
-                )
-            ).model_dump(mode="json", by_alias=True),
-        }
-    )
-)
 INTERVAL_NS = LINE.config.heartbeat_ms * NS_PER_MS
 
 

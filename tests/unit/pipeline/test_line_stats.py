@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pipeline.clock import NS_PER_S
 from pipeline.line_stats import LineStats
 from pipeline.payloads import StatsPayload, TraceabilityKeys
@@ -35,3 +37,14 @@ def test_totals_are_the_sessions_and_rate_and_latency_those_of_the_second() -> N
 
 def test_nothing_judged_is_no_yield() -> None:
     assert stats_at(LineStats("s", 0), Tally(50, 1_000), 0).yield_ratio is None
+
+
+def test_known_parts_do_not_lower_the_yield() -> None:
+    stats, tally = LineStats("s", 0), Tally(50, 1_000)
+    production = results(1, 30)
+    for result in production:
+        tally.add(result)
+        if result.verdict == "REJECT":
+            tally.add(msgspec.structs.replace(result, reason="CHALLENGE", is_challenge=True))
+    told = stats_at(stats, tally, NS_PER_S)
+    assert (told.passed, told.rejected, told.yield_ratio) == (10, 20, 0.5)

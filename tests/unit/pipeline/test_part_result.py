@@ -77,6 +77,7 @@ def test_stages_are_those_of_the_view_judged_last_and_none_where_one_is_missing(
     ("verdict", "reason", "frame_count", "has_pictures"),
     [
         ("REJECT", "DEFECT", 1, True),  # of a signalling that is gone
+        ("REJECT", "CHALLENGE", 1, True),
         ("PASS", "OK", 2, False),
         ("NO_DECISION", "DEADLINE", 1, True),
         ("NO_DECISION", "MISSED_FRAME", 1, False),
@@ -101,3 +102,12 @@ def test_a_pass_has_pictures_where_a_view_was_handed_on_and_the_line_keeps_any(l
     result = result_of(part, line)
     assert result.image_ref == f"{result.trigger_utc[:10]}/s/00000003"
     assert result_of(part, load_line(write_line(tmp_path, 1))).image_ref is None
+
+
+@pytest.mark.parametrize("handed_on", [True, False])
+def test_a_challenge_part_has_pictures_where_what_judged_it_kept_any(line: Line, handed_on: bool) -> None:
+    """One that would have passed is rejected, and no frame of it is kept for that."""
+    view = msgspec.structs.replace(VIEW, handed_on=handed_on)
+    frames = (FrameKey("cam0", 1, 1),)
+    part = msgspec.structs.replace(PART, verdict="REJECT", reason="CHALLENGE", views=(view,), frames=frames)
+    assert (result_of(part, line).image_ref is not None) == handed_on

@@ -18,6 +18,8 @@ from pipeline.payloads import (
     VERDICT_BYTES_MAX,
     AlarmPayload,
     AnchorPayload,
+    ChallengeKindResult,
+    ChallengePayload,
     CommandPayload,
     CommandReplyPayload,
     DefectResult,
@@ -109,6 +111,24 @@ SAMPLES: dict[str, Payload] = {
     ),
     "anchor": AnchorPayload(
         session_id="s", row_count=3, head="f" * 64, review_count=0, review_head="0" * 64, utc="2026-01-01T00:00:00Z"
+    ),
+    "challenge": ChallengePayload(
+        session_id="s",
+        request_id="r",
+        who="Anna",
+        is_over=True,
+        is_kept=True,
+        passed=False,
+        text="1 of 2 parts of kind dent were not rejected",
+        ended_utc="2026-01-01T00:00:00Z",
+        recipe_id="r",
+        recipe_version="1",
+        model_sha256="0" * 64,
+        kinds=[
+            ChallengeKindResult(
+                kind="dent", expected="REJECT", count=2, part_count=1, wrong_max=0, judged=["REJECT", "NO_DECISION"]
+            )
+        ],
     ),
     "command": CommandPayload(
         schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"

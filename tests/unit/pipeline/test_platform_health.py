@@ -20,7 +20,7 @@ from pipeline.messages import Alarm, Configure, Halt
 from pipeline.platform_health import Platform, Reading
 from pipeline.platform_watch import PlatformWatch
 from pipeline.worker import Supervised
-from tests.unit.pipeline.test_commands import LINE
+from tests.unit.pipeline.small_line import LINE
 
 
 class Tree:

@@ -16,6 +16,7 @@ from pipeline.bench.tampering import made_results
 from pipeline.payloads import ResultPayload
 from pipeline.record.export import COLUMNS, CannotExport, export
 from pipeline.record.reader import NotReadable, Wanted, read_late_words, read_rows
+from pipeline.record.reviews import Review
 from pipeline.record.stats import MINUTE, count_all
 from pipeline.record.store import RecordStore
 from pipeline.tally import latency_of
@@ -156,6 +157,34 @@ def test_figures_are_those_of_the_rows(record: Path, results: list[ResultPayload
     assert figures["latency_us"]["max"] == max(latency_of(result) or 0 for result in results)
     assert figures["stages_us"]["inference"]["p50"] == 2_900
     json.dumps(figures)
+
+
+def test_known_parts_are_counted_apart(results: list[ResultPayload]) -> None:
+    """They are rejected whatever they are: neither yields nor defects nor times of day change for them."""
+    known = [
+        msgspec.structs.replace(result, verdict="REJECT", reason="CHALLENGE", is_challenge=True)
+        for result in results[:90]
+    ]
+    review = Review(
+        session_id=known[0].session_id,
+        part_id=known[0].part_id,
+        row=1,
+        row_hash="f" * 64,
+        verdict="REJECT",
+        utc="2026-01-31T00:00:00Z",
+        who="Anna",
+        said="good",
+        note="",
+        request="s r1",
+    )
+    without, with_them = count_all(results[90:]), count_all([*known, *results[90:]], reviews=[review])
+    assert (without["challenge"], with_them["challenge"]) == (0, 90)
+    assert with_them["parts"] == len(results)
+    for name in ("passed", "rejected", "no_decision", "yield_ratio", "reject_ratio", "defects", "reviews"):
+        assert with_them[name] == without[name], name
+    for name in ("passed", "rejected", "yield_ratio"):
+        told = {each["from_utc"]: each[name] for each in with_them["over_time"]}
+        assert all(told[each["from_utc"]] == each[name] for each in without["over_time"]), name
 
 
 def test_figures_of_nothing(record: Path) -> None:

@@ -119,6 +119,33 @@ def test_the_page_says_what_the_rows_say(record: Path, results: list[ResultPaylo
     assert len(page.all("img")) == 6
 
 
+def test_known_parts_are_told_apart(results: list[ResultPayload], tmp_path: Path) -> None:
+    """A third of the parts, passed ones among them, is a challenge's: rates and pictures are of the others."""
+    path = tmp_path / "records.db"
+    store = RecordStore(path, "s0", budget_us=5_000, deadline_us=40_000)
+    of_production = [result for result in results[:240] if result.part_id % 3]
+    known = [
+        msgspec.structs.replace(result, verdict="REJECT", reason="CHALLENGE", is_challenge=True)
+        for result in results[:240]
+        if not result.part_id % 3
+    ]
+    store.commit(sorted(of_production + known, key=lambda result: result.part_id), [])
+    store.close()
+    status, told = run("stats", path, "--report", tmp_path / "report")
+    assert status == 0
+    assert f"of a challenge {len(known)}; yield" in " ".join(told.split())
+    _, words = page_of(tmp_path / "report")
+    passed, rejected = (sum(each.verdict == verdict for each in of_production) for verdict in ("PASS", "REJECT"))
+    assert f"PASS {passed} {100 * passed / (passed + rejected):.1f} % (95 %:" in words
+    assert f"REJECT, of a challenge {len(known)} known parts" in words
+    assert f"challenge {len(known)} of the parts are challenge parts: not in yields, rates and scores" in words
+    survey = RecordSurvey(5_000, PICTURES_MAX)
+    for row in read_rows(path):
+        survey.add(row)
+    assert sum(sum(counts) for _, *counts in survey.over_time.spans()) == len(of_production)
+    assert not any(result.is_challenge for result in [*survey.worst, *survey.last])
+
+
 def test_only_the_parts_wanted(record: Path, tmp_path: Path) -> None:
     status, _ = run(
         "stats", record, "--session", "s1", "--until", "2026-01-31T08:13", "--report", tmp_path / "r", "--no-verify"

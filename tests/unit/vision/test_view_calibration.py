@@ -41,8 +41,10 @@ def raw_of(undistorted: npt.NDArray[np.float32]) -> Pixels:
     """The frame as this lens shows it, of what a pinhole would show."""
     middles = np.stack(np.meshgrid(np.arange(WIDTH_PX) + 0.5, np.arange(HEIGHT_PX) + 0.5), axis=-1)
     places = (undistorted_from_raw(LENS, middles) - 0.5).astype(np.float32)
-    shown = cv2.remap(undistorted, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.rint(shown).clip(0, 255).astype(np.uint8)
+    x_px, y_px = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    shown = cv2.remap(undistorted, x_px, y_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    raw: Pixels = np.rint(shown).clip(0, 255).astype(np.uint8)
+    return raw
 
 
 def recipe_of(*corners: tuple[int, int], **changes: Any) -> Recipe:
@@ -181,6 +183,11 @@ def test_a_region_that_the_camera_does_not_see_is_told(blobs: ModelPackage) -> N
     with pytest.raises(RecipeError, match=r"views\.0\.regions\.0: got one that is up to \d+\.\d px outside") as caught:
         Station(blobs, recipe_of((0, 0), (150, 120)), ViewCalibration(geometry=geometry))
     assert len(caught.value.faults) == 1
+    seen = recipe_of((10, 120))
+    Station(blobs, seen, ViewCalibration(geometry=geometry))
+    moving = ViewCalibration(geometry=geometry, registration=registration_of(np.zeros((300, 360), np.uint8)))
+    with pytest.raises(RecipeError, match=r"and its part up to 1\d px out of place"):
+        Station(blobs, seen, moving)
 
 
 def test_a_geometry_of_other_frames_is_refused(blobs: ModelPackage, tmp_path: Path) -> None:
