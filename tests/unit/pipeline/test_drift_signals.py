@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Mapping
 from math import isnan, nan
@@ -137,8 +138,9 @@ def test_the_verdict_is_told_before_anything_is_read(line: Line, monkeypatch: py
 
     monkeypatch.setattr(drift, "tell", told)
     ours, theirs = (Link(end) for end in link_pair())
-    ends = {peer: link_pair() for peer in ("acquisition", "signalling", "records")}
-    camera, signalling, records = (Link(ends[peer][0]) for peer in ends)
+    # The camera last: from then on parts may come.
+    ends = {peer: link_pair() for peer in ("signalling", "records", "acquisition")}
+    signalling, records, camera = (Link(ends[peer][0]) for peer in ends)
     worker = InspectionWorker(
         Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt(), True), line), inspector, drift
     )
@@ -154,9 +156,9 @@ def test_the_verdict_is_told_before_anything_is_read(line: Line, monkeypatch: py
     assert slot is not None
     ring.publish(slot, SlotHeader(1, None, 0, 0, shape[1], shape[0], shape[1], PixelFormat.MONO8), reader=1)
     assert camera.send(FrameTicket("cam0", 1, slot.index, slot.generation, 7, None, now_ns() + 10**10, now_ns()))
-    messages: list[AnyMessage] = []
-    while not messages:
-        messages += records.drain()
+    ready, _, _ = select.select([records], [], [], 30)
+    assert ready
+    messages: list[AnyMessage] = list(records.drain())
     assert ours.send(Stop())
     thread.join()
     assert order == ["measured, 1 told before it"]
