@@ -170,7 +170,7 @@ def _fitted(
 def _told(found: DriftReport, refusals: tuple[Refusal, ...]) -> Iterator[Table | str]:
     baseline = found.baseline
     if baseline is not None:
-        table = Table("signal", "mean", "spread", "alike over", "told from a change of")
+        table = Table("signal", "mean", "two of three parts", "alike over", "told from a change of")
         for each in baseline.signals:
             middle = each.grid[len(each.grid) // 6], each.grid[-1 - len(each.grid) // 6]
             table.add_row(

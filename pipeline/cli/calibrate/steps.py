@@ -302,6 +302,18 @@ _STEPS = (
         answers=BoardAnswers,
     ),
     Step(
+        name="light",
+        title="exposure and focus",
+        why="Bright enough, nothing white all over, edges sharp, and parts not smeared by the belt.",
+        run=_run_light,
+        done=_noted("light"),
+        shots=lambda place: (
+            Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
+        ),
+        answers=LightAnswers,
+        is_kept=False,
+    ),
+    Step(
         name="geometry",
         title="the millimetres",
         why="Where pixels lie on the parts: sizes of defects are told in millimetres, and the lens's bending is taken out.",
@@ -339,18 +351,6 @@ _STEPS = (
                 _level_gate(bright_fault),
             ),
         ),
-    ),
-    Step(
-        name="light",
-        title="exposure and focus",
-        why="Bright enough, nothing white all over, edges sharp, and parts not smeared by the belt.",
-        run=_run_light,
-        done=_noted("light"),
-        shots=lambda place: (
-            Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
-        ),
-        answers=LightAnswers,
-        is_kept=False,
     ),
     Step(
         name="registration",
