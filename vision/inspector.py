@@ -209,7 +209,7 @@ class Inspector:
         view = self._view(camera_id)
         try:
             # Judged in the part's nominal place, for which zones are drawn.
-            inspection = view.judge.judge(self._decoded(camera_id))
+            inspection = view.judge.judge(self.nominal_findings(camera_id))
         except BadOutput:
             return FAULT
         if not inspection.defects:
@@ -223,10 +223,10 @@ class Inspector:
         Raises BadOutput where the model's output cannot be read, StageError as ``judge`` does.
         """
         shift_px = self._view(camera_id).shift_px
-        return [moved_findings(findings, shift_px) for findings in self._decoded(camera_id)]
+        return [moved_findings(findings, shift_px) for findings in self.nominal_findings(camera_id)]
 
-    def _decoded(self, camera_id: str) -> list[Findings]:
-        """The findings of a part in its nominal place."""
+    def nominal_findings(self, camera_id: str) -> list[Findings]:
+        """The same as if the part lay in its nominal place, for which the recipe's zones are drawn. Raises as ``findings`` does."""
         view = self._view(camera_id)
         if not view.is_inferred:
             raise StageError(f"camera {camera_id}: judged before its frame of this part was loaded and inferred")

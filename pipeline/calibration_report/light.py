@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from calibration.flat_field import HELD_OUT_EVERY, FlatField, FlatFieldResult, Measured
+from calibration.flat_field import HELD_OUT_EVERY, FlatFieldResult, Measured
 from pipeline.calibration_report.page import outcome
 from pipeline.report.blocks import Block, Box, Fact, Facts, Gallery, Picture, Words
 from pipeline.report.pictures import picture_of
@@ -42,7 +42,7 @@ def flat_field_blocks(
     pictures = [
         picture_of(raw, alt="a bright picture before", caption="Before: a bright picture, as it came.", is_rgb=is_rgb),
         picture_of(even, alt="the same picture after", caption="After: the same picture, evened out.", is_rgb=is_rgb),
-        _gains(field),
+        gains_picture(field.gain, field.dead, field.hot),
     ]
     words = Words(
         f"Measured on {quality.held_out_count} of {quality.bright_frame_count} bright pictures that had no part in the gains: the "
@@ -55,9 +55,9 @@ def _interval(measured: Measured) -> str:
     return f"95 %: {measured.low:.2f} to {measured.high:.2f} %"
 
 
-def _gains(field: FlatField) -> Picture:
+def gains_picture(gains: npt.NDArray[np.float32], dead: npt.NDArray[np.bool_], hot: npt.NDArray[np.bool_]) -> Picture:
     """Dark where little is added, bright where much; of colour the mean of the channels."""
-    gain = field.gain if field.gain.ndim == 2 else field.gain.mean(axis=2)
+    gain = gains if gains.ndim == 2 else gains.mean(axis=2)
     low, high = float(gain.min()), float(gain.max())
     scaled = (255 * (gain - low) / max(high - low, 1e-6)).astype(np.uint8)
     return picture_of(
@@ -65,7 +65,7 @@ def _gains(field: FlatField) -> Picture:
         alt=f"gains from {low:.2f} to {high:.2f}, dead and hot pixels marked",
         caption="The gains; what is marked is replaced by what lies around it.",
         lines=[f"gains from {low:.2f} (dark) to {high:.2f} (bright)"],
-        boxes=[*_marks(field.dead, "dead"), *_marks(field.hot, "hot")],
+        boxes=[*_marks(dead, "dead"), *_marks(hot, "hot")],
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
+import cv2
 import typer
 from rich.table import Table
 
@@ -77,6 +78,8 @@ def geometry(
     except ValueError as error:
         raise fail(str(error), 2) from None
     out = words(json_file)
+    # Several threads add up in another order each time: the same pictures are to give the same numbers.
+    cv2.setNumThreads(1)
     print(f"board     {board.described()}", file=out)
     views, digests = _looked_at(images, board, station, out)
     belt_views, belt_digests = _looked_at(belt, board, station, out)
@@ -90,6 +93,7 @@ def geometry(
             made=made_now(who, [*digests, *belt_digests]),
             camera=report.geometry,
             worst_error_mm=report.quality.worst_error_mm,
+            covered=report.covered.tolist(),
         )
         kept = station.keep(geometry=section)
     show(console_for(json_file), _told(report))
