@@ -56,8 +56,8 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from calibration.refusal import Refusal
-from vision.frame_signals import ReferenceRegion
 from vision.recipe import Strict
+from vision.reference_region import ReferenceRegion
 
 Floats = npt.NDArray[np.float64]
 Signal = Literal["brightness", "evenness", "sharpness", "position_x", "position_y", "score"]

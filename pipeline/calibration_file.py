@@ -39,6 +39,9 @@ class GeometrySection(Strict):
     made: Made
     camera: CameraGeometry
     worst_error_mm: float = Field(gt=0.0)
+    covered: list[list[Annotated[int, Field(ge=0)]]] | None = Field(
+        default=None, description="corners seen in each part of the picture, rows from the top"
+    )
 
 
 class EvenedSection(Strict):
@@ -98,6 +101,15 @@ class DriftSection(Strict):
 
     made: Made
     baseline: DriftBaseline
+    found_with: Sha256 = Field(description="of model, regions and sections, see pipeline.drift_baseline")
+
+
+FOUND_UNDER = {
+    "registration": ("geometry",),
+    "threshold": ("geometry", "flat_field", "registration"),
+    "drift": ("geometry", "flat_field", "registration"),
+}
+"""By section, those that it was found under: with another one of them in force, the same parts may look otherwise to it."""
 
 
 class TimingSection(Strict):
@@ -126,6 +138,10 @@ class CameraCalibration(Strict):
     drift: DriftSection | None = None
     repeatability: RepeatabilitySection | None = None
     timing: TimingSection | None = None
+    outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
+        default=None,
+        description="sections that were found under another section than is in force now: to be found again",
+    )
 
     @property
     def made(self) -> dict[str, Made]:
@@ -141,6 +157,21 @@ class CameraCalibration(Strict):
                 got = f"one of frames of {lens.width_px}x{lens.height_px} px"
                 raise disagreement("geometry.camera.lens", got, f"one of {self.width_px}x{self.height_px} px")
         return self
+
+
+def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibration:
+    """``before`` with these in the place of its own, and what is outdated by that: a geometry is found again because the camera,
+    its lens or the belt was moved, and a model sees other pixels after each of the first three.
+    """
+    changed = {name for name, section in sections.items() if section != getattr(before, name)}
+    outdated = [
+        name
+        for name, under in FOUND_UNDER.items()
+        if getattr(before, name) is not None
+        and name not in sections
+        and (name in (before.outdated or ()) or changed.intersection(under))
+    ]
+    return before.model_copy(update={**sections, "outdated": outdated or None})
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:

@@ -6,19 +6,24 @@ choice has been made already is not inspected: after a jam the newest parts get 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 
-from pipeline.calibrated_line import open_calibrated
+from pipeline.calibrated_line import open_calibrated, outdated_sections
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
+from pipeline.drift_baseline import baselines_of
+from pipeline.drift_signals import DriftSignals
 from pipeline.keeping import Keeping, Worth
 from pipeline.line_inspector import unverified
 from pipeline.messages import (
     Connect,
+    FrameKey,
     FrameTicket,
     HandOn,
     HandOnAll,
@@ -58,15 +63,18 @@ class _Group:
     tickets: dict[str, tuple[FrameTicket, int]] = field(default_factory=dict)
     inferred_ns: dict[str, int] = field(default_factory=dict)
     """By camera, when the model had run on these views."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """By camera, of the frames that were looked at; NaN where one was not judged."""
 
 
 class InspectionWorker:
     """The worker's loop."""
 
-    def __init__(self, supervised: Supervised, inspector: Inspector) -> None:
+    def __init__(self, supervised: Supervised, inspector: Inspector, drift: DriftSignals) -> None:
         config = supervised.line.config
         self._supervised = supervised
         self._inspector = inspector
+        self._drift = drift
         self._camera_count = len(config.cameras)
         self._timing = Timing.of(config)
         self._matching = Matching.of(config)
@@ -117,6 +125,8 @@ class InspectionWorker:
             self._signalling = link
             # A successor has closed what these were about.
             self._unsent.clear()
+        elif message.peer == "records":
+            self._drift.connect(link)
         else:
             assert message.camera_id is not None
             self._lose(message.camera_id)
@@ -168,8 +178,9 @@ class InspectionWorker:
             full = len(group.tickets) == self._camera_count
             if full or now_ns() >= group.since_ns + self._view_wait_ns:
                 worth = self._inspect(group)
-                # What was seen goes first; that a slot is free again can wait for it.
+                # What was seen goes first; that a slot is free again can wait for it, and so can the watch on drift.
                 self._send()
+                self._measure(group)
                 for camera_id, (ticket, _) in group.tickets.items():
                     inferred_ns = group.inferred_ns.get(camera_id)
                     self._cameras[camera_id].unreleased.append(self._done_with(ticket, worth, inferred_ns))
@@ -195,6 +206,7 @@ class InspectionWorker:
                 # The owner never lends a slot again before our release; were it so, what was read is not this part's.
                 reader.check(ticket.slot, ticket.generation)
             except WrongFrame as error:
+                group.scores[camera_id] = nan
                 self._refuse(ticket, received_ns, Reason.BAD_FRAME, str(error))
             except StaleGeneration as error:
                 self._refuse(ticket, received_ns, Reason.FAULT, str(error))
@@ -221,8 +233,22 @@ class InspectionWorker:
             self._counters["inspected"] += 1
             times = (received_ns, preprocessed_ns, inferred_ns)
             group.inferred_ns[ticket.camera_id] = inferred_ns
+            group.scores[ticket.camera_id] = inspection.score
             self._unsent.append(_view_inspected(ticket, frame_id, mark, inspection, times, handed_on=handed_on))
         return worth
+
+    def _measure(self, group: _Group) -> None:
+        """Tell records what is watched for drift of the frames that were looked at."""
+        for camera_id, score in group.scores.items():
+            reader = self._cameras[camera_id].reader
+            if reader is None or not self._drift.wants(camera_id):
+                continue
+            ticket, _ = group.tickets[camera_id]
+            key = FrameKey(camera_id, ticket.source, ticket.trigger_counter)
+            # What is no frame has been told already.
+            with contextlib.suppress(WrongFrame, StaleGeneration):
+                frame = reader.borrow(ticket.slot, ticket.generation)
+                self._drift.tell(key, frame.pixels, score, self._inspector.position(camera_id))
 
     def _worth(self, group: _Group, inspections: Sequence[Inspection]) -> Worth:
         is_whole = len(inspections) == self._camera_count
@@ -311,19 +337,23 @@ def main() -> None:
         )
         supervised.clear_alarm("engine-build")
         warning = unverified(line, package, session)
+        outdated = outdated_sections(line)
+        drift = DriftSignals(line.config, baselines_of(line))
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
     except (RuntimeProviderError, InferenceError) as error:
         refuse(supervised, str(error), malformed=False)
     if warning and line.config.runtime.on_unverified == "refuse":
         refuse(supervised, warning, malformed=False)
-    worker = InspectionWorker(supervised, inspector)
+    worker = InspectionWorker(supervised, inspector, drift)
     settle(supervised)
     if warning:
         supervised.alarm("runtime-unverified", "warning", warning)
     if session.passed_over:
         text = f"the model runs on {session.provider_words}; not {'; not '.join(session.passed_over)}"
         supervised.alarm("provider-passed-over", "warning", text)
+    if outdated:
+        supervised.alarm("calibration-outdated", "warning", outdated)
     supervised.post(
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),

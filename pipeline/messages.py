@@ -171,6 +171,13 @@ class FrameKey(Message, frozen=True):
     trigger_counter: int
 
 
+class FrameMeasured(Message, frozen=True):
+    """inspection -> records: what of a frame is watched for drift, by signal (``calibration.drift``), as far as it has it."""
+
+    frame: FrameKey
+    values: dict[str, float]
+
+
 class PartRecord(Message, frozen=True):
     """One part's final verdict. ``sent_ns`` is None where it was not handed to the socket; ``frames`` are those of the triggers
     that were known to be the part's when it was decided.
@@ -503,6 +510,7 @@ AnyMessage: TypeAlias = (
     | ImageTicket
     | ViewInspected
     | FrameKey
+    | FrameMeasured
     | PartRecord
     | LateInspection
     | Recorded

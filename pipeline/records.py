@@ -18,6 +18,7 @@ from pipeline.closing import Closing
 from pipeline.command_replies import CommandReplies
 from pipeline.commands import Arrived, CommandInbox
 from pipeline.delivery import Delivery
+from pipeline.drift_watch import DriftWatch
 from pipeline.dropping import Dropping
 from pipeline.kept_challenge import KeptChallenge
 from pipeline.kept_halt import KeptHalt
@@ -96,6 +97,7 @@ class Records:
         self._closing = Closing(config.records.path, self._session_id)
         self._halt = KeptHalt(supervised)
         self._challenge = KeptChallenge(supervised)
+        self._drift = DriftWatch(supervised)
         self._next_sealing_ns = 0
         self._next_sync_ns = 0
         self._is_unsynced = False
@@ -144,6 +146,7 @@ class Records:
             return
         self._store = store
         self._halt.recall()
+        self._drift.recall()
 
     def _tell_cut_off(self) -> None:
         while self._store is not None and self._store.cut_off:
@@ -175,6 +178,7 @@ class Records:
             self._check_told_anchor()
             self._halt.keep()
             self._keep_challenge()
+            self._drift.turn()
             if self._mqtt.turn():
                 self._alarms.tell_again()
                 self._challenge.tell_again()
@@ -192,7 +196,7 @@ class Records:
         self._finish()
 
     def _wait(self) -> None:
-        reading = [*self._mqtt.read_descriptors(), *self._platform.read_descriptors()]
+        reading = [*self._mqtt.read_descriptors(), *self._platform.read_descriptors(), *self._drift.read_descriptors()]
         if not self._supervised.orphaned:
             reading.append(self._supervised.fileno())
         wake_ns = min(self._next_stats_ns, self._mqtt.next_turn_ns())
@@ -219,6 +223,8 @@ class Records:
         for message, descriptors in self._supervised.received():
             if isinstance(message, Connect) and message.peer == "images":
                 self._naming.connect(Link.from_descriptor(descriptors[0]))
+            elif isinstance(message, Connect) and message.peer == "inspection":
+                self._drift.connect(Link.from_descriptor(descriptors[0]))
             elif isinstance(message, Connect):
                 # What the last one still said first: its successor knows less of it.
                 self._take_records()
@@ -234,6 +240,7 @@ class Records:
                         self._commit()
                 context = context_of(self._supervised.line, message, self._version)
                 self._judged_with = JudgedWith(message.model_sha256, context)
+                self._drift.model_in_use(message.model_sha256)
                 if is_first:
                     # Told again by a signalling that was quicker than the supervisor.
                     self._batch.judged_with = self._judged_with
@@ -273,6 +280,8 @@ class Records:
                     due_ns = now_ns() + self._config.records.commit_interval_ms * NS_PER_MS
                     self._batch.begin(due_ns, self._judged_with)
                 self._batch.add(message)
+                if isinstance(message, PartRecord):
+                    self._drift.decided(message)
         except PeerGone:
             self._commit()
             self._lose_signalling()
@@ -544,6 +553,7 @@ class Records:
 
     def _finish(self) -> None:
         self._platform.close()
+        self._drift.close()
         tally = self._tally
         self._publish_last_stats()
         try:

@@ -260,11 +260,11 @@ class Supervisor:
     def _introduce(self, worker: Place) -> None:
         """Give the new incarnation a fresh link to every living peer."""
         if worker is self._records:
-            peers = [self._signalling, *self._images]
+            peers = [self._signalling, self._inspection, *self._images]
         elif worker is self._signalling:
             peers = [self._records, self._inspection, *self._acquisitions]
         elif worker is self._inspection:
-            peers = [self._signalling, *self._acquisitions]
+            peers = [self._signalling, self._records, *self._acquisitions]
         elif worker.role == "images":
             peers = [self._records, *self._acquisitions]
         else:

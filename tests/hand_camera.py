@@ -1,4 +1,4 @@
-"""A simulated camera worked by hand: each part is triggered when the test says so, with the grey level it says."""
+"""A simulated camera worked by hand: each part is triggered when the test says so, with the grey level or picture it says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.clock import now_ns
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
@@ -19,14 +22,15 @@ SIZE_PX = 32
 class HandCamera:
     """``config`` is what the line's ``cameras`` holds; ``wait_connected`` comes before the first part."""
 
-    def __init__(self, folder: Path, camera_id: str = "cam0") -> None:
+    def __init__(self, folder: Path, camera_id: str = "cam0", size_px: tuple[int, int] = (SIZE_PX, SIZE_PX)) -> None:
+        """``size_px``: of a frame, across and down."""
         address = folder / f"{camera_id}.sock"
         self.config: dict[str, Any] = {
             "camera_id": camera_id,
             "kind": "simulated",
             "address": str(address),
-            "width_px": SIZE_PX,
-            "height_px": SIZE_PX,
+            "width_px": size_px[0],
+            "height_px": size_px[1],
             "pixel_format": "Mono8",
         }
         self._listener = socket.socket(socket.AF_UNIX)
@@ -61,20 +65,24 @@ class HandCamera:
         return trigger
 
     def part(self, grey: int) -> int:
-        """A part passes the camera now; returns its encoder count."""
+        """A part of this grey level passes the camera now; returns its encoder count."""
+        return self.picture(np.full((self.config["height_px"], self.config["width_px"]), grey, np.uint8))
+
+    def picture(self, pixels: npt.NDArray[np.uint8]) -> int:
+        """A part that looks so, uint8 (height, width), passes the camera now; returns its encoder count."""
         trigger = self.trigger()
         assert self._device is not None
+        height_px, width_px = pixels.shape
         frame = replace(
             trigger,
             kind=MessageKind.FRAME,
             frame_id=self._count,
-            width=SIZE_PX,
-            height=SIZE_PX,
-            stride=SIZE_PX,
-            payload_bytes=SIZE_PX * SIZE_PX,
+            width=width_px,
+            height=height_px,
+            stride=width_px,
+            payload_bytes=pixels.size,
         )
-        pixels = bytes([grey]) * (SIZE_PX * SIZE_PX)
-        self._device.sendall(encode_header(frame) + pixels + encode_frame_end(self._count))
+        self._device.sendall(encode_header(frame) + pixels.tobytes() + encode_frame_end(self._count))
         return self._count
 
 

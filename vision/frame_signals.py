@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, nan, sqrt
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from vision.kernels import flat_rows
-from vision.kernels.frame_signals import TILES_HIGH, TILES_WIDE, tiles_and_slope
+from vision.kernels.frame_signals import tiles_and_slope
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Region
+from vision.reference_region import TILES, TILES_HIGH
 from vision.types import PixelFormat
 
-TILES = TILES_HIGH * TILES_WIDE
 _PIXELS_MAX = 1 << 16
 """Of larger regions only every so many rows are looked at: a mean of so many pixels is steady enough."""
 _SIDE_MIN_PX = 16
@@ -26,20 +24,11 @@ _DARK = 2.0
 """Grey levels below which there is nothing to be sharp."""
 
 
-class ReferenceRegion(Region):
-    """Where the signals are taken from; best beside the part, on the belt or a white patch, so that other parts change nothing.
-
-    ``tile_shares``: the mean grey level of each of 3 x 3 tiles over the region's, row by row, as calibrated.
-    """
-
-    tile_shares: Annotated[list[Annotated[float, Field(ge=0.0)]], Field(min_length=TILES, max_length=TILES)]
-
-
 @dataclass(frozen=True, slots=True)
 class FrameSignals:
     """``brightness``: the region's mean grey level, 0..255 (of colour, the green one); ``sharpness``: the root mean square of the
     differences between neighbouring pixels over the brightness, so that more light alone does not change it; NaN in the dark;
-    ``tile_shares``: see ``ReferenceRegion``, float64 (9,), zeros in the dark.
+    ``tile_shares``: the mean grey level of each of 3 x 3 tiles over the region's, row by row, float64 (9,), zeros in the dark.
     """
 
     brightness: float

@@ -109,7 +109,7 @@ class Inspector:
         calibrations = calibrations or {}
         if faults := check_recipe(recipe, package.card, formats, file=recipe_file):
             raise RecipeError(faults)
-        if faults := _unseen_regions(recipe, calibrations, recipe_file):
+        if faults := unseen_regions(recipe, calibrations, recipe_file):
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
             raise ValueError(
@@ -313,7 +313,7 @@ _SEEN_SLACK_PX = 1.0
 """So far beyond the frame's edge its last pixels stand in for what they show."""
 
 
-def _unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
+def unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
     """Regions of the undistorted frame that the camera does not see whole wherever within tolerance the part lies.
 
     A lens may bend them out of its picture. One that is moved out of the frame itself is told when that happens.

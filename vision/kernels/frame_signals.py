@@ -6,10 +6,7 @@ import numpy as np
 from numba import types
 
 from vision.kernels import FLOATS, PIXELS, FloatArray, PixelArray, compiled
-
-TILES_WIDE = 3
-TILES_HIGH = 3
-_TILES = TILES_WIDE * TILES_HIGH
+from vision.reference_region import TILES, TILES_HIGH, TILES_WIDE
 
 
 @compiled(types.float64(PIXELS, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, FLOATS))
@@ -23,8 +20,8 @@ def tiles_and_slope(
     ``tiles``, float32 (TILES_HIGH * TILES_WIDE,): gets the mean grey level of each tile, row by row. Nothing is checked here: the
     rectangle must lie inside the frame, and each tile must have a pixel that is looked at.
     """
-    counts = np.zeros(_TILES, np.int64)
-    sums = np.zeros(_TILES, np.int64)
+    counts = np.zeros(TILES, np.int64)
+    sums = np.zeros(TILES, np.int64)
     squares = np.int64(0)
     rows = height - 1
     columns = width - 1
@@ -43,6 +40,6 @@ def tiles_and_slope(
                 squares += right * right + below * below
             sums[first_tile + tile_column] += total
             counts[first_tile + tile_column] += last - first
-    for tile in range(_TILES):
+    for tile in range(TILES):
         tiles[tile] = sums[tile] / counts[tile]
     return float(squares / counts.sum())

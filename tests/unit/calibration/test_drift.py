@@ -31,7 +31,7 @@ from calibration.drift import (
     load_state,
     usual_tolerances,
 )
-from vision.frame_signals import ReferenceRegion
+from vision.reference_region import ReferenceRegion
 
 Floats = npt.NDArray[np.float64]
 MEANS: Mapping[Signal, float] = {

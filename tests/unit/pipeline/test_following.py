@@ -16,6 +16,7 @@ import yaml
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import RuntimeConfig, load_line
+from pipeline.drift_signals import DriftSignals
 from pipeline.evaluation.figures import figures_of, result_of
 from pipeline.evaluation.labels import are_defective
 from pipeline.evaluation.layouts import read_data_set
@@ -217,7 +218,7 @@ def test_a_part_out_of_its_place_goes_to_signalling_as_a_bad_frame(tmp_path: Pat
     signalling_end, signalling_other = link_pair()
     camera, signalling = Link(camera_end), Link(signalling_end)
     configured = Configure("inspection", 1, "s", "", None, 0, Halt(), True)
-    worker = InspectionWorker(Supervised(theirs, configured, line), inspector)
+    worker = InspectionWorker(Supervised(theirs, configured, line), inspector, DriftSignals(line.config, {}))
     thread = threading.Thread(target=worker.run)
     thread.start()
     ring = Ring("cam0", len(FRAMES), FORMAT.width_px * FORMAT.height_px)

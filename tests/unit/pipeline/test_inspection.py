@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.channel import Link, link_pair
 from pipeline.config import load_line
+from pipeline.drift_signals import DriftSignals
 from pipeline.inspection import InspectionWorker
 from pipeline.messages import Configure, Connect, FrameTicket, Halt, Release, RingOffer, Stop
 from pipeline.ring import Ring, SlotHeader
@@ -40,7 +41,9 @@ def test_every_slot_comes_back_from_an_inspection_whose_releases_find_no_room(
     camera = Link(one)
     line = load_line(write_line(tmp_path, 1))
     worker = InspectionWorker(
-        Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt(), True), line), Idle()
+        Supervised(theirs, Configure("inspection", 1, "s", "", None, 0, Halt(), True), line),
+        Idle(),
+        DriftSignals(line.config, {}),
     )
     thread = threading.Thread(target=worker.run)
     thread.start()
