@@ -172,12 +172,19 @@ def test_the_cause_is_named(
 
 
 def test_known_parts_and_those_of_a_line_that_waits_do_not_count(
-    watched: Path, broker_port: int, camera: HandCamera
+    watched: Path, tmp_path: Path, broker_port: int, camera: HandCamera
 ) -> None:
+    """Of the known parts the bright one is to be rejected; the dark ones would raise the alarm, did they count."""
     written = yaml.safe_load(watched.read_text())
-    written["challenge"] = [{"kind": "good", "expected": "PASS", "count": 60}]
+    written["challenge"] = [
+        {"kind": "bright", "expected": "REJECT", "count": 1},
+        {"kind": "good", "expected": "PASS", "count": 59},
+    ]
     written["challenge_valid_hours"] = 8.0
     watched.write_text(yaml.safe_dump(written))
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["rules"][0]["reject_at_score"] = 0.62
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     dark = Station(light=0.8)
     with (
         Service(watched) as service,
@@ -190,7 +197,7 @@ def test_known_parts_and_those_of_a_line_that_waits_do_not_count(
         assert set(plates.pass_by(dark, 60)) == {"NOT_RUNNING"}
         assert operator.ask("start_challenge")["ok"]
         wait_for_state(tap, "CHALLENGE")
-        assert set(plates.pass_by(dark, 60)) == {"CHALLENGE"}
+        assert set(plates.pass_by(Station(light=1.15), 1) + plates.pass_by(dark, 59)) == {"CHALLENGE"}
         wait_for_state(tap, "RUNNING")
         plates.pass_by(Station(), 5)
         assert tap.bodies("alarm/drift") == []
