@@ -12,7 +12,7 @@ patterns are found here, a soft gradient of the target itself cannot be: use a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -183,14 +183,14 @@ def _quality(
     field: FlatField, held_out: Frames, noise_percent: float, dark_count: int, bright_count: int
 ) -> FlatFieldQuality:
     spoiled = substitutes_of(field.dead | field.hot)
-    raw = [spoiled.fill(frame.astype(np.float64)) - field.dark for frame in held_out]
-    even = [field.corrected(frame) for frame in held_out]
-    means = _part_means(np.mean(raw, axis=0))
+    before = _looked_at(spoiled.fill(frame.astype(np.float64)) - field.dark for frame in held_out)
+    after = _looked_at(field.corrected(frame) for frame in held_out)
+    means = _part_means(before.mean)
     return FlatFieldQuality(
-        uneven_before_percent=_measured([evenness_percent(levels) for levels in raw]),
-        uneven_after_percent=_measured([evenness_percent(levels) for levels in even]),
-        pattern_before_percent=_pattern_percent(raw),
-        pattern_after_percent=_pattern_percent(even),
+        uneven_before_percent=_measured(before.uneven_percent),
+        uneven_after_percent=_measured(after.uneven_percent),
+        pattern_before_percent=_pattern_percent(before),
+        pattern_after_percent=_pattern_percent(after),
         noise_percent=noise_percent,
         fall_off=float((means.max(axis=(0, 1)) / means.min(axis=(0, 1))).max()),
         dead_count=int(field.dead.sum()),
@@ -201,12 +201,32 @@ def _quality(
     )
 
 
-def _pattern_percent(frames: Sequence[npt.NDArray[np.floating[Any]]]) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looked:
+    """Of some frames: how uneven each is, their mean, and the noise's share in the variance of that mean's pixels."""
+
+    uneven_percent: list[float]
+    mean: npt.NDArray[np.float64]
+    noise_variance: float
+
+
+def _looked_at(frames: Iterable[npt.NDArray[np.floating[Any]]]) -> _Looked:
+    """One frame at a time: all at once would take gigabytes. At least two."""
+    uneven: list[float] = []
+    total, squares = np.zeros(()), 0.0
+    for frame in frames:
+        uneven.append(evenness_percent(frame))
+        total = total + frame
+        squares += float(np.square(frame, dtype=np.float64).mean())
+    count = len(uneven)
+    variance = (squares - float(np.square(total).mean()) / count) / (count - 1)
+    return _Looked(uneven, total / count, variance / count)
+
+
+def _pattern_percent(looked: _Looked) -> float:
     """Spread of the mean frame's pixels against those around them, less the share that noise has in it, of their level."""
-    mean = np.mean(frames, axis=0)
-    noise = np.var(frames, axis=0, ddof=1).mean() / len(frames)
-    around = _around(mean)
-    spread = float(np.var(mean - around) - noise)
+    around = _around(looked.mean)
+    spread = float(np.var(looked.mean - around)) - looked.noise_variance
     return 100 * sqrt(max(spread, 0.0)) / float(around.mean())
 
 

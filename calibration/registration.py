@@ -86,14 +86,16 @@ def calibrate_registration(
     regions: Sequence[Region] = (),
     search_x_px: int = 40,
     search_y_px: int = 40,
+    tolerance_px: tuple[float, float] | None = None,
 ) -> RegistrationReport:
     """All pictures as the camera delivers them, ``frame_format``.
 
     ``reference``: a part in its nominal place, on which the recipe's ``regions`` and zones lie right, and ``template`` where the
     operator has marked it; ``repeats``: one part, not moved, at least 10 pictures; ``parts``: good parts as they come, at least
-    20; ``empty``: the belt without a part. Search ranges are rounded up to multiples of 8 px.
+    20; ``empty``: the belt without a part. Search ranges are rounded up to multiples of 8 px. ``tolerance_px``: how far a part may
+    lie off to either side and up and down, refused where good parts need more; without it just what they need.
     """
-    report = _Study(reference, template, frame_format, _rounded_up(search_x_px), _rounded_up(search_y_px))
+    report = _Study(reference, template, frame_format, _rounded_up(search_x_px), _rounded_up(search_y_px), tolerance_px)
     return report.run(repeats, parts, empty, regions)
 
 
@@ -101,10 +103,17 @@ class _Study:
     """One calibration: what was found so far, and why it may not be used."""
 
     def __init__(
-        self, reference: Pixels, template: TemplateRegion, frame_format: FrameFormat, search_x_px: int, search_y_px: int
+        self,
+        reference: Pixels,
+        template: TemplateRegion,
+        frame_format: FrameFormat,
+        search_x_px: int,
+        search_y_px: int,
+        tolerance_px: tuple[float, float] | None,
     ) -> None:
         self._reference, self._where, self._format = reference, template, frame_format
         self._search = {"x": search_x_px, "y": search_y_px}
+        self._wanted = None if tolerance_px is None else {"x": tolerance_px[0], "y": tolerance_px[1]}
         self._refusals: list[Refusal] = []
         self._notes: list[str] = []
 
@@ -224,11 +233,7 @@ class _Study:
         """The template, grey as the search sees it."""
         where = self._where
         cut = self._reference[where.y_px : where.y_px + where.height_px, where.x_px : where.x_px + where.width_px]
-        if self._format.pixel_format is PixelFormat.MONO8:
-            return cut.copy()
-        grey = np.zeros((where.height_px, where.width_px), np.uint8)
-        to_grey(*flat_rows(cut.copy()), 0, GREY_SHARES[self._format.pixel_format], grey)
-        return grey
+        return grey_of(cut.copy(), self._format.pixel_format)
 
     def _expect_enough(self, repeats: Sequence[Pixels], parts: Sequence[Pixels]) -> None:
         if len(repeats) < REPEATS_MIN:
@@ -297,27 +302,39 @@ class _Study:
         factor = tolerance_factor(spread.count)
         needed_px = ceil(max(abs(spread.mean_px) + factor * spread.spread_px, spread.farthest_px))
         needed_px = max(1, needed_px)
-        searched_px, room_px = self._search[axis] - 1, self._room(axis, regions)
         where = "to either side" if axis == "x" else "up and down"
         got = (
             f"parts that lie up to {needed_px} px off {where} (mean {spread.mean_px:+.1f} px, spread {spread.spread_px:.1f} px, "
             f"{spread.count} parts)"
         )
-        if needed_px > searched_px:
+        tolerance_px = float(needed_px)
+        if self._wanted is not None:
+            tolerance_px = self._wanted[axis]
+            if needed_px > tolerance_px:
+                self._refuse(
+                    "tolerance too tight",
+                    got,
+                    f"at most {tolerance_px:.1f} px, the tolerance",
+                    "Guide the parts better, or allow more: good parts would be taken out for where they lie.",
+                )
+                return tolerance_px
+            got = f"a tolerance of {tolerance_px:.1f} px {where}"
+        searched_px, room_px = self._search[axis] - 1, self._room(axis, regions)
+        if tolerance_px > searched_px:
             self._refuse(
                 "parts too far off",
                 got,
                 f"at most {searched_px} px, a pixel less than the search",
                 "Search farther, guide the parts better, or take a reference picture of a part that lies where most do.",
             )
-        elif needed_px > room_px:
+        elif tolerance_px > room_px:
             self._refuse(
                 "no room for the regions",
                 got,
                 f"at most {room_px} px, the least that any region is away from the picture's edge",
                 "Guide the parts better, make the regions smaller, or aim the camera so that they lie farther inside.",
             )
-        return float(needed_px)
+        return tolerance_px
 
     def _room(self, axis: str, regions: Sequence[Region]) -> int:
         limit = self._format.width_px if axis == "x" else self._format.height_px
@@ -346,6 +363,15 @@ class _Study:
     def _trial(self, picture: Pixels, min_contrast: float, min_score: float, levels: int) -> PartLocator:
         section = self._section(min_contrast, levels, min_score)
         return PartLocator("calibration", Registration(section, picture), self._format)
+
+
+def grey_of(pixels: Pixels, pixel_format: PixelFormat) -> Pixels:
+    """As the search sees a picture, or a part of one: uint8 (height, width)."""
+    if pixel_format is PixelFormat.MONO8:
+        return pixels
+    grey = np.zeros(pixels.shape[:2], np.uint8)
+    to_grey(*flat_rows(pixels), 0, GREY_SHARES[pixel_format], grey)
+    return grey
 
 
 def _spreads(positions: Sequence[PartPosition]) -> tuple[Spread | None, Spread | None]:

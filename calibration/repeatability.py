@@ -16,16 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from scipy.special import chdtri, fdtri
 
 from calibration.intervals import CONFIDENCE, Share, share_of
 from calibration.refusal import Refusal
-from vision.recipe import Strict
+from calibration.repeatability_figures import GaugeFigures, RepeatabilityFigures
 from vision.types import Verdict
 
 Floats = npt.NDArray[np.float64]
@@ -62,32 +61,6 @@ class GaugeStudy:
     notes: tuple[str, ...]
 
 
-class GaugeFigures(Strict):
-    """Of a ``GaugeStudy``."""
-
-    repeatability: Annotated[float, Field(ge=0.0)]
-    repeatability_low: Annotated[float, Field(ge=0.0)]
-    repeatability_high: Annotated[float, Field(ge=0.0)]
-    share: float | None
-
-
-class RepeatabilityFigures(Strict):
-    """As kept of one product. ``score``: in score; ``size``: of the defects, in ``size_unit``, None where none was measured;
-    ``mixed_parts``: those with different verdicts.
-    """
-
-    parts_count: Annotated[int, Field(ge=1)]
-    shown_count: Annotated[int, Field(ge=2)]
-    score: GaugeFigures
-    size: GaugeFigures | None
-    size_unit: Literal["px", "mm"] | None
-    steady_parts_count: Annotated[int, Field(ge=0)]
-    kappa: float | None
-    kappa_low: float | None
-    kappa_high: float | None
-    mixed_parts: list[str]
-
-
 def figures_of(
     score: GaugeStudy,
     agreement: AttributeAgreement,
@@ -96,14 +69,18 @@ def figures_of(
     size_unit: Literal["px", "mm"] | None = None,
 ) -> RepeatabilityFigures:
     """What is kept of a study."""
-    kappa = agreement.kappa
+    kappa, right = agreement.kappa, agreement.right
     return RepeatabilityFigures(
         parts_count=agreement.parts_count,
         shown_count=agreement.shown_count,
+        unjudged_count=agreement.unjudged_count,
+        confidence=score.confidence,
         score=_gauge_figures(score),
         size=None if size is None else _gauge_figures(size),
         size_unit=None if size is None else size_unit,
         steady_parts_count=agreement.parts_count - len(agreement.mixed_parts),
+        labelled_count=0 if right is None else right.total,
+        right_count=None if right is None else right.count,
         kappa=None if kappa is None else kappa.value,
         kappa_low=None if kappa is None else kappa.low,
         kappa_high=None if kappa is None else kappa.high,
@@ -112,11 +89,19 @@ def figures_of(
 
 
 def _gauge_figures(study: GaugeStudy) -> GaugeFigures:
+    categories = study.distinct_categories
     return GaugeFigures(
+        parts_count=study.parts_count,
+        values_count=study.values_count,
+        lost_count=study.lost_count,
         repeatability=study.repeatability,
         repeatability_low=study.repeatability_low,
         repeatability_high=study.repeatability_high,
+        part_spread=study.part_spread,
         share=study.share,
+        share_low=study.share_low,
+        share_high=study.share_high,
+        distinct_categories=None if categories == inf else categories,
     )
 
 
@@ -207,6 +192,7 @@ class Kappa:
 class AttributeAgreement:
     """Verdicts against labels. Each part counts once, however often it was shown; what is not passed is taken out.
 
+    Without labels ``right``, ``missed``, ``false_alarms`` and ``kappa`` are None.
     ``steady``: parts with the same outcome every time; ``right``: parts right every time; ``missed``: defective parts passed at
     least once; ``false_alarms``: good parts taken out at least once; ``kappa`` None where all labels and all verdicts are one and
     the same, so that agreement by chance is certain; ``mixed_parts``: the unsteady ones, to be looked at.
@@ -225,22 +211,26 @@ class AttributeAgreement:
 
 
 def attribute_agreement(
-    verdicts: Mapping[str, Sequence[Verdict]], is_defective: Mapping[str, bool], *, confidence: float = CONFIDENCE
+    verdicts: Mapping[str, Sequence[Verdict]],
+    is_defective: Mapping[str, bool] | None,
+    *,
+    confidence: float = CONFIDENCE,
 ) -> AttributeAgreement:
-    """``verdicts`` of each part, one a showing; ``is_defective``: the operator's label of each part.
+    """``verdicts`` of each part, one a showing; ``is_defective``: the operator's label of each part, None where there are none.
 
     Raises ValueError where a part has no label, or no verdict.
     """
     for part, its in verdicts.items():
-        if part not in is_defective:
+        if is_defective is not None and part not in is_defective:
             raise ValueError(f"part {part}: got no label, expected good or defective")
         if not its:
             raise ValueError(f"part {part}: got no verdict, expected one at least")
     taken_out = {part: sum(verdict is not Verdict.PASS for verdict in its) / len(its) for part, its in verdicts.items()}
-    defective = [share for part, share in taken_out.items() if is_defective[part]]
-    good = [share for part, share in taken_out.items() if not is_defective[part]]
+    labels = is_defective or {}
+    defective = [share for part, share in taken_out.items() if labels.get(part) is True]
+    good = [share for part, share in taken_out.items() if labels.get(part) is False]
     mixed = tuple(part for part, share in taken_out.items() if 0.0 < share < 1.0)
-    parts_count = len(taken_out)
+    parts_count, labelled_count = len(taken_out), len(defective) + len(good)
     missed, false_alarms = sum(share < 1.0 for share in defective), sum(share > 0.0 for share in good)
     return AttributeAgreement(
         parts_count=parts_count,
@@ -248,7 +238,7 @@ def attribute_agreement(
         unjudged_count=sum(verdict is Verdict.NO_DECISION for its in verdicts.values() for verdict in its),
         confidence=confidence,
         steady=share_of(parts_count - len(mixed), parts_count, confidence),
-        right=share_of(parts_count - missed - false_alarms, parts_count, confidence),
+        right=share_of(labelled_count - missed - false_alarms, labelled_count, confidence),
         missed=share_of(missed, len(defective), confidence),
         false_alarms=share_of(false_alarms, len(good), confidence),
         kappa=cohens_kappa(

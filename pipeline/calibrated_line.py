@@ -20,9 +20,17 @@ from vision.view_calibration import ViewCalibration
 
 
 def open_calibrated(
-    line: Line, package: ModelPackage, *, tell: Callable[[str], None] = lambda text: None
+    line: Line,
+    package: ModelPackage,
+    *,
+    tell: Callable[[str], None] = lambda text: None,
+    is_calibrating: bool = False,
 ) -> tuple[Inspector, Session]:
-    """As ``open_inspector``; raises what that raises, and FaultsError for a calibration that cannot be used."""
+    """As ``open_inspector``; raises what that raises, and FaultsError for a calibration that cannot be used: also for thresholds
+    that were found with another model, unless ``is_calibrating``: scores are asked for to find them anew.
+    """
+    if not is_calibrating and (faults := _stale_thresholds(line, package)):
+        raise FaultsError(faults)
     return open_inspector(
         line.recipe,
         package,
@@ -32,6 +40,20 @@ def open_calibrated(
         recipe_file=str(line.recipe_file),
         tell=tell,
     )
+
+
+def _stale_thresholds(line: Line, package: ModelPackage) -> list[Fault]:
+    """Scores of one model say nothing about those of another."""
+    return [
+        Fault(
+            str(line.config.calibrations),
+            f"threshold of camera {camera_id}",
+            f"one found with the model {section.model_sha256}",
+            f"one of {package.sha256}, which the line runs: lineside calibrate threshold",
+        )
+        for camera_id, calibration in camera_calibrations(line).items()
+        if (section := calibration.threshold) is not None and section.model_sha256 not in (None, package.sha256)
+    ]
 
 
 def camera_calibrations(line: Line) -> dict[str, CameraCalibration]:
@@ -56,6 +78,15 @@ def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
         if calibration.threshold is not None
     }
     return with_thresholds(recipe, thresholds)
+
+
+def outdated_sections(line: Line) -> str:
+    """What of the line's calibrations was found under others than are in force now; empty where nothing was. Raises FaultsError."""
+    return "; ".join(
+        f"camera {camera_id}: {', '.join(calibration.outdated)} to be calibrated again, as others have changed since"
+        for camera_id, calibration in camera_calibrations(line).items()
+        if calibration.outdated
+    )
 
 
 def camera_recipe(line: Line, camera_id: str) -> Recipe:

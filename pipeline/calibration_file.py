@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from calibration.drift import DriftBaseline
+from calibration.repeatability_figures import RepeatabilityFigures
 from calibration.timing_figures import TimingFigures
 from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
@@ -38,6 +39,9 @@ class GeometrySection(Strict):
     made: Made
     camera: CameraGeometry
     worst_error_mm: float = Field(gt=0.0)
+    covered: list[list[Annotated[int, Field(ge=0)]]] | None = Field(
+        default=None, description="corners seen in each part of the picture, rows from the top"
+    )
 
 
 class EvenedSection(Strict):
@@ -54,14 +58,42 @@ class RegisteredSection(Strict):
     registration: RegistrationSection
 
 
+class KeptShare(Strict):
+    """``count`` of ``total``, and the interval that holds the true share with the section's confidence."""
+
+    count: int = Field(ge=0)
+    total: int = Field(ge=1)
+    low: float = Field(ge=0.0, le=1.0)
+    high: float = Field(ge=0.0, le=1.0)
+
+
 class ThresholdSection(Strict):
-    """Scores that reject, by class, and what was promised of them."""
+    """Scores that reject, by class, and what was promised of them: so many good parts at most are rejected by all together.
+
+    ``rejected_count``: of the good ones, by these scores or whatever they are, those that could not be judged included; ``rank``:
+    so many good parts the scores were found from, the highest first; ``false_accept``: of the known-defective parts those passed.
+    """
 
     made: Made
     reject_at_score: dict[Name, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(min_length=1)
     false_reject_max: float = Field(gt=0.0, lt=1.0)
     confidence: float = Field(gt=0.0, lt=1.0)
     good_count: int = Field(ge=1)
+    unjudged_count: int = Field(default=0, ge=0, description="of the good ones, NO_DECISION")
+    rejected_count: int = Field(default=0, ge=0)
+    rank: int = Field(default=1, ge=1)
+    defective_count: int = Field(default=0, ge=0)
+    false_accept: KeptShare | None = None
+    model_sha256: Sha256 | None = Field(default=None, description="whose scores they are")
+    recipe_version: Name | None = None
+
+
+class RepeatabilitySection(Strict):
+    """How far scores, sizes and verdicts differ where the same part is shown again."""
+
+    made: Made
+    figures: RepeatabilityFigures
+    model_sha256: Sha256 | None = None
 
 
 class DriftSection(Strict):
@@ -70,6 +102,14 @@ class DriftSection(Strict):
     made: Made
     baseline: DriftBaseline
     found_with: Sha256 = Field(description="of model, regions and sections, see pipeline.drift_baseline")
+
+
+FOUND_UNDER = {
+    "registration": ("geometry",),
+    "threshold": ("geometry", "flat_field", "registration"),
+    "drift": ("geometry", "flat_field", "registration"),
+}
+"""By section, those that it was found under: with another one of them in force, the same parts may look otherwise to it."""
 
 
 class TimingSection(Strict):
@@ -96,7 +136,12 @@ class CameraCalibration(Strict):
     registration: RegisteredSection | None = None
     threshold: ThresholdSection | None = None
     drift: DriftSection | None = None
+    repeatability: RepeatabilitySection | None = None
     timing: TimingSection | None = None
+    outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
+        default=None,
+        description="sections that were found under another section than is in force now: to be found again",
+    )
 
     @property
     def made(self) -> dict[str, Made]:
@@ -112,6 +157,21 @@ class CameraCalibration(Strict):
                 got = f"one of frames of {lens.width_px}x{lens.height_px} px"
                 raise disagreement("geometry.camera.lens", got, f"one of {self.width_px}x{self.height_px} px")
         return self
+
+
+def with_sections(before: CameraCalibration, **sections: object) -> CameraCalibration:
+    """``before`` with these in the place of its own, and what is outdated by that: a geometry is found again because the camera,
+    its lens or the belt was moved, and a model sees other pixels after each of the first three.
+    """
+    changed = {name for name, section in sections.items() if section != getattr(before, name)}
+    outdated = [
+        name
+        for name, under in FOUND_UNDER.items()
+        if getattr(before, name) is not None
+        and name not in sections
+        and (name in (before.outdated or ()) or changed.intersection(under))
+    ]
+    return before.model_copy(update={**sections, "outdated": outdated or None})
 
 
 def made_now(by: str, pictures: list[bytes]) -> Made:
@@ -143,6 +203,7 @@ class CalibrationStore(CalibrationFolder):
         """
         # Sections that are not there are left out, so that new kinds of them change no older id.
         body: dict[str, Any] = json.loads(changed.model_dump_json(by_alias=True, exclude_none=True))
+        CameraCalibration.model_validate(body)  # what could not be read again must not come into force
         return CameraCalibration.model_validate(self.put_in_force(body))
 
     def _validated(self, path: Path, recipe_id: str, camera_id: str) -> CameraCalibration | None:

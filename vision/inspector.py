@@ -109,7 +109,7 @@ class Inspector:
         calibrations = calibrations or {}
         if faults := check_recipe(recipe, package.card, formats, file=recipe_file):
             raise RecipeError(faults)
-        if faults := _unseen_regions(recipe, calibrations, recipe_file):
+        if faults := unseen_regions(recipe, calibrations, recipe_file):
             raise RecipeError(faults)
         if session.batch_rows != recipe.batch_rows:
             raise ValueError(
@@ -209,7 +209,7 @@ class Inspector:
         view = self._view(camera_id)
         try:
             # Judged in the part's nominal place, for which zones are drawn.
-            inspection = view.judge.judge(self._decoded(camera_id))
+            inspection = view.judge.judge(self.nominal_findings(camera_id))
         except BadOutput:
             return FAULT
         if not inspection.defects:
@@ -223,10 +223,10 @@ class Inspector:
         Raises BadOutput where the model's output cannot be read, StageError as ``judge`` does.
         """
         shift_px = self._view(camera_id).shift_px
-        return [moved_findings(findings, shift_px) for findings in self._decoded(camera_id)]
+        return [moved_findings(findings, shift_px) for findings in self.nominal_findings(camera_id)]
 
-    def _decoded(self, camera_id: str) -> list[Findings]:
-        """The findings of a part in its nominal place."""
+    def nominal_findings(self, camera_id: str) -> list[Findings]:
+        """The same as if the part lay in its nominal place, for which the recipe's zones are drawn. Raises as ``findings`` does."""
         view = self._view(camera_id)
         if not view.is_inferred:
             raise StageError(f"camera {camera_id}: judged before its frame of this part was loaded and inferred")
@@ -313,7 +313,7 @@ _SEEN_SLACK_PX = 1.0
 """So far beyond the frame's edge its last pixels stand in for what they show."""
 
 
-def _unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
+def unseen_regions(recipe: Recipe, calibrations: Mapping[str, ViewCalibration], file: str) -> list[Fault]:
     """Regions of the undistorted frame that the camera does not see whole wherever within tolerance the part lies.
 
     A lens may bend them out of its picture. One that is moved out of the frame itself is told when that happens.

@@ -18,11 +18,14 @@ import numpy.typing as npt
 from scipy.stats import betabinom, binomtest, kstest
 
 from calibration.intervals import confidence_of, share_of
-from calibration.threshold import Floats, ThresholdReport, find_threshold, rejectable_count
+from calibration.threshold import Floats, ThresholdReport, find_threshold, find_thresholds, rejectable_count
 from pipeline.bench.cells import CellJudge, pictures_of, read_cells
 
 _LAWS = ((300, 0.01, 0.95), (1_000, 0.01, 0.95), (500, 0.02, 0.9), (200, 0.1, 0.99))
 """Good parts, wanted rate, confidence."""
+_TOGETHER = ((473, 0.01, 0.95), (500, 0.05, 0.95))
+"""The same of two classes that keep one promise, ten times as often."""
+_TOGETHER_TIMES = 10
 _LEVELS = 40
 _CELLS, _RATES, _CONFIDENCE = 300, (0.05, 0.01), 0.95
 _DOUBT = 0.001
@@ -36,7 +39,12 @@ def calibrate_threshold(
     generator = np.random.default_rng(seed)
     untied = [simulated_calibrations(generator, calibrations, *law, levels=None) for law in _LAWS]
     tied = [simulated_calibrations(generator, calibrations, *law, levels=_LEVELS) for law in _LAWS]
-    progress(f"{2 * len(_LAWS) * calibrations} simulated calibrations are done; the cells are judged")
+    together = [
+        simulated_together(np.random.default_rng(seed), _TOGETHER_TIMES * calibrations, *law) for law in _TOGETHER
+    ]
+    progress(
+        f"{(2 * len(_LAWS) + len(_TOGETHER)) * calibrations} simulated calibrations are done; the cells are judged"
+    )
     cells = _cells(generator, model, calibrations)
     splits = cells["splits"]
     return {
@@ -45,12 +53,13 @@ def calibrate_threshold(
         "seed": seed,
         "simulated": untied,
         "simulated_with_ties": tied,
+        "simulated_classes_together": together,
         "solar_cells": cells,
         "broken_promises": {
             "more_violations_than_the_confidence_allows": sum(
-                each["violations_fit_confidence_p"] < _DOUBT for each in untied + tied
+                each["violations_fit_confidence_p"] < _DOUBT for each in untied + tied + together
             ),
-            "rates_off_the_law": sum(each["rates_fit_beta_p"] < _DOUBT for each in untied),
+            "rates_off_the_law": sum(each["rates_fit_beta_p"] < _DOUBT for each in untied + together),
             "cells_off_the_law": sum(each["violations_fit_law_p"] < _DOUBT for each in splits),
         },
     }
@@ -79,10 +88,33 @@ def simulated_calibrations(
             steps = np.arange(levels + 1) / levels
             threshold = float(steps[np.searchsorted(steps, threshold)])
         achieved.append(1.0 - threshold**0.25)
-    rates = np.array(achieved)
+    return _told(np.array(achieved), good_parts, rate, confidence, is_tied=levels is not None)
+
+
+def simulated_together(
+    generator: np.random.Generator, calibrations: int, good_parts: int, rate: float, confidence: float
+) -> dict[str, Any]:
+    """One law, of two classes on scales of their own, the second one's score half made of the first one's."""
+    achieved = []
+    for _ in range(calibrations):
+        first, other = generator.random(good_parts), generator.random(good_parts)
+        scores = {"first": first, "second": ((first + other) / 2) ** 6}
+        found = find_thresholds(scores, {"first": (), "second": ()}, false_reject_max=rate, confidence=confidence)
+        if not found.thresholds:
+            raise RuntimeError(f"{good_parts} parts support no thresholds for {rate:g} at {confidence:g}")
+        # Of all pairs of first and other, first <= limit and first + other <= total pass.
+        limit, total = found.thresholds["first"], 2 * found.thresholds["second"] ** (1 / 6)
+        whole, partly = min(max(total - 1, 0.0), limit), min(total, limit)
+        achieved.append(1.0 - whole - total * (partly - whole) + (partly**2 - whole**2) / 2)
+    return _told(np.array(achieved), good_parts, rate, confidence, is_tied=False)
+
+
+def _told(rates: Floats, good_parts: int, rate: float, confidence: float, *, is_tied: bool) -> dict[str, Any]:
+    calibrations = len(rates)
     violations = int((rates > rate).sum())
     spare = rejectable_count(good_parts, rate, confidence)
     told = {
+        "calibrations": calibrations,
         "good_parts": good_parts,
         "wanted_false_reject": rate,
         "confidence": confidence,
@@ -93,7 +125,7 @@ def simulated_calibrations(
         "achieved_false_reject": {"mean": round(float(rates.mean()), 6), "max": round(float(rates.max()), 6)},
         "expected_false_reject": round((spare + 1) / (good_parts + 1), 6),
     }
-    if levels is not None:
+    if is_tied:
         return told
     exact = 1 - confidence_of(spare, good_parts, rate)
     return told | {

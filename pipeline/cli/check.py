@@ -81,7 +81,8 @@ def _calibrated(line: Line, camera_id: str, calibrations: Mapping[str, CameraCal
     calibration = calibrations.get(camera_id)
     if calibration is None:
         return ", calibration NONE"
-    return f", calibration {calibration.calibration_id}: {', '.join(calibration.made).replace('_', ' ')}"
+    outdated = f"; OUTDATED: {', '.join(calibration.outdated)}" if calibration.outdated else ""
+    return f", calibration {calibration.calibration_id}: {', '.join(calibration.made).replace('_', ' ')}{outdated}"
 
 
 def _timing_told(line: Line, sections: Iterable[TimingSection]) -> Iterator[str]:

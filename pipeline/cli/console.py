@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -34,6 +35,17 @@ def show(console: Console, told: Iterable[Table | str]) -> None:
         # What is left in the stream's buffer would fail once more at the end, with another status.
         os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
         raise fail(f"cannot print the result: {error.strerror}") from None
+
+
+@contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """Shows that something goes on, to whoever looks."""
+    console = Console(stderr=True, markup=False)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
 
 
 class _Printable:

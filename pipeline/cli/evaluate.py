@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.calibrated_line import camera_recipe, view_calibrations
 from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
+from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.config import Line, RuntimeConfig, load_line, load_model
 from pipeline.evaluation.needs import missing_libraries
@@ -119,7 +117,7 @@ def evaluate(
     if provider is not None:
         runtime = runtime.model_copy(update={"provider": provider})
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
-    with _bar("checking", None) as advance:
+    with progress_bar("checking", None) as advance:
         data_set = read_data_set(data, layout=layout, split=split, looked=advance)
     if pixel_format is not None:
         data_set = data_set.seen_as(PixelFormat(pixel_format))
@@ -144,7 +142,7 @@ def evaluate(
     pixels = PixelScores() if data_set.has_masks and runner.has_anomaly_map else None
     judged = []
     try:
-        with _bar("judging", len(data_set.samples)) as advance:
+        with progress_bar("judging", len(data_set.samples)) as advance:
             for each in runner.run(data_set, pixels=pixels):
                 judged.append(each)
                 advance()
@@ -205,19 +203,6 @@ def _as_frames(data_set: DataSet, seen: _SeenBy) -> DataSet:
         expected = "labels of whole images: with a geometry in force defects are told in the undistorted frame"
         raise FaultsError([Fault(str(data_set.folder), "", got, expected)])
     return data_set.seen_as(frames.pixel_format)
-
-
-@contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Any]:
-    """Gives what is to be called after each image. Nothing is shown where nobody looks."""
-    console = Console(stderr=True, markup=False)
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 def _facts(

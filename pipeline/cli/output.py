@@ -125,9 +125,17 @@ def _scratch(json_file: Path) -> Path:
     return json_file.with_name(f".{json_file.name}.{os.getpid()}")
 
 
-def fail(text: str, status: int = 1) -> typer.Exit:
+class Failed(typer.Exit):
+    """The command ends; ``text`` has been said already."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(status)
+        self.text = text
+
+
+def fail(text: str, status: int = 1) -> Failed:
     """Says why on standard error; to be raised."""
     # A log that takes nothing more is no reason to end otherwise.
     with contextlib.suppress(OSError):
         print(text if status == 2 else f"lineside: {text}", file=sys.stderr)
-    return typer.Exit(status)
+    return Failed(text, status)

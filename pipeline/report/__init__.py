@@ -5,7 +5,7 @@ Building blocks, for whatever has something to show (the record, a replay, an ev
 * ``blocks``: what a page is made of, as plain data: ``Page``, ``Section``, ``Facts``, ``Notice``, ``Words``, ``Table``,
   ``Plot``, ``Picture`` with its ``Box`` es, ``Gallery``. Needs nothing installed, so figures can be turned into blocks anywhere.
 * ``plots``: ``pareto``, ``rates_over_time``, ``time_histogram``, ``stage_bars``, ``score_histogram``,
-  ``score_differences``, ``ratio_curves``; each makes a ``Plot`` with its alternative text.
+  ``score_differences``, ``ratio_curves``, ``values_by_part``; each makes a ``Plot`` with its alternative text.
 * ``pictures``: ``picture_of`` (an array), ``picture_of_file``, ``no_picture``: a ``Picture`` as a data URI, with boxes
   drawn over it.
 * ``shares``: ``percent`` and ``told``: shares (``calibration.intervals``) in words.

@@ -28,6 +28,7 @@ _HATCHES = ("", "////", "---", "xx", "\\\\\\\\", "|||", "++")
 _FILLS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 _WIDTH_INCHES = 7.6
 _CLASSES_MAX = 15
+_PARTS_NAMED_MAX = 60
 _LABEL_CHARS = 32
 _STYLE = {
     "axes.edgecolor": GREY,
@@ -303,6 +304,37 @@ def score_histogram(
         told = ", ".join(f"{name} {int(values.sum())}" for name, values in counts.items())
         lines = "".join(f"; {plain(mark.label)} at {mark.value:.4g}" for mark in thresholds)
         return _plot(figure, caption, f"Histogram of scores by group: {told}{lines}.")
+
+
+def values_by_part(values: Mapping[str, Sequence[float]], *, marks: Sequence[Mark], y_label: str, caption: str) -> Plot:
+    """The same parts' values again and again: a column a part, in the order of their means; limits drawn across.
+
+    ``values`` of each part are finite, and one at least. Of more than 60 parts names are left out.
+    """
+    ordered = sorted(values.items(), key=lambda each: sum(each[1]) / len(each[1]))
+    with _figure(3.0) as figure:
+        axes = figure.subplots()
+        for place, (_, its) in enumerate(ordered):
+            axes.plot([place, place], [min(its), max(its)], color=GREY, linewidth=1.0)
+            axes.plot([place] * len(its), its, color=BLUE, marker="o", markersize=3.5, linestyle="")
+        for number, mark in enumerate(marks):
+            axes.axhline(
+                mark.value, color=ORANGE, linestyle=("-", "--", ":", "-.")[number % 4], label=plain(mark.label)
+            )
+        if marks:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderaxespad=0)
+        if len(ordered) <= _PARTS_NAMED_MAX:
+            names = [plain(name, 16) for name, _ in ordered]
+            axes.set_xticks(range(len(ordered)), names, rotation=90 if len(ordered) > 8 else 0)
+        axes.set_xlabel("part")
+        axes.set_ylabel(y_label)
+        axes.grid(visible=False, axis="x")
+        widest = max(ordered, key=lambda each: max(each[1]) - min(each[1]))
+        alt = (
+            f"{y_label} of {len(ordered)} parts, shown again and again: the widest spread is that of {plain(widest[0])}, "
+            f"{min(widest[1]):.4g} to {max(widest[1]):.4g}."
+        )
+        return _plot(figure, caption, alt)
 
 
 def score_differences(

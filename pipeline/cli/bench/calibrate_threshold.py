@@ -42,8 +42,10 @@ def calibrate_threshold(
 
 
 def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=f"Simulated: {result['calibrations']} calibrations each")
+    once, together = (result[name][0]["calibrations"] for name in ("simulated", "simulated_classes_together"))
+    table = Table(title=f"Simulated: {once} calibrations each, {together} of two classes")
     for title in (
+        "classes",
         "good parts",
         "promised",
         "violations",
@@ -54,9 +56,10 @@ def _table(result: dict[str, Any]) -> Table:
         "law fits",
     ):
         table.add_column(title, justify="right")
-    for name in ("simulated", "simulated_with_ties"):
+    for name, classes in (("simulated", 1), ("simulated_classes_together", 2), ("simulated_with_ties", 1)):
         for each in result[name]:
             table.add_row(
+                str(classes),
                 str(each["good_parts"]),
                 f"{each['wanted_false_reject']:.0%} at {each['confidence']:.0%}",
                 str(each["violations"]),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
+import cv2
 import typer
 from rich.table import Table
 
@@ -26,6 +27,7 @@ from pipeline.cli.calibrate.options import (
     check_size,
     pictures_in,
     station_of,
+    told_in_force,
 )
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
@@ -76,6 +78,8 @@ def geometry(
     except ValueError as error:
         raise fail(str(error), 2) from None
     out = words(json_file)
+    # Several threads add up in another order each time: the same pictures are to give the same numbers.
+    cv2.setNumThreads(1)
     print(f"board     {board.described()}", file=out)
     views, digests = _looked_at(images, board, station, out)
     belt_views, belt_digests = _looked_at(belt, board, station, out)
@@ -89,13 +93,14 @@ def geometry(
             made=made_now(who, [*digests, *belt_digests]),
             camera=report.geometry,
             worst_error_mm=report.quality.worst_error_mm,
+            covered=report.covered.tolist(),
         )
         kept = station.keep(geometry=section)
     show(console_for(json_file), _told(report))
     write_json(json_file, _result(report, kept))
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in report.refusals)}")
-    print(f"in force  {station.path}, calibration_id {kept.calibration_id}", file=out)
+    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _looked_at(folder: Path, board: Board, station: Station, out: TextIO) -> tuple[list[BoardView], list[bytes]]:
@@ -139,6 +144,7 @@ def _result(report: GeometryReport, kept: CameraCalibration | None) -> dict[str,
     quality = report.quality
     return {
         "calibration_id": None if kept is None else kept.calibration_id,
+        "outdated": [] if kept is None else kept.outdated or [],
         "refusals": [dataclasses.asdict(refusal) for refusal in report.refusals],
         "fitted": list(report.fitted),
         "held_out": list(report.held_out),

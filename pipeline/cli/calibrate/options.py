@@ -14,7 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from calibration.board import Board
-from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now
+from pipeline.calibrated_line import applied
+from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
 from pipeline.calibration_store import NEW
 from pipeline.cli.cameras import camera_of
 from pipeline.cli.output import fail
@@ -22,6 +23,7 @@ from pipeline.config import IMAGE_SUFFIXES, Line, load_line
 from pipeline.image_reading import decode_image
 from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of
+from vision.inspector import unseen_regions
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
@@ -88,13 +90,37 @@ class Station:
     def keep(self, **sections: object) -> CameraCalibration:
         """Puts these sections in force beside those that are. Raises FaultsError; ends the command where the disk fails."""
         try:
-            return self.store.keep(self.before.model_copy(update=sections))
+            return self.store.keep(with_sections(self.before, **sections))
+        except OSError as error:
+            raise fail(f"{self.store.folder}: {error.strerror}") from None
+
+    def keep_file(self, content: bytes) -> str:
+        """A picture that a section names: its SHA-256. Ends the command where the disk fails."""
+        try:
+            return self.store.keep_file(content)
         except OSError as error:
             raise fail(f"{self.store.folder}: {error.strerror}") from None
 
 
-def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
-    """Raises FaultsError; ends the command where the line keeps no calibrations, or ``camera_id`` is none of it."""
+def told_in_force(station: Station, kept: CameraCalibration) -> Iterator[str]:
+    """What is in force now, what is to be found again because of it, and which of the recipe's regions cannot be judged with it.
+
+    Raises FaultsError.
+    """
+    yield f"in force  {station.path}, calibration_id {kept.calibration_id}"
+    calibrations = {station.camera_id: applied(kept, station.store, station.frame_format)}
+    for fault in unseen_regions(station.line.recipe, calibrations, str(station.line.recipe_file)):
+        yield f"REGIONS   the line will not start: {fault}"
+    if kept.outdated:
+        again = ", ".join(kept.outdated)
+        yield f"OUTDATED  {again}: found before what was put in force since; find it again before the line is relied on"
+
+
+def station_of(line_file: Path, camera_id: str | None, who: str | None) -> Station:
+    """``who``: None where nothing is to be kept.
+
+    Raises FaultsError; ends the command where the line keeps no calibrations, or ``camera_id`` is none of it.
+    """
     line = load_line(line_file)
     formats = frame_formats(line.config)
     if line.config.calibrations is None:
@@ -103,7 +129,8 @@ def station_of(line_file: Path, camera_id: str | None, who: str) -> Station:
     camera_id = camera_of(line, camera_id)
     store, recipe_id, frames = CalibrationStore(line.config.calibrations), line.recipe.recipe_id, formats[camera_id]
     try:
-        made_now(who, [])
+        if who is not None:
+            made_now(who, [])
     except ValidationError as error:
         raise FaultsError(faults_of("--as", error)) from error
     try:

@@ -66,6 +66,17 @@ def test_light_contrast_and_noise_do_not_change_it() -> None:
     assert noisy.noise_levels == pytest.approx(6.0, rel=0.05)
 
 
+@pytest.mark.parametrize("blur_px", [0.7, 1.5, 3.0])
+def test_the_sensors_own_pattern_makes_nothing_look_sharp(blur_px: float) -> None:
+    """Pixels that answer by 1 % differently, in every frame alike: a usual sensor in little light has no more."""
+    frames = chessboard(blur_px, contrast=60.0)
+    gains = np.random.default_rng(5).normal(1.0, 0.01, frames.shape[1:])
+    patterned = np.rint(frames * gains).clip(0, 255).astype(np.uint8)
+    assert measured(patterned).blur_px == pytest.approx(measured(frames).blur_px, rel=0.05)
+    blank = np.rint(np.full((6, 200, 200), 150.0) * gains).astype(np.uint8)
+    assert isinstance(measure_sharpness(blank), Refusal)
+
+
 def test_colour_is_judged_by_its_mean() -> None:
     grey = chessboard(1.2)
     assert measured(np.repeat(grey[..., None], 3, axis=3)).blur_px == pytest.approx(measured(grey).blur_px, rel=1e-3)
@@ -99,6 +110,9 @@ def test_the_operator_is_led_past_the_best_place_and_back() -> None:
     assert done.in_words().endswith("sharp, fasten the ring.")
     soft = advise_focus([5.0, 1.8, 4.0, 1.85])
     assert f"{TARGET_BLUR_PX:.1f} px are wanted" in soft.in_words()
+    assert "1.5 px are wanted" in advise_focus([5.0, 1.8, 4.0, 1.85], 1.5).in_words()
+    assert not advise_focus([1.4]).is_sharp
+    assert advise_focus([1.4], 1.5).is_sharp
     with pytest.raises(ValueError, match="no reading"):
         advise_focus([])
 

@@ -156,6 +156,24 @@ def drawn(step_px: int, *, across: bool, down: bool) -> Pixels:
             "expected at most 4 px",
         ),
         ({"parts": [*PARTS, np.zeros((300, 361), np.uint8)]}, "another size", r"picture 31 of uint8 \(300, 361\)"),
+        (
+            {"tolerance_px": (6.0, 30.0)},
+            "tolerance too tight",
+            "parts that lie up to .* px off to either side .*expected at most 6.0 px, the tolerance",
+        ),
+        (
+            {"tolerance_px": (30.0, 39.5)},
+            "parts too far off",
+            "a tolerance of 39.5 px up and down, expected at most 39 px",
+        ),
+        (
+            {
+                "tolerance_px": (38.0, 38.0),
+                "regions": [Region(name="edge", x_px=30, y_px=100, width_px=20, height_px=20)],
+            },
+            "no room for the regions",
+            "a tolerance of 38.0 px to either side, expected at most 30 px",
+        ),
         ({"empty": [REFERENCE]}, "unsure score", "other places that score up to 1.00"),
     ],
 )
@@ -182,6 +200,14 @@ def test_a_camera_in_colour_is_calibrated_as_a_grey_one(report: RegistrationRepo
     assert report.registration is not None
     assert in_colour.registration.section == report.registration.section
     assert in_colour.positions == report.positions
+
+
+def test_the_tolerance_that_is_asked_for_is_kept() -> None:
+    report = calibrated(tolerance_px=(35.5, 30.0))
+    assert reasons(report) == []
+    assert report.registration is not None
+    section = report.registration.section
+    assert (section.tolerance_x_px, section.tolerance_y_px) == (35.5, 30.0)
 
 
 def test_the_search_is_rounded_up() -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from calibration.repeatability import (
-    RepeatabilityFigures,
     TooFewRepeats,
     attribute_agreement,
     cohens_kappa,
     figures_of,
     gauge_study,
 )
+from calibration.repeatability_figures import RepeatabilityFigures
 from vision.types import Verdict
 
 PASS, REJECT, NO_DECISION = Verdict.PASS, Verdict.REJECT, Verdict.NO_DECISION
@@ -185,3 +185,16 @@ def test_what_is_kept_of_it() -> None:
     assert kept.size is not None
     assert kept.size.share is None
     assert figures_of(scores, agreement, size_unit="mm").size_unit is None
+    assert (kept.labelled_count, kept.right_count) == (2, 1)
+
+
+def test_without_labels_only_steadiness_is_told() -> None:
+    verdicts = {"1": [REJECT, PASS], "2": [PASS, PASS]}
+    told = attribute_agreement(verdicts, None)
+    assert told.mixed_parts == ("1",)
+    assert told.steady is not None
+    assert (told.steady.count, told.steady.total) == (1, 2)
+    assert (told.right, told.missed, told.false_alarms, told.kappa) == (None,) * 4
+    kept = figures_of(gauge_study({"1": [0.5, 0.5], "2": [0.1, 0.1]}), told)
+    assert (kept.labelled_count, kept.right_count, kept.kappa) == (0, None, None)
+    assert kept.score.distinct_categories is None, "infinitely many are kept as none"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, kstest
 
-from calibration.threshold import find_threshold, rejectable_count
+from calibration.threshold import find_threshold, find_thresholds, rejectable_count
 
 SCORES = st.floats(0.0, 1.0)
 
@@ -163,9 +163,86 @@ def test_scores_are_within_0_and_1(score: float) -> None:
 
 def test_the_words() -> None:
     told = find_threshold(np.linspace(0, 0.5, 300), [0.2, 0.9, 0.95], false_reject_max=0.01).words()
-    assert "at most 0.01 of good parts are rejected, with 0.95 confidence; 0.0033 are to be expected" in told[0]
+    assert "at most 1 % of good parts are rejected, with 95 % confidence; 0.332 % are to be expected" in told[0]
     assert "It rests on 300 good parts, 0 of which it rejects" in told[0]
-    assert told[1].startswith("Of 3 known-defective parts 1 pass: 0.33 of parts like them (0.0084 to 0.91")
+    assert told[1].startswith("Of 3 known-defective parts 1 pass: 33.3 % of parts like them (0.84 % to 90.6 %")
     refused = find_threshold(np.linspace(0, 0.5, 100), false_reject_max=0.01).words()
-    assert refused[0].startswith("too few good parts: got 100 good parts, expected 299 to promise 0.01")
+    assert refused[0].startswith("too few good parts: got 100 good parts, expected 299 to promise 1 %")
     assert "not known" in refused[1]
+
+
+def dependent(generator: np.random.Generator, parts: int) -> dict[str, np.ndarray]:
+    """Scores of two classes on scales of their own, the second one half made of the first."""
+    first, other = generator.random(parts), generator.random(parts)
+    return {"scratch": first, "dent": ((first + other) / 2) ** 6}
+
+
+def rejected_share(thresholds: dict[str, float]) -> float:
+    """Of all parts as ``dependent`` makes them: what neither threshold leaves, integrated over the first score."""
+    first = (np.arange(20_000) + 0.5) / 20_000
+    passes = np.clip(2 * thresholds["dent"] ** (1 / 6) - first, 0.0, 1.0)
+    return 1.0 - float(np.where(first < thresholds["scratch"], passes, 0.0).mean())
+
+
+def test_several_thresholds_keep_one_promise_together() -> None:
+    """The rate that both reject together follows the law of a single one, though the scores depend on each other."""
+    generator = np.random.default_rng(7)
+    achieved = []
+    for _ in range(400):
+        report = find_thresholds(dependent(generator, 500), {"scratch": [], "dent": []}, false_reject_max=0.02)
+        assert report.rank == rejectable_count(500, 0.02, 0.95) + 1 == 5
+        assert set(report.thresholds) == {"scratch", "dent"}
+        achieved.append(rejected_share(report.thresholds))
+    assert kstest(achieved, "beta", args=(report.rank, 501 - report.rank)).pvalue > 0.01
+    violations = sum(rate > 0.02 for rate in achieved)
+    assert binomtest(violations, 400, 0.05, alternative="greater").pvalue > 0.01
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 10_000), levels=st.integers(2, 40), lost=st.integers(0, 3), classes=st.integers(1, 4))
+def test_what_several_thresholds_do_is_what_is_told(seed: int, levels: int, lost: int, classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    names = [f"class{number}" for number in range(classes)]
+    good = {name: generator.integers(0, levels, 400) / 64 for name in names}
+    defective = {name: generator.integers(0, 64, 30) / 64 for name in names}
+    report = find_thresholds(
+        good, defective, false_reject_max=0.05, good_rejected_count=lost, defective_rejected_count=lost
+    )
+    assert report.good_count == 400 + lost
+    is_rejected = np.any([good[name] >= report.thresholds[name] for name in names], axis=0)
+    assert report.rejected_count == lost + is_rejected.sum() <= rejectable_count(400 + lost, 0.05, 0.95)
+    assert report.false_accept is not None
+    is_passed = np.all([defective[name] < report.thresholds[name] for name in names], axis=0)
+    assert (report.false_accept.count, report.false_accept.total) == (is_passed.sum(), 30 + lost)
+
+
+def test_each_class_takes_parts() -> None:
+    """473 for two at 1 % and 95 %, as for one with one part rejected; fewer are refused with what is missing."""
+    few = {name: np.linspace(0, 0.5, 299) for name in ("scratch", "dent")}
+    report = find_thresholds(few, {"scratch": [], "dent": []}, false_reject_max=0.01)
+    assert report.thresholds == {}
+    assert report.parts_missing == 473 - 299
+    assert "2 thresholds together" in report.refusals[0].expected
+    enough = {name: np.linspace(0, 0.5, 473) for name in ("scratch", "dent")}
+    report = find_thresholds(enough, {"scratch": [], "dent": []}, false_reject_max=0.01)
+    # Both rank the parts alike: the first class sets the worst one aside, the second the one after it.
+    assert report.thresholds["scratch"] == pytest.approx(0.5)
+    assert report.thresholds["dent"] == pytest.approx(0.5 * 471 / 472)
+    assert report.rejected_count == 1
+    assert "for scratch" in report.words()[0]
+    assert "by all of them together" in report.words()[0]
+
+
+def test_good_parts_that_something_else_rejects_use_up_the_promise() -> None:
+    report = find_threshold(np.linspace(0, 0.5, 298), false_reject_max=0.01)
+    other = find_thresholds({"": np.linspace(0, 0.5, 298)}, {"": []}, false_reject_max=0.01, good_rejected_count=1)
+    assert report.parts_missing == 1
+    assert other.parts_missing == 473 - 299
+    assert "1 of which are rejected by what is not calibrated" in other.refusals[0].got
+
+
+def test_one_class_without_room_is_named() -> None:
+    good = {"scratch": np.linspace(0, 0.5, 200), "dent": np.ones(200)}
+    report = find_thresholds(good, {"scratch": [], "dent": []}, false_reject_max=0.05)
+    assert report.thresholds == {}
+    assert [refusal.reason for refusal in report.refusals] == ["no threshold for dent"]

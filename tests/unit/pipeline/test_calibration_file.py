@@ -14,10 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, ThresholdSection, made_now
+from pipeline.calibration_file import (
+    CalibrationStore,
+    CameraCalibration,
+    EvenedSection,
+    GeometrySection,
+    RegisteredSection,
+    ThresholdSection,
+    made_now,
+    with_sections,
+)
 from pipeline.calibration_store import NEW, calibration_id_of, line_calibration_id
 from vision.camera_geometry import CameraGeometry, Lens
 from vision.faults import FaultsError
+from vision.flat_field import FlatFieldSection, MeasuredPercent
+from vision.registration import RegistrationSection, TemplateRegion
 
 MADE = made_now("Anna", [hashlib.sha256(b"picture").digest()])
 
@@ -40,6 +51,86 @@ def threshold(score: float) -> ThresholdSection:
 
 def with_threshold(calibration: CameraCalibration, score: float) -> CameraCalibration:
     return calibration.model_copy(update={"threshold": threshold(score)})
+
+
+def geometry(worst_error_mm: float = 0.1) -> GeometrySection:
+    lens = Lens(width_px=640, height_px=480, fx_px=1_000.0, fy_px=1_000.0, cx_px=319.5, cy_px=239.5)
+    camera = CameraGeometry(lens=lens, belt_rotation=[0.0, 0.0, 0.0], belt_translation_mm=[0.0, 0.0, 500.0])
+    return GeometrySection(made=MADE, camera=camera, worst_error_mm=worst_error_mm)
+
+
+def evened(dead_count: int = 0) -> EvenedSection:
+    percent = MeasuredPercent(value=0.5, low=0.4, high=0.6)
+    section = FlatFieldSection(
+        gain_sha256="0" * 64,
+        dark_sha256="1" * 64,
+        dark_frame_count=8,
+        bright_frame_count=12,
+        held_out_count=4,
+        dead_count=dead_count,
+        hot_count=0,
+        uneven_before_percent=percent,
+        uneven_after_percent=percent,
+    )
+    return EvenedSection(made=MADE, flat_field=section)
+
+
+def registered(min_score: float = 0.5) -> RegisteredSection:
+    section = RegistrationSection(
+        template=TemplateRegion(x_px=100, y_px=100, width_px=64, height_px=64),
+        template_sha256="2" * 64,
+        search_x_px=40,
+        search_y_px=40,
+        tolerance_x_px=10.0,
+        tolerance_y_px=10.0,
+        min_score=min_score,
+        min_contrast=4.0,
+        levels=2,
+    )
+    return RegisteredSection(made=MADE, registration=section)
+
+
+def test_what_rests_on_another_section_is_outdated_until_it_is_found_again(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path)
+    whole = with_sections(
+        fresh(), geometry=geometry(), flat_field=evened(), registration=registered(), threshold=threshold(0.5)
+    )
+    kept = store.keep(whole)
+    assert kept.outdated is None
+    assert "outdated" not in store.path("housing", "cam0").read_text()
+    moved = store.keep(with_sections(kept, geometry=geometry(0.2)))
+    assert moved.outdated == ["registration", "threshold"]
+    lit = with_sections(moved, flat_field=evened(3))
+    assert lit.outdated == ["registration", "threshold"]
+    placed = with_sections(lit, registration=registered(0.6))
+    assert placed.outdated == ["threshold"]
+    assert with_sections(placed, threshold=threshold(0.6)).outdated is None
+    current = store.current("housing", "cam0")
+    assert current == moved
+
+
+@pytest.mark.parametrize(
+    ("changed", "outdated"),
+    [
+        ({"geometry": geometry(0.2)}, ["registration", "threshold"]),
+        ({"geometry": geometry()}, None),
+        ({"flat_field": evened(1)}, ["threshold"]),
+        ({"registration": registered(0.6)}, ["threshold"]),
+        ({"registration": registered(0.6), "threshold": threshold(0.6)}, None),
+        ({"threshold": threshold(0.6)}, None),
+    ],
+)
+def test_only_what_was_found_under_it_is_outdated(changed: dict[str, Any], outdated: list[str] | None) -> None:
+    whole = with_sections(
+        fresh(), geometry=geometry(), flat_field=evened(), registration=registered(), threshold=threshold(0.5)
+    )
+    assert with_sections(whole, **changed).outdated == outdated
+
+
+def test_a_first_geometry_outdates_what_was_found_without_one() -> None:
+    without = with_sections(fresh(), threshold=threshold(0.5))
+    assert without.outdated is None
+    assert with_sections(without, geometry=geometry()).outdated == ["threshold"]
 
 
 def test_what_is_kept_is_in_force_and_what_was_before_stays(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Pictures of known parts: each once, and none that the model was fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.refusal import Refusal
+from pipeline.calibrated_line import open_calibrated
+from pipeline.cli.calibrate.options import Station, check_size, pictures_in
+from pipeline.cli.output import fail
+from pipeline.line_inspector import unverified
+from pipeline.model_probe import probe_model
+from vision.inspector import Inspector
+from vision.package import ModelCard, ModelPackage, load_package
+from vision.runtime import InferenceError, RuntimeProviderError
+
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+_NAMED_MAX = 5
+
+
+def open_station(station: Station, *, is_calibrating: bool = False) -> tuple[ModelPackage, Inspector]:
+    """The model, judging as the line would run now; see ``open_calibrated``. Raises FaultsError; ends the command where it does not
+    run.
+    """
+    line = station.line
+    package = load_package(line.recipe.model)
+    try:
+        # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
+        probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
+        inspector, session = open_calibrated(
+            line, package, tell=lambda text: print(text, file=sys.stderr), is_calibrating=is_calibrating
+        )
+    except (RuntimeProviderError, InferenceError) as error:
+        raise fail(str(error)) from None
+    if warning := unverified(line, package, session):
+        if line.config.runtime.on_unverified == "refuse":
+            raise fail(warning)
+        print(f"lineside: warning: {warning}", file=sys.stderr)
+    return package, inspector
+
+
+@dataclass(frozen=True, slots=True)
+class PartPicture:
+    """``name``: the folder's and the file's; ``digest``: the file's SHA-256."""
+
+    name: str
+    file: Path
+    digest: bytes
+    pixels: npt.NDArray[np.uint8]
+
+
+class PartPictures:
+    """``copies``: pictures that show the very pixels of an earlier one, under other names: name, and the earlier one's."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._names: dict[bytes, str] = {}
+        self.copies: list[tuple[str, str]] = []
+
+    def fresh(self, folder: Path) -> Iterator[PartPicture]:
+        """Those in a folder that no earlier one shows, by name. Raises FaultsError."""
+        for file_name, pixels, digest in pictures_in(folder, self._station.frame_format.pixel_format):
+            name = f"{folder.name}/{file_name}"
+            check_size(f"{folder}/{file_name}", pixels, self._station)
+            first = self._names.setdefault(hashlib.sha256(pixels.tobytes()).digest(), name)
+            if first != name:
+                self.copies.append((name, first))
+                continue
+            yield PartPicture(name, folder / file_name, digest, pixels)
+
+    def shared_refusals(self) -> list[Refusal]:
+        """Where pictures of different folders show the same pixels."""
+        shared = [f"{name} is {first}" for name, first in self.copies if Path(name).parent != Path(first).parent]
+        if not shared:
+            return []
+        advice = "One part was put into two folders: take it out of the wrong one."
+        return [Refusal("the same picture in two folders", _named(shared), "each picture in one", advice)]
+
+
+def fitted_hashes(card: ModelCard) -> frozenset[str]:
+    """The SHA-256 of every picture that the card says the model was fitted on; empty where it names none."""
+    return frozenset(_hashes(card.training))
+
+
+def fitted_refusals(pictures: list[tuple[str, bytes]], fitted: frozenset[str]) -> list[Refusal]:
+    """Names and SHA-256 of pictures: those that the model was fitted on say nothing about parts it has never seen."""
+    known = [name for name, digest in pictures if digest.hex() in fitted]
+    if not known:
+        return []
+    advice = "Take them out, and put pictures of other parts in their place."
+    return [Refusal("pictures that the model was fitted on", _named(known), "parts that it has never seen", advice)]
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _NAMED_MAX
+    return f"{len(names)} ({', '.join(names[:_NAMED_MAX])}{f' and {more} more' if more > 0 else ''})"
+
+
+def _hashes(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for each in (*content.keys(), *content.values()):
+            yield from _hashes(each)
+    elif isinstance(content, list):
+        for each in content:
+            yield from _hashes(each)
+    elif isinstance(content, str) and _SHA256.fullmatch(content):
+        yield content.lower()
