@@ -123,6 +123,7 @@ def test_from_the_first_step_to_running_with_nobody_there(
         read_until(guide, "waiting for the line")
         with Service(line) as service:
             camera.wait_connected()
+            challenge(camera, tap, [*covered, *good[:2]])
             read_until(guide, "measuring 59 parts")
             measured = 0
             while store.current("plate", "cam0").timing is None:  # type: ignore[union-attr]
@@ -132,9 +133,7 @@ def test_from_the_first_step_to_running_with_nobody_there(
         read_until(guide, "waiting for the line")
         with Service(line) as service:
             camera.wait_connected()
-            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "CHALLENGE")
-            for picture in [*covered, *good[:2]]:
-                assert send(camera, tap, picture) == ("REJECT", "CHALLENGE")
+            challenge(camera, tap, [*covered, *good[:2]])
             said, errors = guide.communicate(timeout=60)
             assert guide.returncode == 0, errors
             tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
@@ -151,6 +150,14 @@ def test_from_the_first_step_to_running_with_nobody_there(
         again.communicate(timeout=60)
     assert again.returncode == 0
     assert store.current("plate", "cam0") == calibration, "what is in force of these very pictures is left as it is"
+
+
+def challenge(camera: HandCamera, tap: Tap, known: list[Any]) -> None:
+    """What the operator is asked for."""
+    tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "CHALLENGE")
+    for picture in known:
+        assert send(camera, tap, picture) == ("REJECT", "CHALLENGE")
+    tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
 
 
 def send(camera: HandCamera, tap: Tap, picture: Any) -> tuple[str, str]:
