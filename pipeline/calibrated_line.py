@@ -80,6 +80,15 @@ def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
     return with_thresholds(recipe, thresholds)
 
 
+def outdated_sections(line: Line) -> str:
+    """What of the line's calibrations was found under others than are in force now; empty where nothing was. Raises FaultsError."""
+    return "; ".join(
+        f"camera {camera_id}: {', '.join(calibration.outdated)} to be calibrated again, as others have changed since"
+        for camera_id, calibration in camera_calibrations(line).items()
+        if calibration.outdated
+    )
+
+
 def camera_recipe(line: Line, camera_id: str) -> Recipe:
     """The line's recipe as far as one camera's frames are judged by it."""
     recipe = line.recipe

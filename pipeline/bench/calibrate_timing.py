@@ -144,8 +144,7 @@ def calibrate_timing_suite(
         f"playing {parts_each} parts at each of {', '.join(f'{each:g}' for each in SPEED_SHARES)} times that speed ..."
     )
     parts = _played(plan, found, parts_each)
-    offset, window = found["reject_offset_pulses"], found["window_pulses"]
-    speeds = {f"{speed / _SPEED_MM_S:g}": _figures(each, offset, window, share) for speed, each in _by_speed(parts)}
+    speeds = {f"{speed / _SPEED_MM_S:g}": _figures(each, found) for speed, each in _by_speed(parts)}
     others = _other_operators(parts, station, [operator(chance) for _ in range(operators)])
     careless = _other_operators(parts, station, [operator(chance, is_careless=True) for _ in range(operators)])
     late = [each["verdict_in_time"] for each in speeds.values()]
@@ -335,10 +334,12 @@ def _by_speed(parts: Sequence[PartAtGate]) -> list[tuple[float, list[PartAtGate]
     return [(speed, [part for part in parts if part.speed_mm_s == speed]) for speed in speeds]
 
 
-def _figures(parts: list[PartAtGate], offset: int, window: int, share: float) -> dict[str, Any]:
+def _figures(parts: list[PartAtGate], found: dict[str, Any]) -> dict[str, Any]:
+    offset, window = found["reject_offset_pulses"], found["window_pulses"]
     travel = np.array([part.travel_pulses for part in parts], np.int64)
     errors = travel - offset
     early = [part.early_us for part in parts if part.early_us is not None]
+    latencies = [part.latency_us for part in parts if part.latency_us is not None]
     return {
         "parts": len(parts),
         "error_pulses": {"min": int(errors.min()), "mean": round(float(errors.mean()), 2), "max": int(errors.max())},
@@ -347,7 +348,8 @@ def _figures(parts: list[PartAtGate], offset: int, window: int, share: float) ->
         "mismatched": sum(not part.matched for part in parts),
         "verdict_in_time": share_interval(sum(each >= 0 for each in early), len(parts)),
         "earliness_min_us": round(min(early)) if early else None,
-        "latency_us": percentiles_us([part.latency_us for part in parts if part.latency_us is not None] or [math.nan]),
+        "within_stated_latency": share_interval(sum(each <= found["latency_us"] for each in latencies), len(parts)),
+        "latency_us": percentiles_us(latencies or [math.nan]),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from calibration.flat_field import evenness_percent
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, made_now
 from pipeline.calibration_store import NEW
+from tests.in_process import Done, lineside_here
 from tests.service import lineside
 from tests.station_pictures import (
     HEIGHT_PX,
@@ -39,8 +39,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return flat_field_pictures(tmp_path_factory.mktemp("pictures"), vignetted_sensor())
 
 
-def flat_field(line: Path, images: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    return lineside("calibrate", "flat-field", line, "--images", images, "--as", "Anna", *options)
+def flat_field(line: Path, images: Path, *options: str | Path) -> Done:
+    return lineside_here("calibrate", "flat-field", line, "--images", images, "--as", "Anna", *options)
 
 
 def current(line: Path) -> CameraCalibration:
@@ -232,8 +232,8 @@ def test_what_cannot_be_is_told_before_the_work(tmp_path: Path, pictures: Path, 
     assert not (tmp_path / "calibrations").exists()
 
 
-def light(line: Path, images: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    return lineside("calibrate", "light", line, "--images", images, "--exposure-us", "800", *options)
+def light(line: Path, images: Path, *options: str | Path) -> Done:
+    return lineside_here("calibrate", "light", line, "--images", images, "--exposure-us", "800", *options)
 
 
 def with_geometry(line: Path, *, mm_per_px: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, GeometrySection, ThresholdSection, made_now
 from pipeline.calibration_store import NEW
 from pipeline.simulator.part_scene import Look
+from tests.in_process import Done, lineside_here
 from tests.service import lineside
 from tests.station_pictures import HEIGHT_PX, SCENE, WIDTH_PX, parts_line, registration_pictures
 from vision.camera_geometry import CameraGeometry, Lens
@@ -31,8 +31,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return registration_pictures(tmp_path_factory.mktemp("pictures"))
 
 
-def registration(line: Path, images: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    return lineside("calibrate", "registration", line, "--images", images, "--as", "Anna", *options)
+def registration(line: Path, images: Path, *options: str | Path) -> Done:
+    return lineside_here("calibrate", "registration", line, "--images", images, "--as", "Anna", *options)
 
 
 def store_of(line: Path) -> CalibrationStore:

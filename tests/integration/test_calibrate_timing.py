@@ -274,13 +274,14 @@ def test_parts_that_the_deadline_cut_off_are_told(tmp_path: Path, broker_port: i
 
 
 def test_a_service_that_starts_again_begins_anew(tmp_path: Path, broker_port: int, played: PlayedLine) -> None:
-    def start_again(seq: int) -> dict[str, Any]:
-        if seq > 400:
-            played.session_id = "another0another0"
-        return {}
-
-    played.change = start_again
-    assert "the service was started again" in refused(tmp_path, broker_port, parts=100_000)
+    line = write_line(tmp_path, broker_port, calibrations="calibrations")
+    with told_to_run(*options(line, parts=100_000)) as command:
+        wait_for_line(command, "the line judges production")
+        played.session_id = "another0another0"
+        _, errors = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "the service was started again" in errors
+    assert not (tmp_path / "calibrations").exists()
 
 
 def test_a_service_on_another_box_is_refused(tmp_path: Path, broker_port: int, played: PlayedLine) -> None:

@@ -113,13 +113,15 @@ def test_another_calibration_is_the_next_starts(tmp_path: Path, broker_port: int
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         service.wait_for("RUNNING")
         store = CalibrationStore(tmp_path / "calibrations")
-        second = store.keep(first.model_copy(update={"registration": None}))
+        second = store.keep(first.model_copy(update={"registration": None, "outdated": ["threshold"]}))
         tap.wait_count("result", 2 * len(FRAMES))
         service.stop()
         assert {body["calibration_id"] for body in tap.bodies("result")} == {first.calibration_id}
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         service.wait_for("RUNNING")
         tap.wait_until(lambda: any(body["calibration_id"] == second.calibration_id for body in tap.bodies("result")))
+        tap.wait_until(lambda: bool(tap.bodies("alarm/calibration-outdated")))
+        assert "camera cam0: threshold to be calibrated again" in tap.bodies("alarm/calibration-outdated")[0]["text"]
         service.stop()
 
 

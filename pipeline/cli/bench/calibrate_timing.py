@@ -75,7 +75,16 @@ def _words(result: dict[str, Any]) -> list[str]:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title=f"Calibrated at {result['truth']['speed_mm_s']:g} mm/s, played at other speeds")
-    for column in ("speed", "parts", "error, pulses", "in window", "in time", "spare time, ms", "p99, us"):
+    for column in (
+        "speed",
+        "parts",
+        "error, pulses",
+        "in window",
+        "in time",
+        "spare time, ms",
+        "within stated time",
+        "p99, us",
+    ):
         table.add_column(column, justify="right")
     for speed, each in result["speeds"].items():
         error, window, in_time = each["error_pulses"], each["in_window"], each["verdict_in_time"]
@@ -86,6 +95,7 @@ def _table(result: dict[str, Any]) -> Table:
             f"{window['count']} of {window['total']}",
             f"{in_time['count']} of {in_time['total']}",
             "-" if each["earliness_min_us"] is None else f"{each['earliness_min_us'] / 1_000:.0f}",
+            f"{each['within_stated_latency']['count']} of {each['within_stated_latency']['total']}",
             f"{each['latency_us']['p99']:.0f}",
         )
     return table
