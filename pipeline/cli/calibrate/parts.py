@@ -58,31 +58,39 @@ class PartPicture:
 
 
 class PartPictures:
-    """``copies``: pictures that show the very pixels of an earlier one, under other names: name, and the earlier one's."""
+    """``copies``: pictures that show the very pixels of an earlier one: name, and the earlier one's."""
 
     def __init__(self, station: Station) -> None:
         self._station = station
-        self._names: dict[bytes, str] = {}
+        self._files: dict[bytes, Path] = {}
+        self._shared: list[str] = []
         self.copies: list[tuple[str, str]] = []
 
     def fresh(self, folder: Path) -> Iterator[PartPicture]:
         """Those in a folder that no earlier one shows, by name. Raises FaultsError."""
+        is_new_folder = folder.resolve() not in {file.parent.resolve() for file in self._files.values()}
         for file_name, pixels, digest in pictures_in(folder, self._station.frame_format.pixel_format):
-            name = f"{folder.name}/{file_name}"
-            check_size(f"{folder}/{file_name}", pixels, self._station)
-            first = self._names.setdefault(hashlib.sha256(pixels.tobytes()).digest(), name)
-            if first != name:
-                self.copies.append((name, first))
+            file = folder / file_name
+            check_size(str(file), pixels, self._station)
+            content = hashlib.sha256(pixels.tobytes()).digest()
+            if (first := self._files.get(content)) is not None:
+                self.copies.append((_name(file), _name(first)))
+                if first.parent != folder or not is_new_folder:
+                    self._shared.append(f"{file} is {first}")
                 continue
-            yield PartPicture(name, folder / file_name, digest, pixels)
+            self._files[content] = file
+            yield PartPicture(_name(file), file, digest, pixels)
 
     def shared_refusals(self) -> list[Refusal]:
         """Where pictures of different folders show the same pixels."""
-        shared = [f"{name} is {first}" for name, first in self.copies if Path(name).parent != Path(first).parent]
-        if not shared:
+        if not self._shared:
             return []
         advice = "One part was put into two folders: take it out of the wrong one."
-        return [Refusal("the same picture in two folders", _named(shared), "each picture in one", advice)]
+        return [Refusal("the same picture in two folders", _named(self._shared), "each picture in one", advice)]
+
+
+def _name(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
 
 
 def fitted_hashes(card: ModelCard) -> frozenset[str]:

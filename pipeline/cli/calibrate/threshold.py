@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,8 +218,9 @@ def _result(shown: ThresholdShown) -> dict[str, Any]:
         "calibration_id": shown.calibration_id,
         "of": dict(shown.of),
         "thresholds": report.thresholds,
-        "false_reject_max": report.false_reject_max,
-        "confidence": report.confidence,
+        # JSON has no NaN, which was refused.
+        "false_reject_max": report.false_reject_max if isfinite(report.false_reject_max) else None,
+        "confidence": report.confidence if isfinite(report.confidence) else None,
         "good": {
             "count": report.good_count,
             "unjudged": report.good_unjudged_count,
