@@ -171,12 +171,20 @@ def test_the_cause_is_named(
         service.stop()
 
 
-def test_known_parts_and_those_of_a_halted_line_do_not_count(
-    watched: Path, broker_port: int, camera: HandCamera
+def test_known_parts_and_those_of_a_line_that_waits_do_not_count(
+    watched: Path, tmp_path: Path, broker_port: int, camera: HandCamera
 ) -> None:
+    """Of the known parts the bright one is to be rejected; the dark ones would raise the alarm, did they count."""
     written = yaml.safe_load(watched.read_text())
-    written["challenge"] = [{"kind": "scratched", "expected": "REJECT", "count": 1_000}]
+    written["challenge"] = [
+        {"kind": "bright", "expected": "REJECT", "count": 1},
+        {"kind": "good", "expected": "PASS", "count": 59},
+    ]
+    written["challenge_valid_hours"] = 8.0
     watched.write_text(yaml.safe_dump(written))
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["rules"][0]["reject_at_score"] = 0.62
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     dark = Station(light=0.8)
     with (
         Service(watched) as service,
@@ -184,18 +192,14 @@ def test_known_parts_and_those_of_a_halted_line_do_not_count(
         Operator(broker_port, ROOT, tap) as operator,
     ):
         camera.wait_connected()
-        wait_for_state(tap, "RUNNING")
+        wait_for_state(tap, "READY")
         plates = Plates(camera, tap)
+        assert set(plates.pass_by(dark, 60)) == {"NOT_RUNNING"}
         assert operator.ask("start_challenge")["ok"]
         wait_for_state(tap, "CHALLENGE")
-        assert set(plates.pass_by(dark, 60)) == {"CHALLENGE"}
-        assert operator.ask("abandon_challenge")["ok"]
+        assert set(plates.pass_by(Station(light=1.15), 1) + plates.pass_by(dark, 59)) == {"CHALLENGE"}
         wait_for_state(tap, "RUNNING")
-        assert operator.ask("halt")["ok"]
-        wait_for_state(tap, "HALTED")
-        assert set(plates.pass_by(dark, 60)) == {"NOT_RUNNING"}
-        assert operator.ask("resume")["ok"]
-        wait_for_state(tap, "RUNNING")
+        plates.pass_by(Station(), 5)
         assert tap.bodies("alarm/drift") == []
         plates.until_alarm(dark, "brightness")
         service.stop()

@@ -109,7 +109,10 @@ def pictures_of_window(folder: Path, station: Station) -> Iterator[tuple[str, Pi
             entry, result = window.part(part_id)
             for key, frame_entry in window.entries_of(entry):
                 if frame_entry is not None and key.camera_id == station.camera_id and result.reason not in _UNUSUAL:
-                    pixels = window.frame(frame_entry).pixels
-                    yield f"{folder}: part {part_id}", pixels, hashlib.sha256(pixels.tobytes()).digest()
+                    frame, expected = window.frame(frame_entry), station.frame_format.pixel_format
+                    if frame.pixel_format is not expected:
+                        got = f"frames of {frame.pixel_format.value}"
+                        raise FaultsError([Fault(str(folder), f"camera {key.camera_id}", got, expected.value)])
+                    yield f"{folder}: part {part_id}", frame.pixels, hashlib.sha256(frame.pixels.tobytes()).digest()
     except (NotAWindow, FrameDamaged) as error:
         raise fail(str(error), 2) from None
