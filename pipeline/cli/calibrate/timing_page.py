@@ -50,7 +50,7 @@ def _facts(report: TimingReport) -> Facts:
 
 
 def _times(report: TimingReport, times: list[PartTimes]) -> Iterator[Block]:
-    share, confidence = percent(report.latency.share), percent(report.latency.confidence)
+    share, confidence = percent(report.latency.share), f"{report.latency.confidence:.0%}"
     yield Words(f"No more than {share} of all parts take longer than the bounds, with {confidence} confidence.")
     for title, values, bound in (
         ("From trigger to the verdict's arrival", [part.latency_us for part in times], report.latency),
