@@ -204,17 +204,15 @@ class _Walk:
 
     def _without_operator(self, number: int, step: Step, unready: set[str], line_wait_s: float) -> Outcome:
         standing = self._standing(step)
+        if standing.done is None and standing.skipped is not None:
+            return Outcome(step.name, "skipped", standing.words())
         is_repeated = self._is_repeating and number >= self._first
         missing = [
             shots
             for shots in step.shots(self._place)
             if shots.is_needed and not pictures_of(self._place.pictures(shots.folder))
         ]
-        if (
-            standing.is_settled
-            and not is_repeated
-            and (standing.done is None or missing or self._is_of_these(step, standing))
-        ):
+        if standing.is_in_force and not is_repeated and (missing or self._is_of_these(step, standing)):
             return Outcome(step.name, standing.status(), standing.words())
         if self._is_repeating and not is_repeated:
             return Outcome(step.name, "not done", f"{standing.words()}: begin with it (--from {step.name})")

@@ -443,7 +443,7 @@ _STEPS = (
         why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
         run=_run_challenge,
         done=_challenge_done,
-        builds_on=("geometry", "flat-field", "registration", "threshold"),
+        builds_on=("geometry", "flat-field", "registration", "threshold", "repeatability", "drift", "timing"),
         needs_line=True,
         applies=lambda line: line.config.challenge_valid_hours is not None,
     ),
