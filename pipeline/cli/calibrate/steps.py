@@ -29,7 +29,7 @@ from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.drift import drift
 from pipeline.cli.calibrate.flat_field import flat_field
-from pipeline.cli.calibrate.gates import BoardGate, Gate, LevelGate, any_fault, bright_fault, dark_fault
+from pipeline.cli.calibrate.gates import BoardGate, FocusGate, Gate, LevelGate, any_fault, bright_fault, dark_fault
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.options import board_of, station_of
@@ -317,6 +317,13 @@ _STEPS = (
         run=_run_light,
         done=_noted("light"),
         shots=lambda place: (
+            Shots(
+                "focus",
+                "Lay a part with sharp edges in its place, turn the focus ring past the sharpest place and back, and fasten it.",
+                0,
+                lambda place, count: FocusGate(),
+                is_needed=False,
+            ),
             Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
         ),
         answers=LightAnswers,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.bench.board_setups import random_setup
-from pipeline.cli.calibrate.gates import BoardGate, LevelGate, any_fault, bright_fault, dark_fault
+from pipeline.cli.calibrate.gates import BoardGate, FocusGate, LevelGate, any_fault, bright_fault, dark_fault
 
 SEED = 1
 
@@ -51,3 +52,21 @@ def test_levels_are_told_from_each_other(level: int, is_dark: bool, is_bright: b
     looked = LevelGate(1, bright_fault).look(picture)
     assert looked.is_kept == is_bright
     assert f"typical level {level} of 255" in looked.told
+
+
+def test_whoever_turns_the_focus_ring_is_told_where_it_was_sharpest() -> None:
+    rng = np.random.default_rng(5)
+    edge = np.where(np.arange(96) % 32 < 16, 60.0, 190.0)
+    gate = FocusGate()
+    said = []
+    for blur_px in (3.0, 2.0, 0.8, 2.0, 3.0, 0.8):
+        for _ in range(4):
+            frame = cv2.GaussianBlur(np.tile(edge, (96, 1)), (0, 0), blur_px) + rng.normal(0.0, 1.5, (96, 96))
+            looked = gate.look(np.clip(np.rint(frame), 0, 255).astype(np.uint8))
+            assert not looked.is_kept
+        said.append(looked.told)
+    assert said[0].endswith("turn the ring on past the sharpest place, then back.")
+    assert said[3].endswith("turn the focus ring back towards it.")
+    assert said[5].endswith("sharp, fasten the ring.")
+    assert gate.missing()
+    assert gate.panel()
