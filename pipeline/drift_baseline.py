@@ -16,6 +16,8 @@ from vision.recipe import Recipe
 
 _SHAPES_SIGNALS = ("geometry", "flat_field", "registration")
 """Sections without which scores and positions are others."""
+UNCOUNTED_REASONS = ("CHALLENGE", "NOT_RUNNING")
+"""Of parts that say nothing of what is usual: known to be bad, or on a line that somebody works at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import msgspec
 from calibration.drift import Cause, DriftTest, Signal, diagnose, dump_state, load_state
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.drift_baseline import CameraBaseline, baselines_of, found_with
+from pipeline.drift_baseline import UNCOUNTED_REASONS, CameraBaseline, baselines_of, found_with
 from pipeline.drift_file import DriftFile, KeptState
 from pipeline.messages import FrameKey, FrameMeasured, PartRecord
 from pipeline.worker import Supervised
@@ -26,7 +26,6 @@ from vision.faults import FaultsError
 _KEPT_EVERY_NS = 10 * NS_PER_S
 _WAITING_MAX = 4_096
 """Frames whose parts, and parts whose frames, have still to be told."""
-_UNCOUNTED = ("CHALLENGE", "NOT_RUNNING")
 Waiting = TypeVar("Waiting")
 
 
@@ -129,7 +128,7 @@ class DriftWatch:
         """A part's verdict is out. Told again it counts no second time: what was measured of it is used up."""
         if not self._cameras:
             return
-        counts = part.reason not in _UNCOUNTED
+        counts = part.reason not in UNCOUNTED_REASONS
         for key in part.frames:
             values = self._measured.pop(key, None)
             if values is None:

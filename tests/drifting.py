@@ -20,8 +20,9 @@ from tests.service import write_line
 from vision.registration import RegistrationSection, template_png
 
 SIZE_PX = (320, 240)
-PATCH_PX = (8, 8, 64, 24)
-REGION = ",".join(map(str, PATCH_PX))
+PATCH_PX = (8, 4, 80, 40)
+REGION = "16,8,64,32"
+"""Well inside the patch: a blur mixes its edge with the belt."""
 _TEMPLATE_PX = (96, 60, 128, 120)
 _SEARCH_PX, _TOLERANCE_PX = 40, 30.0
 _FLICKER, _JITTER_PX, _NOISE, _OPTICS_PX = 0.01, 0.7, 2.0, 0.7

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from calibration.drift import SIGNALS, Signal
 from pipeline.cli.calibrate.options import Station, check_size, pictures_in
 from pipeline.cli.output import fail
+from pipeline.drift_baseline import UNCOUNTED_REASONS
 from pipeline.drift_signals import signal_values
 from pipeline.window.reader import FrameDamaged, NotAWindow, WindowReader
 from vision.faults import Fault, FaultsError
@@ -24,8 +25,6 @@ from vision.registration import PartPosition
 from vision.types import Frame, Verdict
 
 Pixels = npt.NDArray[np.uint8]
-_UNUSUAL = ("CHALLENGE", "NOT_RUNNING")
-"""Reasons of parts that the watch does not count either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,11 @@ def pictures_of_window(folder: Path, station: Station) -> Iterator[tuple[str, Pi
         for part_id in window.part_ids:
             entry, result = window.part(part_id)
             for key, frame_entry in window.entries_of(entry):
-                if frame_entry is not None and key.camera_id == station.camera_id and result.reason not in _UNUSUAL:
+                if (
+                    frame_entry is not None
+                    and key.camera_id == station.camera_id
+                    and result.reason not in UNCOUNTED_REASONS
+                ):
                     frame, expected = window.frame(frame_entry), station.frame_format.pixel_format
                     if frame.pixel_format is not expected:
                         got = f"frames of {frame.pixel_format.value}"
