@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Bring a camera of a line to a state that can be proved, step by step: at a terminal, over SSH, or unattended from a folder.
 
     python scripts/calibrate.py LINE --as WHO [--images DIR] [--from STEP]

@@ -140,6 +140,7 @@ def _shade() -> npt.NDArray[np.float32]:
 def _answers() -> dict[str, Any]:
     setup = random_setup(SETUP_SEED)
     board, measured = setup.board, setup.measured
+    x_px, y_px, wide_px, high_px = _RULE_PX
     return {
         "board": {
             "squares": f"{board.squares_x}x{board.squares_y}",
@@ -159,7 +160,8 @@ def _answers() -> dict[str, Any]:
         "registration": {"search_px": 40},
         "threshold": {"false_reject_max": 0.02, "confidence": 0.95},
         "repeatability": {"parts": REPEATED_COUNT, "times": 5},
-        "drift": {"region": ",".join(map(str, _RULE_PX)), "shift_parts": 1000},
+        # Inside the pattern: at its edge a blur looks like a shadow.
+        "drift": {"region": f"{x_px + 8},{y_px + 8},{wide_px - 16},{high_px - 16}", "shift_parts": 1000},
     }
 
 

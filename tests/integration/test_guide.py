@@ -7,7 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipeline.calibration_file import CalibrationStore
 from pipeline.image_reading import read_image
 from tests.hand_camera import HandCamera
 from tests.pseudo_terminal import PseudoTerminal
-from tests.service import Service
+from tests.service import Service, lineside
 from tests.tap import Tap
 from vision.types import PixelFormat
 
@@ -67,12 +67,12 @@ def line_of(folder: Path, station: Path, **changes: Any) -> Path:
     return file
 
 
-def pictures_of(folder: Path, station: Path, **answers: Any) -> Path:
-    """The station's pictures, with further answers."""
+def pictures_of(folder: Path, station: Path, steps: Sequence[str] | None = None, **answers: Any) -> Path:
+    """The station's pictures of these steps, or of all, with further answers."""
     pictures = folder / "pictures"
     pictures.mkdir()
     for each in (station / "pictures").iterdir():
-        if each.is_dir():
+        if each.is_dir() and (steps is None or each.name in steps):
             (pictures / each.name).symlink_to(each)
     written = yaml.safe_load((station / "pictures" / "answers.yaml").read_text())
     (pictures / "answers.yaml").write_text(yaml.safe_dump({**written, **answers}))
@@ -123,6 +123,7 @@ def test_from_the_first_step_to_running_with_nobody_there(
         read_until(guide, "waiting for the line")
         with Service(line) as service:
             camera.wait_connected()
+            challenge(camera, tap, [*covered, *good[:2]])
             read_until(guide, "measuring 59 parts")
             measured = 0
             while store.current("plate", "cam0").timing is None:  # type: ignore[union-attr]
@@ -132,9 +133,7 @@ def test_from_the_first_step_to_running_with_nobody_there(
         read_until(guide, "waiting for the line")
         with Service(line) as service:
             camera.wait_connected()
-            tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "CHALLENGE")
-            for picture in [*covered, *good[:2]]:
-                assert send(camera, tap, picture) == ("REJECT", "CHALLENGE")
+            challenge(camera, tap, [*covered, *good[:2]])
             said, errors = guide.communicate(timeout=60)
             assert guide.returncode == 0, errors
             tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
@@ -151,6 +150,14 @@ def test_from_the_first_step_to_running_with_nobody_there(
         again.communicate(timeout=60)
     assert again.returncode == 0
     assert store.current("plate", "cam0") == calibration, "what is in force of these very pictures is left as it is"
+
+
+def challenge(camera: HandCamera, tap: Tap, known: list[Any]) -> None:
+    """What the operator is asked for."""
+    tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "CHALLENGE")
+    for picture in known:
+        assert send(camera, tap, picture) == ("REJECT", "CHALLENGE")
+    tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
 
 
 def send(camera: HandCamera, tap: Tap, picture: Any) -> tuple[str, str]:
@@ -197,7 +204,11 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
         for answer in ("", "", "yes"):
             terminal.wait_for("]: ")
             terminal.type(answer)
-        terminal.wait_for("2 of 8: geometry")
+        terminal.wait_for("2 of 8: light")
+        terminal.wait_for("(Enter: d)")
+        terminal.type("s")
+        terminal.wait_for("skipped: by Anna")
+        terminal.wait_for("3 of 8: geometry")
         assert (taken / "board.svg").exists()
         terminal.wait_for("(Enter: d)")
         terminal.type("")
@@ -211,7 +222,7 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
         terminal.wait_for("Lay the board flat on the belt")
         show(camera, shown / "geometry" / "belt")
         terminal.wait_for("calibration_id ")
-        terminal.wait_for("3 of 8: flat-field")
+        terminal.wait_for("4 of 8: flat-field")
         terminal.wait_for("(Enter: d)")
         terminal.type("")
         terminal.wait_for("Put the cap on the lens")
@@ -230,7 +241,7 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
     assert calibration.flat_field is None
     with PseudoTerminal(command) as terminal:
         terminal.wait_for("in force: by Anna")
-        terminal.wait_for("3 of 8: flat-field")
+        terminal.wait_for("4 of 8: flat-field")
         terminal.wait_for("(Enter: d)")
         terminal.type("d")
         terminal.wait_for("1 pictures are in")
@@ -240,10 +251,6 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
         terminal.wait_for("a clean, plain, matt sheet")
         show(camera, shown / "flat-field" / "bright")
         terminal.wait_for("calibration_id ")
-        terminal.wait_for("4 of 8: light")
-        terminal.wait_for("(Enter: d)")
-        terminal.type("s")
-        terminal.wait_for("skipped: by Anna")
         terminal.wait_for("5 of 8: registration")
         terminal.wait_for("(Enter: d)")
         terminal.type("q")
@@ -273,3 +280,102 @@ def test_an_operator_is_led_in_a_terminal_stops_and_goes_on(tmp_path: Path, stat
     assert repeated.flat_field is not None
     assert repeated.geometry.camera == calibration.geometry.camera
     assert repeated.flat_field.flat_field == calibration.flat_field.flat_field
+
+
+SKIPPED = {
+    name: {"by": "Bert", "at_utc": "2026-11-22T06:00:00Z"}
+    for name in ("light", "flat-field", "threshold", "repeatability", "drift")
+}
+
+
+def test_a_step_that_is_repeated_makes_others_old_and_the_page_says_so(tmp_path: Path, station: Path) -> None:
+    line = line_of(tmp_path, station)
+    pictures = pictures_of(tmp_path, station, ("geometry", "registration"), skipped=SKIPPED)
+    out = tmp_path / "out.json"
+    first = tmp_path / "first"
+    with guided(line, "--images", pictures, "--json", out, "--report", first) as guide:
+        said, errors = guide.communicate(timeout=60)
+    assert guide.returncode == 0, errors
+    assert statuses(out) == {
+        "board": "in force",
+        "light": "skipped",
+        "geometry": "done",
+        "flat-field": "skipped",
+        "registration": "done",
+        "threshold": "skipped",
+        "repeatability": "skipped",
+        "drift": "skipped",
+    }
+    assert "skipped: by Bert, 2026-11-22T06:00:00Z" in said
+    store = CalibrationStore(tmp_path / "calibrations")
+    before = store.current("plate", "cam0")
+    assert before is not None
+    page = (first / "index.html").read_text()
+    assert before.calibration_id in page
+    assert "To be found again." not in page
+    (pictures / "registration").unlink()
+    with guided(line, "--images", pictures, "--json", out, "--from", "geometry") as guide:
+        said, errors = guide.communicate(timeout=60)
+    assert guide.returncode == 1
+    assert "not ready: registration" in errors
+    assert statuses(out)["geometry"] == "done"
+    assert statuses(out)["registration"] == "not done"
+    now = store.current("plate", "cam0")
+    assert now is not None
+    assert now.replaces == before.calibration_id
+    done = lineside("calibrate", "report", line, "--report", tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "To be found again." in page
+    for calibration in (before, now):
+        assert calibration.calibration_id in page
+    assert "a place may be off by" in page
+    assert page.count("data:image/") >= 2, "where the board was seen, and what the part is found by"
+
+
+def test_what_pictures_do_not_support_is_told_and_what_builds_on_it_is_left(tmp_path: Path, station: Path) -> None:
+    line = line_of(tmp_path, station)
+    pictures = pictures_of(tmp_path, station, ("registration",), skipped=SKIPPED)
+    for name, count in (("hand", 3), ("belt", 3)):
+        folder = pictures / "geometry" / name
+        folder.mkdir(parents=True)
+        for file in sorted((station / "pictures" / "geometry" / name).iterdir())[:count]:
+            (folder / file.name).symlink_to(file)
+    with guided(line, "--images", pictures, "--json", tmp_path / "out.json") as guide:
+        _, errors = guide.communicate(timeout=60)
+    assert guide.returncode == 1
+    assert "not calibrated: too few pictures" in errors
+    assert "not ready: geometry, registration" in errors
+    told = {step["step"]: step["told"] for step in json.loads((tmp_path / "out.json").read_text())["steps"]}
+    assert "too few pictures" in told["geometry"]
+    assert told["registration"] == "it builds on geometry"
+    assert not (tmp_path / "calibrations").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--from", "colour"), "--from: got colour, expected one of board, light, geometry"),
+        (("--pictures", "there"), "--images and --pictures: give one of them"),
+        (("--images", "nowhere"), "--images: got nowhere, expected a folder with answers.yaml"),
+        ((), "geometry.across_mm: got 'wide', expected a valid number"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_work(
+    tmp_path: Path, station: Path, options: tuple[str, ...], words: str
+) -> None:
+    line = line_of(tmp_path, station)
+    pictures = pictures_of(tmp_path, station, (), geometry={"across_mm": "wide", "down_mm": 180.0})
+    with guided(line, *(("--images", pictures) if "--images" not in options else ()), *options) as guide:
+        _, errors = guide.communicate(timeout=60)
+    assert guide.returncode == 2
+    assert words in errors
+
+
+def test_nobody_is_asked_where_there_is_no_terminal(tmp_path: Path, station: Path) -> None:
+    command = [sys.executable, SCRIPT, line_of(tmp_path, station), "--as", "Anna"]
+    done = subprocess.run(
+        [*map(str, command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "--images: got none and no terminal to ask at" in done.stderr

@@ -57,6 +57,10 @@ class LightAnswers(Strict):
     belt_mm_per_s: _Millimetres = Field(
         default=0.0, description="the highest belt speed, mm/s; 0 where parts stand still for the picture"
     )
+    mm_per_px: _Length | None = Field(
+        default=None,
+        description="about how large a pixel is on the part, mm, where parts move and no geometry is known",
+    )
     focus_target_px: Annotated[float, Field(ge=0.1)] | None = None
 
 

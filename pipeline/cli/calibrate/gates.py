@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,14 +12,17 @@ import numpy.typing as npt
 
 from calibration.board import Board
 from calibration.flat_field import BRIGHT_BEST_LEVEL, BRIGHT_MIN_LEVEL, DARK_MAX_LEVEL, SATURATED_LEVEL
+from calibration.focus import FRAME_COUNT_MIN, NEAR_BEST, advise_focus, measure_sharpness
 from calibration.geometry.coverage import CORNERS_A_CELL, coverage
 from calibration.geometry.detection import BLUR_MAX_PX, BoardView, find_board
+from calibration.refusal import Refusal
 
 Pixels = npt.NDArray[np.uint8]
 
 _NEW_SHARE = 0.03
 """Of the picture's width: so far a board's corners have to have moved since every picture that was kept."""
 _SATURATED_SHARE_MAX = 0.001
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,36 @@ class LevelGate:
     def panel(self) -> list[str]:
         """See ``Gate``."""
         return []
+
+
+class FocusGate:
+    """Keeps no picture: says how sharp they are while somebody turns the focus ring, until that is enough."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Pixels] = deque(maxlen=FRAME_COUNT_MIN)
+        self._blurs_px: list[float] = []
+
+    def look(self, pixels: Pixels) -> Looked:
+        """See ``Gate``."""
+        self._frames.append(pixels)
+        if len(self._frames) < FRAME_COUNT_MIN:
+            return Looked(False, "looking ...")
+        found = measure_sharpness(np.stack(self._frames))
+        if isinstance(found, Refusal):
+            return Looked(False, found.advice)
+        best_px = min(self._blurs_px, default=found.blur_px)
+        # As sharp as the best, whoever has turned back is there, and has been past it.
+        is_as_best = found.blur_px * NEAR_BEST > best_px
+        self._blurs_px.append(max(found.blur_px, best_px) if is_as_best else found.blur_px)
+        return Looked(False, advise_focus(self._blurs_px).in_words())
+
+    def missing(self) -> str:
+        """See ``Gate``."""
+        return "the focus ring at its sharpest, and fastened"
+
+    def panel(self) -> list[str]:
+        """The last readings, longer where softer."""
+        return [f"{blur_px:5.2f} px {'▪' * round(10 * min(blur_px, 5.0))}" for blur_px in self._blurs_px[-_SHOWN:]]
 
 
 def dark_fault(level: float, saturated: float) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from pydantic import BaseModel
 
@@ -21,6 +19,7 @@ from pipeline.cli.calibrate.asking import NobodyThere, ask_all, choose
 from pipeline.cli.calibrate.grabbing import CannotGrab, GrabbingCamera
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
 from pipeline.cli.calibrate.report import report
+from pipeline.cli.calibrate.running import last_state
 from pipeline.cli.calibrate.steps import Done, Place, Shots, Step, steps_of
 from pipeline.cli.calibrate.taking import pictures_of, take_pictures
 from pipeline.cli.console import console_for
@@ -28,15 +27,12 @@ from pipeline.cli.output import Failed, JsonOption, check_json_target, fail, spa
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.clock import NS_PER_S
 from pipeline.config import load_line
-from pipeline.line_terminal import LineTerminal
 from pipeline.payloads import StatePayload
 from vision.faults import FaultsError, one_line
 
 _STOPPED = 130
 _DAY_S = 86_400.0
 _HEARD_NS = 2 * NS_PER_S
-
-_decode_state = msgspec.json.Decoder(StatePayload).decode
 
 
 def guide(
@@ -208,17 +204,15 @@ class _Walk:
 
     def _without_operator(self, number: int, step: Step, unready: set[str], line_wait_s: float) -> Outcome:
         standing = self._standing(step)
+        if standing.done is None and standing.skipped is not None:
+            return Outcome(step.name, "skipped", standing.words())
         is_repeated = self._is_repeating and number >= self._first
         missing = [
             shots
             for shots in step.shots(self._place)
             if shots.is_needed and not pictures_of(self._place.pictures(shots.folder))
         ]
-        if (
-            standing.is_settled
-            and not is_repeated
-            and (standing.done is None or missing or self._is_of_these(step, standing))
-        ):
+        if standing.is_in_force and not is_repeated and (missing or self._is_of_these(step, standing)):
             return Outcome(step.name, standing.status(), standing.words())
         if self._is_repeating and not is_repeated:
             return Outcome(step.name, "not done", f"{standing.words()}: begin with it (--from {step.name})")
@@ -308,29 +302,20 @@ class _Walk:
     def _waited_for_line(self, within_s: float) -> str:
         """Why the line cannot be used; empty where it runs, with what is in force now."""
         line = load_line(self._station.line.file)
-        heard: deque[StatePayload] = deque(maxlen=1)
 
-        def hear(topic: str, payload: bytes) -> None:
-            if topic == "state":
-                heard.append(_decode_state(payload))
+        def is_up(said: StatePayload) -> bool:
+            return said.state in ("READY", "RUNNING") and said.calibration_id == line.calibration_id
 
-        def is_up() -> bool:
-            is_ready = bool(heard) and heard[-1].state in ("READY", "RUNNING")
-            return is_ready and heard[-1].calibration_id == line.calibration_id
-
-        with LineTerminal(line.config, topics=["state"], hear=hear) as terminal:
-            # One that is up says so at once: the broker keeps the last word.
-            if terminal.turn_until(is_up, _HEARD_NS):
-                return ""
+        said = last_state(line.config, is_up, _HEARD_NS)
+        if (said is None or not is_up(said)) and within_s > 0.0:
             self._tell(f"waiting for the line to run with calibration {line.calibration_id}: lineside run {line.file}")
-            if terminal.turn_until(is_up, int(within_s * NS_PER_S)):
-                return ""
-        if heard and heard[-1].state in ("READY", "RUNNING"):
-            return (
-                f"the line runs with calibration {heard[-1].calibration_id}, not {line.calibration_id}: start it again"
-            )
-        said = f"it says {heard[-1].state} {heard[-1].reason}".rstrip() if heard else "it says nothing"
-        return f"the line does not run ({said}): start it (lineside run {line.file}) and begin this again"
+            said = last_state(line.config, is_up, int(within_s * NS_PER_S))
+        if said is None or said.state not in ("READY", "RUNNING"):
+            told = "it says nothing" if said is None else f"it says {said.state} {said.reason}".rstrip()
+            return f"the line does not run ({told}): start it (lineside run {line.file}) and begin this again"
+        if not is_up(said):
+            return f"the line runs with calibration {said.calibration_id}, not {line.calibration_id}: start it again"
+        return ""
 
     def _standing(self, step: Step) -> _Standing:
         calibration = self.in_force()

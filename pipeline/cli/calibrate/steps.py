@@ -29,18 +29,20 @@ from pipeline.cli.calibrate.board import board
 from pipeline.cli.calibrate.challenge import challenge
 from pipeline.cli.calibrate.drift import drift
 from pipeline.cli.calibrate.flat_field import flat_field
-from pipeline.cli.calibrate.gates import BoardGate, Gate, LevelGate, any_fault, bright_fault, dark_fault
+from pipeline.cli.calibrate.gates import BoardGate, FocusGate, Gate, LevelGate, any_fault, bright_fault, dark_fault
 from pipeline.cli.calibrate.geometry import geometry
 from pipeline.cli.calibrate.light import light
-from pipeline.cli.calibrate.options import board_of
+from pipeline.cli.calibrate.options import board_of, station_of
 from pipeline.cli.calibrate.registration import registration
 from pipeline.cli.calibrate.repeatability import repeatability
+from pipeline.cli.calibrate.running import last_state
 from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import Line
 
 _NS_PER_HOUR = 3_600 * NS_PER_S
+_HEARD_NS = 2 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,14 @@ def _run_flat_field(place: Place) -> None:
 def _run_light(place: Place) -> None:
     given = place.answers.light
     assert given is not None
+    has_no_geometry = station_of(place.line.file, place.camera_id, None).before.geometry is None
     light(
         line_file=place.line.file,
         images=place.pictures("light"),
         exposure_us=given.exposure_us,
         gain_db=given.gain_db,
         belt_mm_per_s=given.belt_mm_per_s,
+        mm_per_px=given.mm_per_px if has_no_geometry and given.belt_mm_per_s > 0.0 else None,
         focus_target_px=TARGET_BLUR_PX if given.focus_target_px is None else given.focus_target_px,
         camera_id=place.camera_id,
     )
@@ -247,6 +251,11 @@ def _run_drift(place: Place) -> None:
 def _run_timing(place: Place) -> None:
     given = place.answers.timing
     assert given is not None
+    config = place.line.config
+    said = last_state(config, lambda said: said.state in ("READY", "RUNNING"), _HEARD_NS)
+    if said is not None and said.state == "READY" and config.challenge_valid_hours is not None:
+        print("Times count of a line that judges: a challenge comes first, and another one afterwards.", flush=True)
+        challenge(place.line.file, place.who)
     measured = given.model_dump(exclude={"belt_runs"})
     timing(line_file=place.line.file, who=place.who, belt_run=given.belt_runs.split(), **measured)
 
@@ -308,6 +317,13 @@ _STEPS = (
         run=_run_light,
         done=_noted("light"),
         shots=lambda place: (
+            Shots(
+                "focus",
+                "Lay a part with sharp edges in its place, turn the focus ring past the sharpest place and back, and fasten it.",
+                0,
+                lambda place, count: FocusGate(),
+                is_needed=False,
+            ),
             Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
         ),
         answers=LightAnswers,
@@ -434,7 +450,7 @@ _STEPS = (
         why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
         run=_run_challenge,
         done=_challenge_done,
-        builds_on=("geometry", "flat-field", "registration", "threshold"),
+        builds_on=("geometry", "flat-field", "registration", "threshold", "repeatability", "drift", "timing"),
         needs_line=True,
         applies=lambda line: line.config.challenge_valid_hours is not None,
     ),

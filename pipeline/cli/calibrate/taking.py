@@ -40,7 +40,6 @@ def take_pictures(
 
     Every picture is on disk when it is told. Raises CannotGrab and OSError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     kept = pictures_of(folder)
     seen: set[bytes] = set()
     for file in kept:
@@ -69,7 +68,10 @@ def take_pictures(
             if looked.is_kept:
                 kept_count += 1
                 seen.add(_digest(pixels))
+                folder.mkdir(parents=True, exist_ok=True)
                 write_whole(_next_file(folder), _png(pixels, pixel_format))
+    if not kept_count:
+        return
     console.print(f"{kept_count} pictures in {folder}", soft_wrap=True, highlight=False)
 
 
@@ -80,7 +82,7 @@ def _digest(pixels: Pixels) -> bytes:
 def _panel(gate: Gate, name: str, kept_count: int, count: int, missing: str, told: str) -> Group:
     return Group(
         Text(f"{name}: {kept_count} kept, wanted: {missing}  (Enter: that is enough)"),
-        ProgressBar(total=count, completed=min(kept_count, count), width=40),
+        *([ProgressBar(total=count, completed=min(kept_count, count), width=40)] if count else []),
         *map(Text, gate.panel()),
         Text(one_line(told)),
     )
