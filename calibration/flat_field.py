@@ -267,6 +267,15 @@ def _light(dark: Levels, bright_frames: Frames) -> tuple[Refusal, ...]:
                 "Shorten the exposure, close the iris or dim the light until the brightest spot is near 220.",
             )
         )
+    elif level <= dark_level:
+        refusals.append(
+            Refusal(
+                "the bright frames are not brighter than the dark ones",
+                f"a typical level of {level:.0f} of 255",
+                f"more than the {dark_level:.0f} of the dark ones",
+                "See whether the two are mixed up: dark ones are taken with the cap on, bright ones of a lit sheet.",
+            )
+        )
     elif level < BRIGHT_MIN_LEVEL:
         more = (BRIGHT_BEST_LEVEL - dark_level) / max(level - dark_level, 1.0)
         refusals.append(

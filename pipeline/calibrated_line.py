@@ -29,8 +29,8 @@ def open_calibrated(
     """As ``open_inspector``; raises what that raises, and FaultsError for a calibration that cannot be used: also for thresholds
     that were found with another model, unless ``is_calibrating``: scores are asked for to find them anew.
     """
-    if not is_calibrating and (faults := _stale_thresholds(line, package)):
-        raise FaultsError(faults)
+    if not is_calibrating:
+        check_thresholds(line, package)
     return open_inspector(
         line.recipe,
         package,
@@ -42,9 +42,9 @@ def open_calibrated(
     )
 
 
-def _stale_thresholds(line: Line, package: ModelPackage) -> list[Fault]:
-    """Scores of one model say nothing about those of another."""
-    return [
+def check_thresholds(line: Line, package: ModelPackage) -> None:
+    """Scores of one model say nothing about those of another. Raises FaultsError."""
+    faults = [
         Fault(
             str(line.config.calibrations),
             f"threshold of camera {camera_id}",
@@ -54,6 +54,8 @@ def _stale_thresholds(line: Line, package: ModelPackage) -> list[Fault]:
         for camera_id, calibration in camera_calibrations(line).items()
         if (section := calibration.threshold) is not None and section.model_sha256 not in (None, package.sha256)
     ]
+    if faults:
+        raise FaultsError(faults)
 
 
 def camera_calibrations(line: Line) -> dict[str, CameraCalibration]:

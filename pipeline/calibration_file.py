@@ -17,7 +17,7 @@ from pipeline.calibration_store import CalibrationFolder
 from vision.camera_geometry import CameraGeometry
 from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.flat_field import FlatFieldSection
-from vision.recipe import Strict
+from vision.recipe import Strict, Word
 from vision.registration import RegistrationSection
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -28,7 +28,7 @@ class Made(Strict):
     """Who found a section, when, and from what. ``pictures_sha256``: over the pictures' hashes in their order."""
 
     at_utc: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-    by: Name
+    by: Word
     pictures_count: int = Field(default=0, ge=0)
     pictures_sha256: Sha256 | None = None
 

@@ -33,6 +33,11 @@ _ID_DIGITS = 16
 NEW = "0" * _ID_DIGITS
 """The id of a calibration that was never kept."""
 
+
+class ChangedMeanwhile(FaultsError):
+    """Another calibration has come into force than the one that was gone on from."""
+
+
 Body = dict[str, Any]
 """A calibration as YAML and JSON have it."""
 
@@ -93,7 +98,7 @@ class CalibrationFolder:
         with its own id.
 
         On disk first under its id, and only then in force: whole, or not at all. Where nothing has changed nothing is written.
-        Raises FaultsError where the one in force cannot be read, or is another one meanwhile; OSError.
+        Raises FaultsError where the one in force cannot be read, ChangedMeanwhile where it is another one now; OSError.
         """
         recipe_id, camera_id = body["recipe_id"], body["camera_id"]
         path = self.path(recipe_id, camera_id)
@@ -105,7 +110,7 @@ class CalibrationFolder:
             if body["calibration_id"] != in_force:
                 got = f"{in_force}, put in force by somebody else meanwhile"
                 expected = f"{body['calibration_id']}: begin again"
-                raise FaultsError([Fault(str(path), "calibration_id", got, expected)])
+                raise ChangedMeanwhile([Fault(str(path), "calibration_id", got, expected)])
             kept = dict(body)
             if before is not None:
                 kept["replaces"] = in_force

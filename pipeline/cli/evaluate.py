@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from pipeline.calibrated_line import camera_recipe, view_calibrations
+from pipeline.calibrated_line import camera_recipe, check_thresholds, view_calibrations
 from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
@@ -105,6 +105,8 @@ def evaluate(
     probe_model(model)
     rules = None if recipe is None else load_model(recipe, Recipe)
     seen = None if line_file is None else _camera_of(line_file, camera_id)
+    if seen is not None:
+        check_thresholds(seen.line, package)
     runtime = RuntimeConfig()
     calibration = UNCALIBRATED
     if seen is not None:

@@ -194,7 +194,13 @@ def _told_image(judged: Judged, is_defective: bool) -> dict[str, Any]:
         "reason": inspection.reason.value,
         "score": told_score(inspection.score),
         "defects": [
-            {"class": defect.class_name, "score": defect.score, "box_px": list(defect.box_px)}
+            {
+                "class": defect.class_name,
+                "score": defect.score,
+                "box_px": list(defect.box_px),
+                "box_mm": None if defect.box_mm is None else list(defect.box_mm),
+                "area_mm2": defect.area_mm2,
+            }
             for defect in sorted(inspection.defects, key=lambda defect: -defect.score)
         ],
         **({"fault": judged.fault} if judged.fault else {}),

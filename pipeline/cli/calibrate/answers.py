@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -131,6 +134,15 @@ class Answers(Strict):
     timing: TimingAnswers | None = None
     done: dict[str, Noted] = Field(default_factory=dict, description="steps that leave nothing else behind")
     skipped: dict[str, Noted] = Field(default_factory=dict, description="steps that somebody decided to do without")
+    used: dict[str, str] = Field(
+        default_factory=dict, description="by step, a hash of the answers that it was done with"
+    )
+
+    def digest(self, steps: Iterable[str]) -> str:
+        """Of what was answered for these steps, or stands for an answer where nothing was."""
+        given = {step: getattr(self, step) for step in steps}
+        written = {step: None if each is None else each.model_dump(mode="json") for step, each in given.items()}
+        return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_answers(folder: Path) -> Answers:

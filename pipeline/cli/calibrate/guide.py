@@ -26,9 +26,10 @@ from pipeline.cli.console import console_for
 from pipeline.cli.output import Failed, JsonOption, check_json_target, fail, spare_inputs, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.clock import NS_PER_S
-from pipeline.config import load_line
+from pipeline.config import Line, load_line
 from pipeline.payloads import StatePayload
 from vision.faults import FaultsError, one_line
+from vision.package import load_package
 
 _STOPPED = 130
 _DAY_S = 86_400.0
@@ -80,7 +81,7 @@ def guide(
     if from_step is not None and from_step not in names:
         raise fail(f"--from: got {from_step}, expected one of {', '.join(names)}", 2)
     folder = images or pictures or station.line.file.parent / f"pictures-{station.camera_id}"
-    place = Place(station.line, station.camera_id, who, folder, read_answers(folder))
+    place = Place(station.line, station.camera_id, who, folder, read_answers(folder), _model_sha256(station.line))
     walk = _Walk(station, steps, place, from_step, json_file)
     try:
         outcomes = walk.unattended(line_wait_s) if images is not None else walk.led()
@@ -119,10 +120,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Where a step stands: ``repeated_since`` names the earlier step that makes this one old."""
+    """Where a step stands: ``old_because`` says what makes it old, empty where nothing does."""
 
     done: Done | None
-    repeated_since: str
+    old_because: str
     skipped: Noted | None
 
     @property
@@ -131,7 +132,7 @@ class _Standing:
 
     @property
     def is_in_force(self) -> bool:
-        return self.done is not None and not self.repeated_since
+        return self.done is not None and not self.old_because
 
     def status(self) -> str:
         if self.done is not None:
@@ -141,9 +142,17 @@ class _Standing:
     def words(self) -> str:
         """By whom and when."""
         if self.done is not None:
-            old = f"; OLD: {self.repeated_since} was repeated after it" if self.repeated_since else ""
+            old = f"; OLD: {self.old_because}" if self.old_because else ""
             return f"{self.done.told}{old}"
         return f"by {self.skipped.by}, {self.skipped.at_utc}" if self.skipped else "not done yet"
+
+
+def _model_sha256(line: Line) -> str:
+    """Empty where there is no model yet: the first steps need none."""
+    try:
+        return load_package(line.recipe.model).sha256
+    except FaultsError:
+        return ""
 
 
 class _Walk:
@@ -189,11 +198,9 @@ class _Walk:
             if standing.is_settled and not is_asked_for:
                 outcomes.append(Outcome(step.name, standing.status(), standing.words()))
                 continue
-            outcome = self._with_operator(step, standing)
+            if (outcome := self._with_operator(step, standing)) is None:
+                return [*outcomes, *map(self._as_it_stands, self._steps[number:])]
             outcomes.append(outcome)
-            if outcome.status == "stopped":
-                rest = self._steps[number + 1 :]
-                return [*outcomes, *(Outcome(each.name, "not done", "stopped before it") for each in rest)]
         return outcomes
 
     def tell_outcomes(self, outcomes: list[Outcome]) -> None:
@@ -229,7 +236,12 @@ class _Walk:
             return Outcome(step.name, "not done", told)
         return self._run(step)
 
-    def _with_operator(self, step: Step, standing: _Standing) -> Outcome:
+    def _as_it_stands(self, step: Step) -> Outcome:
+        standing = self._standing(step)
+        return Outcome(step.name, standing.status() if standing.is_settled else "not done", standing.words())
+
+    def _with_operator(self, step: Step, standing: _Standing) -> Outcome | None:
+        """None where the operator stops."""
         self._tell(step.why)
         for shots in step.shots(self._place):
             self._tell(f"  {shots.folder}: {shots.what}")
@@ -237,7 +249,7 @@ class _Walk:
         while True:
             match choose("", choices, "d"):
                 case "q":
-                    return Outcome(step.name, "stopped", standing.words())
+                    return None
                 case "s":
                     outcome = self._skipped(step, standing)
                     self._tell(f"{outcome.status}: {outcome.told}")
@@ -274,6 +286,8 @@ class _Walk:
             self._answer({"skipped": {name: each for name, each in answers.skipped.items() if name != step.name}})
         if not step.is_kept:
             self._answer({"done": {**answers.done, step.name: self._noted()}})
+        if step.answers_used:
+            self._answer({"used": {**answers.used, step.name: answers.digest(step.answers_used)}})
         return Outcome(step.name, "done", self._standing(step).words())
 
     def _skipped(self, step: Step, standing: _Standing) -> Outcome:
@@ -287,15 +301,17 @@ class _Walk:
 
     def _take(self, shots: Shots) -> None:
         """Raises CannotGrab."""
-        folder = self._place.pictures(shots.folder)
+        folder, takes_new = self._place.pictures(shots.folder), False
         if kept := pictures_of(folder):
             choices = {"g": "go on with them", "n": "take new ones"}
-            if choose(f"{len(kept)} pictures are in {folder}:", choices, "g") == "n":
-                now = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}"
-                folder.rename(folder.with_name(f"{folder.name}-before-{now}"))
+            takes_new = choose(f"{len(kept)} pictures are in {folder}:", choices, "g") == "n"
         self._tell(shots.what)
         gate = shots.gate(self._place, shots.count)
         with GrabbingCamera(self._station.line, self._station.camera_id) as camera:
+            if takes_new:
+                aside = self._place.put_aside(shots.folder)
+                folder.rename(aside)
+                self._tell(f"those that were there are in {aside} now")
             pixel_format = self._station.frame_format.pixel_format
             take_pictures(camera, folder, gate, shots.count, pixel_format, self._console)
 
@@ -320,13 +336,21 @@ class _Walk:
     def _standing(self, step: Step) -> _Standing:
         calibration = self.in_force()
         done = step.done(self._place, calibration)
-        repeated = "what it was found under" if done is not None and done.is_outdated else ""
+        old_because = "" if done is None else done.outdated
+        if done is not None and self._has_other_answers(step):
+            old_because = "what was answered is not what it was done with"
         for earlier in self._steps:
             if done is not None and earlier.name in step.builds_on:
                 before = earlier.done(self._place, calibration)
                 if before is not None and before.at_utc > done.at_utc:
-                    repeated = earlier.name
-        return _Standing(done, repeated, self._place.answers.skipped.get(step.name))
+                    old_because = f"{earlier.name} was repeated after it"
+        return _Standing(done, old_because, self._place.answers.skipped.get(step.name))
+
+    def _has_other_answers(self, step: Step) -> bool:
+        """Of a step that was done by its own command nobody has said here what it was done with."""
+        answers = self._place.answers
+        is_answered = any(getattr(answers, name) is not None for name in step.answers_used)
+        return is_answered and answers.used.get(step.name) != answers.digest(step.answers_used)
 
     def _is_of_these(self, step: Step, standing: _Standing) -> bool:
         """Whether what is in force was made from the pictures that are there: then there is nothing to do."""

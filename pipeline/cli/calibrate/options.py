@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from calibration.board import Board
 from pipeline.calibrated_line import applied
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
-from pipeline.calibration_store import NEW
+from pipeline.calibration_store import NEW, ChangedMeanwhile
 from pipeline.cli.cameras import camera_of
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES, Line, load_line
@@ -91,6 +91,8 @@ class Station:
         """Puts these sections in force beside those that are. Raises FaultsError; ends the command where the disk fails."""
         try:
             return self.store.keep(with_sections(self.before, **sections))
+        except ChangedMeanwhile as error:
+            raise fail(str(error)) from None
         except OSError as error:
             raise fail(f"{self.store.folder}: {error.strerror}") from None
 

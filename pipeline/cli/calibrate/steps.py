@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from math import ceil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from calibration.focus import TARGET_BLUR_PX
 from calibration.intervals import parts_needed
-from pipeline.calibration_file import CameraCalibration
+from pipeline.calibration_file import CameraCalibration, DriftSection
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.calibrate.answers import (
     Answers,
@@ -40,7 +41,9 @@ from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 from pipeline.clock import NS_PER_S, wall_text
 from pipeline.config import Line
+from pipeline.drift_baseline import found_with
 
+_BOARD = "board.svg"
 _NS_PER_HOUR = 3_600 * NS_PER_S
 _HEARD_NS = 2 * NS_PER_S
 
@@ -54,21 +57,30 @@ class Place:
     who: str
     folder: Path
     answers: Answers
+    model_sha256: str
 
     def pictures(self, name: str) -> Path:
         """The folder of these pictures."""
         return self.folder / name
 
+    def put_aside(self, name: str) -> Path:
+        """Where what has this name is kept when something else takes its place; the folder is there."""
+        aside = self.folder / "before" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}" / name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        return aside
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What is in force of a step. ``at_utc``: to the second, ISO 8601, which sorts by time; empty where time says nothing."""
+    """What is in force of a step. ``at_utc``: to the second, ISO 8601, which sorts by time; empty where time says nothing;
+    ``outdated``: what it was found under or with, and is not so any more; empty where all of it is.
+    """
 
     by: str
     at_utc: str
     told: str
     pictures_sha256: str | None = None
-    is_outdated: bool = False
+    outdated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,8 @@ class Shots:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step. ``why``: what it is for; ``needs_line``: done at the running line; ``is_kept``: what comes of it lies somewhere
-    else than in the answers; ``builds_on``: older than one of these, it is old.
+    else than in the answers; ``builds_on``: older than one of these, it is old;
+    ``answers_used``: whose answers it is done with: with other ones it is old.
     """
 
     name: str
@@ -96,6 +109,7 @@ class Step:
     builds_on: tuple[str, ...] = ()
     shots: Callable[[Place], tuple[Shots, ...]] = field(default=lambda place: ())
     answers: type[BaseModel] | None = None
+    answers_used: tuple[str, ...] = ()
     needs_line: bool = False
     is_kept: bool = True
     applies: Callable[[Line], bool] = field(default=lambda line: True)
@@ -113,15 +127,27 @@ def _section(name: str) -> Callable[[Place, CameraCalibration | None], Done | No
             return None
         made = section.made
         pictures = f", from {made.pictures_count} pictures" if made.pictures_count else ""
-        is_outdated = calibration is not None and name in (calibration.outdated or ())
-        return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256, is_outdated)
+        assert calibration is not None
+        outdated = "what it was found under" if name in (calibration.outdated or ()) else ""
+        if not _is_of_this_model(place, calibration, section):
+            outdated = "the model, or what it is shown,"
+        return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256, outdated)
 
     return done
 
 
+def _is_of_this_model(place: Place, calibration: CameraCalibration, section: object) -> bool:
+    if isinstance(section, DriftSection):
+        body = calibration.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return section.found_with == found_with(place.line.recipe, place.camera_id, place.model_sha256, body)
+    return getattr(section, "model_sha256", None) in (None, place.model_sha256)
+
+
 def _board_done(place: Place, calibration: CameraCalibration | None) -> Done | None:
-    given = place.answers.board
-    return None if given is None else Done("", "", f"{given.squares} squares of {given.square_mm:g} mm")
+    given, page = place.answers.board, place.pictures(_BOARD)
+    if given is None or not page.exists():
+        return None
+    return Done("", "", f"{given.squares} squares of {given.square_mm:g} mm, {page}")
 
 
 def _noted(name: str) -> Callable[[Place, CameraCalibration | None], Done | None]:
@@ -149,10 +175,11 @@ def _challenge_done(place: Place, calibration: CameraCalibration | None) -> Done
 
 
 def _run_board(place: Place) -> None:
-    page, given = place.pictures("board.svg"), place.answers.board or BoardAnswers()
-    if not page.exists():
-        page.parent.mkdir(parents=True, exist_ok=True)
-        board(page, given.squares, given.square_mm, given.marker_mm, given.dictionary, given.chessboard, given.a3)
+    page, given = place.pictures(_BOARD), place.answers.board or BoardAnswers()
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if page.exists():
+        page.rename(place.put_aside(_BOARD))
+    board(page, given.squares, given.square_mm, given.marker_mm, given.dictionary, given.chessboard, given.a3)
 
 
 def _run_geometry(place: Place) -> None:
@@ -309,6 +336,7 @@ _STEPS = (
         run=_run_board,
         done=_board_done,
         answers=BoardAnswers,
+        answers_used=("board",),
     ),
     Step(
         name="light",
@@ -327,6 +355,7 @@ _STEPS = (
             Shots("light", "Lay one part in its place, and do not move it.", 8, _level_gate(any_fault)),
         ),
         answers=LightAnswers,
+        answers_used=("light",),
         is_kept=False,
     ),
     Step(
@@ -351,6 +380,7 @@ _STEPS = (
             ),
         ),
         answers=GeometryAnswers,
+        answers_used=("board", "geometry"),
     ),
     Step(
         name="flat-field",
@@ -386,6 +416,7 @@ _STEPS = (
             Shots("registration/empty", "Let the empty belt be seen.", 3, _level_gate(any_fault), is_needed=False),
         ),
         answers=RegistrationAnswers,
+        answers_used=("registration",),
     ),
     Step(
         name="threshold",
@@ -410,6 +441,7 @@ _STEPS = (
             ),
         ),
         answers=ThresholdAnswers,
+        answers_used=("threshold",),
         applies=lambda line: any(rule.is_calibrated for rule in line.recipe.rules),
     ),
     Step(
@@ -433,6 +465,7 @@ _STEPS = (
             Shots("drift", "Let good parts pass as in production, one after the other.", 250, _level_gate(any_fault)),
         ),
         answers=DriftAnswers,
+        answers_used=("drift",),
     ),
     Step(
         name="timing",
@@ -441,6 +474,7 @@ _STEPS = (
         run=_run_timing,
         done=_section("timing"),
         answers=TimingAnswers,
+        answers_used=("timing",),
         needs_line=True,
         applies=lambda line: line.config.encoder is not None,
     ),
