@@ -108,6 +108,7 @@ FOUND_UNDER = {
     "registration": ("geometry",),
     "threshold": ("geometry", "flat_field", "registration"),
     "drift": ("geometry", "flat_field", "registration"),
+    "repeatability": ("geometry", "flat_field", "registration", "threshold"),
 }
 """By section, those that it was found under: with another one of them in force, the same parts may look otherwise to it."""
 
@@ -138,7 +139,7 @@ class CameraCalibration(Strict):
     drift: DriftSection | None = None
     repeatability: RepeatabilitySection | None = None
     timing: TimingSection | None = None
-    outdated: list[Literal["registration", "threshold", "drift"]] | None = Field(
+    outdated: list[Literal["registration", "threshold", "drift", "repeatability"]] | None = Field(
         default=None,
         description="sections that were found under another section than is in force now: to be found again",
     )

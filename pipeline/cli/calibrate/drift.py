@@ -18,7 +18,7 @@ from calibration.usual import Usual, refusals_of
 from pipeline.calibrated_line import open_calibrated
 from pipeline.calibration_file import CameraCalibration, DriftSection, made_now
 from pipeline.cli.calibrate.good_parts import GoodParts, Pixels, look_at, pictures_of, pictures_of_window
-from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
+from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
 from pipeline.cli.report import ReportOption, check_report_folder
@@ -99,7 +99,7 @@ def drift(
         _write_report(report, station, who, parts, found, refusals, kept)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in refusals)}")
-    print(f"in force  {station.path}, calibration_id {kept.calibration_id}", file=out)
+    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _region(given: str | None, station: Station) -> Region:

@@ -16,10 +16,10 @@ from rich.table import Table
 from calibration.intervals import CONFIDENCE, Share
 from calibration.threshold import ASSUMPTIONS, ThresholdReport, find_thresholds
 from pipeline.calibration_file import KeptShare, ThresholdSection, made_now
-from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
+from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.calibrate.parts import PartPictures, fitted_hashes, fitted_refusals, open_station
 from pipeline.cli.console import console_for, show
-from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
+from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.part_scores import Outcome, PartScorer
@@ -105,7 +105,7 @@ def threshold(
         _write_report(report, shown)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in found.refusals)}")
-    print(f"in force  {station.path}, calibration_id {kept.calibration_id}", file=words(json_file))
+    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _scored(

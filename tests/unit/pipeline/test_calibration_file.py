@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from calibration.repeatability_figures import RepeatabilityFigures
 from pipeline.calibration_file import (
     CalibrationStore,
     CameraCalibration,
@@ -125,6 +126,13 @@ def test_only_what_was_found_under_it_is_outdated(changed: dict[str, Any], outda
         fresh(), geometry=geometry(), flat_field=evened(), registration=registered(), threshold=threshold(0.5)
     )
     assert with_sections(whole, **changed).outdated == outdated
+
+
+def test_a_repeatability_is_outdated_by_another_threshold() -> None:
+    figures = RepeatabilityFigures.model_construct()
+    shown = with_sections(fresh(), threshold=threshold(0.5), repeatability=figures)
+    assert with_sections(shown, threshold=threshold(0.6)).outdated == ["repeatability"]
+    assert with_sections(shown, threshold=threshold(0.6), repeatability=figures).outdated is None
 
 
 def test_a_first_geometry_outdates_what_was_found_without_one() -> None:
