@@ -23,6 +23,8 @@ from tests.service import Service, lineside
 from tests.tap import Tap
 from vision.types import PixelFormat
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate.py"
 ROOT = "test/line"
 KINDS: list[dict[str, Any]] = [
@@ -101,8 +103,6 @@ def statuses(file: Path) -> dict[str, str]:
     return {step["step"]: step["status"] for step in json.loads(file.read_text())["steps"]}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_from_the_first_step_to_running_with_nobody_there(
     tmp_path: Path, station: Path, broker_port: int, camera: HandCamera
 ) -> None:
