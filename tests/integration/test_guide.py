@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
 
@@ -297,7 +300,7 @@ def test_a_step_that_is_repeated_makes_others_old_and_the_page_says_so(tmp_path:
         said, errors = guide.communicate(timeout=60)
     assert guide.returncode == 0, errors
     assert statuses(out) == {
-        "board": "in force",
+        "board": "done",
         "light": "skipped",
         "geometry": "done",
         "flat-field": "skipped",
@@ -331,6 +334,69 @@ def test_a_step_that_is_repeated_makes_others_old_and_the_page_says_so(tmp_path:
         assert calibration.calibration_id in page
     assert "a place may be off by" in page
     assert page.count("data:image/") >= 2, "where the board was seen, and what the part is found by"
+
+
+def answer(pictures: Path, **changes: Any) -> None:
+    """Somebody writes into the answers' file."""
+    file = pictures / "answers.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changes}))
+
+
+def guided_to_the_end(line: Path, pictures: Path, *options: str) -> tuple[int, str, dict[str, str]]:
+    out = line.parent / "out.json"
+    with guided(line, "--images", pictures, "--json", out, *options) as guide:
+        said, errors = guide.communicate(timeout=100)
+    return guide.returncode, said + errors, statuses(out)
+
+
+def test_a_step_with_other_answers_is_done_again(tmp_path: Path, station: Path) -> None:
+    line = line_of(tmp_path, station)
+    skipped = {**SKIPPED, "registration": SKIPPED["light"]}
+    pictures = pictures_of(tmp_path, station, ("geometry",), skipped=skipped)
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["geometry"]) == (0, "done"), said
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["board"], steps["geometry"]) == (0, "in force", "in force"), said
+    before = CalibrationStore(tmp_path / "calibrations").current("plate", "cam0")
+    answers = yaml.safe_load((pictures / "answers.yaml").read_text())
+    answer(pictures, geometry={**answers["geometry"], "part_height_mm": 9.0})
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["board"], steps["geometry"]) == (0, "in force", "done"), said
+    after = CalibrationStore(tmp_path / "calibrations").current("plate", "cam0")
+    assert before is not None
+    assert after is not None
+    assert after.replaces == before.calibration_id
+    # Another board: a page of its own, the old one put aside, and the geometry does not hold for it.
+    page = (pictures / "board.svg").read_bytes()
+    answer(pictures, board={**answers["board"], "squares": "10x8"})
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["board"], steps["geometry"]) == (1, "done", "refused"), said
+    assert (pictures / "board.svg").read_bytes() != page
+    (aside,) = pictures.glob("before/*/board.svg")
+    assert aside.read_bytes() == page
+
+
+def test_a_threshold_of_another_model_is_found_again(tmp_path: Path, station: Path) -> None:
+    own = tmp_path / "station"
+    shutil.copytree(station / "model", own / "model")
+    shutil.copyfile(station / "recipe.yaml", own / "recipe.yaml")
+    line = line_of(tmp_path, station, recipe=str(own / "recipe.yaml"))
+    others = ("geometry", "registration", "repeatability", "flat-field", "light", "drift")
+    pictures = pictures_of(tmp_path, station, ("threshold",), skipped=dict.fromkeys(others, SKIPPED["light"]))
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["threshold"]) == (0, "done"), said
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["threshold"]) == (0, "in force"), said
+    file, card = own / "model" / "model.onnx", own / "model" / "model.yaml"
+    model = onnx.load(file)
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    model.doc_string = "trained anew"
+    onnx.save(model, file)
+    card.write_text(card.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+    assert lineside("check", line).returncode == 2
+    status, said, steps = guided_to_the_end(line, pictures)
+    assert (status, steps["threshold"]) == (0, "done"), said
+    assert lineside("check", line).returncode == 0
 
 
 def test_what_pictures_do_not_support_is_told_and_what_builds_on_it_is_left(tmp_path: Path, station: Path) -> None:
