@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterator
 
 from pipeline.calibration_file import CalibrationStore, CameraCalibration
 from pipeline.config import Line
@@ -82,13 +84,48 @@ def calibrated_recipe(recipe: Recipe, line: Line) -> Recipe:
     return with_thresholds(recipe, thresholds)
 
 
-def outdated_sections(line: Line) -> str:
-    """What of the line's calibrations was found under others than are in force now; empty where nothing was. Raises FaultsError."""
-    return "; ".join(
-        f"camera {camera_id}: {', '.join(calibration.outdated)} to be calibrated again, as others have changed since"
-        for camera_id, calibration in camera_calibrations(line).items()
-        if calibration.outdated
-    )
+def calibration_warnings(line: Line) -> list[str]:
+    """What is not calibrated as the line's files ask for, or was found under what is not so any more. Raises FaultsError."""
+    calibrations = camera_calibrations(line)
+    told = []
+    for camera_id in frame_formats(line.config):
+        calibration = calibrations.get(camera_id)
+        if calibration is None and line.config.calibrations is not None:
+            folder = line.config.calibrations
+            told.append(
+                f"camera {camera_id}: not calibrated, as there is nothing of it for {line.recipe.recipe_id} in {folder}"
+            )
+        told += _threshold_warnings(line, camera_id, calibration)
+        if calibration is not None and calibration.outdated:
+            names = ", ".join(calibration.outdated)
+            told.append(f"camera {camera_id}: {names} to be calibrated again, as others have changed since")
+    return told
+
+
+def _threshold_warnings(line: Line, camera_id: str, calibration: CameraCalibration | None) -> Iterator[str]:
+    section = None if calibration is None else calibration.threshold
+    found = {} if section is None else section.reject_at_score
+    for rule in camera_recipe(line, camera_id).rules:
+        if rule.is_calibrated and rule.class_name not in found:
+            holds = f"reject_at_score {rule.reject_at_score:g} of the recipe holds"
+            yield f"camera {camera_id}: the score that rejects {rule.class_name} is not calibrated: {holds}"
+    if section is not None and section.judged_by not in (None, judged_by(line, camera_id)):
+        yield f"camera {camera_id}: threshold to be calibrated again, as the recipe's regions or rules are others since"
+
+
+def judged_by(line: Line, camera_id: str) -> str:
+    """A hash of what makes a part's scores and verdict on this camera, the model and the calibrated scores aside."""
+    recipe = camera_recipe(line, camera_id)
+    rules = [rule.model_dump(mode="json", exclude={"camera_id"}) for rule in recipe.rules]
+    for rule in rules:
+        if rule["is_calibrated"]:
+            del rule["reject_at_score"]
+    body = {
+        "regions": [view.model_dump(mode="json") for view in recipe.views],
+        "rules": rules,
+        "required": [one.model_dump(mode="json", exclude={"camera_id"}) for one in recipe.required],
+    }
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def camera_recipe(line: Line, camera_id: str) -> Recipe:

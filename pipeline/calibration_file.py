@@ -86,6 +86,7 @@ class ThresholdSection(Strict):
     false_accept: KeptShare | None = None
     model_sha256: Sha256 | None = Field(default=None, description="whose scores they are")
     recipe_version: Name | None = None
+    judged_by: Sha256 | None = Field(default=None, description="of regions and rules, see pipeline.calibrated_line")
 
 
 class RepeatabilitySection(Strict):

@@ -90,8 +90,13 @@ class CalibrationFolder:
         return self._checked(path, written, recipe_id, camera_id)
 
     def in_force(self, recipe_id: str, camera_id: str) -> Body | None:
-        """None where there is none. Raises FaultsError, OSError."""
-        return self.read(self.path(recipe_id, camera_id), recipe_id, camera_id)
+        """None where there never was one. Raises FaultsError, OSError."""
+        path = self.path(recipe_id, camera_id)
+        body = self.read(path, recipe_id, camera_id)
+        if body is None and (count := len(list(path.parent.glob("*.yaml")))):
+            expected = f"the one of the {count} beside it that is to be in force: copy it to this name"
+            raise FaultsError([Fault(str(path), "", "no such file", expected)])
+        return body
 
     def put_in_force(self, body: Body) -> Body:
         """Puts it in force in the place of the one whose ``calibration_id`` it has, or ``NEW`` where there was none, and returns it

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from pipeline.calibrated_line import open_calibrated, outdated_sections
+from pipeline.calibrated_line import calibration_warnings, open_calibrated
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_US, now_ns, seconds_until
 from pipeline.drift_baseline import baselines_of
@@ -337,7 +337,7 @@ def main() -> None:
         )
         supervised.clear_alarm("engine-build")
         warning = unverified(line, package, session)
-        outdated = outdated_sections(line)
+        uncalibrated = calibration_warnings(line)
         drift = DriftSignals(line.config, baselines_of(line))
     except FaultsError as error:
         refuse(supervised, str(error), malformed=not isinstance(error, PackageUnreadable))
@@ -352,8 +352,8 @@ def main() -> None:
     if session.passed_over:
         text = f"the model runs on {session.provider_words}; not {'; not '.join(session.passed_over)}"
         supervised.alarm("provider-passed-over", "warning", text)
-    if outdated:
-        supervised.alarm("calibration-outdated", "warning", outdated)
+    if uncalibrated:
+        supervised.alarm("calibration", "warning", "; ".join(uncalibrated))
     supervised.post(
         Ready(
             model_sha256=str(session.fingerprint["model_sha256"]),

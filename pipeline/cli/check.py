@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.calibrated_line import camera_calibrations, open_calibrated
+from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.cli.output import fail
@@ -50,6 +50,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
             f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
         )
+    if len(line.calibration_ids) > 1:
+        print(f"calibration {line.calibration_id} of all cameras together, in `state` and results")
     for text in _unseen(recipe, package.card.input):
         print(f"unseen    {text}")
     for rule in recipe.rules:
@@ -68,6 +70,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"recording {_place(recording.path)}, at most {recording.max_s:g} s and {recording.max_gib:g} GiB a window, "
             f"{recording.free_min_gib:g} GiB stay free"
         )
+    for text in calibration_warnings(line):
+        print(f"NOT AS CALIBRATED: {text}")
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)

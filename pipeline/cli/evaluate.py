@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from pipeline.calibrated_line import camera_recipe, check_thresholds, view_calibrations
+from pipeline.calibrated_line import calibration_warnings, camera_recipe, check_thresholds, view_calibrations
 from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
@@ -107,6 +108,8 @@ def evaluate(
     seen = None if line_file is None else _camera_of(line_file, camera_id)
     if seen is not None:
         check_thresholds(seen.line, package)
+        for text in calibration_warnings(seen.line):
+            print(f"lineside: warning: {text}", file=sys.stderr)
     runtime = RuntimeConfig()
     calibration = UNCALIBRATED
     if seen is not None:

@@ -120,8 +120,8 @@ def test_another_calibration_is_the_next_starts(tmp_path: Path, broker_port: int
     with Service(line) as service, Tap(broker_port, ROOT) as tap:
         service.wait_for("RUNNING")
         tap.wait_until(lambda: any(body["calibration_id"] == second.calibration_id for body in tap.bodies("result")))
-        tap.wait_until(lambda: bool(tap.bodies("alarm/calibration-outdated")))
-        assert "camera cam0: threshold to be calibrated again" in tap.bodies("alarm/calibration-outdated")[0]["text"]
+        tap.wait_until(lambda: bool(tap.bodies("alarm/calibration")))
+        assert "camera cam0: threshold to be calibrated again" in tap.bodies("alarm/calibration")[0]["text"]
         service.stop()
 
 
@@ -130,6 +130,8 @@ def spoilt(name: str, folder: Path) -> None:
     path = store.path(RECIPE_ID, CAMERA_ID)
     if name == "by hand":
         path.write_text(path.read_text().replace("by: Anna", "by: Otto"))
+    elif name == "in force":
+        path.unlink()
     elif name == "the kept one":
         current = store.current(RECIPE_ID, CAMERA_ID)
         assert current is not None
@@ -143,6 +145,7 @@ def spoilt(name: str, folder: Path) -> None:
     ("name", "words"),
     [
         ("by hand", "it was changed by hand, or on disk"),
+        ("in force", "in_force.yaml: got no such file, expected the one of the 1 beside it"),
         ("the kept one", "got no such file, expected the calibration"),
         ("files", "calibrate again"),
     ],
@@ -178,4 +181,5 @@ def test_a_camera_that_was_never_calibrated_is_said_to_be(tmp_path: Path) -> Non
     done = lineside("check", line)
     assert done.returncode == 0, done.stderr
     assert ", calibration NONE" in done.stdout
+    assert "NOT AS CALIBRATED: camera cam0: not calibrated, as there is nothing of it for stub in " in done.stdout
     assert not (tmp_path / "calibrations").exists()

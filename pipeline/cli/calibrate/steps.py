@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from calibration.focus import TARGET_BLUR_PX
 from calibration.intervals import parts_needed
-from pipeline.calibration_file import CameraCalibration, DriftSection
+from pipeline.calibrated_line import judged_by
+from pipeline.calibration_file import CameraCalibration, DriftSection, ThresholdSection
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.calibrate.answers import (
     Answers,
@@ -128,9 +129,9 @@ def _section(name: str) -> Callable[[Place, CameraCalibration | None], Done | No
         made = section.made
         pictures = f", from {made.pictures_count} pictures" if made.pictures_count else ""
         assert calibration is not None
-        outdated = "what it was found under" if name in (calibration.outdated or ()) else ""
+        outdated = "what it was found under has changed" if name in (calibration.outdated or ()) else ""
         if not _is_of_this_model(place, calibration, section):
-            outdated = "the model, or what it is shown,"
+            outdated = "the model, or what it is shown or asked for, is another one now"
         return Done(made.by, made.at_utc, f"by {made.by}, {made.at_utc}{pictures}", made.pictures_sha256, outdated)
 
     return done
@@ -140,6 +141,11 @@ def _is_of_this_model(place: Place, calibration: CameraCalibration, section: obj
     if isinstance(section, DriftSection):
         body = calibration.model_dump(mode="json", by_alias=True, exclude_none=True)
         return section.found_with == found_with(place.line.recipe, place.camera_id, place.model_sha256, body)
+    if isinstance(section, ThresholdSection) and section.judged_by not in (
+        None,
+        judged_by(place.line, place.camera_id),
+    ):
+        return False
     return getattr(section, "model_sha256", None) in (None, place.model_sha256)
 
 

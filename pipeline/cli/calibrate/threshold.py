@@ -15,6 +15,7 @@ from rich.table import Table
 
 from calibration.intervals import CONFIDENCE, Share
 from calibration.threshold import ASSUMPTIONS, ThresholdReport, find_thresholds
+from pipeline.calibrated_line import judged_by
 from pipeline.calibration_file import KeptShare, ThresholdSection, made_now
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
 from pipeline.cli.calibrate.parts import PartPictures, fitted_hashes, fitted_refusals, open_station
@@ -152,6 +153,7 @@ def _section(
         else KeptShare(count=accept.count, total=accept.total, low=accept.low, high=accept.high),
         model_sha256=package.sha256,
         recipe_version=station.line.recipe.recipe_version,
+        judged_by=judged_by(station.line, station.camera_id),
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.cli.records.options import LotOption, OrderOption, RecordArgument,
 from pipeline.cli.records.places import images_folder, line_of, record_file
 from pipeline.clock import NS_PER_US
 from pipeline.image_names import pictures_of
-from pipeline.payloads import COUNT_MAX, TraceabilityKeys
+from pipeline.payloads import COUNT_MAX, DefectResult, TraceabilityKeys
 from pipeline.record.commands import keys_text
 from pipeline.record.reader import (
     LateWord,
@@ -108,7 +108,7 @@ def _part_lines(shown: RecordedRow, late: list[LateWord]) -> Iterator[str]:
     for view in result.views:
         yield f"view      {view.camera_id}: frame {view.frame_id}, score {view.score}"
     for defect in result.defects:
-        yield f"defect    {defect.class_name} on {defect.camera_id}: score {defect.score}, box {defect.box_px} px"
+        yield f"defect    {defect.class_name} on {defect.camera_id}: score {defect.score}, box {defect.box_px} px{_in_mm(defect)}"
     keys = result.traceability
     if keys != TraceabilityKeys():
         yield f"belongs   {keys_text(keys)}"
@@ -158,3 +158,9 @@ def _place_lines(shown: RecordedRow, others: list[str]) -> Iterator[str]:
     yield f"record    row {shown.row} of {shown.file}, hash {result.row_hash}"
     if others:
         yield f"also      part {result.part_id} of earlier sessions: {', '.join(others)} (--session)"
+
+
+def _in_mm(defect: DefectResult) -> str:
+    if defect.box_mm is None or defect.area_mm2 is None:
+        return ""
+    return f", {tuple(round(each, 3) for each in defect.box_mm)} mm, {defect.area_mm2:.3f} mm2"

@@ -20,10 +20,10 @@ from vision.inspector import Inspector, RecipeError
 from vision.package import ModelPackage, load_package
 from vision.preprocess import FrameFormat
 from vision.recipe import Recipe
-from vision.registration import Registration, RegistrationSection
+from vision.registration import PartPosition, Registration, RegistrationSection, TemplateRegion
 from vision.runtime import Session, open_session
 from vision.types import Frame, Inspection, PixelFormat
-from vision.view_calibration import UNCALIBRATED, ViewCalibration
+from vision.view_calibration import UNCALIBRATED, ShiftRule, ViewCalibration
 
 Pixels = npt.NDArray[np.uint8]
 WIDTH_PX, HEIGHT_PX = 360, 300
@@ -175,6 +175,32 @@ def test_regions_follow_the_part_in_the_undistorted_frame(
     # Resampled from other raw pixels: alike up to what two interpolations smooth away at the print's edges.
     assert np.abs(following.session.input - rows).mean() < 0.02
     assert [defect.class_name for defect in found.defects] == [defect.class_name for defect in expected.defects]
+
+
+@pytest.mark.parametrize("k1", [-0.35, -0.1, 0.2])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (95.0, -63.5), (-120.3, 40.2), (13.0, 90.9)])
+def test_a_shift_is_put_right_by_the_lens_and_not_by_a_line(k1: float, shift: tuple[float, float]) -> None:
+    lens = Lens(width_px=640, height_px=480, fx_px=620.0, fy_px=620.0, cx_px=320.0, cy_px=240.0, k1=k1)
+    geometry = CameraGeometry(lens=lens, belt_rotation=[0.0, 0.0, 0.0], belt_translation_mm=[0.0, 0.0, 300.0])
+    section = {"x_px": 150, "y_px": 110, "width_px": 100, "height_px": 80}
+    registration = registration_of(np.zeros((300, 360), np.uint8)).section.model_copy(
+        update={
+            "template": TemplateRegion.model_validate(section),
+            "search_x_px": 128,
+            "search_y_px": 96,
+            "tolerance_x_px": 127.0,
+            "tolerance_y_px": 95.0,
+        }
+    )
+    calibration = ViewCalibration(
+        geometry=geometry, registration=Registration(registration, np.zeros((80, 100), np.uint8))
+    )
+    rule = ShiftRule(calibration)
+    middle = np.array([200.0, 150.0])
+    truth = undistorted_from_raw(lens, middle + shift) - undistorted_from_raw(lens, middle)
+    found = rule.whole_px(PartPosition(*shift, 0.9, True, (round(shift[0]), round(shift[1]))))
+    assert np.abs(np.array(found) - truth).max() < 0.55
+    assert (np.abs(found) <= rule.shift_max_px).all()
 
 
 def test_a_region_that_the_camera_does_not_see_is_told(blobs: ModelPackage) -> None:
