@@ -49,6 +49,15 @@ def calibration_id_of(body: Body) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
 
+_JUDGING = ("geometry", "flat_field", "registration", "threshold")
+
+
+def judging_id(bodies: Mapping[str, Body]) -> str | None:
+    """Of what is in calibrations, by camera, that a verdict can depend on; None where there is nothing of it."""
+    judging = {camera_id: {name: body[name] for name in _JUDGING if name in body} for camera_id, body in bodies.items()}
+    return calibration_id_of(judging) if any(judging.values()) else None
+
+
 def line_calibration_id(ids: list[str]) -> str | None:
     """One id for all calibrated cameras of a line: the only one's own, or made of all, in the line's order. None without any."""
     if len(ids) < 2:

@@ -5,10 +5,12 @@ Pure: no files, no clocks. What the rates found say of rarer mistakes is compute
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import ChallengeKind
+from pipeline.config import ChallengeKind, Line
 from pipeline.messages import ChallengeOutcome, KindOutcome
 from vision.types import Verdict
 
@@ -33,6 +35,19 @@ class Moment:
     utc_ns: int
     boot_id: str
     boot_ns: int
+
+
+def judged_with(line: Line) -> str:
+    """What a challenge is worth nothing without: the recipe word for word (not what lot it is), the cameras, what of their
+    calibration makes verdicts, and the plan.
+    """
+    body = {
+        "recipe": line.recipe.model_dump(mode="json", by_alias=True, exclude={"traceability"}),
+        "calibrations": line.judging_id,
+        "cameras": [camera.model_dump(mode="json") for camera in line.config.cameras],
+        "challenge": [kind.model_dump(mode="json") for kind in line.config.challenge],
+    }
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 class ChallengeRun:

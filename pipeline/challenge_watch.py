@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 
 import msgspec
 
-from pipeline.challenge import BEGAN, ChallengeRun, Moment, Product
+from pipeline.challenge import BEGAN, ChallengeRun, Moment, Product, judged_with
 from pipeline.clock import NS_PER_S, boot_id, boot_ns, wall_text
 from pipeline.deadline import Decision
 from pipeline.messages import ChallengeOutcome
@@ -40,7 +38,7 @@ class ChallengeWatch:
         self._supervised = supervised
         self._clock = clock
         self._kinds = config.challenge
-        self._judged_with = _judged_with(supervised)
+        self._judged_with = judged_with(supervised.line)
         self._valid_ns = (
             None if config.challenge_valid_hours is None else int(config.challenge_valid_hours * _NS_PER_HOUR)
         )
@@ -191,20 +189,6 @@ class ChallengeWatch:
         if self._age_ns() < 0:
             return f"the challenge of {when} by {last.who} is from the future: the clock is wrong, or was; set it, or {_ASK}"
         return f"the challenge of {when} by {last.who} has expired after {self._valid_ns / _NS_PER_HOUR:g} h; {_ASK}"
-
-
-def _judged_with(supervised: Supervised) -> str:
-    """What a challenge is worth nothing without: the recipe word for word (not what lot it is), the cameras, how they are
-    calibrated, and the plan.
-    """
-    line = supervised.line
-    body = {
-        "recipe": line.recipe.model_dump(mode="json", by_alias=True, exclude={"traceability"}),
-        "calibration_id": line.calibration_id,
-        "cameras": [camera.model_dump(mode="json") for camera in line.config.cameras],
-        "challenge": [kind.model_dump(mode="json") for kind in line.config.challenge],
-    }
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _when(wall_ns: int) -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, line_calibration_id
+from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, judging_id, line_calibration_id
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
@@ -417,7 +417,7 @@ class Line:
     """A whole, consistent line: configuration and recipe with every path absolute.
 
     ``calibration_ids``: by camera, of the calibrations that were in force when it was read; a camera that has none is missing.
-    ``recipe``: with their thresholds.
+    ``recipe``: with their thresholds; ``judging_id``: of what is in them that verdicts can depend on.
     """
 
     file: Path
@@ -425,6 +425,7 @@ class Line:
     recipe_file: Path
     recipe: Recipe
     calibration_ids: dict[str, str]
+    judging_id: str | None
 
     @property
     def calibration_id(self) -> str | None:
@@ -448,6 +449,7 @@ class Line:
             "recipe_file": str(self.recipe_file),
             "recipe": self.recipe.model_dump(mode="json", by_alias=True),
             "calibration_ids": self.calibration_ids,
+            "judging_id": self.judging_id,
         }
         return json.dumps(parts)
 
@@ -462,6 +464,7 @@ class Line:
             recipe=Recipe.model_validate_json(json.dumps(parts["recipe"])),
             # A window of a line from before there were calibrations has none.
             calibration_ids=parts.get("calibration_ids", {}),
+            judging_id=parts.get("judging_id"),
         )
 
 
@@ -504,7 +507,7 @@ def load_line(file: Path) -> Line:
     recipe = recipe.model_copy(update={"model": _model_folder(config, recipe)})
     recipe = with_thresholds(recipe, {camera_id: _thresholds(body) for camera_id, body in calibrations.items()})
     ids = {camera_id: str(body["calibration_id"]) for camera_id, body in calibrations.items()}
-    line = Line(file, config, config.recipe, recipe, ids)
+    line = Line(file, config, config.recipe, recipe, ids, judging_id(calibrations))
     if (size := len(line.to_json().encode())) > _LINE_BYTES_MAX:
         got, expected = f"{size} bytes, recipe and all paths included", f"at most {_LINE_BYTES_MAX}"
         raise FaultsError([Fault(str(file), "", got, expected)])

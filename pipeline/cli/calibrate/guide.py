@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from pipeline.calibrated_timing import differences
 from pipeline.calibration_file import CameraCalibration, made_now
 from pipeline.cli.calibrate.answers import Answers, Noted, read_answers, write_answers
 from pipeline.cli.calibrate.asking import NobodyThere, ask_all, choose
@@ -208,6 +209,10 @@ class _Walk:
         self._tell("")
         for number, outcome in enumerate(outcomes, 1):
             self._tell(f"{number:2}. {outcome.step:14} {outcome.status:9} {outcome.told}")
+        calibration = self.in_force()
+        if calibration is not None and calibration.timing is not None:
+            for fault in differences(load_line(self._station.line.file), calibration.timing.figures):
+                self._tell(f"NOT AS CALIBRATED: {fault}")
 
     def _without_operator(self, number: int, step: Step, unready: set[str], line_wait_s: float) -> Outcome:
         standing = self._standing(step)

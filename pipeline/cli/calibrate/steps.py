@@ -15,6 +15,7 @@ from calibration.focus import TARGET_BLUR_PX
 from calibration.intervals import parts_needed
 from pipeline.calibrated_line import judged_by
 from pipeline.calibration_file import CameraCalibration, DriftSection, ThresholdSection
+from pipeline.challenge import judged_with
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
 from pipeline.cli.calibrate.answers import (
     Answers,
@@ -37,16 +38,14 @@ from pipeline.cli.calibrate.light import light
 from pipeline.cli.calibrate.options import board_of, station_of
 from pipeline.cli.calibrate.registration import registration
 from pipeline.cli.calibrate.repeatability import repeatability
-from pipeline.cli.calibrate.running import last_state
 from pipeline.cli.calibrate.threshold import threshold
 from pipeline.cli.calibrate.timing import timing
 from pipeline.clock import NS_PER_S, wall_text
-from pipeline.config import Line
+from pipeline.config import Line, load_line
 from pipeline.drift_baseline import found_with
 
 _BOARD = "board.svg"
 _NS_PER_HOUR = 3_600 * NS_PER_S
-_HEARD_NS = 2 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,11 @@ def _challenge_done(place: Place, calibration: CameraCalibration | None) -> Done
     if not 0 <= age_ns < config.challenge_valid_hours * _NS_PER_HOUR:
         return None
     at_utc = f"{wall_text(outcome.ended_utc_ns)[:19]}Z"
-    return Done(outcome.who, at_utc, f"by {outcome.who}, {at_utc}: {outcome.text}")
+    is_of_this = outcome.model_sha256 == place.model_sha256 and outcome.judged_with == judged_with(
+        load_line(place.line.file)
+    )
+    outdated = "" if is_of_this else "it was of another product, recipe, model, camera, calibration or plan"
+    return Done(outcome.who, at_utc, f"by {outcome.who}, {at_utc}: {outcome.text}", outdated=outdated)
 
 
 def _run_board(place: Place) -> None:
@@ -284,11 +287,6 @@ def _run_drift(place: Place) -> None:
 def _run_timing(place: Place) -> None:
     given = place.answers.timing
     assert given is not None
-    config = place.line.config
-    said = last_state(config, lambda said: said.state in ("READY", "RUNNING"), _HEARD_NS)
-    if said is not None and said.state == "READY" and config.challenge_valid_hours is not None:
-        print("Times count of a line that judges: a challenge comes first, and another one afterwards.", flush=True)
-        challenge(place.line.file, place.who)
     measured = given.model_dump(exclude={"belt_runs"})
     timing(line_file=place.line.file, who=place.who, belt_run=given.belt_runs.split(), **measured)
 
@@ -474,6 +472,16 @@ _STEPS = (
         answers_used=("drift",),
     ),
     Step(
+        name="challenge",
+        title="the challenge",
+        why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
+        run=_run_challenge,
+        done=_challenge_done,
+        builds_on=("geometry", "flat-field", "registration", "threshold"),
+        needs_line=True,
+        applies=lambda line: line.config.challenge_valid_hours is not None,
+    ),
+    Step(
         name="timing",
         title="belt and gate",
         why="When verdicts are there, how near the gate may be, and how wide its window has to be.",
@@ -483,15 +491,5 @@ _STEPS = (
         answers_used=("timing",),
         needs_line=True,
         applies=lambda line: line.config.encoder is not None,
-    ),
-    Step(
-        name="challenge",
-        title="the challenge",
-        why="Known parts through the running line show that it catches what it is there for. Without one nothing is judged.",
-        run=_run_challenge,
-        done=_challenge_done,
-        builds_on=("geometry", "flat-field", "registration", "threshold", "repeatability", "drift", "timing"),
-        needs_line=True,
-        applies=lambda line: line.config.challenge_valid_hours is not None,
     ),
 )
