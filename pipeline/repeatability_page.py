@@ -47,7 +47,7 @@ def repeatability_outcome(shown: RepeatabilityShown) -> Iterator[Block]:
     if score is not None:
         facts.append(Fact("Repeatability of the score", *_spread(score, "")))
         if score.share is not None:
-            facts.append(Fact("Of the total spread", percent(score.share), verdict_on(score.share)))
+            facts.append(Fact("Of the total spread", percent(score.share), verdict_on(score.share, score.share_high)))
     if shown.size is not None:
         facts.append(Fact("Repeatability of the size", *_spread(shown.size, f" {shown.size_unit}")))
     if (kappa := agreement.kappa) is not None:
@@ -107,7 +107,7 @@ def _study_table(name: str, study: GaugeStudy, unit: str) -> Table:
         categories = study.distinct_categories
         if categories is not None:
             rows.append(("groups of parts that can be told apart", f"{categories:.1f}", "5 or more is usual"))
-    note = " ".join([*([verdict_on(study.share)] if study.share is not None else []), *study.notes])
+    note = " ".join([*([verdict_on(study.share, study.share_high)] if study.share is not None else []), *study.notes])
     return Table(f"Spread of the {name}", ["what", "value", interval], rows, frozenset({1}), note)
 
 

@@ -66,8 +66,15 @@ def size_of(inspection: Inspection, card: ModelCard) -> float:
     return max(x2 - x1, y2 - y1)
 
 
-def verdict_on(share: float) -> str:
-    """What a gauge with this share of the total spread is good for (AIAG, Measurement Systems Analysis, 4th edition)."""
+def verdict_on(share: float, share_high: float | None) -> str:
+    """What a gauge with this share of the total spread is good for (AIAG, Measurement Systems Analysis, 4th edition), as far as the
+    end of its interval shows it.
+    """
     if share < 0.1:
-        return "good: below 10 %"
+        is_shown = share_high is not None and share_high < 0.1
+        return (
+            "good: below 10 %"
+            if is_shown
+            else "below 10 %, which so few parts do not prove: show more parts, or more often"
+        )
     return "may do, depending on what is at stake: 10 to 30 %" if share <= 0.3 else "NOT good enough: above 30 %"

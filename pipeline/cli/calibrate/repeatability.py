@@ -222,7 +222,7 @@ def _gauge_words(study: GaugeStudy, unit: str) -> str:
     if study.share is None or study.share_low is None or study.share_high is None:
         return told
     share = f"{study.share:.1%} ({study.share_low:.1%} to {study.share_high:.1%}) of the total spread"
-    return f"{told}, {share}: {verdict_on(study.share)}"
+    return f"{told}, {share}: {verdict_on(study.share, study.share_high)}"
 
 
 def _share_words(share: Share | None) -> str:

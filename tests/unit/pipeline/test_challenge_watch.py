@@ -226,8 +226,11 @@ def test_another_model_needs_another_challenge(desks: Desks) -> None:
 
 def test_another_calibration_needs_another_challenge(desks: Desks) -> None:
     clock = Clock()
-    calibrated = replace(CHALLENGED, calibration_ids={"cam0": "c" * 64})
-    assert "was of another product" in desks.new(clock, passed_at(desks, clock), calibrated).watch.asked()
+    passed = passed_at(desks, clock)
+    calibrated = replace(CHALLENGED, calibration_ids={"cam0": "c" * 16}, judging_id="d" * 16)
+    assert "was of another product" in desks.new(clock, passed, calibrated).watch.asked()
+    only_timed = replace(CHALLENGED, calibration_ids={"cam0": "c" * 16})
+    assert desks.new(clock, passed, only_timed).watch.asked() == ""
 
 
 def test_a_challenge_begins_when_that_is_on_disk(desks: Desks) -> None:

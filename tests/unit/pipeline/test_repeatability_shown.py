@@ -44,6 +44,14 @@ def test_what_has_no_size_of_its_own_is_not_measured(cards: dict[str, ModelCard]
     assert size_of(inspection(anomaly, hot), cards["heat"]) == 8.0
 
 
-@pytest.mark.parametrize(("share", "word"), [(0.05, "good"), (0.2, "may do"), (0.31, "NOT good enough")])
-def test_a_gauge_is_good_or_it_is_not(share: float, word: str) -> None:
-    assert verdict_on(share).startswith(word)
+@pytest.mark.parametrize(
+    ("share", "high", "word"),
+    [
+        (0.05, 0.09, "good"),
+        (0.05, 0.16, "below 10 %, which so few parts do not prove"),
+        (0.2, 0.4, "may do"),
+        (0.31, 0.5, "NOT good enough"),
+    ],
+)
+def test_a_gauge_is_good_or_it_is_not(share: float, high: float, word: str) -> None:
+    assert verdict_on(share, high).startswith(word)
