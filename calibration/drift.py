@@ -25,6 +25,8 @@ Physics 50 (1988)), and the blocks' spread is widened for what is left, as for a
 hold 20 blocks. Where parts are alike over longer than the baseline shows (a wander over hours), that *is* drift to this test:
 give tolerances that such a wander stays within.
 
+**Scores that are mostly one value** are not watched: the law above does not hold for them.
+
 **Tolerance.** A change, the mean since it began by the chart, that is smaller than a signal's ``tolerance`` raises nothing,
 however sure it is; that only lowers the false-alarm rate.
 
@@ -80,6 +82,10 @@ _STANDS_AT = 2.0
 """A CUSUM goes no higher than so many limits, so that an alarm can be taken back when all is well again."""
 _GONE = 0.5
 _SUSPECT = 0.5
+_SAME_SCORE_MAX = 0.5
+"""Where more parts than that score the very same (a detector that finds nothing gives 0), the few others make blocks' means so
+far from normal that the stated rate is not kept: at 97 % of zeros 17 % of quiet shifts raised alarms where 1 % was stated.
+"""
 
 
 class SignalBaseline(Strict):
@@ -112,11 +118,19 @@ class DriftBaseline(Strict):
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """``baseline`` None: refused. ``alike_parts``: over so many parts each signal's values are alike (1: not at all)."""
+    """``baseline`` None: refused. ``same_score_share``: of the score that most parts have. ``alike_parts``: over so many parts
+    each signal's values are alike (1: not at all).
+    """
 
     baseline: DriftBaseline | None
     alike_parts: Mapping[Signal, float]
     refusals: tuple[Refusal, ...]
+    same_score_share: float = 0.0
+
+    @property
+    def watches_score(self) -> bool:
+        """Whether the scores are watched, where there were any."""
+        return self.same_score_share <= _SAME_SCORE_MAX
 
 
 def fit_drift(
@@ -143,6 +157,9 @@ def fit_drift(
     refusals = [_too_few(signal, given.size, _least()) for signal, given in kept.items() if given.size < _least()]
     if refusals:
         return DriftReport(None, {}, tuple(refusals))
+    same_share = _same_share(kept["score"]) if "score" in kept else 0.0
+    if same_share > _SAME_SCORE_MAX and len(kept) > 1:
+        del kept["score"], series["score"]
     grids = {signal: _grid_of(given) for signal, given in kept.items()}
     scores = {signal: _NormalScores(grids[signal]).of_all(given) for signal, given in kept.items()}
     alike = {signal: alike_parts(given) for signal, given in scores.items()}
@@ -185,7 +202,12 @@ def fit_drift(
         signals=signals,
         region=region,
     )
-    return DriftReport(baseline, alike, ())
+    return DriftReport(baseline, alike, (), same_share)
+
+
+def _same_share(values: Floats) -> float:
+    """Of the value that is met most often."""
+    return float(np.unique(values, return_counts=True)[1].max() / values.size)
 
 
 def usual_tolerances(means: Mapping[Signal, float]) -> dict[Signal, float]:

@@ -181,7 +181,7 @@ class CalibrationFolder:
         return self.folder / "files" / sha256
 
     def _camera(self, recipe_id: str, camera_id: str) -> Path:
-        return self.folder / _as_name(recipe_id) / _as_name(camera_id)
+        return self.folder / as_name(recipe_id) / as_name(camera_id)
 
     def _checked(self, path: Path, written: Body, recipe_id: str, camera_id: str) -> Body:
         try:
@@ -192,7 +192,8 @@ class CalibrationFolder:
         if expected != written.get("calibration_id"):
             got = str(written.get("calibration_id"))
             advice = (
-                f"{expected}: it was changed by hand, or on disk; calibrate again, or put an earlier one in its place"
+                f"{expected}: it was changed by hand, or on disk; copy another one of its folder, ID.yaml, to this name, "
+                "or move it away, and calibrate again"
             )
             raise FaultsError([Fault(str(path), "calibration_id", got, advice)])
         of = written.get("recipe_id"), written.get("camera_id")
@@ -242,6 +243,6 @@ def _hashes(content: object) -> set[str]:
     return {content} if isinstance(content, str) and _SHA256.fullmatch(content) else set()
 
 
-def _as_name(name: str) -> str:
+def as_name(name: str) -> str:
     """A file's name for any id: ``/`` and all else that has a meaning in paths is written as %2F."""
     return quote(name, safe=" ").replace(".", "%2E") if name.startswith(".") else quote(name, safe=" ")

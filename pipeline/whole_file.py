@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,11 +10,17 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes) -> None:
     """Puts ``content`` in the place of what is there. Raises OSError."""
     scratch = path.with_name(f"{path.name}.new")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        # On a full disk what was written of it would take the last room.
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

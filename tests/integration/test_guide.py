@@ -365,6 +365,15 @@ def test_a_step_with_other_answers_is_done_again(tmp_path: Path, station: Path) 
     assert before is not None
     assert after is not None
     assert after.replaces == before.calibration_id
+    # Begun again at the geometry, what comes before it stands; of another product's folder nothing is taken.
+    status, said, steps = guided_to_the_end(line, pictures, "--from", "geometry")
+    assert (status, steps["board"], steps["geometry"]) == (0, "in force", "done"), said
+    answer(pictures, recipe_id="bracket")
+    with guided(line, "--images", pictures) as guide:
+        _, errors = guide.communicate(timeout=60)
+    assert guide.returncode == 2
+    assert "recipe_id: got bracket, expected plate, the line's product: another folder" in errors
+    answer(pictures, recipe_id="plate")
     # Another board: a page of its own, the old one put aside, and the geometry does not hold for it.
     page = (pictures / "board.svg").read_bytes()
     answer(pictures, board={**answers["board"], "squares": "10x8"})

@@ -124,6 +124,7 @@ class Noted(Strict):
 class Answers(Strict):
     """All of them, by step."""
 
+    recipe_id: str | None = Field(default=None, description="the product that they are for")
     board: BoardAnswers | None = None
     geometry: GeometryAnswers | None = None
     light: LightAnswers | None = None

@@ -181,6 +181,9 @@ def _told(found: DriftReport, refusals: tuple[Refusal, ...]) -> Iterator[Table |
                 f"{each.tolerance:.3g}",
             )
         yield table
+        if not found.watches_score:
+            share = f"{found.same_score_share:.0%} of the parts have the very same"
+            yield f"NOT       watched: the score, of which {share}; a bad lot is not told by it (line rules count rejects)"
         rate, parts = baseline.false_alarm_rate, baseline.shift_parts
         yield f"promise   a false alarm in {rate:.2%} of shifts of {parts} parts in which nothing moves"
         yield f"blocks    of {baseline.block_parts} parts; a large change is told after two or three of them"
@@ -198,6 +201,7 @@ def _result(
         "rejected": parts.rejected,
         "not_judged": parts.unjudged,
         "alike_parts": dict(found.alike_parts),
+        "same_score_share": found.same_score_share,
         "baseline": None if found.baseline is None else found.baseline.model_dump(mode="json"),
     }
 

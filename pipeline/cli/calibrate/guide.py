@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from pipeline.calibrated_timing import differences
 from pipeline.calibration_file import CameraCalibration, made_now
-from pipeline.cli.calibrate.answers import Answers, Noted, read_answers, write_answers
+from pipeline.calibration_store import as_name
+from pipeline.cli.calibrate.answers import FILE_NAME, Answers, Noted, read_answers, write_answers
 from pipeline.cli.calibrate.asking import NobodyThere, ask_all, choose
 from pipeline.cli.calibrate.grabbing import CannotGrab, GrabbingCamera
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of
@@ -29,7 +30,7 @@ from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.clock import NS_PER_S
 from pipeline.config import Line, load_line
 from pipeline.payloads import StatePayload
-from vision.faults import FaultsError, one_line
+from vision.faults import Fault, FaultsError, one_line
 from vision.package import load_package
 
 _STOPPED = 130
@@ -81,8 +82,11 @@ def guide(
     names = [step.name for step in steps]
     if from_step is not None and from_step not in names:
         raise fail(f"--from: got {from_step}, expected one of {', '.join(names)}", 2)
-    folder = images or pictures or station.line.file.parent / f"pictures-{station.camera_id}"
-    place = Place(station.line, station.camera_id, who, folder, read_answers(folder), _model_sha256(station.line))
+    recipe_id = station.before.recipe_id
+    folder = images or pictures or station.line.file.parent / f"pictures-{as_name(recipe_id)}-{station.camera_id}"
+    place = Place(
+        station.line, station.camera_id, who, folder, _answers_for(recipe_id, folder), _model_sha256(station.line)
+    )
     walk = _Walk(station, steps, place, from_step, json_file)
     try:
         outcomes = walk.unattended(line_wait_s) if images is not None else walk.led()
@@ -146,6 +150,15 @@ class _Standing:
             old = f"; OLD: {self.old_because}" if self.old_because else ""
             return f"{self.done.told}{old}"
         return f"by {self.skipped.by}, {self.skipped.at_utc}" if self.skipped else "not done yet"
+
+
+def _answers_for(recipe_id: str, folder: Path) -> Answers:
+    """What was answered for this product. Raises FaultsError where it was for another one."""
+    answers = read_answers(folder)
+    if answers.recipe_id not in (None, recipe_id):
+        expected = f"{recipe_id}, the line's product: another folder (--images, --pictures)"
+        raise FaultsError([Fault(str(folder / FILE_NAME), "recipe_id", str(answers.recipe_id), expected)])
+    return answers.model_copy(update={"recipe_id": recipe_id})
 
 
 def _model_sha256(line: Line) -> str:
@@ -224,7 +237,8 @@ class _Walk:
             for shots in step.shots(self._place)
             if shots.is_needed and not pictures_of(self._place.pictures(shots.folder))
         ]
-        if standing.is_in_force and not is_repeated and (missing or self._is_of_these(step, standing)):
+        is_noted = self._is_repeating and not step.is_kept
+        if standing.is_in_force and not is_repeated and (missing or is_noted or self._is_of_these(step, standing)):
             return Outcome(step.name, standing.status(), standing.words())
         if self._is_repeating and not is_repeated:
             return Outcome(step.name, "not done", f"{standing.words()}: begin with it (--from {step.name})")

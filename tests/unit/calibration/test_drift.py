@@ -409,3 +409,18 @@ def test_values_are_finite_and_as_many_of_each() -> None:
         fit_drift({"score": [float("inf")] * 300}, shift_parts=1_000)
     with pytest.raises(ValueError, match="values: got"):
         fit_drift({}, shift_parts=1_000)
+
+
+def test_scores_that_are_mostly_one_value_are_not_watched() -> None:
+    generator = np.random.default_rng(5)
+    score = np.where(generator.random(600) < 0.97, 0.0, generator.uniform(0.3, 0.6, 600))
+    brightness = generator.normal(100.0, 1.0, 600)
+    report = fit_drift({"score": score, "brightness": brightness}, shift_parts=1_000, false_alarm_rate=0.05)
+    assert report.baseline is not None
+    assert [each.signal for each in report.baseline.signals] == ["brightness"]
+    assert not report.watches_score
+    assert report.same_score_share == pytest.approx(np.mean(score == 0.0))
+    both = fit_drift({"score": brightness / 200, "brightness": brightness}, shift_parts=1_000, false_alarm_rate=0.05)
+    assert both.baseline is not None
+    assert both.watches_score
+    assert len(both.baseline.signals) == 2
