@@ -42,6 +42,8 @@ class Place:
     """Whether it has closed its link. It may take its time to end."""
     status: int | None = None
     """How the last incarnation ended."""
+    last_words: str = ""
+    """Why it ended, where it said so itself."""
     heard_ns: int = 0
     killed_ns: int | None = None
     """When it was killed for its silence; it may take its time to die, stuck in the kernel on a disk or a device."""
@@ -105,6 +107,7 @@ class Place:
             raise
         self.process = process
         self.control = Link(ours)
+        self.last_words = ""
         self.ready = None
         self.stopped = False
         self.hung_up = False
@@ -152,6 +155,8 @@ class Place:
         assert self.status is not None
         status, now = self.status, now_ns()
         cause = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        if self.last_words:
+            cause, self.last_words = f"{cause} ({self.last_words})", ""
         self.deaths_ns.append(now)
         while now - self.deaths_ns[0] > supervision.restarts_within_s * NS_PER_S:
             self.deaths_ns.popleft()

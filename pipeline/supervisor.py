@@ -356,6 +356,7 @@ class Supervisor:
         """
         if not worker.is_needed or (worker is self._inspection and self._model_sha256 is not None):
             self._tell(f"lineside: error: {worker.name}: {fatal.text}")
+            worker.last_words = fatal.text
         else:
             raise Malformed(fatal.text) if fatal.malformed else ServiceFailed(fatal.text)
 

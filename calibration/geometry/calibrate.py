@@ -125,7 +125,7 @@ def calibrate_geometry(
     """``views``: of the board held at many places and angles; ``belt_views``: of the board lying flat on the belt, the first of
     which says where the belt is; the others, elsewhere and turned, test the millimetres.
 
-    Every fourth of the views is held out from the fit, and so are the belt views but the first. Refuses rather than to give a
+    One in four of the views is held out from the fit, and so are the belt views but the first. Refuses rather than to give a
     geometry that cannot be relied on.
     """
     every = [*views, *belt_views]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.calibrated import (
     part_seen,
     write_calibrated_line,
 )
-from tests.service import Service, lineside
+from tests.service import Service, lineside, workers_of
 from tests.tap import Tap
 from vision.camera_geometry import mm_from_undistorted
 
@@ -123,6 +124,21 @@ def test_another_calibration_is_the_next_starts(tmp_path: Path, broker_port: int
         tap.wait_until(lambda: bool(tap.bodies("alarm/calibration")))
         assert "camera cam0: threshold to be calibrated again" in tap.bodies("alarm/calibration")[0]["text"]
         service.stop()
+
+
+def test_a_calibration_that_is_lost_while_the_line_runs_is_named(tmp_path: Path, broker_port: int) -> None:
+    line = write_calibrated_line(tmp_path, broker_port, FRAMES)
+    calibration = keep_calibration(tmp_path / "calibrations")
+    kept = CalibrationStore(tmp_path / "calibrations").kept_path(RECIPE_ID, CAMERA_ID, calibration.calibration_id)
+    with Service(line) as service, Tap(broker_port, ROOT) as tap:
+        service.wait_for("RUNNING")
+        away = kept.rename(tmp_path / "away.yaml")
+        workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
+        tap.wait_until(lambda: any(str(kept) in body["text"] for body in tap.bodies("alarm/worker")))
+        away.rename(kept)
+        service.wait_for("RUNNING")
+        service.stop()
+    assert {body["calibration_id"] for body in tap.bodies("result")} == {calibration.calibration_id}
 
 
 def spoilt(name: str, folder: Path) -> None:

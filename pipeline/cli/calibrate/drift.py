@@ -94,12 +94,13 @@ def drift(
         )
         kept = station.keep(drift=section)
     show(console_for(json_file), _told(found, refusals))
+    if kept is not None:
+        show(console_for(json_file), told_in_force(station, kept))
     write_json(json_file, _result(parts, found, refusals, kept))
     if report is not None:
         _write_report(report, station, who, parts, found, refusals, kept)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in refusals)}")
-    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _region(given: str | None, station: Station) -> Region:

@@ -60,6 +60,8 @@ def flat_field(
     if found.field is not None and found.quality is not None:
         kept = _kept(station, who, found.field, found.quality, [*dark.digests, *bright.digests])
     show(console_for(json_file), _told(found))
+    if kept is not None:
+        show(console_for(json_file), told_in_force(station, kept))
     write_json(json_file, _result(found, kept))
     if report is not None:
         from pipeline.calibration_report.light import flat_field_blocks
@@ -68,7 +70,6 @@ def flat_field(
         write_calibration_page(report, "Even light", station, blocks, kept)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in found.refusals)}")
-    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _expect_lossless(frames: Frames) -> None:

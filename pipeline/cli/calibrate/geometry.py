@@ -97,10 +97,11 @@ def geometry(
         )
         kept = station.keep(geometry=section)
     show(console_for(json_file), _told(report))
+    if kept is not None:
+        show(console_for(json_file), told_in_force(station, kept))
     write_json(json_file, _result(report, kept))
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in report.refusals)}")
-    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _looked_at(folder: Path, board: Board, station: Station, out: TextIO) -> tuple[list[BoardView], list[bytes]]:

@@ -29,6 +29,7 @@ from pipeline.cli.output import Failed, JsonOption, check_json_target, fail, spa
 from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.clock import NS_PER_S
 from pipeline.config import Line, load_line
+from pipeline.line_terminal import NoAnswer
 from pipeline.payloads import StatePayload
 from vision.faults import Fault, FaultsError, one_line
 from vision.package import load_package
@@ -341,10 +342,19 @@ class _Walk:
         def is_up(said: StatePayload) -> bool:
             return said.state in ("READY", "RUNNING") and said.calibration_id == line.calibration_id
 
-        said = last_state(line.config, is_up, _HEARD_NS)
+        def heard(within_ns: int) -> tuple[StatePayload | None, str]:
+            try:
+                return last_state(line.config, is_up, within_ns), ""
+            except NoAnswer as error:
+                return None, str(error)
+
+        said, trouble = heard(_HEARD_NS)
         if (said is None or not is_up(said)) and within_s > 0.0:
-            self._tell(f"waiting for the line to run with calibration {line.calibration_id}: lineside run {line.file}")
-            said = last_state(line.config, is_up, int(within_s * NS_PER_S))
+            wanted = f"the line to run with calibration {line.calibration_id}: lineside run {line.file}"
+            self._tell(f"waiting for {wanted}{f' ({trouble})' if trouble else ''}")
+            said, trouble = heard(int(within_s * NS_PER_S))
+        if trouble:
+            return trouble
         if said is None or said.state not in ("READY", "RUNNING"):
             told = "it says nothing" if said is None else f"it says {said.state} {said.reason}".rstrip()
             return f"the line does not run ({told}): start it (lineside run {line.file}) and begin this again"

@@ -107,6 +107,8 @@ def registration(
         digests = [*still.digests, *parts.digests, *([] if empty is None else empty.digests)]
         kept = station.keep(registration=RegisteredSection(made=made_now(who, digests), registration=section))
     show(console_for(json_file), _told(found, parts, scale))
+    if kept is not None:
+        show(console_for(json_file), told_in_force(station, kept))
     write_json(json_file, _result(found, where, parts, scale, kept))
     if report is not None:
         from pipeline.calibration_report.position import registration_blocks
@@ -124,7 +126,6 @@ def registration(
         write_calibration_page(report, "Where the part lies", station, blocks, kept)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in found.refusals)}")
-    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _marked(template: str) -> TemplateRegion:

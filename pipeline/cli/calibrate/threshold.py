@@ -101,12 +101,13 @@ def threshold(
         has_places=package.card.task != "classification" and station.before.geometry is None,
     )
     show(console_for(json_file, width=120, highlight=False), _told(shown, scorer.rules))
+    if kept is not None:
+        show(console_for(json_file), told_in_force(station, kept))
     write_json(json_file, _result(shown))
     if report is not None:
         _write_report(report, shown)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in found.refusals)}")
-    show(console_for(json_file), told_in_force(station, kept))
 
 
 def _scored(

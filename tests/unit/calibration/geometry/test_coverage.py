@@ -39,17 +39,38 @@ def test_no_views_miss_everything() -> None:
     assert coverage([]).share == 0.0
 
 
-def test_views_that_are_held_out_or_not_usable_cover_nothing() -> None:
-    empty = view()
-    assert coverage([empty, empty, empty, view(*EVERYWHERE)]).share == 0.0
+def test_views_that_are_not_usable_cover_nothing() -> None:
     assert coverage([view(*EVERYWHERE, problem=Problem.BLURRED)]).share == 0.0
-    # One that is not usable does not count when every fourth is held out.
-    assert coverage([replace(empty, problem=Problem.BLURRED), empty, empty, view(*EVERYWHERE)]).share == 1.0
+    # Nor do they count when one in four is held out.
+    blurred, left, right = view(problem=Problem.BLURRED), view(*EVERYWHERE[:12]), view(*EVERYWHERE[12:])
+    assert coverage([blurred, left, right, blurred, view(*EVERYWHERE)]).share == 1.0
 
 
-def test_every_fourth_is_held_out() -> None:
-    assert fitted_and_held_out(list(range(9))) == ([0, 1, 2, 4, 5, 6, 8], [3, 7])
-    assert fitted_and_held_out([1, 2]) == ([1, 2], [])
+def numbered(count: int, *cells: tuple[int, int]) -> list[BoardView]:
+    return [replace(view(*cells), name=str(number)) for number in range(count)]
+
+
+def names(views: list[BoardView]) -> list[str]:
+    return [each.name for each in views]
+
+
+def test_of_views_alike_every_fourth_is_held_out() -> None:
+    fitted, held_out = fitted_and_held_out(numbered(9, *EVERYWHERE))
+    assert (names(fitted), names(held_out)) == (["0", "1", "2", "4", "5", "6", "8"], ["3", "7"])
+    fitted, held_out = fitted_and_held_out(numbered(2))
+    assert (names(fitted), held_out) == (["0", "1"], [])
+
+
+def test_what_only_one_view_has_seen_is_not_held_out() -> None:
+    """Over the picture column by column, with every fourth view at the bottom."""
+    columns = [(column, row) for column in range(CELLS) for row in (0, 1, 3, 4)]
+    views = [replace(view(cell, (2, 2)), name=str(cell)) for cell in columns]
+    assert all(cell[1] == 4 for cell in columns[3::4])
+    fitted, held_out = fitted_and_held_out(
+        [*views, view(*(cell for each in range(CELLS) for cell in ((each, 1), (each, 3))))]
+    )
+    assert len(held_out) == 5
+    assert {str(cell) for cell in columns if cell[1] in (0, 4)} <= set(names(fitted))
 
 
 def test_corners_outside_the_picture_count_at_its_edge() -> None:
