@@ -121,7 +121,14 @@ def test_the_line_gives_the_verdicts_of_the_evaluation(
         assert (result.verdict, result.reason) == (expected["verdict"], expected["reason"])
         assert view.score == expected["score"]
         defects = [
-            {"class": each.class_name, "score": each.score, "box_px": list(each.box_px)} for each in result.defects
+            {
+                "class": each.class_name,
+                "score": each.score,
+                "box_px": list(each.box_px),
+                "box_mm": each.box_mm,
+                "area_mm2": each.area_mm2,
+            }
+            for each in result.defects
         ]
         assert defects == expected["defects"][: len(defects)]
         assert len(defects) == min(len(expected["defects"]), 32)
