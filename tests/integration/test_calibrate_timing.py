@@ -352,13 +352,20 @@ def test_the_window_holds_at_other_belt_speeds(tmp_path: Path) -> None:
 def told_to_run(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """The command, which is ended with the block."""
     words = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c
+    )
     try:
         yield command
     finally:
         if command.poll() is None:
             command.kill()
             command.communicate()
+
+
+def _heed_ctrl_c() -> None:
+    """As in a terminal: pytest may have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_line(command: subprocess.Popen[str], words: str) -> None:
