@@ -97,7 +97,7 @@ def test_a_model_that_cannot_be_read_for_a_while_is_waited_for(tmp_path: Path, b
         workers_of(service.process.pid)["inspection"].send_signal(signal.SIGKILL)
         tap.wait_until(
             lambda: any(
-                body is not None and "inspection ended with status 3; restarting" in body["text"]
+                body is not None and "inspection ended with status 3 (" in body["text"]
                 for body in tap.bodies("alarm/worker")
             )
         )
