@@ -5,10 +5,10 @@ Mann-Whitney statistic. Its interval is of the score kind: all areas from which 
 away, these taken at that area and not at the observed one, so that it stays within 0 and 1 and has a width where the observed one
 is 1:
 
-* R. G. Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2: asymptotic methods and
-  evaluation, Statistics in Medicine 25 (2006), method 5.
-* J. A. Hanley and B. J. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve, Radiology 143
-  (1982), for its variance.
+* R. G. Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2: asymptotic methods
+  and evaluation, Statistics in Medicine 25 (2006), method 5.
+* J. A. Hanley and B. J. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve, Radiology
+  143 (1982), for its variance.
 """
 
 from __future__ import annotations
