@@ -1,4 +1,4 @@
-"""An anomaly map drawn over its picture: colours by heat, a line around what is hot, a box around the peak."""
+"""An anomaly map drawn over its picture: colours by heat, a line around what is hot, ticks that point at the peak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report.blocks import Box, Picture, plain
+from pipeline.report.blocks import Picture, plain
 from pipeline.report.pictures import picture_of
 from pipeline.teaching.report import ShownPicture
 
@@ -19,8 +19,8 @@ _SHOWN_PX = 320
 """The longer side of what is kept of a picture, at most."""
 _CLEAR_BELOW = 0.2
 _ALPHA_MAX = 0.65
-_PEAK_BOX_SHARE = 0.06
-"""Half a side of the peak's box, of the picture's longer side."""
+_TICK_SHARES = (0.045, 0.09)
+"""Where the ticks around the peak begin and end, of the picture's longer side: what is there stays to be seen."""
 
 
 def shown_picture(
@@ -40,18 +40,35 @@ def shown_picture(
 
 
 def heated(pixels: Pixels, heat: Heat) -> Pixels:
-    """uint8 (height, width, 3) in BGR order: the picture as it is where the map is cool, the hotter the more of the colour.
+    """uint8 (height, width, 3) in BGR order: the picture in grey levels where the map is cool, the hotter the more of the heat's colour.
 
-    Both as in ``ShownPicture``. A white line with a black edge runs around what is hot, for those to whom colours say little.
+    Both as in ``ShownPicture``; colours of the picture itself would be taken for heat. For those to whom colours say little a white line with a black edge runs around what is hot, and
+    four ticks point at the hottest place, where there is any heat.
     """
     height_px, width_px = pixels.shape[:2]
     large = cv2.resize(heat, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    ground = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+    grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    ground = np.repeat(grey[..., None], 3, axis=2)
     mixed = mixed_colours(np.asarray(ground, np.float32), np.asarray(large, np.float32))
     outlines, _ = cv2.findContours((large >= HOT_MIN).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(mixed, outlines, -1, (0, 0, 0), 3)
-    cv2.drawContours(mixed, outlines, -1, (255, 255, 255), 1)
+    ticks = _ticks(heat, height_px, width_px)
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.drawContours(mixed, outlines, -1, colour, width)
+        for begin, end in ticks:
+            cv2.line(mixed, begin, end, colour, width)
     return mixed
+
+
+def _ticks(heat: Heat, height_px: int, width_px: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    peak, across, down = peak_of(heat)
+    if peak <= 0:
+        return []
+    x, y = across * width_px, down * height_px
+    inner, outer = (share * max(height_px, width_px) for share in _TICK_SHARES)
+    return [
+        ((round(x + inner * right), round(y + inner * below)), (round(x + outer * right), round(y + outer * below)))
+        for right, below in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    ]
 
 
 def mixed_colours(ground: npt.NDArray[np.float32], heat: Heat) -> Pixels:
@@ -69,16 +86,12 @@ def peak_of(heat: Heat) -> tuple[float, float, float]:
 
 
 def map_picture(shown: ShownPicture, lines: tuple[str, ...] = ()) -> Picture:
-    """The picture under its map, the peak marked."""
-    height_px, width_px = shown.pixels.shape[:2]
+    """The picture under its map, with its score, the peak's heat and these lines."""
     peak, across, down = peak_of(shown.heat)
-    reach = _PEAK_BOX_SHARE * max(height_px, width_px)
-    x, y = across * width_px, down * height_px
-    boxes = [Box((x - reach, y - reach, x + reach, y + reach), f"{peak:.2f}")] if peak > 0 else []
     caption = plain(shown.name, 120)
-    told = (f"score {shown.score:.3f}", *lines, *(plain(line, 200) for line in shown.lines))
+    told = (f"score {shown.score:.3f}, hottest {peak:.2f}", *lines, *(plain(line, 200) for line in shown.lines))
     alt = f"{caption}, score {shown.score:.3f}, hottest {100 * across:.0f} % from the left and {100 * down:.0f} % from the top"
-    return picture_of(heated(shown.pixels, shown.heat), alt=alt, caption=caption, lines=told, boxes=boxes)
+    return picture_of(heated(shown.pixels, shown.heat), alt=alt, caption=caption, lines=told)
 
 
 def bare_picture(shown: ShownPicture) -> Picture:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from calibration.auroc import roc_points
-from calibration.threshold import ASSUMPTIONS, percent_of
-from pipeline.report.blocks import Block, Fact, Facts, Gallery, Notice, Page, Section, Table, Words, plain
+from calibration.threshold import percent_of
+from pipeline.report.blocks import Block, Fact, Facts, Gallery, Notice, Page, Picture, Section, Table, Words, plain
 from pipeline.report.plots import Dot, Mark, RatioCurve, heat_bar, ratio_curves, score_histogram
 from pipeline.report.shares import percent, told
 from pipeline.teaching.overlay import HOT_MIN, bare_picture, heat_scale, map_picture
 from pipeline.teaching.report import ShownPicture, TeachReport
-from pipeline.teaching.told import added_lines, auroc_words, chance, shift_words, suspect_words, view_words
+from pipeline.teaching.told import added_lines, auroc_words, chance, shift_words, view_words
 
 _SCORE_BINS = 50
 _NAMED_MAX = 30
@@ -53,7 +53,7 @@ def _outcome(report: TeachReport) -> Iterator[Block]:
         title = f"{count:,} picture{'s' if count > 1 else ''} among the good should be looked at."
         yield Notice("warning", title, [report.suspects_words] if report.suspects_words else [])
     chosen = next((size for size in report.tried if size.is_chosen), None)
-    accept = threshold.false_accept
+    accept = report.false_accept
     facts = [
         Fact("Good parts", f"{len(report.good):,}", f"{len(report.rejected_good):,} of them are rejected"),
         Fact(
@@ -128,7 +128,10 @@ def _suspects(report: TeachReport) -> Iterator[Block]:
     pictures = []
     for each in shown:
         assert each.picture is not None
-        pictures += [bare_picture(each.picture), map_picture(each.picture, (plain(suspect_words(each), 200),))]
+        pictures += [
+            bare_picture(each.picture),
+            map_picture(each.picture, (f"chance {chance(each.p_value)}", plain(each.reason, 200))),
+        ]
     if pictures:
         yield Gallery(pictures)
 
@@ -160,7 +163,7 @@ def _scores(report: TeachReport) -> Iterator[Block]:
     )
     rows = [
         ("area under the curve (AUROC)", auroc_words(report.auroc)),
-        ("defective parts that pass at the threshold", told(report.threshold.false_accept)),
+        ("defective parts that pass at the threshold", told(report.false_accept)),
     ]
     note = "Intervals: of the AUROC after Newcombe (2006), of shares after Clopper and Pearson."
     yield Table("Defective against good", ["what", "value"], rows, note=note)
@@ -183,11 +186,14 @@ def _maps(report: TeachReport) -> Iterator[Block]:
     for text, pictures in groups:
         if pictures:
             yield Words(text)
-            yield Gallery([map_picture(each, (_verdict(each, report),)) for each in pictures])
+            yield Gallery([each for shown in pictures for each in _with_map(shown, report)])
 
 
-def _verdict(shown: ShownPicture, report: TeachReport) -> str:
-    return "rejected" if shown.score >= report.reject_at_score else "passed"
+def _with_map(shown: ShownPicture, report: TeachReport) -> list[Picture]:
+    """A picture in colour stands beside its map as well, as that shows it in grey levels."""
+    verdict = "rejected" if shown.score >= report.reject_at_score else "passed"
+    bare = [bare_picture(shown)] if shown.pixels.ndim == 3 else []
+    return [*bare, map_picture(shown, (verdict,))]
 
 
 def _scale_of_heat() -> Block:
@@ -195,8 +201,8 @@ def _scale_of_heat() -> Block:
         heat_scale(),
         [Mark(HOT_MIN, "hot")],
         x_label="heat of the anomaly map",
-        caption="Colours over a picture, which stays as it is where it is cool. A white line runs around what is hot, a box around "
-        "the hottest place, with its heat.",
+        caption="Colours over a picture in grey levels. A white line runs around what is hot, four "
+        "ticks point at the hottest place.",
     )
 
 
@@ -224,7 +230,7 @@ def _fits(p99_us: float, budget_us: float | None) -> str:
 
 
 def _rests_on(report: TeachReport) -> Iterator[Block]:
-    yield Table("The promise holds as long as", ["assumption"], [(each,) for each in ASSUMPTIONS])
+    yield Table("The promise holds as long as", ["assumption"], [(plain(each, 400),) for each in report.assumptions])
     rows = [
         (
             plain(view.name) if view.name else "the only one",

@@ -9,11 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.auroc import Auroc
-from calibration.threshold import ThresholdReport
+from calibration.intervals import Share, share_of
+from calibration.threshold import ASSUMPTIONS, ThresholdReport
 from pipeline.teaching.picture_set import Copy, PictureSet
 
 SHOWN_COUNT = 10
 """Pictures of each sort that are shown."""
+
+_SAMPLE, _, *_OTHERS = ASSUMPTIONS
+CROSS_FIT_ASSUMPTIONS = (
+    _SAMPLE,
+    "Each good part was scored by a fit that had seen neither it nor another picture of it, while the package's own fit has seen "
+    "them all: the rule is exact for scores of one fit, and these come from several that are nearly alike.",
+    *_OTHERS,
+)
+"""What the promise of a threshold rests on where the good parts were both fitted and scored, by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class TeachReport:
     ``good`` and ``defective``: scores of all parts; ``reject_at_score``: what the package rejects from, on the same scale;
     ``threshold``: what it promises, on its own scale; ``auroc`` None without defects;
     ``strangest_good``, ``strangest_defective``, ``least_strange_defective`` (the missed ones first): at most ten each;
-    ``added`` None for a product that was taught anew.
+    ``added`` None for a product that was taught anew; ``assumptions``: what the promise rests on.
     """
 
     product: str
@@ -139,6 +149,7 @@ class TeachReport:
     strangest_defective: tuple[ShownPicture, ...]
     least_strange_defective: tuple[ShownPicture, ...]
     added: Added | None = None
+    assumptions: tuple[str, ...] = CROSS_FIT_ASSUMPTIONS
 
     @property
     def missed(self) -> list[ScoredPart]:
@@ -146,6 +157,11 @@ class TeachReport:
         return least_strange(
             [part for part in self.defective if part.score < self.reject_at_score], len(self.defective)
         )
+
+    @property
+    def false_accept(self) -> Share | None:
+        """Of the defective parts those that pass, at what the package rejects from, promised or not; None without any."""
+        return share_of(len(self.missed), len(self.defective), self.threshold.confidence)
 
     @property
     def rejected_good(self) -> list[ScoredPart]:

@@ -55,9 +55,10 @@ def to_json(report: TeachReport) -> dict[str, Any]:
             "supported_false_reject": threshold.supported_false_reject,
             "supported_confidence": threshold.supported_confidence,
             "parts_missing": threshold.parts_missing,
-            "false_accept": None if threshold.false_accept is None else asdict(threshold.false_accept),
+            "false_accept": None if report.false_accept is None else asdict(report.false_accept),
             "told": threshold.words(),
         },
+        "assumptions": list(report.assumptions),
         "auroc": None if report.auroc is None else asdict(report.auroc),
         "good": [asdict(part) for part in report.good],
         "defective": [asdict(part) for part in report.defective],
@@ -139,6 +140,7 @@ def _words(report: TeachReport) -> Iterator[str]:
     label = "promised" if threshold.thresholds else "refused"
     for number, line in enumerate(threshold.words()):
         yield f"{label if number == 0 else '':<9} {line}"
+    yield from (f"assumes   {each}" for each in report.assumptions)
     if threshold.parts_missing:
         yield f"missing   {threshold.parts_missing:,} good parts for what was asked for"
     if report.auroc is not None:
