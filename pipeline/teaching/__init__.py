@@ -1,0 +1,1 @@
+"""A product taught from pictures of good parts alone."""
