@@ -5,9 +5,9 @@ one, well inside. One product a group of boards. What a line sees that inspects 
 
 ``boards_in_place``: one place of one design a product, as a registered camera sees it again and again. DeepPCB has each place twice
 only, once tested and once cleaned, and both in black and white: the layouts and the defects are real; that the boards differ in
-their etching, and that a camera takes them a little moved, turned, lit and blurred, is rendered. A defective board is the tested
-one with all its defects but one put right from the clean one. Good boards are the clean one, and the tested one put right wholly,
-so that where something was put right tells nothing.
+their etching, and that a camera takes them a little moved, turned, lit and blurred, with dust on them, is rendered. A defective
+board is the tested one with all its defects but one put right from the clean one. Good boards are the clean one, and the tested one
+put right wholly, so that where something was put right tells nothing.
 
 The folder is the data set's ``PCBData``'s parent. To choose by: its training list; to report: its test list.
 """
@@ -108,7 +108,8 @@ def _touched(board: _Board, x_px: int, y_px: int, inset_px: int) -> Mask:
     """Bool (boxes,): those that reach into a patch, shrunk by ``inset_px``."""
     x1, y1, x2, y2 = board.boxes_px.T
     near, far = inset_px, _PATCH_PX - inset_px
-    return (x2 > x_px + near) & (x1 < x_px + far) & (y2 > y_px + near) & (y1 < y_px + far)
+    touched: Mask = (x2 > x_px + near) & (x1 < x_px + far) & (y2 > y_px + near) & (y1 < y_px + far)
+    return touched
 
 
 def _around(
@@ -135,7 +136,7 @@ def boards_in_place(folder: Path, part: Part, *, places: int = _PLACES) -> list[
     generator = np.random.default_rng(zlib.crc32(f"in place {part}".encode()))
     # One of each group in turn, so that no group has them all.
     turns: dict[str, int] = {}
-    order = []
+    order: list[tuple[int, int, _Board]] = []
     for at in generator.permutation(len(boards)):
         turn = turns[boards[at].group] = turns.get(boards[at].group, -1) + 1
         order.append((turn, len(order), boards[at]))
@@ -192,21 +193,32 @@ def _taken(board: Pixels, generator: np.random.Generator, mask: Mask | None = No
     """A camera's picture of a board that was etched anew: grey, and where the mask lies in it."""
     size = (board.shape[1], board.shape[0])
     edge = cv2.GaussianBlur(board.astype(np.float32) / 255.0, (0, 0), 1.5)
-    etching = generator.normal(0.0, 0.06) + 0.05 * clouds(generator, (size[1], size[0]), 20.0)
+    etching = generator.normal(0.0, 0.07) + 0.05 * clouds(generator, (size[1], size[0]), 20.0)
     bare: Floats = (edge > 0.5 + etching).astype(np.float32)
-    shift_px = (float(generator.uniform(-2.0, 2.0)), float(generator.uniform(-2.0, 2.0)))
-    move = turned(size, float(generator.normal(0.0, 0.2)), shift_px)
+    shift_px = (float(generator.uniform(-4.0, 4.0)), float(generator.uniform(-4.0, 4.0)))
+    move = turned(size, float(generator.normal(0.0, 0.4)), shift_px)
     bare = cv2.warpAffine(bare, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     bare = cv2.GaussianBlur(bare, (0, 0), float(generator.uniform(0.7, 1.2)))
     copper, laminate = generator.normal(170.0, 8.0), generator.normal(60.0, 5.0)
     levels = copper + (laminate - copper) * bare
     levels = levels * (1.0 + 0.04 * clouds(generator, (size[1], size[0]), 40.0))
+    levels += _dust(generator, board.shape)
     levels += generator.normal(0.0, generator.uniform(2.0, 5.0), board.shape)
     picture = np.clip(np.rint(levels), 0.0, 255.0).astype(np.uint8)
     if mask is None:
         return picture, np.zeros(board.shape, bool)
     moved = cv2.warpAffine(mask.astype(np.uint8), move, size, flags=cv2.INTER_NEAREST)
     return picture, moved.astype(bool)
+
+
+def _dust(generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Specks that lie on every board, and are no defects."""
+    specks = np.zeros(shape, np.float32)
+    for _ in range(int(generator.integers(0, 7))):
+        at = (int(generator.integers(shape[1])), int(generator.integers(shape[0])))
+        change = generator.uniform(15.0, 40.0) * (1.0 if generator.random() < 0.5 else -1.0)
+        cv2.circle(specks, at, int(generator.integers(1, 3)), float(change), -1)
+    return np.asarray(cv2.GaussianBlur(specks, (0, 0), 0.8))
 
 
 def _mask(box_px: npt.NDArray[np.int64], x_px: int, y_px: int, side_px: int) -> Mask:

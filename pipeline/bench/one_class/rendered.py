@@ -149,39 +149,39 @@ def _surface(look: _Look, missing: int | None) -> Floats:
 def _flawed(surface: Floats, look: _Look, kind: str, generator: np.random.Generator) -> Floats:
     if kind == "missing feature":
         return _surface(look, missing=int(generator.integers(_FEATURES)))
-    height, width = surface.shape[:2]
     x1, y1, x2, y2 = _PLATE_PX
     middle = np.array([generator.uniform(x1 + 12, x2 - 12), generator.uniform(y1 + 12, y2 - 12)]) * _FINE
-    sign = 1.0 if generator.random() < 0.5 else -1.0
     if kind == "dent":
-        # Light from one side: one flank is brighter, the other darker.
-        rows, columns = np.mgrid[:height, :width].astype(np.float32)
-        size = generator.uniform(3.0, 7.0) * _FINE
-        angle = generator.uniform(0.0, 2 * pi)
-        across = (columns - middle[0]) * cos(angle) + (rows - middle[1]) * sin(angle)
-        round_px2 = (columns - middle[0]) ** 2 + (rows - middle[1]) ** 2
-        bump = across / size * np.exp(0.5 - round_px2 / (2 * size**2))
-        return surface + np.float32(generator.uniform(12.0, 35.0)) * bump[..., None]
-    drawn = np.zeros((height, width), np.uint8)
+        return surface + _dent(surface.shape, middle, generator)
+    drawn = np.zeros(surface.shape[:2], np.uint8)
     if kind == "scratch":
         _scratch(drawn, middle, generator)
-        soft_px, change = 0.5, sign * generator.uniform(15.0, 50.0)
+        soft_px, change = 0.5, generator.uniform(15.0, 50.0)
     elif kind == "blob":
         axes = tuple(int(value * _FINE) for value in generator.uniform(1.5, 5.0, 2))
-        cv2.ellipse(
-            drawn, tuple(map(int, middle)), axes, float(generator.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA
-        )
-        soft_px, change = 0.5, sign * generator.uniform(15.0, 60.0)
+        turned_deg = float(generator.uniform(0.0, 180.0))
+        cv2.ellipse(drawn, tuple(map(int, middle)), axes, turned_deg, 0, 360, 255, -1, cv2.LINE_AA)
+        soft_px, change = 0.5, generator.uniform(15.0, 60.0)
     else:
         around = generator.uniform(0.6, 1.4, 12) * generator.uniform(9.0, 24.0) * _FINE
         turns = np.arange(12) * 2 * pi / 12
         outline = middle + np.stack([around * np.cos(turns), around * np.sin(turns)], axis=1)
         cv2.fillPoly(drawn, [outline.astype(np.int32)], 255)
-        soft_px, change = 4.0, sign * generator.uniform(9.0, 22.0)
+        soft_px, change = 4.0, generator.uniform(9.0, 22.0)
+    sign = 1.0 if generator.random() < 0.5 else -1.0
     soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255.0, (0, 0), soft_px * _FINE)
     # Dirt has a colour: it does not change all channels alike.
     tint = generator.uniform(0.7, 1.0, 3) if kind in ("blob", "stain") else np.ones(3)
-    return surface + (np.float32(change) * soft[..., None] * tint).astype(np.float32)
+    return np.asarray(surface + sign * change * soft[..., None] * tint, np.float32)
+
+
+def _dent(shape: tuple[int, ...], middle: Floats, generator: np.random.Generator) -> Floats:
+    """Light comes from one side: one flank is brighter, the other darker. float32 (h, w, 1)."""
+    size, angle = generator.uniform(3.0, 7.0) * _FINE, generator.uniform(0.0, 2 * pi)
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    right, down = columns - middle[0], rows - middle[1]
+    bump = (right * cos(angle) + down * sin(angle)) / size * np.exp(0.5 - (right**2 + down**2) / (2 * size**2))
+    return np.asarray(generator.uniform(12.0, 35.0) * bump[..., None], np.float32)
 
 
 def _scratch(drawn: npt.NDArray[np.uint8], middle: Floats, generator: np.random.Generator) -> None:
