@@ -18,6 +18,7 @@ from pipeline.cli.bench.record_power import record_power
 from pipeline.cli.bench.replay import replay
 from pipeline.cli.bench.soak import soak
 from pipeline.cli.bench.tampering import tampering
+from pipeline.cli.bench.teach import teach
 
 bench = typer.Typer(
     name="bench",
@@ -46,5 +47,6 @@ for command in (
     calibrate_threshold,
     calibrate_timing,
     drift,
+    teach,
 ):
     bench.command()(command)

@@ -1,0 +1,1 @@
+"""Methods that learn from good pictures alone, held against each other on the same splits."""

@@ -1,0 +1,64 @@
+"""The pretrained features that the rivals see by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+import vision
+from pipeline.bench.one_class.data import Pixels
+from vision.faults import one_line
+from vision.providers import ORT_ERRORS
+
+BACKBONE = Path(vision.__file__).parent / "backbones" / "efficientnet_lite0.onnx"
+
+Features = npt.NDArray[np.float32]
+
+_MEAN, _SCALE = 127.0, 1.0 / 128.0
+_THREADS = 2
+
+
+class BackboneError(RuntimeError):
+    """The file of the backbone cannot be used."""
+
+
+class Backbone:
+    """An ONNX file whose input ``image`` is float32 (1, 3, h, w), RGB, ``(level - 127) / 128``, with an output for each stage."""
+
+    def __init__(self, file: Path, stages: Sequence[str], side_px: int) -> None:
+        """Pictures are brought to ``side_px`` both ways. Raises BackboneError."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _THREADS
+        # Methods take turns: none may keep a core busy into another's turn.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except ORT_ERRORS as error:
+            raise BackboneError(f"{file}: {one_line(str(error))}") from None
+        given = [output.name for output in self._session.get_outputs()]
+        if lacking := [stage for stage in stages if stage not in given]:
+            raise BackboneError(f"{file}: got the outputs {', '.join(given)}, expected {', '.join(lacking)}, too")
+        self._stages = list(stages)
+        self._side_px = side_px
+
+    def features(self, picture: Pixels) -> list[Features]:
+        """Of each stage float32 (channels, h, w)."""
+        small = resized(picture, self._side_px)
+        planes = small[None] if small.ndim == 2 else small[..., ::-1].transpose(2, 0, 1)
+        image = np.empty((1, 3, self._side_px, self._side_px), np.float32)
+        np.subtract(planes, _MEAN, out=image[0], dtype=np.float32)
+        image *= _SCALE
+        return [output[0] for output in self._session.run(self._stages, {"image": image})]
+
+
+def resized(picture: Pixels, side_px: int) -> Pixels:
+    """Square, whatever it was."""
+    is_smaller = side_px < max(picture.shape[:2])
+    how = cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=how), np.uint8)

@@ -1,0 +1,143 @@
+"""``lineside bench teach``: learning from good pictures alone, against known methods."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pipeline.cli.bench.measuring import failing_in_words, tell, tell_progress
+from pipeline.cli.output import JsonOption, check_json_target, fail
+from pipeline.evaluation.needs import missing_libraries
+
+_TABLE_WIDTH = 132
+
+
+class PartName(str, Enum):
+    """Of a data set."""
+
+    CHOOSE = "choose"
+    REPORT = "report"
+    ALL = "all"
+
+
+def teach(
+    part: Annotated[
+        PartName,
+        typer.Option(help="Of the data: what settings are chosen by, what is reported, or both."),
+    ] = PartName.REPORT,
+    only_set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME", help="A data set; again for more. Without it, all.")
+    ] = None,
+    deeppcb: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder of DeepPCB. Without it, no circuit boards.")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another ONNX file of pretrained features.")
+    ] = None,
+    splits: Annotated[
+        int, typer.Option(min=1, max=100, help="Of the good pictures, to learn from and to test on.")
+    ] = 5,
+    most: Annotated[
+        int | None, typer.Option(min=5, metavar="N", help="Pictures of each kind and product, for a short run.")
+    ] = None,
+    hidden_share: Annotated[
+        float, typer.Option(min=0.0, max=0.4, help="Of the pictures learnt from, so many are defective ones.")
+    ] = 0.0,
+    others: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Scores that scripts/anomalib_rivals.py wrote, for the same table."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """One-class methods on the same splits: how well they tell defective pictures, where their maps point, and their times."""
+    if missing := missing_libraries():
+        raise fail(f"lineside bench teach needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
+    check_json_target(json_file)
+    # What they import is no part of every installation.
+    from pipeline.bench.one_class.backbone import BACKBONE, BackboneError
+    from pipeline.bench.one_class.data import NoData
+    from pipeline.bench.one_class.rivals import rivals
+    from pipeline.bench.one_class.sets import data_sets
+    from pipeline.bench.teach import teach as measure_teach
+
+    sets = data_sets(deeppcb)
+    if unknown := [name for name in only_set or () if name not in sets]:
+        raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}", 2)
+    chosen = {name: read for name, read in sets.items() if not only_set or name in only_set}
+    with failing_in_words():
+        try:
+            result = measure_teach(
+                rivals(backbone or BACKBONE),
+                chosen,
+                part=part.value,
+                splits=splits,
+                pictures_max=most,
+                hidden_share=hidden_share,
+                others=None if others is None else _read(others),
+                progress=tell_progress,
+            )
+        except (BackboneError, NoData) as error:
+            raise fail(str(error)) from None
+    tell(json_file, result, [*_tables(result), *_words(result)], width=_TABLE_WIDTH, highlight=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise fail(f"{file}: {error}; expected what scripts/anomalib_rivals.py wrote", 2) from None
+    if not isinstance(told, dict) or not {"part", "sets", "not_run"} <= told.keys():
+        raise fail(f"{file}: expected part, sets and not_run, as scripts/anomalib_rivals.py writes them", 2)
+    return told
+
+
+def _tables(result: dict[str, Any]) -> list[Table]:
+    hidden = f", {result['hidden_share']:.0%} defective ones learnt from as good" if result["hidden_share"] else ""
+    tables = []
+    for name, told in result["sets"].items():
+        products = "" if told["products"] == 1 else f" of {told['products']} products"
+        table = Table(
+            title=f"{name} ({result['part']}): {told['good']} good and {told['defective']} defective pictures{products}, "
+            f"{told['picture']} px{hidden}"
+        )
+        for column in (
+            "",
+            "AUROC",
+            "std",
+            "lowest .. highest",
+            "map points at the defect (95 %)",
+            "a picture, p50",
+            "p99",
+            "fit",
+        ):
+            table.add_column(column, justify="right" if column else "left")
+        for method, row in told["methods"].items():
+            area, times = row["auroc"], row["score_us"]
+            table.add_row(
+                method,
+                f"{area['mean']:.4f}",
+                "" if area["std"] is None else f"{area['std']:.4f}",
+                f"{area['low']:.4f} .. {area['high']:.4f}",
+                _pointing(row["pointing"]),
+                f"{times['p50'] / 1e3:.2f} ms",
+                f"{times['p99'] / 1e3:.2f} ms",
+                f"{row['fit_ms'] / 1e3:.1f} s",
+            )
+        tables.append(table)
+    return tables
+
+
+def _pointing(told: dict[str, Any] | None) -> str:
+    return "" if told is None else f"{told['share']:.1%} ({told['low']:.1%} .. {told['high']:.1%})"
+
+
+def _words(result: dict[str, Any]) -> list[str]:
+    return [
+        f"AUROC: mean over {result['splits']} splits; a hit is within {result['pointing_tolerance_px']} px of the defect",
+        *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
+    ]
