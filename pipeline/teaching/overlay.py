@@ -15,8 +15,9 @@ Heat = npt.NDArray[np.float32]
 
 HOT_MIN = 0.5
 """From here on a pixel counts as hot, as for the decoder."""
-_SHOWN_PX = 320
+_SHOWN_PX = 288
 """The longer side of what is kept of a picture, at most."""
+_JPEG_QUALITY = 80
 _CLEAR_BELOW = 0.2
 _ALPHA_MAX = 0.65
 _TICK_SHARES = (0.045, 0.09)
@@ -40,10 +41,10 @@ def shown_picture(
 
 
 def heated(pixels: Pixels, heat: Heat) -> Pixels:
-    """uint8 (height, width, 3) in BGR order: the picture in grey levels where the map is cool, the hotter the more of the heat's colour.
+    """uint8 (height, width, 3) in BGR order: the picture in grey levels where the map is cool, the hotter the more of a colour.
 
-    Both as in ``ShownPicture``; colours of the picture itself would be taken for heat. For those to whom colours say little a white line with a black edge runs around what is hot, and
-    four ticks point at the hottest place, where there is any heat.
+    Both as in ``ShownPicture``; colours of the picture itself would be taken for heat. For those to whom colours say little a white
+    line with a black edge runs around what is hot, and four ticks point at the hottest place, where there is any heat.
     """
     height_px, width_px = pixels.shape[:2]
     large = cv2.resize(heat, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
@@ -91,13 +92,16 @@ def map_picture(shown: ShownPicture, lines: tuple[str, ...] = ()) -> Picture:
     caption = plain(shown.name, 120)
     told = (f"score {shown.score:.3f}, hottest {peak:.2f}", *lines, *(plain(line, 200) for line in shown.lines))
     alt = f"{caption}, score {shown.score:.3f}, hottest {100 * across:.0f} % from the left and {100 * down:.0f} % from the top"
-    return picture_of(heated(shown.pixels, shown.heat), alt=alt, caption=caption, lines=told)
+    return picture_of(
+        heated(shown.pixels, shown.heat), alt=alt, caption=caption, lines=told, jpeg_quality=_JPEG_QUALITY
+    )
 
 
 def bare_picture(shown: ShownPicture) -> Picture:
     """The picture alone."""
     caption = plain(shown.name, 120)
-    return picture_of(shown.pixels, alt=f"{caption}, as it was taken", caption=caption, lines=["as it was taken"])
+    alt, lines = f"{caption}, as it was taken", ["as it was taken"]
+    return picture_of(shown.pixels, alt=alt, caption=caption, lines=lines, jpeg_quality=_JPEG_QUALITY)
 
 
 def heat_scale() -> Pixels:

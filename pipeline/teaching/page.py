@@ -17,6 +17,7 @@ from pipeline.teaching.told import added_lines, auroc_words, chance, shift_words
 
 _SCORE_BINS = 50
 _NAMED_MAX = 30
+_SUSPECTS_SHOWN_MAX = 10
 
 
 def teach_page(report: TeachReport) -> Page:
@@ -51,7 +52,7 @@ def _outcome(report: TeachReport) -> Iterator[Block]:
     if report.suspects:
         count = len(report.suspects)
         title = f"{count:,} picture{'s' if count > 1 else ''} among the good should be looked at."
-        yield Notice("warning", title, [report.suspects_words] if report.suspects_words else [])
+        yield Notice("warning", title, [plain(report.suspects_words, 400)] if report.suspects_words else [])
     chosen = next((size for size in report.tried if size.is_chosen), None)
     accept = report.false_accept
     facts = [
@@ -122,7 +123,7 @@ def _suspects(report: TeachReport) -> Iterator[Block]:
     if (more := len(report.suspects) - _NAMED_MAX) > 0:
         note += f" {more:,} more are in the JSON."
     yield Table("Suspects, the strangest first", ["picture", "score", "chance", "why"], rows, frozenset({1, 2}), note)
-    shown = [each for each in report.suspects if each.picture is not None]
+    shown = [each for each in report.suspects if each.picture is not None][:_SUSPECTS_SHOWN_MAX]
     if shown:
         yield _scale_of_heat()
     pictures = []
