@@ -75,7 +75,7 @@ class FeatureShape:
 
 
 def feature_shape(width_px: int, height_px: int, *, is_grey: bool, size_px: int, depth: int) -> FeatureShape:
-    """For pictures of so many pixels: as many pixels as a square of ``size_px``, as much like the picture in shape as steps allow."""
+    """As many pixels as a square of ``size_px``, as much like the picture in shape as steps allow."""
     aspect = (width_px / height_px) ** 0.5
     inner_width_px, inner_height_px = (
         min(SIZE_MAX_PX, max(SIZE_MIN_PX, round(side / SIZE_STEP_PX) * SIZE_STEP_PX))
@@ -121,7 +121,7 @@ def feature_model(shape: FeatureShape) -> bytes:
     """The model that makes features alone."""
     nodes, constants = feature_nodes(shape)
     rows, columns = shape.grid
-    size = ["n", shape.channel_count, rows, columns]
+    size: list[str | int | None] = ["n", shape.channel_count, rows, columns]
     return model_of(shape, nodes, constants, [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, size)])
 
 

@@ -1,12 +1,12 @@
 """From maps of features of good parts to a product's fit and to scores of parts that the fit had not seen.
 
-Parts are dealt into folds, and each fold is scored by a fit of the others (cross-fitting): such a score is what a new good part's would
-be, but for the somewhat smaller number of parts fitted on, which makes it a little higher, if anything.
+Parts are dealt into folds, and each fold is scored by a fit of the others (cross-fitting): such a score is what a new good part's
+would be, but for the somewhat smaller number of parts fitted on, which makes it a little higher, if anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,8 @@ _SPREAD_MIN = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """How strange good parts' windows of one size are: at each place ``offset``, (places,), on average; a part's strangest window, above
-    that, ``location`` with a standard deviation of ``spread``.
+    """How strange good parts' windows of one size are: at each place ``offset``, (places,), on average; a part's strangest window,
+    above that, ``location`` with a standard deviation of ``spread``.
     """
 
     offset: Floats
@@ -88,16 +88,15 @@ def cross_fit(
     features: Features,
     folds: npt.NDArray[np.int64],
     is_kept: Flags,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> CrossFit:
     """Fit and scores; parts that are not kept are scored and not fitted on.
 
-    ``features``: (parts, channels, rows, columns), read in blocks, so it may be mapped from a file. ``advance`` is told of parts done, each
-    twice per scale. Raises ValueError where a fold leaves fewer than two kept parts.
+    ``features``: (parts, channels, rows, columns), read in blocks, so it may be mapped from a file. Raises ValueError where a fold
+    leaves fewer than two kept parts.
     """
     scales, excess = [], []
     for windows in windows_of((features.shape[2], features.shape[3])):
-        gaussian, strangeness = _strangeness(features, windows, folds, is_kept, advance)
+        gaussian, strangeness = _strangeness(features, windows, folds, is_kept)
         highest = np.empty(len(features))
         for fold in np.unique(folds):
             usual = _usual(strangeness[is_kept & (folds != fold)])
@@ -112,7 +111,6 @@ def _strangeness(
     windows: Windows,
     folds: npt.NDArray[np.int64],
     is_kept: Flags,
-    advance: Callable[[int], None],
 ) -> tuple[Gaussian, Floats]:
     """The fit of all kept parts, and each part's strangeness, (parts, places), by a fit without its fold."""
     numbers = np.unique(folds)
@@ -123,7 +121,6 @@ def _strangeness(
             chosen = (folds[block] == fold) & is_kept[block]
             if chosen.any():
                 moments[int(fold)].add(looks[chosen])
-        advance(len(looks))
     nothing = Moments.none(origin, windows.place_count)
     fits = {
         fold: gaussian_of(
@@ -137,7 +134,6 @@ def _strangeness(
             chosen = folds[block] == fold
             if chosen.any():
                 strangeness[block][chosen] = fits[int(fold)].strangeness(looks[chosen])
-        advance(len(looks))
     return gaussian_of(nothing.with_all_of(*moments.values()), windows.separate_count), strangeness
 
 
@@ -151,8 +147,3 @@ def _usual(strangeness: Floats) -> Usual:
     offset = strangeness.mean(axis=0)
     highest = (strangeness - offset).max(axis=1)
     return Usual(offset, float(highest.mean()), max(_SPREAD_MIN, float(highest.std())))
-
-
-def strangest(excess: Floats, count: int) -> Sequence[int]:
-    """The parts of the highest excess, the highest first."""
-    return [int(index) for index in np.argsort(-excess, kind="stable")[:count]]

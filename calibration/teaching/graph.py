@@ -17,6 +17,8 @@ from calibration.teaching.fitting import ScaleFit, ViewFit
 from calibration.teaching.gaussian import STRANGENESS_FLOOR
 from calibration.teaching.windows import VARIANCE_MIN, Windows
 
+Floats = npt.NDArray[np.float64]
+
 SCORE, MAP = "pred_score", "anomaly_map"
 
 _EXCESS_PER_LOGIT = 2.0
@@ -28,7 +30,7 @@ _MAP_STEP_PX = 4
 """Of the map, in pixels of the shape's ``width_px``."""
 
 
-def score_of(excess: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def score_of(excess: Floats | float, threshold: float) -> npt.NDArray[np.float64]:
     """``pred_score`` of a part's excess."""
     logit = (np.asarray(excess, np.float64) - threshold) / _EXCESS_PER_LOGIT
     return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float64)
@@ -37,10 +39,13 @@ def score_of(excess: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.
 def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Sequence[float]) -> bytes:
     """The model; ``thresholds``: the excess that is too much, of each view.
 
-    ``image``: as ``FeatureShape`` says; ``pred_score``: float32 (n,); ``anomaly_map``: float32 (n, 1, h, w), its highest is the score.
+    ``image``: as ``FeatureShape`` says; ``pred_score``: float32 (n,); ``anomaly_map``: float32 (n, 1, h, w), whose highest is the
+    score.
     """
     graph = _Graph(shape)
-    heads = [graph.head(f"view{number}", view, at) for number, (view, at) in enumerate(zip(views, thresholds, strict=True))]
+    heads = [
+        graph.head(f"view{number}", view, at) for number, (view, at) in enumerate(zip(views, thresholds, strict=True))
+    ]
     excess, strange = heads[0] if len(heads) == 1 else graph.most_alike(heads)
     graph.outputs(excess, strange)
     rows, columns = graph.map_size
