@@ -33,6 +33,8 @@ class Backbone:
 
     def __init__(self, file: Path, stages: Sequence[str], side_px: int) -> None:
         """Pictures are brought to ``side_px`` both ways. Raises BackboneError."""
+        if not file.is_file():
+            raise BackboneError(f"{file}: no file, expected the ONNX file of the backbone")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _THREADS
         # Methods take turns: none may keep a core busy into another's turn.

@@ -66,8 +66,9 @@ def teach(
     from pipeline.bench.teach import teach as measure_teach
 
     sets = data_sets(deeppcb)
+    boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
-        raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}", 2)
+        raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)
     chosen = {name: read for name, read in sets.items() if not only_set or name in only_set}
     with failing_in_words():
         try:
