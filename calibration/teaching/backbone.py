@@ -20,7 +20,7 @@ BACKBONE_NAME = "EfficientNet-Lite0 0.1.0"
 BLOCK_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1)
 """Of the blocks, after a stem of stride 2."""
 
-CHANNELS_BY_DEPTH = {10: 112, 7: 80, 4: 40}
+CHANNELS_BY_DEPTH = {10: 112, 7: 80, 4: 40, 2: 24}
 """The blocks that features are taken from, the deepest first, with their channels."""
 
 PIXEL_MEAN, PIXEL_STD = 127.0, 128.0
