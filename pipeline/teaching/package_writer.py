@@ -59,7 +59,9 @@ def write_package(
         }
     )
     (folder / MODEL_NAME).write_bytes(model)
-    text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+    # A key with nothing in it would be asked for.
+    written = card.model_dump(mode="json", exclude_none=True)
+    text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
 
