@@ -33,8 +33,8 @@ def expect_free(folder: Path) -> None:
 
 @contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
-    """Beside ``out``, so that a rename is all that is left to do; gone at the end, unless renamed. What a killed process left of its
-    own for the same ``out`` is removed. Raises OSError.
+    """Beside ``out``, so that a rename is all that is left to do; gone at the end, unless renamed. Those that killed processes left
+    for the same ``out`` are removed first. Raises OSError.
     """
     with _locked(out.parent):
         for left in _left_over(out):
@@ -62,7 +62,7 @@ def _left_over(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path, *, may_wait: bool = True) -> Iterator[None]:
-    """As long as this process lives. Raises OSError where it cannot be opened, or ``may_wait`` is not set and somebody else has it."""
+    """As long as this process lives. Raises OSError where it cannot be opened or, unless one ``may_wait``, somebody else has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
