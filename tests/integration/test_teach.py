@@ -570,11 +570,11 @@ def test_what_another_model_was_made_of_is_refused(tmp_path: Path, taught: Taugh
 
 def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
     """A line with two cameras runs the package; a part that is bad in one of them is rejected."""
-    for view, first, look in (("top", 0, {}), ("side", 1_000, {"width_px": 160})):
+    for view, first, width_px in (("top", 0, WIDTH_PX), ("side", 1_000, 160)):
         for number in range(30):
-            write_image(tmp_path / "good" / view / f"{number:03d}.png", part(first + number, **look))
-        write_image(tmp_path / "frames" / view / "0.png", part(first + 500, **look))
-        write_image(tmp_path / "frames" / view / "1.png", part(first + 501, is_bad=view == "side", **look))
+            write_image(tmp_path / "good" / view / f"{number:03d}.png", part(first + number, width_px=width_px))
+        write_image(tmp_path / "frames" / view / "0.png", part(first + 500, width_px=width_px))
+        write_image(tmp_path / "frames" / view / "1.png", part(first + 501, is_bad=view == "side", width_px=width_px))
     write_image(tmp_path / "bad" / "side" / "x.png", part(1_600, is_bad=True, width_px=160))
     told_file = tmp_path / "told.json"
     teach(
@@ -593,9 +593,9 @@ def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
             seen[result.views[0].frame_id % 2].add(result.verdict)
     assert seen == {0: {"PASS"}, 1: {"REJECT"}}
     # More of them, views in the order that they were taught in.
-    for view, first, look in (("top", 200, {}), ("side", 1_200, {"width_px": 160})):
+    for view, first, width_px in (("top", 200, WIDTH_PX), ("side", 1_200, 160)):
         for number in range(4):
-            write_image(tmp_path / "more" / view / f"{number:03d}.png", part(first + number, **look))
+            write_image(tmp_path / "more" / view / f"{number:03d}.png", part(first + number, width_px=width_px))
     teach("--add", tmp_path / "more", "--out", tmp_path / "plate", "--json", told_file)
     told = json.loads(told_file.read_text())
     assert [view["good_count"] for view in told["views"]] == [34, 34]

@@ -17,9 +17,9 @@ from pipeline.teaching.report import ScoredPart
 Floats = npt.NDArray[np.float64]
 
 
-def fitted(excess: Floats, suspects: Floats | None = None) -> Fitted:
+def fitted(excess: Floats, suspects: npt.NDArray[np.bool_] | None = None) -> Fitted:
     """Of one view, whose fit is of no matter here."""
-    is_suspect = np.zeros(len(excess), np.bool_) if suspects is None else np.asarray(suspects, np.bool_)
+    is_suspect = np.zeros(len(excess), np.bool_) if suspects is None else suspects
     worst = np.zeros(len(excess), np.intp)
     return Fitted((), np.asarray(excess, np.float64), is_suspect, np.full(len(excess), 0.5), worst)
 

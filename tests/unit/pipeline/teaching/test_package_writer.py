@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.new_folder import scratch_folder
-from pipeline.teaching import package_writer
 from pipeline.teaching.package_writer import publish
 
 
@@ -57,7 +56,7 @@ def cannot_exchange(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
         return -1
 
     library = SimpleNamespace() if code is None else SimpleNamespace(renameat2=refused)
-    monkeypatch.setattr(package_writer.ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr("pipeline.teaching.package_writer.ctypes.CDLL", lambda *_, **__: library)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, None])
