@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from calibration.teaching.fitting import CrossFit, Features, Flags, Floats, cross_fit
+from calibration.teaching.windows import Layer
 
 FALSE_SHARE = 0.1
 """Of the suspects, so many at most are good parts, were good parts' excess normal; its tail is often longer."""
@@ -26,7 +27,9 @@ _UPPER_SHARE = norm.cdf(1.0)
 
 @dataclass(frozen=True, slots=True)
 class RobustFit:
-    """``cross``: fitted without the suspects; ``is_suspect`` and ``p_values``, (parts,): how often a good part would be as strange."""
+    """``cross``: fitted without the suspects; ``is_suspect`` and ``p_values``, (parts,): how often a good part would be as
+    strange.
+    """
 
     cross: CrossFit
     is_suspect: Flags
@@ -34,8 +37,8 @@ class RobustFit:
 
 
 def suspicious(excess: Floats) -> tuple[Flags, Floats]:
-    """Which parts are suspects, and each part's p-value, (parts,), one-sided against a normal law whose middle and upper spread are the
-    quantiles of what there is: a few bad ones move those little.
+    """Which parts are suspects, and each part's p-value, (parts,), one-sided against a normal law whose middle and upper spread are
+    the quantiles of what there is: a few bad ones move those little.
     """
     middle, upper = np.quantile(excess, [0.5, _UPPER_SHARE])
     spread = max(float(upper - middle), np.finfo(np.float64).tiny)
@@ -49,12 +52,15 @@ def suspicious(excess: Floats) -> tuple[Flags, Floats]:
 
 
 def robust_fit(
-    features: Features, folds: npt.NDArray[np.int64], advance: Callable[[int], None] = lambda count: None
+    features: Features,
+    layers: Sequence[Layer],
+    folds: npt.NDArray[np.int64],
+    advance: Callable[[int], None] = lambda count: None,
 ) -> RobustFit:
     """``cross_fit`` without those parts that look unlike the others. Raises ValueError as that does."""
     is_suspect = np.zeros(len(features), np.bool_)
     for _ in range(_ROUNDS_MAX):
-        cross = cross_fit(features, folds, ~is_suspect, advance)
+        cross = cross_fit(features, layers, folds, ~is_suspect, advance)
         found, p_values = suspicious(cross.excess)
         if (found == is_suspect).all():
             break
