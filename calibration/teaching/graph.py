@@ -18,6 +18,8 @@ from calibration.teaching.fitting import ScaleFit, ViewFit
 from calibration.teaching.gaussian import STRANGENESS_FLOOR
 from calibration.teaching.windows import Layer, Windows
 
+Floats = npt.NDArray[np.float64]
+
 SCORE, MAP = "pred_score", "anomaly_map"
 
 _EXCESS_PER_LOGIT = 2.0
@@ -29,16 +31,16 @@ _MAP_STEP_PX = 4
 """Of the map, in pixels of the shape's ``width_px``."""
 
 
-def score_of(excess: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def score_of(excess: Floats | float, threshold: float) -> npt.NDArray[np.float64]:
     """``pred_score`` of a part's excess."""
-    logit = (np.asarray(excess, np.float64) - np.asarray(threshold, np.float64)) / _EXCESS_PER_LOGIT
+    logit = (np.asarray(excess, np.float64) - threshold) / _EXCESS_PER_LOGIT
     return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float64)
 
 
 def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Sequence[float]) -> bytes:
     """The model; ``thresholds``: the excess that is too much, of each view.
 
-    ``image``: as ``FeatureShape`` says; ``pred_score``: float32 (n,); ``anomaly_map``: float32 (n, 1, h, w), its highest is the
+    ``image``: as ``FeatureShape`` says; ``pred_score``: float32 (n,); ``anomaly_map``: float32 (n, 1, h, w), whose highest is the
     score.
     """
     graph = _Graph(shape)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +27,9 @@ _UPPER_SHARE = norm.cdf(1.0)
 
 @dataclass(frozen=True, slots=True)
 class RobustFit:
-    """``cross``: fitted without the suspects; ``is_suspect`` and ``p_values``, (parts,): how often a good part would be as
-    strange.
+    """``cross``: fitted without the suspects, ``is_suspect``, (parts,).
+
+    ``p_values``, (parts,): how often a good part would be as strange.
     """
 
     cross: CrossFit
@@ -55,12 +56,11 @@ def robust_fit(
     features: Features,
     layers: Sequence[Layer],
     folds: npt.NDArray[np.int64],
-    advance: Callable[[int], None] = lambda count: None,
 ) -> RobustFit:
     """``cross_fit`` without those parts that look unlike the others. Raises ValueError as that does."""
     is_suspect = np.zeros(len(features), np.bool_)
     for _ in range(_ROUNDS_MAX):
-        cross = cross_fit(features, layers, folds, ~is_suspect, advance)
+        cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)
         if (found == is_suspect).all():
             break

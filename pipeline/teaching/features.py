@@ -63,9 +63,7 @@ class FeatureReader:
     def __init__(self, shape: FeatureShape) -> None:
         options = onnxruntime.SessionOptions()
         options.use_deterministic_compute = True
-        self._session = onnxruntime.InferenceSession(
-            feature_model(shape), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(feature_model(shape), options, providers=["CPUExecutionProvider"])
         self._filler = InputFiller(input_of(shape))
 
     def features(self, pixels: Pixels) -> Features:
@@ -80,10 +78,11 @@ def write_features(
     known: Features | None,
     pictures: Sequence[Picture],
     read: Callable[[Picture], Pixels],
-    advance: Callable[[], None],
+    advance: Callable[[], object],
 ) -> Features:
     """The features of ``known`` pictures, then those of ``pictures``: (pictures, channels, rows, columns), mapped from ``file``, so
-    that memory does not grow with their number. Raises FaultsError where a picture is not what it was, OSError where the disk is full.
+    that memory does not grow with their number. Raises FaultsError where a picture is not what it was, OSError where the disk is
+    full.
     """
     known_count = 0 if known is None else len(known)
     size = (known_count + len(pictures), shape.channel_count, *shape.grid)

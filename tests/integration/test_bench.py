@@ -31,6 +31,7 @@ SUITES = (
     "calibrate-threshold",
     "calibrate-timing",
     "drift",
+    "teach",
 )
 _MOUNTS = "import sys, pathlib; from pipeline.bench.chaos.disk import *; BlockDisk(pathlib.Path(sys.argv[1]), 1 << 24).close()"
 SERVICE = {"supervisor", "acquisition", "inspection", "signalling", "records"}
@@ -180,3 +181,33 @@ def test_tampering(tmp_path: Path) -> None:
     lineside("bench", "tampering", "--rows", "1000", "--tamperings", "24", "--json", tmp_path / "again.json")
     again = json.loads((tmp_path / "again.json").read_text())["each"]
     assert [(each["kind"], each["done"]) for each in again] == [(each["kind"], each["done"]) for each in result["each"]]
+
+
+def test_teach(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    short = ("--set", "rendered-grey", "--most", "20", "--splits", "2")
+    done = lineside("bench", "teach", *short, "--json", file)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    told = result["sets"]["rendered-grey"]
+    assert (result["part"], told["good"], told["defective"]) == ("report", 20, 20)
+    for method, row in told["methods"].items():
+        assert method in done.stdout
+        assert len(row["auroc"]["of_splits"]) == 2
+        assert row["score_us"]["p50"] > 0 < row["fit_ms"]
+    assert "rendered-grey (report): 20 good and 20 defective pictures, 240x320 px" in done.stdout
+
+
+def test_teach_without_what_it_needs(tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.json"
+    stranger.write_text("no JSON")
+    for arguments, status, words in (
+        (("--set", "nosuch"), 2, "--set: got nosuch, expected some of elpv-mono, "),
+        (("--set", "boards-in-place"), 2, "and with --deeppcb DIR those of boards"),
+        (("--others", tmp_path / "nosuch.json"), 2, "nosuch.json"),
+        (("--others", stranger), 2, "expected what scripts/anomalib_rivals.py wrote"),
+    ):
+        done = lineside("bench", "teach", *arguments)
+        assert done.returncode == status, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

@@ -58,7 +58,8 @@ def split_of(product: Product, seed: int) -> Split:
 
 def _of(sources: Indices, wanted: Indices) -> Indices:
     """The pictures of these sources, in the sources' order."""
-    return np.concatenate([np.flatnonzero(sources == source) for source in wanted]).astype(np.int64)
+    of_each = [np.flatnonzero(sources == source) for source in wanted]
+    return np.concatenate([np.empty(0, np.int64), *of_each])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
-"""Known methods, each as plain as it is told of, with what was best of a few settings on the parts to choose by."""
+"""Known methods, each as plain as it is told of.
+
+Their settings are those of a few tried that were best on the parts to choose by, on average over the data sets: stages, sizes, and
+whether a picture is as strange as its strangest place or as all of it. Of memory banks there are two: the one that is best at small
+defects, and the one that is best at solar cells.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,9 +24,14 @@ Floats = npt.NDArray[Any]
 _SEED = 0
 
 
-def rivals(backbone: Path) -> list[Method]:
+def rivals() -> list[Method]:
     """All of them."""
-    return [ChannelGaussian(backbone), MemoryBank(backbone), PixelGaussian()]
+    return [
+        ChannelGaussian(),
+        MemoryBank("memory bank, fine", ("block2", "block4"), 160, by_mean=False),
+        MemoryBank("memory bank, coarse", ("block10",), 224, by_mean=True),
+        PixelGaussian(),
+    ]
 
 
 class ChannelGaussian:
@@ -32,8 +41,8 @@ class ChannelGaussian:
 
     name = "channel statistics"
 
-    def __init__(self, backbone: Path) -> None:
-        self._backbone = Backbone(backbone, ("b2", "b4", "b10"), 160)
+    def __init__(self) -> None:
+        self._backbone = Backbone(("block2", "block4", "block10"), 160)
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """At least two pictures."""
@@ -56,24 +65,26 @@ class ChannelGaussian:
 
 
 class MemoryBank:
-    """Patches of good pictures, thinned out to a greedy coreset; a picture is as strange as the patch that is farthest from all of
-    them (after PatchCore: Roth et al. 2022, without its re-weighting by the neighbours).
+    """Patches of good pictures, thinned out to a greedy coreset; a patch is as strange as it is far from the nearest of them (after
+    PatchCore: Roth et al. 2022, without its re-weighting by the neighbours).
     """
-
-    name = "memory bank"
 
     def __init__(
         self,
-        backbone: Path,
-        stages: tuple[str, ...] = ("b4", "b10"),
-        side_px: int = 224,
+        name: str,
+        stages: tuple[str, ...],
+        side_px: int,
         *,
+        by_mean: bool,
         drawn: int = 20_000,
         kept: int = 2_000,
     ) -> None:
-        """``drawn`` patches by chance, of which ``kept`` are chosen, each the farthest from those before it."""
-        self._backbone = Backbone(backbone, stages, side_px)
-        self._drawn, self._kept = drawn, kept
+        """``by_mean``: a picture is as strange as its patches on average, not as the strangest. ``drawn`` patches are drawn by
+        chance, of which ``kept`` are chosen, each the farthest from those before it.
+        """
+        self.name = name
+        self._backbone = Backbone(stages, side_px)
+        self._by_mean, self._drawn, self._kept = by_mean, drawn, kept
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """One picture is enough."""
@@ -91,12 +102,12 @@ class MemoryBank:
         self._squares = (self._bank**2).sum(axis=1)
 
     def score(self, picture: Pixels) -> tuple[float, Map | None]:
-        """The greatest distance of a patch to its nearest in the bank; the map is all of them."""
+        """Distances of patches to their nearest in the bank; the map is all of them."""
         patches, shape = self._patches(picture)
         patches /= self._deviation
         nearest = (self._squares - 2.0 * (patches @ self._bank.T)).min(axis=1) + (patches**2).sum(axis=1)
         distances = np.sqrt(np.maximum(nearest, 0.0)).astype(np.float32)
-        return float(distances.max()), distances.reshape(shape)
+        return float(distances.mean() if self._by_mean else distances.max()), distances.reshape(shape)
 
     def _patches(self, picture: Pixels) -> tuple[Features, tuple[int, int]]:
         """float32 (h * w, channels), each the mean over 3 x 3 at the first stage's stride, and (h, w)."""
@@ -127,14 +138,12 @@ def _coreset(rows: Features, kept: int, generator: np.random.Generator) -> npt.N
 
 
 class PixelGaussian:
-    """Each pixel's mean and standard deviation over the good pictures, blurred and small; a picture is as strange as its pixels
-    are on average, the map is each one's distance.
+    """Each pixel's mean and standard deviation over the good pictures, blurred and small; a picture is as strange as its strangest
+    pixel.
     """
 
     name = "pixel Gaussian"
-
-    def __init__(self, side_px: int = 64, blur_px: float = 1.0, *, by_mean: bool = True) -> None:
-        self._side_px, self._blur_px, self._by_mean = side_px, blur_px, by_mean
+    _SIDE_PX, _BLUR_PX = 128, 1.0
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """At least two pictures."""
@@ -143,12 +152,12 @@ class PixelGaussian:
         self._deviation = np.maximum(levels.std(axis=0), 1.0)
 
     def score(self, picture: Pixels) -> tuple[float, Map | None]:
-        """In standard deviations."""
+        """In standard deviations; the map is those of all pixels."""
         distances = np.abs(self._levels(picture) - self._mean) / self._deviation
         if distances.ndim == 3:
             distances = distances.max(axis=2)
-        return float(distances.mean() if self._by_mean else distances.max()), distances
+        return float(distances.max()), distances
 
     def _levels(self, picture: Pixels) -> Features:
-        small = resized(picture, self._side_px).astype(np.float32)
-        return np.asarray(cv2.GaussianBlur(small, (0, 0), self._blur_px), np.float32)
+        small = resized(picture, self._SIDE_PX).astype(np.float32)
+        return np.asarray(cv2.GaussianBlur(small, (0, 0), self._BLUR_PX), np.float32)

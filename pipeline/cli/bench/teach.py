@@ -36,9 +36,6 @@ def teach(
     deeppcb: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder of DeepPCB. Without it, no circuit boards.")
     ] = None,
-    backbone: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another ONNX file of pretrained features.")
-    ] = None,
     splits: Annotated[
         int, typer.Option(min=1, max=100, help="Of the good pictures, to learn from and to test on.")
     ] = 5,
@@ -59,20 +56,21 @@ def teach(
         raise fail(f"lineside bench teach needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
     check_json_target(json_file)
     # What they import is no part of every installation.
-    from pipeline.bench.one_class.backbone import BACKBONE, BackboneError
     from pipeline.bench.one_class.data import NoData
     from pipeline.bench.one_class.rivals import rivals
     from pipeline.bench.one_class.sets import data_sets
+    from pipeline.bench.one_class.taught import Taught
     from pipeline.bench.teach import teach as measure_teach
 
     sets = data_sets(deeppcb)
+    boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
-        raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}", 2)
+        raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)
     chosen = {name: read for name, read in sets.items() if not only_set or name in only_set}
     with failing_in_words():
         try:
             result = measure_teach(
-                rivals(backbone or BACKBONE),
+                [Taught(), *rivals()],
                 chosen,
                 part=part.value,
                 splits=splits,
@@ -81,7 +79,7 @@ def teach(
                 others=None if others is None else _read(others),
                 progress=tell_progress,
             )
-        except (BackboneError, NoData) as error:
+        except NoData as error:
             raise fail(str(error)) from None
     tell(json_file, result, [*_tables(result), *_words(result)], width=_TABLE_WIDTH, highlight=False)
 
