@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # they need the extra, and a second to load
 _BUDGET_US = 4_000.0
 """Of a line's 5 ms, what is left for the model."""
 
+_FALSE_REJECT_MAX, _CONFIDENCE = 0.01, 0.95
+
 _TABLE_WIDTH = 100
 
 
@@ -55,9 +57,16 @@ def teach(
         float, typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a picture on this box.")
     ] = _BUDGET_US,
     false_reject_max: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="The share of good parts that may be rejected.")
-    ] = 0.01,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That no more are.")] = 0.95,
+        float | None,
+        typer.Option(
+            min=0.0001,
+            max=0.5,
+            help=f"The share of good parts that may be rejected: {_FALSE_REJECT_MAX:g}, or as taught.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(min=0.5, max=0.9999, help=f"That no more are: {_CONFIDENCE:g}, or as taught.")
+    ] = None,
     all_parts: Annotated[
         bool, typer.Option("--all-parts", help="Of a recorded window also the parts that were rejected.")
     ] = False,
@@ -92,7 +101,8 @@ def teach(
             bad = None if defects is None else _read_defects(defects, pictures)
             if bad is not None:
                 expect_apart(pictures, bad)
-            wanted = Wanted(name or out.name, size, budget_us, false_reject_max, confidence)
+            share, certainty = false_reject_max or _FALSE_REJECT_MAX, confidence or _CONFIDENCE
+            wanted = Wanted(name or out.name, size, budget_us, share, certainty)
             found = taught_anew(pictures, bad, out, wanted, _progress)
         else:
             assert add is not None
@@ -113,19 +123,23 @@ def _extended(
     add: Path,
     defects: Path | None,
     budget_us: float,
-    false_reject_max: float,
-    confidence: float,
+    false_reject_max: float | None,
+    confidence: float | None,
     all_parts: bool,
     extend: Any,
 ) -> TeachReport:
+    from pipeline.teaching.picture_set import expect_apart
     from pipeline.teaching.taught_file import read_taught
     from pipeline.teaching.teaching import Wanted
 
-    package = load_package(out)
+    package = load_package(out.resolve())  # where a link leads, so that it is the package that is exchanged
     taught, features = read_taught(package)
     pictures = _read(add, has_all_parts=all_parts, frames=taught.frames)
     bad = None if defects is None else _read_defects(defects, pictures)
-    wanted = Wanted(taught.product, None, budget_us, false_reject_max, confidence)
+    if bad is not None:
+        expect_apart(pictures, bad, taught.names_by_pixels)
+    share, certainty = false_reject_max or taught.false_reject_max, confidence or taught.confidence
+    wanted = Wanted(taught.product, None, budget_us, share, certainty)
     found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
     return found
 

@@ -82,16 +82,23 @@ def write_features(
 ) -> Features:
     """The features of ``known`` pictures, then those of ``pictures``: (pictures, channels, rows, columns), mapped from ``file``, so
     that memory does not grow with their number. Raises FaultsError where a picture is not what it was, OSError where the disk is
-    full.
+    full: of what is written by way of a map, a full disk would kill the process.
     """
     known_count = 0 if known is None else len(known)
     size = (known_count + len(pictures), shape.channel_count, *shape.grid)
-    written = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=size)
-    if known is not None:
-        written[:known_count] = known
     reader = FeatureReader(shape)
-    for index, picture in enumerate(pictures, known_count):
-        written[index] = reader.features(read(picture))
-        advance()
-    written.flush()
-    return written
+    with file.open("wb") as written:
+        header = {"descr": "<f4", "fortran_order": False, "shape": size}
+        np.lib.format.write_array_header_1_0(written, header)
+        for index in range(known_count):
+            assert known is not None
+            written.write(np.ascontiguousarray(known[index], "<f4").data)
+        for picture in pictures:
+            written.write(np.ascontiguousarray(reader.features(read(picture)), "<f4").data)
+            advance()
+    return mapped(file)
+
+
+def mapped(file: Path) -> Features:
+    """Features in a file, read as they are asked for. Raises OSError, and ValueError or EOFError where it holds none."""
+    return np.asanyarray(np.load(file, mmap_mode="r", allow_pickle=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.teaching.features import Features
 from pipeline.teaching.picture_set import Picture, PictureSet
@@ -45,7 +45,9 @@ def of_pictures(pictures: PictureSet) -> GoodParts:
 
 
 def of_both(taught: Taught, features: Sequence[Features], new: PictureSet) -> GoodParts:
-    """Taught before, and new ones, which get names of their own."""
+    """Taught before, and new ones of the same views in whatever order, which get names of their own."""
+    order = [view.name for view in taught.views]
+    new = replace(new, views=tuple(sorted(new.views, key=lambda view: order.index(view.name))))
     names = [part.name for part in taught.parts]
     taken = set(names)
     for picture in new.views[0].pictures:

@@ -59,7 +59,9 @@ def write_package(
         }
     )
     (folder / MODEL_NAME).write_bytes(model)
-    text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+    # A key with nothing in it would be asked for.
+    written = card.model_dump(mode="json", exclude_none=True)
+    text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
 
@@ -79,14 +81,27 @@ def publish(draft: Path, out: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> None:
     """The draft's folder becomes the package and the other way round: a reader finds the one or the other."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    paths = os.fsencode(one), os.fsencode(other)
-    if libc.renameat2(_AT_WORKING_DIRECTORY, paths[0], _AT_WORKING_DIRECTORY, paths[1], _EXCHANGE) == 0:
+    code = _renamed_both(one, other)
+    if code == 0:
         return
-    if (code := ctypes.get_errno()) not in (EINVAL, ENOSYS):
+    if code not in (EINVAL, ENOSYS):
         raise OSError(code, os.strerror(code), str(other))
     # Some network file systems cannot: for a moment there is no package, which a starting line waits for.
     aside = one.with_name(f"{one.name}.before")
     other.rename(aside)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
     aside.rename(one)
+
+
+def _renamed_both(one: Path, other: Path) -> int:
+    """0, or the number of the error."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:  # a C library without it
+        return ENOSYS
+    paths = os.fsencode(one), os.fsencode(other)
+    done = call(_AT_WORKING_DIRECTORY, paths[0], _AT_WORKING_DIRECTORY, paths[1], _EXCHANGE)
+    return 0 if done == 0 else ctypes.get_errno()

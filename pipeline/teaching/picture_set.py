@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -117,9 +118,11 @@ def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
     return replace(pictures, views=views, copies=(*pictures.copies, *copies))
 
 
-def expect_apart(good: PictureSet, defects: PictureSet) -> None:
-    """Raises FaultsError where a picture is among both: somebody put it into the wrong folder."""
-    known, faults = good.names_by_pixels, FaultList(defects.path)
+def expect_apart(good: PictureSet, defects: PictureSet, taught: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises FaultsError where a picture is among both: somebody put it into the wrong folder. ``taught``: good ones, too, names by
+    ``pixels_sha256``.
+    """
+    known, faults = {**taught, **good.names_by_pixels}, FaultList(defects.path)
     for picture in defects.all():
         if (other := known.get(picture.pixels_sha256)) is not None:
             expected = "each picture in one of the two: take it out of the wrong one"

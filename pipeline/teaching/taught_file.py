@@ -6,22 +6,25 @@ picture is kept.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from calibration.auroc import Auroc
-from calibration.teaching.backbone import FeatureShape
-from pipeline.teaching.features import Features
-from vision.faults import Fault, FaultsError, faults_of
+from calibration.teaching.backbone import CHANNELS_BY_DEPTH, FeatureShape
+from pipeline.teaching.features import Features, input_of, mapped
+from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.package import CARD_NAME, ModelPackage
 from vision.preprocess import FrameFormat
 from vision.recipe import Strict
 
 FOLDER = "taught"
 _FILE = "parts.json"
+
+_BLOCK_BYTES = 1 << 20
 
 
 class KeptPicture(Strict):
@@ -35,15 +38,16 @@ class KeptPart(Strict):
     """A good part, with its score when it was last taught; ``pictures`` in the order of the views."""
 
     name: str
-    score: float
+    score: Annotated[float, Field(ge=0.0, le=1.0)]
     pictures: tuple[KeptPicture, ...]
 
 
 class KeptView(Strict):
-    """A view and what its pictures are like."""
+    """A view, what its pictures are like, and the hash of the file with their features."""
 
     name: str
     frame: FrameFormat
+    features_sha256: str
 
 
 class Taught(Strict):
@@ -55,10 +59,20 @@ class Taught(Strict):
     shape: FeatureShape
     false_reject_max: float
     confidence: float
-    views: tuple[KeptView, ...]
-    parts: tuple[KeptPart, ...]
+    views: Annotated[tuple[KeptView, ...], Field(min_length=1)]
+    parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
     parts_missing: int | None
     auroc: Auroc | None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Taught:
+        if self.shape.depth not in CHANNELS_BY_DEPTH:
+            raise disagreement("shape.depth", str(self.shape.depth), f"one of {', '.join(map(str, CHANNELS_BY_DEPTH))}")
+        for number, part in enumerate(self.parts):
+            if len(part.pictures) != len(self.views):
+                got, expected = f"{len(part.pictures)} pictures", f"{len(self.views)}, one of each view"
+                raise disagreement(f"parts.{number}.pictures", got, expected)
+        return self
 
     @property
     def names_by_pixels(self) -> dict[str, str]:
@@ -74,6 +88,15 @@ class Taught(Strict):
 def features_file(package: Path, view_index: int) -> Path:
     """Of one view."""
     return package / FOLDER / f"features_{view_index}.npy"
+
+
+def features_sha256(package: Path, view_index: int) -> str:
+    """Of the file's content. Raises OSError."""
+    digest = hashlib.sha256()
+    with features_file(package, view_index).open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_taught(package: Path, taught: Taught) -> None:
@@ -95,16 +118,27 @@ def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
     if taught.sha256 != package.sha256:
         got, wanted = f"of the model {taught.sha256}", f"{package.sha256}, the model beside it: teach anew"
         raise FaultsError([Fault(str(file), "sha256", got, wanted)])
-    features = []
-    for index in range(len(taught.views)):
-        of_view = features_file(package.folder, index)
-        try:
-            mapped = np.load(of_view, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FaultsError([Fault(str(of_view), "", str(error), expected)]) from error
-        size = (len(taught.parts), taught.shape.channel_count, *taught.shape.grid)
-        if mapped.shape != size or mapped.dtype != np.float32:
-            got = f"{mapped.dtype} {list(mapped.shape)}"
-            raise FaultsError([Fault(str(of_view), "", got, f"float32 {list(size)}, as {CARD_NAME} and {_FILE} say")])
-        features.append(mapped)
-    return taught, features
+    if input_of(taught.shape).row_shape != package.card.input.row_shape:
+        got, wanted = (
+            f"for an input of {input_of(taught.shape).row_shape}",
+            f"{package.card.input.row_shape}, as {CARD_NAME} says",
+        )
+        raise FaultsError([Fault(str(file), "shape", got, wanted)])
+    return taught, [_features(package.folder, taught, index, expected) for index in range(len(taught.views))]
+
+
+def _features(package: Path, taught: Taught, index: int, expected: str) -> Features:
+    file = features_file(package, index)
+    size = (len(taught.parts), taught.shape.channel_count, *taught.shape.grid)
+    try:
+        if features_sha256(package, index) != taught.views[index].features_sha256:
+            raise FaultsError([Fault(str(file), "", "another content than was written", expected)])
+        features = mapped(file)
+    except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, FaultsError):
+            raise
+        raise FaultsError([Fault(str(file), "", str(error), expected)]) from error
+    if features.shape != size or features.dtype != np.float32:
+        got = f"{features.dtype} {list(features.shape)}"
+        raise FaultsError([Fault(str(file), "", got, f"float32 {list(size)}, as {CARD_NAME} and {_FILE} say")])
+    return features

@@ -24,7 +24,7 @@ from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD, publish, write_package
 from pipeline.teaching.picture_set import PictureSet, without_known
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
-from pipeline.teaching.taught_file import FOLDER, Taught, features_file, write_taught
+from pipeline.teaching.taught_file import FOLDER, Taught, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
 from vision.preprocess import FrameFormat
@@ -153,7 +153,8 @@ def _teach(
         added=telling.added(source, features, fitted, good_parts, auroc, at),
     )
     write_package(draft, shape, model, wanted.product, telling.training(report, source), telling.accuracy(report))
-    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape))
+    hashes = [features_sha256(draft, index) for index in range(len(good.views))]
+    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes))
     load_package(draft)
     publish(draft, out)
     return report

@@ -215,7 +215,9 @@ def accuracy(report: TeachReport) -> dict[str, object]:
     return told
 
 
-def kept(source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShape) -> Taught:
+def kept(
+    source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShape, features_sha256: Sequence[str]
+) -> Taught:
     """What a later ``--add`` starts from."""
     kept = [] if source.kept is None else [part.pictures for part in source.kept.parts]
     new = [
@@ -229,7 +231,10 @@ def kept(source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShap
         shape=shape,
         false_reject_max=report.threshold.false_reject_max,
         confidence=report.threshold.confidence,
-        views=tuple(KeptView(name=name, frame=frame) for name, frame in source.frames.items()),
+        views=tuple(
+            KeptView(name=name, frame=frame, features_sha256=of_view)
+            for (name, frame), of_view in zip(source.frames.items(), features_sha256, strict=True)
+        ),
         parts=tuple(
             KeptPart(name=part.name, score=part.score, pictures=pictures)
             for part, pictures in zip(report.good, (*kept, *new), strict=True)

@@ -1,0 +1,761 @@
+"""``lineside teach``: its packages run wherever a package runs, and what cannot be taught leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import yaml
+
+from pipeline.payloads import ResultPayload
+from pipeline.record.reader import read_rows
+from pipeline.teaching.taught_file import FOLDER
+from tests.in_process import Done, lineside_here
+from tests.integration.test_record_faults import mounted
+from tests.labelled import write_image
+from tests.models import write_stub_package
+from tests.service import Service, lineside, write_line
+from tests.windows import WindowLine, write_window_line
+from tests.windows import pictures as window_pictures
+from vision.package import load_package
+
+Pixels = npt.NDArray[np.uint8]
+
+WIDTH_PX, HEIGHT_PX = 112, 96
+GOOD_COUNT, DEFECTIVE_COUNT = 40, 12
+QUICK = ("--size", "96", "--budget-us", "1000000")
+"""The same model on any box, however busy."""
+
+
+def part(seed: int, *, is_bad: bool = False, is_colour: bool = False, width_px: int = WIDTH_PX) -> Pixels:
+    """A plate with four holes and a groove, no two alike; a bad one has a dark scratch of 25 px."""
+    rng = np.random.default_rng(seed)
+    drawn = np.full((HEIGHT_PX, width_px), rng.normal(150, 4), np.float32)
+    x_px, y_px = (int(each) for each in rng.integers(-2, 3, 2))
+    for x in (20, width_px - 20):
+        for y in (20, HEIGHT_PX - 20):
+            cv2.circle(drawn, (x + x_px, y + y_px), 8, 60.0, -1)
+    cv2.line(drawn, (35 + x_px, 48 + y_px), (width_px - 35 + x_px, 48 + y_px), 110.0, 4)
+    if is_bad:
+        x, y = int(rng.integers(30, width_px - 50)), int(rng.integers(25, HEIGHT_PX - 45))
+        cv2.line(drawn, (x, y), (x + 18, y + 18), 20.0, 5)
+    grain = cv2.GaussianBlur(rng.normal(0, 12, drawn.shape), (0, 0), 1.2)
+    grey = np.clip(drawn + grain, 0, 255).astype(np.uint8)
+    return np.stack([grey // 2, grey, 255 - grey // 2], axis=-1) if is_colour else grey
+
+
+def write_parts(folder: Path, seeds: range, **look: Any) -> Path:
+    for seed in seeds:
+        write_image(folder / f"{seed:04d}.png", part(seed, **look))
+    return folder
+
+
+def teach(*arguments: str | Path, status: int = 0) -> Done:
+    done = lineside_here("teach", *arguments)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def refusal(*arguments: str | Path) -> str:
+    """What is said where nothing can be taught: on standard error, and no stack of calls."""
+    done = teach(*arguments, status=2)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Everything in it, hidden things too, by the hash of what it holds."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "folder"
+        for file in sorted(folder.rglob("*"))
+    }
+
+
+class Taught:
+    """A product and the pictures it was taught from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.good, self.bad, self.model = folder, folder / "good", folder / "bad", folder / "plate"
+        write_parts(self.good, range(GOOD_COUNT))
+        write_parts(self.bad, range(900, 900 + DEFECTIVE_COUNT), is_bad=True)
+        files = ("--json", folder / "told.json", "--report", folder / "report")
+        self.done = teach("--good", self.good, "--defects", self.bad, "--out", self.model, *QUICK, *files)
+        self.told: dict[str, Any] = json.loads((folder / "told.json").read_text())
+
+    def copy(self, folder: Path) -> Path:
+        """The package, to be changed."""
+        shutil.copytree(self.model, folder)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    return Taught(tmp_path_factory.mktemp("taught"))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts that were not taught, good and defective."""
+    folder = tmp_path_factory.mktemp("labelled")
+    write_parts(folder / "good", range(500, 530))
+    write_parts(folder / "defective", range(930, 950), is_bad=True)
+    return folder
+
+
+# The package runs unchanged.
+
+
+def test_what_is_told_of_a_teaching(taught: Taught) -> None:
+    told = taught.told
+    assert told["product"] == "plate"
+    assert (len(told["good"]), len(told["defective"])) == (GOOD_COUNT, DEFECTIVE_COUNT)
+    assert told["auroc"]["value"] > 0.9
+    assert told["threshold"]["is_promised"] is False
+    assert told["threshold"]["parts_missing"] == 299 - GOOD_COUNT
+    assert [view["good_count"] for view in told["views"]] == [GOOD_COUNT]
+    assert "259 good parts" in taught.done.stdout
+    assert all(0.0 <= each["score"] <= 1.0 for each in told["good"] + told["defective"])
+    page = (taught.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "AUROC" in page
+    assert page.count("<img") + page.count("data:image") > DEFECTIVE_COUNT  # the maps among them
+    card = load_package(taught.model).card
+    assert (card.name, card.task, card.decoder.kind, card.thresholds) == (
+        "plate",
+        "anomaly",
+        "anomaly",
+        {"anomaly": 0.5},
+    )
+    assert card.training["good_parts"] == GOOD_COUNT
+    assert sorted(files_of(taught.model)) == [
+        "model.onnx",
+        "model.yaml",
+        FOLDER,
+        f"{FOLDER}/features_0.npy",
+        f"{FOLDER}/parts.json",
+    ]
+    assert sorted(file.name for file in taught.folder.iterdir()) == ["bad", "good", "plate", "report", "told.json"]
+
+
+def evaluated(model: Path, data: Path) -> dict[str, Any]:
+    done = lineside("evaluate", "--model", model, "--data", data, "--json", "-", timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def played(line: Path, parts: int) -> list[ResultPayload]:
+    with Service(line, "--parts", str(parts)) as service:
+        assert service.process.wait(timeout=120) == 0, service.errors
+        return [row.result for row in read_rows(line.parent / "records.db")]
+
+
+def point_line_at(folder: Path, model: Path, regions: dict[str, tuple[int, int]]) -> None:
+    """The recipe of ``write_line``: of each camera the whole frame, by the taught package's rule."""
+    recipe = {
+        "recipe_id": "plate",
+        "recipe_version": "1",
+        "model": str(model),
+        "views": [
+            {
+                "camera_id": camera_id,
+                "regions": [{"name": "all", "x_px": 0, "y_px": 0, "width_px": width_px, "height_px": height_px}],
+            }
+            for camera_id, (width_px, height_px) in regions.items()
+        ],
+        "rules": [{"class": "anomaly", "reject_at_score": 0.5}],
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def folder_camera(camera_id: str, folder: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "camera_id": camera_id,
+        "kind": "folder",
+        "folder": folder,
+        "width_px": WIDTH_PX,
+        "height_px": HEIGHT_PX,
+        "pixel_format": "Mono8",
+        "parts_per_min": 600,
+        **changes,
+    }
+
+
+def test_a_line_runs_the_package_with_the_verdicts_of_evaluate(
+    tmp_path: Path, broker_port: int, taught: Taught, labelled: Path
+) -> None:
+    """On parts that were not taught: the good ones pass, the scratched ones are rejected."""
+    told = evaluated(taught.model, labelled)
+    expected = {Path(each["image"]).name: each for each in told["per_image"]}
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for file in sorted(labelled.rglob("*.png")):
+        shutil.copy(file, frames)
+    images = sorted(file.name for file in frames.iterdir())
+    line = write_line(tmp_path, broker_port, cameras=[folder_camera("cam0", "frames")])
+    point_line_at(tmp_path, taught.model, {"cam0": (WIDTH_PX, HEIGHT_PX)})
+    seen = {}
+    for result in played(line, 2 * len(images)):
+        if result.reason not in ("OK", "DEFECT"):
+            continue
+        (view,) = result.views
+        image = images[view.frame_id % len(images)]
+        seen[image] = result.verdict
+        assert (result.verdict, view.score) == (expected[image]["verdict"], expected[image]["score"])
+    assert seen.keys() == set(images)
+    passed = {name for name, verdict in seen.items() if verdict == "PASS"}
+    good = {file.name for file in (labelled / "good").iterdir()}
+    assert len(passed & good) >= 0.8 * len(good)
+    assert len(passed - good) <= 0.2 * (len(images) - len(good))
+
+
+def test_evaluate_finds_the_scratched_ones(taught: Taught, labelled: Path) -> None:
+    told = evaluated(taught.model, labelled)
+    scores = {Path(each["image"]).parent.name: [] for each in told["per_image"]}  # type: dict[str, list[float]]
+    for each in told["per_image"]:
+        scores[Path(each["image"]).parent.name].append(each["score"])
+    above = [bad > good for bad in scores["defective"] for good in scores["good"]]
+    assert np.mean(above) > 0.9
+
+
+def test_model_info_and_verify(tmp_path: Path, taught: Taught, labelled: Path) -> None:
+    model = taught.copy(tmp_path / "plate")
+    told = lineside_here("model", "info", model)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "taught from good parts alone" in " ".join(told.stdout.split())
+    verified = lineside("model", "verify", model, "--images", labelled / "good", timeout_s=300)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert (model / "verification.json").is_file()
+
+
+@pytest.mark.parametrize("kind", ["--fp16", "--int8"])
+def test_model_quantize_writes_a_package_or_refuses_with_figures(
+    tmp_path: Path, taught: Taught, labelled: Path, kind: str
+) -> None:
+    limits = ("--new-escapes-max", "0.4", "--new-false-rejects-max", "0.4")
+    done = lineside_here(
+        "model", "quantize", "--model", taught.model, "--data", labelled, "--out", tmp_path / "small", kind, *limits
+    )
+    if done.returncode == 0:
+        assert load_package(tmp_path / "small").card.derivation["gate"]["outcome"] == "passed"
+    else:
+        assert done.returncode == 1, done.stderr
+        assert "refused" in done.stderr
+        assert "limit" in done.stderr
+        assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("elpv_dataset") is None, reason="needs the extra demo (elpv-dataset)")
+def test_the_demo_plays_a_product_taught_from_solar_cells(tmp_path: Path, broker_port: int) -> None:
+    from elpv_dataset.utils import load_dataset
+
+    images, probabilities, _ = load_dataset()
+    for number in np.flatnonzero(probabilities == 0)[:30]:
+        write_image(tmp_path / "cells" / f"{number:04d}.png", images[number])
+    teach("--good", tmp_path / "cells", "--out", tmp_path / "cell", *QUICK)
+    done = lineside("demo", "--model", tmp_path / "cell", "--parts", "40", "--json", "-", timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["parts_triggered"] == 40
+    assert told["passed"] + told["rejected"] > 0
+
+
+# What cannot be taught.
+
+
+def ten(folder: Path) -> None:
+    write_parts(folder, range(10))
+
+
+def all_alike(folder: Path) -> None:
+    for number in range(30):
+        write_image(folder / f"{number}.png", part(1))
+
+
+def mixed_sizes(folder: Path) -> None:
+    write_parts(folder, range(25))
+    write_parts(folder, range(25, 30), width_px=160)
+
+
+def corrupt(folder: Path) -> None:
+    write_parts(folder, range(25))
+    whole = (folder / "0003.png").read_bytes()
+    (folder / "0003.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "0004.png").write_bytes(b"")
+
+
+def deep(folder: Path) -> None:
+    write_parts(folder, range(25))
+    write_image(folder / "0005.png", part(5).astype(np.uint16) * 257)  # type: ignore[arg-type]
+
+
+def with_alpha(folder: Path) -> None:
+    write_parts(folder, range(25), is_colour=True)
+    write_image(folder / "0005.png", np.dstack([part(5, is_colour=True), part(6)]))
+
+
+def with_text(folder: Path) -> None:
+    write_parts(folder, range(25))
+    (folder / "notes.txt").write_text("good ones")
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def one_in_colour(folder: Path) -> None:
+    write_parts(folder, range(25))
+    write_parts(folder, range(25, 26), is_colour=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (ten, ["10 different parts", "20 good parts"]),
+        (all_alike, ["30 pictures that are all the same", "stuck"]),
+        (mixed_sizes, ["0025.png", "0029.png", "160x96", "112x96"]),
+        (corrupt, ["0003.png", "0004.png"]),
+        (deep, ["0005.png", "16"]),
+        (with_alpha, ["0005.png", "alpha"]),
+        (with_text, ["notes.txt", "no picture"]),
+        (empty, ["no picture in it"]),
+        (one_in_colour, ["0025.png", "colour"]),
+    ],
+)
+def test_pictures_that_cannot_be_taught_are_named_and_nothing_is_written(
+    tmp_path: Path, make: Any, words: list[str]
+) -> None:
+    make(tmp_path / "good")
+    before = files_of(tmp_path)
+    told = refusal("--good", tmp_path / "good", "--out", tmp_path / "out", *QUICK, "--json", tmp_path / "told.json")
+    for each in words:
+        assert each in told
+    assert files_of(tmp_path) == before
+
+
+def test_options_that_do_not_go_together(tmp_path: Path, taught: Taught) -> None:
+    good, out = taught.good, tmp_path / "out"
+    assert "neither --good nor --add" in refusal("--out", out)
+    assert "both --good and --add" in refusal("--good", good, "--add", good, "--out", out)
+    assert "--size" in refusal("--add", good, "--out", taught.model, "--size", "96")
+    assert "--name" in refusal("--add", good, "--out", taught.model, "--name", "other")
+    assert "--all-parts" in refusal("--good", good, "--out", out, "--all-parts")
+    assert "--report" in refusal("--good", good, "--out", out, "--report", good / "report")
+    assert "--json" in refusal("--good", good, "--out", out, "--json", good / "told.json")
+    assert "No such file" in refusal("--good", tmp_path / "nowhere", "--out", out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path, taught: Taught) -> None:
+    before = files_of(taught.folder)
+    for out in (taught.model, taught.good / "out", taught.bad / "out", tmp_path / "no" / "out"):
+        assert "--out" in refusal("--good", taught.good, "--defects", taught.bad, "--out", out, *QUICK)
+    (tmp_path / "file").write_text("mine")
+    assert "--out" in refusal("--good", taught.good, "--out", tmp_path / "file", *QUICK)
+    assert files_of(taught.folder) == before
+    assert files_of(tmp_path).keys() == {"file"}
+
+
+def test_a_place_that_may_only_be_read(tmp_path: Path, taught: Taught) -> None:
+    place = tmp_path / "place"
+    with mounted(place, "-t", "tmpfs", "-o", "size=1m,ro", "lineside-test"):
+        assert "--out" in refusal("--good", taught.good, "--out", place / "out", *QUICK)
+
+
+def test_a_budget_that_no_model_keeps_to(tmp_path: Path, taught: Taught) -> None:
+    told = refusal("--good", taught.good, "--out", tmp_path / "out", "--size", "512", "--budget-us", "100")
+    assert "--budget-us" in told
+    assert "models takes" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_defect_that_is_among_the_good_is_refused(tmp_path: Path, taught: Taught) -> None:
+    write_parts(tmp_path / "bad", range(900, 904), is_bad=True)
+    shutil.copy(taught.good / "0003.png", tmp_path / "bad" / "odd.png")
+    told = refusal("--good", taught.good, "--defects", tmp_path / "bad", "--out", tmp_path / "out", *QUICK)
+    assert "odd.png: got the same picture as 0003.png" in told
+    # Also one that was taught long ago.
+    write_parts(tmp_path / "more", range(100, 104))
+    before = files_of(taught.model)
+    told = refusal("--add", tmp_path / "more", "--defects", tmp_path / "bad", "--out", taught.model)
+    assert "odd.png: got the same picture as 0003.png" in told
+    assert files_of(taught.model) == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "more"]
+
+
+@pytest.mark.parametrize("size", ["64k", "2m", "3500k"])
+def test_a_full_disk_costs_nothing_else(tmp_path: Path, taught: Taught, size: str) -> None:
+    """Full while the model is measured, while features are kept, and at the end."""
+    place = tmp_path / "small"
+    with mounted(place, "-t", "tmpfs", "-o", f"size={size}", "lineside-test"):
+        done = lineside("teach", "--good", taught.good, "--out", place / "out", *QUICK)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr == f"lineside: {place / 'out'}: No space left on device. Nothing was written\n"
+        assert not list(place.iterdir())
+
+
+# More good parts.
+
+
+def test_more_parts_extend_a_product(tmp_path: Path, taught: Taught) -> None:
+    """The pictures that were taught before may be gone."""
+    model = taught.copy(tmp_path / "plate")
+    more = write_parts(tmp_path / "more", range(35, 60))  # five of them taught before
+    told_file = tmp_path / "told.json"
+    done = teach("--add", more, "--defects", taught.bad, "--out", model, "--budget-us", "1000000", "--json", told_file)
+    told = json.loads(told_file.read_text())
+    added = told["added"]
+    assert (added["good_count_before"], added["added_count"], len(told["good"])) == (40, 20, 60)
+    assert (added["parts_missing_before"], told["threshold"]["parts_missing"]) == (259, 239)
+    assert added["auroc_before"] == taught.told["auroc"]
+    assert told["auroc"]["value"] > 0.9
+    assert [part["name"] for part in told["good"][:40]] == [part["name"] for part in taught.told["good"]]
+    score_before = {each["name"]: each["score"] for each in taught.told["good"]}
+    assert added["moved"]
+    for moved in added["moved"]:
+        assert moved["score_before"] == score_before[moved["name"]]
+    assert len(told["copies"]) == 5
+    assert "60, before 40" in done.stdout
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["more", "plate", "told.json"]
+    package = load_package(model)
+    assert package.sha256 != load_package(taught.model).sha256
+    assert package.card.training["good_parts"] == 60
+    assert package.card.name == "plate"
+    # And once more, by a link to it.
+    (tmp_path / "link").symlink_to(model)
+    write_parts(tmp_path / "again", range(60, 64))
+    teach("--add", tmp_path / "again", "--out", tmp_path / "link", "--json", told_file)
+    assert len(json.loads(told_file.read_text())["good"]) == 64
+    assert (tmp_path / "link").is_symlink()
+    assert load_package(model).card.training["good_parts"] == 64
+
+
+def test_an_extended_product_keeps_what_was_wanted_of_it(tmp_path: Path, taught: Taught) -> None:
+    wanted = ("--false-reject-max", "0.1", "--confidence", "0.9")
+    told_file = tmp_path / "told.json"
+    teach("--good", taught.good, "--out", tmp_path / "plate", *QUICK, *wanted, "--json", told_file)
+    first = json.loads(told_file.read_text())["threshold"]
+    assert first["is_promised"] is True
+    assert (first["good_rejected"], first["parts_missing"]) == (sum_rejected(told_file), 0)
+    write_parts(tmp_path / "more", range(100, 105))
+    teach("--add", tmp_path / "more", "--out", tmp_path / "plate", "--json", told_file)
+    then = json.loads(told_file.read_text())["threshold"]
+    assert (then["false_reject_max"], then["confidence"], then["is_promised"]) == (0.1, 0.9, True)
+    assert then["good_rejected"] == sum_rejected(told_file)
+
+
+def sum_rejected(told_file: Path) -> int:
+    return sum(each["score"] >= 0.5 for each in json.loads(told_file.read_text())["good"])
+
+
+def known_only(folder: Path) -> list[str]:
+    write_parts(folder, range(10))
+    return ["10 parts", "taught already"]
+
+
+def of_another_size(folder: Path) -> list[str]:
+    write_parts(folder, range(100, 103), width_px=160)
+    return ["0100.png", "160x96", "112x96"]
+
+
+def of_another_kind(folder: Path) -> list[str]:
+    write_parts(folder, range(100, 103), is_colour=True)
+    return ["0100.png", "colour"]
+
+
+def of_other_views(folder: Path) -> list[str]:
+    write_parts(folder / "top", range(100, 103))
+    write_parts(folder / "side", range(110, 113))
+    return ["side, top", "pictures directly in it"]
+
+
+@pytest.mark.parametrize("make", [known_only, of_another_size, of_another_kind, of_other_views])
+def test_parts_that_cannot_be_added_change_nothing(tmp_path: Path, taught: Taught, make: Any) -> None:
+    words = make(tmp_path / "more")
+    model = taught.copy(tmp_path / "plate")
+    before = files_of(tmp_path)
+    told = refusal("--add", tmp_path / "more", "--out", model)
+    for each in words:
+        assert each in told
+    assert files_of(tmp_path) == before
+
+
+def cut_features(model: Path) -> None:
+    file = model / FOLDER / "features_0.npy"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def no_features(model: Path) -> None:
+    (model / FOLDER / "features_0.npy").unlink()
+
+
+def changed_features(model: Path) -> None:
+    content = bytearray((model / FOLDER / "features_0.npy").read_bytes())
+    content[-5] ^= 0x40
+    (model / FOLDER / "features_0.npy").write_bytes(content)
+
+
+def no_json(model: Path) -> None:
+    (model / FOLDER / "parts.json").write_text("{")
+
+
+def json_of_something_else(model: Path) -> None:
+    (model / FOLDER / "parts.json").write_text('{"layout": "lineside.taught/2"}')
+
+
+def json_without_a_part(model: Path) -> None:
+    file = model / FOLDER / "parts.json"
+    content = json.loads(file.read_text())
+    content["parts"].pop()
+    file.write_text(json.dumps(content))
+
+
+def not_taught(model: Path) -> None:
+    shutil.rmtree(model)
+    write_stub_package(model)
+
+
+def no_package(model: Path) -> None:
+    shutil.rmtree(model)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut_features, "features_0.npy"),
+        (no_features, "features_0.npy"),
+        (changed_features, "features_0.npy"),
+        (no_json, "parts.json"),
+        (json_of_something_else, "parts.json"),
+        (json_without_a_part, "features_0.npy"),
+        (not_taught, "made by `lineside teach`"),
+        (no_package, "plate"),
+    ],
+)
+def test_a_package_whose_teaching_is_damaged_is_left_as_it_is(
+    tmp_path: Path, taught: Taught, damage: Any, words: str
+) -> None:
+    write_parts(tmp_path / "more", range(100, 104))
+    model = taught.copy(tmp_path / "plate")
+    damage(model)
+    before = files_of(tmp_path)
+    assert words in refusal("--add", tmp_path / "more", "--out", model)
+    assert files_of(tmp_path) == before
+
+
+def test_what_another_model_was_made_of_is_refused(tmp_path: Path, taught: Taught) -> None:
+    model = taught.copy(tmp_path / "plate")
+    write_parts(tmp_path / "more", range(100, 104))
+    teach("--add", tmp_path / "more", "--out", model)
+    shutil.rmtree(model / FOLDER)
+    shutil.copytree(taught.model / FOLDER, model / FOLDER)
+    told = refusal("--add", write_parts(tmp_path / "again", range(110, 114)), "--out", model)
+    assert "parts.json: sha256" in told
+    assert "the model beside it" in told
+
+
+# Views, colours and sizes.
+
+
+def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
+    """A line with two cameras runs the package; a part that is bad in one of them is rejected."""
+    for view, first, width_px in (("top", 0, WIDTH_PX), ("side", 1_000, 160)):
+        for number in range(30):
+            write_image(tmp_path / "good" / view / f"{number:03d}.png", part(first + number, width_px=width_px))
+        write_image(tmp_path / "frames" / view / "0.png", part(first + 500, width_px=width_px))
+        write_image(tmp_path / "frames" / view / "1.png", part(first + 501, is_bad=view == "side", width_px=width_px))
+    write_image(tmp_path / "bad" / "side" / "x.png", part(1_600, is_bad=True, width_px=160))
+    told_file = tmp_path / "told.json"
+    teach(
+        *("--good", tmp_path / "good", "--defects", tmp_path / "bad", "--out", tmp_path / "plate", *QUICK),
+        *("--json", told_file, "--false-reject-max", "0.1"),
+    )
+    told = json.loads(told_file.read_text())
+    assert [(view["name"], view["good_count"]) for view in told["views"]] == [("side", 30), ("top", 30)]
+    assert len(told["good"]) == 30
+    cameras = [folder_camera("top", "frames/top"), folder_camera("side", "frames/side", width_px=160)]
+    line = write_line(tmp_path, broker_port, cameras=cameras)
+    point_line_at(tmp_path, tmp_path / "plate", {"top": (WIDTH_PX, HEIGHT_PX), "side": (160, HEIGHT_PX)})
+    seen: dict[int, set[str]] = {0: set(), 1: set()}
+    for result in played(line, 20):
+        if result.reason in ("OK", "DEFECT"):
+            seen[result.views[0].frame_id % 2].add(result.verdict)
+    assert seen == {0: {"PASS"}, 1: {"REJECT"}}
+    # More of them, views in the order that they were taught in.
+    for view, first, width_px in (("top", 200, WIDTH_PX), ("side", 1_200, 160)):
+        for number in range(4):
+            write_image(tmp_path / "more" / view / f"{number:03d}.png", part(first + number, width_px=width_px))
+    teach("--add", tmp_path / "more", "--out", tmp_path / "plate", "--json", told_file)
+    told = json.loads(told_file.read_text())
+    assert [view["good_count"] for view in told["views"]] == [34, 34]
+    assert [each["name"] for each in told["good"][30:]] == ["000 (2)", "001 (2)", "002 (2)", "003 (2)"]
+
+
+@pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])
+def test_colour_and_oblong_pictures(tmp_path: Path, look: dict[str, Any]) -> None:
+    write_parts(tmp_path / "good", range(30), **look)
+    write_parts(tmp_path / "bad", range(900, 908), is_bad=True, **look)
+    out = ("--out", tmp_path / "plate", "--json", tmp_path / "told.json")
+    teach("--good", tmp_path / "good", "--defects", tmp_path / "bad", *out, *QUICK)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["auroc"]["value"] > 0.9
+    card = load_package(tmp_path / "plate").card
+    assert card.input.channel_count == (3 if "is_colour" in look else 1)
+    if "width_px" in look:
+        assert 2 < card.input.width_px / card.input.height_px < 4
+
+
+def test_names_with_odd_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "güte und\tso"
+    for number in range(24):
+        write_image(folder / f"{number} é%[x]'\".png", part(number))
+    out = tmp_path / "plätte [1] %d"
+    done = teach("--good", folder, "--out", out, *QUICK)
+    assert load_package(out).card.name == "plätte [1] %d"
+    assert "\t" not in done.stdout
+    write_parts(tmp_path / "more", range(100, 103))
+    teach("--add", tmp_path / "more", "--out", out)
+    assert load_package(out).card.training["good_parts"] == 27
+
+
+def test_a_recorded_window_is_a_source(tmp_path: Path) -> None:
+    """And more of it may come from a folder with a sub-folder for each region, whatever the order of the names."""
+    line = WindowLine(write_window_line(tmp_path / "line", threshold=0.9), tmp_path / "window")
+    for number in range(1, 31):
+        line.run(window_pictures(number, np.random.default_rng(number)))
+    line.close()
+    told_file = tmp_path / "told.json"
+    teach("--good", tmp_path / "window", "--out", tmp_path / "stub", *QUICK, "--json", told_file)
+    told = json.loads(told_file.read_text())
+    assert [view["name"] for view in told["views"]] == ["top.left", "top.right", "side"]
+    assert len(told["good"]) >= 25
+    line = WindowLine(write_window_line(tmp_path / "line2", threshold=0.9), tmp_path / "window2")
+    for number in range(31, 36):
+        line.run(window_pictures(number, np.random.default_rng(number)))
+    line.close()
+    count = len(told["good"])
+    teach("--add", tmp_path / "window2", "--out", tmp_path / "stub", "--json", told_file)
+    told = json.loads(told_file.read_text())
+    assert len(told["good"]) > count
+    assert "taught" in refusal("--add", tmp_path / "window2", "--out", tmp_path / "stub", "--all-parts")
+
+
+# The same again; an end at any moment.
+
+
+def test_the_same_pictures_make_the_same_package(tmp_path: Path, taught: Taught) -> None:
+    again = tmp_path / "plate"
+    teach("--good", taught.good, "--defects", taught.bad, "--out", again, *QUICK)
+    first, second = files_of(taught.model), files_of(again)
+    assert {name for name in first if first[name] != second[name]} <= {"model.yaml"}
+    cards = [yaml.safe_load((model / "model.yaml").read_text()) for model in (taught.model, again)]
+    for card in cards:
+        card["training"].pop("made_utc")
+    assert cards[0] == cards[1]
+
+
+TEACH = """
+import sys
+from pathlib import Path
+from pipeline.cli import main as lineside
+import pipeline.teaching.teaching as teaching
+moment, act = sys.argv[1], sys.argv[2]
+import os, signal
+
+def stop(*arguments, **options):
+    os.kill(os.getpid(), getattr(signal, act))
+    signal.pause()
+
+at, _, when = moment.partition(":")
+whole = getattr(teaching, at)
+
+def stopped(*arguments, **options):
+    if when == "before":
+        stop()
+    found = whole(*arguments, **options)
+    stop()
+    return found
+
+setattr(teaching, at, stopped)
+sys.argv = ["lineside", *sys.argv[3:]]
+lineside.main()
+"""
+
+
+def stopped_at(moment: str, act: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, which gets a signal at that moment."""
+    command = [sys.executable, "-c", TEACH, moment, act, "teach", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+MOMENTS = ["write_features:after", "write_taught:after", "publish:before", "publish:after"]
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("more"), range(100, 110))
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory, taught: Taught, more: Path) -> dict[str, str]:
+    """The files of the package with ``more``, less its card, which says when it was made."""
+    model = taught.copy(tmp_path_factory.mktemp("extended") / "plate")
+    teach("--add", more, "--out", model)
+    return {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_while_parts_are_added(
+    tmp_path: Path, taught: Taught, more: Path, extended: dict[str, str], moment: str
+) -> None:
+    """The package before or the one after, whole; the next run removes what was left, and does what was asked for."""
+    model = taught.copy(tmp_path / "plate")
+    killed = stopped_at(moment, "SIGKILL", "--add", more, "--out", model)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    package = load_package(model)
+    after = {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"}
+    if moment == "publish:after":
+        assert after == extended
+        assert package.card.training["good_parts"] == GOOD_COUNT + 10
+        write_parts(tmp_path / "again", range(200, 204))
+        teach("--add", tmp_path / "again", "--out", model)
+        shutil.rmtree(tmp_path / "again")
+    else:
+        assert files_of(model) == files_of(taught.model)
+        teach("--add", more, "--out", model)
+        assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
+    assert [file.name for file in tmp_path.iterdir()] == ["plate"]
+
+
+@pytest.mark.parametrize("moment", ["choose:before", "write_features:after", "publish:before"])
+def test_killed_while_a_product_is_taught(tmp_path: Path, taught: Taught, moment: str) -> None:
+    arguments = ("--good", taught.good, "--defects", taught.bad, "--out", tmp_path / "plate", *QUICK)
+    assert stopped_at(moment, "SIGKILL", *arguments).returncode == -signal.SIGKILL
+    assert not (tmp_path / "plate").exists()
+    teach(*arguments)
+    assert load_package(tmp_path / "plate").sha256 == load_package(taught.model).sha256
+    assert [file.name for file in tmp_path.iterdir()] == ["plate"]
+
+
+@pytest.mark.parametrize(("act", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("moment", ["choose:before", "write_features:after", "write_taught:after"])
+def test_told_to_end(tmp_path: Path, taught: Taught, more: Path, moment: str, act: str, status: int) -> None:
+    model = taught.copy(tmp_path / "plate")
+    before = files_of(tmp_path)
+    extending = moment != "choose:before"
+    arguments = ("--add", more, "--out", model) if extending else ("--good", taught.good, "--out", tmp_path / "new")
+    done = stopped_at(moment, act, *arguments)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert files_of(tmp_path) == before
