@@ -7,7 +7,7 @@ area under the ROC curve is a mean over the products, for each of five splits. T
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,13 +47,12 @@ def teach(
     *,
     part: Part,
     splits: int = SPLITS,
-    pictures_max: int | None = None,
     timed_pictures: int = 200,
     hidden_share: float = 0.0,
     others: Mapping[str, Any] | None = None,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """``pictures_max``: of each kind of a product. ``hidden_share``: so much of what is learnt from is defective pictures taken for
+    """``hidden_share``: so much of what is learnt from is defective pictures taken for
     good. ``others``: of methods that ran elsewhere on the same splits, as ``scripts/anomalib_rivals.py`` writes it.
 
     Raises NoData or ImageError, and ValueError where too few pictures are there to hide.
@@ -62,7 +61,7 @@ def teach(
     if others is not None and others["part"] != part:
         raise NoData(f"the others ran on the part {others['part']!r}, expected {part!r}")
     for name, read in sets.items():
-        products = [_at_most(product, pictures_max) for product in read(part)]
+        products = read(part)
         scored: dict[str, list[list[Scored]]] = {method.name: [] for method in methods}
         for seed in range(splits):
             for method in methods:
@@ -90,19 +89,6 @@ def teach(
         "sets": told,
         "not_run": {} if others is None else others.get("not_run", {}),
     }
-
-
-def _at_most(product: Product, count: int | None) -> Product:
-    if count is None:
-        return product
-    masks = None if product.masks is None else product.masks[:count]
-    return replace(
-        product,
-        good=product.good[:count],
-        sources=product.sources[:count],
-        defective=product.defective[:count],
-        masks=masks,
-    )
 
 
 def _run(method: Method, product: Product, seed: int, hidden_share: float) -> Scored:

@@ -39,6 +39,11 @@ class Product:
     defective: Sequence[Pixels]
     masks: Sequence[Mask] | None
 
+    def at_most(self, count: int) -> Product:
+        """The first so many pictures of each kind."""
+        masks = None if self.masks is None else self.masks[:count]
+        return Product(self.name, self.good[:count], self.sources[:count], self.defective[:count], masks)
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

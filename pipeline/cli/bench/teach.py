@@ -65,7 +65,7 @@ def teach(
     from pipeline.bench.one_class.sets import data_sets
     from pipeline.bench.teach import teach as measure_teach
 
-    sets = data_sets(deeppcb)
+    sets = data_sets(deeppcb, most=most)
     boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
         raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)
@@ -77,7 +77,6 @@ def teach(
                 chosen,
                 part=part.value,
                 splits=splits,
-                pictures_max=most,
                 hidden_share=hidden_share,
                 others=None if others is None else _read(others),
                 progress=tell_progress,

@@ -72,11 +72,6 @@ def test_defective_pictures_hide_among_those_learnt_from() -> None:
     assert method.fitted == [4, 4, 0, 0]
 
 
-def test_fewer_pictures_for_a_short_run() -> None:
-    told = measured(Brightest(), pictures_max=6)["sets"]["spots"]
-    assert (told["good"], told["defective"]) == (6, 6)
-
-
 def of_elsewhere(part: str = "report") -> dict[str, Any]:
     """A method that is right of all good ones and of all defective ones but the last, and points at the first one only."""
     assert PRODUCT.masks is not None
@@ -110,4 +105,4 @@ def test_scores_of_other_pictures_are_refused() -> None:
     with pytest.raises(NoData, match="'choose', expected 'report'"):
         measured(Brightest(), others=of_elsewhere("choose"))
     with pytest.raises(NoData, match="other pictures' scores"):
-        measured(Brightest(), others=of_elsewhere(), pictures_max=6)
+        measured(Brightest(), product=PRODUCT.at_most(6), others=of_elsewhere())
