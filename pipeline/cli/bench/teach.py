@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,8 +48,10 @@ def teach(
         float, typer.Option(min=0.0, max=0.4, help="Of the pictures learnt from, so many are defective ones.")
     ] = 0.0,
     others: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Scores that scripts/anomalib_rivals.py wrote, for the same table."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Scores that scripts/anomalib_rivals.py wrote, for this table; again for more."
+        ),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -61,6 +62,7 @@ def teach(
     # What they import is no part of every installation.
     from pipeline.bench.one_class.backbone import BACKBONE, BackboneError
     from pipeline.bench.one_class.data import NoData
+    from pipeline.bench.one_class.elsewhere import WrongScores, read_elsewhere
     from pipeline.bench.one_class.rivals import rivals
     from pipeline.bench.one_class.sets import data_sets
     from pipeline.bench.teach import teach as measure_teach
@@ -78,22 +80,14 @@ def teach(
                 part=part.value,
                 splits=splits,
                 hidden_share=hidden_share,
-                others=None if others is None else _read(others),
+                elsewhere=read_elsewhere(others or (), part.value),
                 progress=tell_progress,
             )
         except (BackboneError, NoData) as error:
             raise fail(str(error)) from None
+        except WrongScores as error:
+            raise fail(str(error), 2) from None
     tell(json_file, result, [*_tables(result), *_words(result)], width=_TABLE_WIDTH, highlight=False)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise fail(f"{file}: {error}; expected what scripts/anomalib_rivals.py wrote", 2) from None
-    if not isinstance(told, dict) or not {"part", "sets", "not_run"} <= told.keys():
-        raise fail(f"{file}: expected part, sets and not_run, as scripts/anomalib_rivals.py writes them", 2)
-    return told
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
@@ -118,8 +112,9 @@ def _tables(result: dict[str, Any]) -> list[Table]:
             table.add_column(column, justify="right" if column else "left")
         for method, row in told["methods"].items():
             area, times = row["auroc"], row["score_us"]
+            splits = len(area["of_splits"])
             table.add_row(
-                method,
+                method if splits == result["splits"] else f"{method}, {splits} splits",
                 f"{area['mean']:.4f}",
                 "" if area["std"] is None else f"{area['std']:.4f}",
                 f"{area['low']:.4f} .. {area['high']:.4f}",
