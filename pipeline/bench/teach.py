@@ -54,8 +54,7 @@ def teach(
     elsewhere: Elsewhere = _NOTHING,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """``hidden_share``: so much of what is learnt from is defective pictures taken for good, and nothing is told of methods that ran
-    elsewhere.
+    """``hidden_share``: so much of what is learnt from is defective pictures taken for good, and nothing is told of ``elsewhere``.
 
     Raises NoData, ImageError or WrongScores.
     """
