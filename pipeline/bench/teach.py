@@ -20,7 +20,7 @@ from pipeline.bench.statistics import percentiles_us, share_interval
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns
 from pipeline.evaluation.metrics.verdicts import auroc
 
-SPLITS = 5
+SPLITS, TIMED_PICTURES = 5, 200
 _WARM_UP = 10
 _NOTHING = Elsewhere()
 
@@ -49,7 +49,7 @@ def teach(
     *,
     part: Part,
     splits: int = SPLITS,
-    timed_pictures: int = 200,
+    timed_pictures: int = TIMED_PICTURES,
     hidden_share: float = 0.0,
     elsewhere: Elsewhere = _NOTHING,
     progress: Callable[[str], None],

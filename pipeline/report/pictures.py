@@ -34,10 +34,12 @@ def picture_of(
     lines: Sequence[str] = (),
     boxes: Sequence[Box] = (),
     is_rgb: bool = False,
+    jpeg_quality: int = _JPEG_QUALITY,
 ) -> Picture:
     """A picture of an array: uint8, (height, width) or (height, width, 3) in BGR order, or RGB with ``is_rgb``.
 
-    Rows may be any stride apart; nothing is written to the array. Boxes beyond the first 40 are counted, not drawn.
+    ``jpeg_quality``: 0..100, lower where there are many of them. Rows may be any stride apart; nothing is written to the array.
+    Boxes beyond the first 40 are counted, not drawn.
     """
     height_px, width_px = pixels.shape[:2]
     shown = pixels[..., ::-1] if is_rgb and pixels.ndim == 3 else pixels
@@ -48,7 +50,7 @@ def picture_of(
     else:
         small = np.ascontiguousarray(shown)
     is_tiny = max(small.shape[:2]) <= _TINY_PX
-    suffix, options = (".png", []) if is_tiny else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    suffix, options = (".png", []) if is_tiny else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
     _, encoded = cv2.imencode(suffix, small, options)
     kind = "png" if is_tiny else "jpeg"
     left_out = len(boxes) - _BOXES_MAX

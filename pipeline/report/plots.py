@@ -421,6 +421,19 @@ def ratio_curves(
         return _plot(figure, caption, f"{y_label} over {x_label}: {names}{told}.")
 
 
+def heat_bar(colours: npt.NDArray[np.uint8], marks: Sequence[Mark], *, x_label: str, caption: str) -> Plot:
+    """What the colours of a map mean: uint8 (1, K, 3) in RGB order, from 0 on the left to 1 on the right."""
+    with _figure(0.95) as figure:
+        axes = figure.subplots()
+        axes.imshow(colours, aspect="auto", extent=(0.0, 1.0, 0.0, 1.0))
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.set_xlabel(x_label)
+        _draw_marks(axes, marks)
+        told = "".join(f"; {plain(mark.label, _LABEL_CHARS)} at {mark.value:.4g}" for mark in marks)
+        return _plot(figure, caption, f"Colours of {x_label}, from 0 to 1{told}.")
+
+
 @contextmanager
 def _figure(height_inches: float) -> Iterator[Figure]:
     with rc_context(_STYLE), warnings.catch_warnings():

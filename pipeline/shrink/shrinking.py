@@ -17,11 +17,12 @@ from pipeline.evaluation.data import DataSet
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.labels import expect_labels_fit
 from pipeline.evaluation.runner import Runner
+from pipeline.new_folder import scratch_folder
 from pipeline.shrink.calibration import CalibrationSet, rows
 from pipeline.shrink.comparison import Comparison, compare, gate_of, labels_of, too_few
 from pipeline.shrink.gate import Gate, Limits
 from pipeline.shrink.graph import CalibrationMethod, fold_input, load_graph, to_float16, to_int8
-from pipeline.shrink.writing import Draft, scratch_folder
+from pipeline.shrink.writing import Draft
 from vision.package import ModelPackage, PackageError, hash_fault, read_bytes
 from vision.recipe import Recipe
 

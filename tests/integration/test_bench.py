@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.models import write_stub_package
-from tests.one_class import write_backbone
 from tests.service import lineside
 
 SUITES = (
@@ -185,26 +184,26 @@ def test_tampering(tmp_path: Path) -> None:
 
 
 def test_teach(tmp_path: Path) -> None:
-    backbone, file = write_backbone(tmp_path / "backbone.onnx"), tmp_path / "result.json"
-    short = ("--set", "rendered-grey", "--most", "10", "--splits", "2", "--backbone", backbone)
-    done = lineside("bench", "teach", *short, "--json", file)
+    file = tmp_path / "result.json"
+    short = ("--set", "rendered-grey", "--most", "20", "--splits", "2")
+    done = lineside("bench", "teach", *short, "--json", file, timeout_s=100.0)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     told = result["sets"]["rendered-grey"]
-    assert (result["part"], told["good"], told["defective"]) == ("report", 10, 10)
+    assert (result["part"], told["good"], told["defective"]) == ("report", 20, 20)
     for method, row in told["methods"].items():
         assert method in done.stdout
         assert len(row["auroc"]["of_splits"]) == 2
         assert row["score_us"]["p50"] > 0 < row["fit_ms"]
-    assert "rendered-grey (report): 10 good and 10 defective pictures, 240x320 px" in done.stdout
+    assert "rendered-grey (report): 20 good and 20 defective pictures, 240x320 px" in done.stdout
 
 
 def test_teach_without_what_it_needs(tmp_path: Path) -> None:
-    backbone = write_backbone(tmp_path / "backbone.onnx")
+    stranger = tmp_path / "stranger.json"
+    stranger.write_text("no JSON")
     for arguments, status, words in (
         (("--set", "nosuch"), 2, "rendered-colour, and with --deeppcb DIR those of boards"),
-        (("--backbone", tmp_path / "nosuch.onnx"), 1, "nosuch.onnx: no file, expected the ONNX file of the backbone"),
-        (("--others", backbone, "--backbone", backbone), 2, "expected what scripts/anomalib_rivals.py wrote"),
+        (("--others", stranger), 2, "expected what scripts/anomalib_rivals.py wrote"),
     ):
         done = lineside("bench", "teach", *arguments)
         assert done.returncode == status, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-import vision
+from calibration.teaching.backbone import BACKBONE_FILE
 from pipeline.bench.one_class.data import Pixels
-from vision.faults import one_line
-from vision.providers import ORT_ERRORS
-
-BACKBONE = Path(vision.__file__).parent / "backbones" / "efficientnet_lite0.onnx"
 
 Features = npt.NDArray[np.float32]
 
@@ -24,28 +19,16 @@ _MEAN, _SCALE = 127.0, 1.0 / 128.0
 _THREADS = 2
 
 
-class BackboneError(RuntimeError):
-    """The file of the backbone cannot be used."""
-
-
 class Backbone:
-    """An ONNX file whose input ``image`` is float32 (1, 3, h, w), RGB, ``(level - 127) / 128``, with an output for each stage."""
+    """Several stages of the shipped backbone at once."""
 
-    def __init__(self, file: Path, stages: Sequence[str], side_px: int) -> None:
-        """Pictures are brought to ``side_px`` both ways. Raises BackboneError."""
-        if not file.is_file():
-            raise BackboneError(f"{file}: no file, expected the ONNX file of the backbone")
+    def __init__(self, stages: Sequence[str], side_px: int) -> None:
+        """Pictures are brought to ``side_px`` both ways."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _THREADS
         # Methods take turns: none may keep a core busy into another's turn.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except ORT_ERRORS as error:
-            raise BackboneError(f"{file}: {one_line(str(error))}") from None
-        given = [output.name for output in self._session.get_outputs()]
-        if lacking := [stage for stage in stages if stage not in given]:
-            raise BackboneError(f"{file}: got the outputs {', '.join(given)}, expected {', '.join(lacking)}, too")
+        self._session: Any = onnxruntime.InferenceSession(BACKBONE_FILE, options, providers=["CPUExecutionProvider"])
         self._stages = list(stages)
         self._side_px = side_px
 

@@ -8,7 +8,6 @@ defects, and the one that is best at solar cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,12 +24,12 @@ Floats = npt.NDArray[Any]
 _SEED = 0
 
 
-def rivals(backbone: Path) -> list[Method]:
+def rivals() -> list[Method]:
     """All of them."""
     return [
-        ChannelGaussian(backbone),
-        MemoryBank("memory bank, fine", backbone, ("b2", "b4"), 160, by_mean=False),
-        MemoryBank("memory bank, coarse", backbone, ("b10",), 224, by_mean=True),
+        ChannelGaussian(),
+        MemoryBank("memory bank, fine", ("block2", "block4"), 160, by_mean=False),
+        MemoryBank("memory bank, coarse", ("block10",), 224, by_mean=True),
         PixelGaussian(),
     ]
 
@@ -42,8 +41,8 @@ class ChannelGaussian:
 
     name = "channel statistics"
 
-    def __init__(self, backbone: Path) -> None:
-        self._backbone = Backbone(backbone, ("b2", "b4", "b10"), 160)
+    def __init__(self) -> None:
+        self._backbone = Backbone(("block2", "block4", "block10"), 160)
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """At least two pictures."""
@@ -73,7 +72,6 @@ class MemoryBank:
     def __init__(
         self,
         name: str,
-        backbone: Path,
         stages: tuple[str, ...],
         side_px: int,
         *,
@@ -85,7 +83,7 @@ class MemoryBank:
         chance, of which ``kept`` are chosen, each the farthest from those before it.
         """
         self.name = name
-        self._backbone = Backbone(backbone, stages, side_px)
+        self._backbone = Backbone(stages, side_px)
         self._by_mean, self._drawn, self._kept = by_mean, drawn, kept
 
     def fit(self, good: Sequence[Pixels]) -> None:

@@ -35,9 +35,6 @@ def teach(
     deeppcb: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder of DeepPCB. Without it, no circuit boards.")
     ] = None,
-    backbone: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another ONNX file of pretrained features.")
-    ] = None,
     splits: Annotated[
         int, typer.Option(min=1, max=100, help="Of the good pictures, to learn from and to test on.")
     ] = 5,
@@ -60,11 +57,12 @@ def teach(
         raise fail(f"lineside bench teach needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
     check_json_target(json_file)
     # What they import is no part of every installation.
-    from pipeline.bench.one_class.backbone import BACKBONE, BackboneError
     from pipeline.bench.one_class.data import NoData
     from pipeline.bench.one_class.elsewhere import WrongScores, read_elsewhere
     from pipeline.bench.one_class.rivals import rivals
     from pipeline.bench.one_class.sets import data_sets
+    from pipeline.bench.one_class.taught import Taught
+    from pipeline.bench.teach import TIMED_PICTURES
     from pipeline.bench.teach import teach as measure_teach
 
     sets = data_sets(deeppcb, most=most)
@@ -75,15 +73,16 @@ def teach(
     with failing_in_words():
         try:
             result = measure_teach(
-                rivals(backbone or BACKBONE),
+                [Taught(), *rivals()],
                 chosen,
                 part=part.value,
                 splits=splits,
+                timed_pictures=most or TIMED_PICTURES,
                 hidden_share=hidden_share,
                 elsewhere=read_elsewhere(others or (), part.value),
                 progress=tell_progress,
             )
-        except (BackboneError, NoData) as error:
+        except NoData as error:
             raise fail(str(error)) from None
         except WrongScores as error:
             raise fail(str(error), 2) from None

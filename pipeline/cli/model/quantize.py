@@ -99,10 +99,10 @@ def quantize(
     check_json_target(json_file)
     spare_inputs({"--json": json_file, "--out": out}, model, data, calibration, recipe)
     spare_inputs({"--json": json_file}, out)
+    from pipeline.new_folder import expect_free
     from pipeline.shrink.gate import Limits
     from pipeline.shrink.graph import CannotShrink
     from pipeline.shrink.shrinking import Plan, TooFewImages, shrink
-    from pipeline.shrink.writing import expect_free
 
     out = out.absolute()  # the working directory has a name, too
     expect_free(out)

@@ -40,6 +40,7 @@ from pipeline.report.pictures import NoPicture, no_picture, picture_of, picture_
 from pipeline.report.plots import (
     Mark,
     Span,
+    heat_bar,
     pareto,
     rates_over_time,
     score_differences,
@@ -270,6 +271,7 @@ def test_plots_of_little_and_of_much() -> None:
     drawing(stage_bars(stages, percentiles=("p50", "p99"), caption=""))
     edges = np.linspace(0, 1, 11)
     drawing(score_histogram(edges, {"PASS": np.zeros(10, np.int64)}, thresholds=[], caption=""))
+    drawing(heat_bar(np.zeros((1, 256, 3), np.uint8), [Mark(0.5, HOSTILE)], x_label="heat", caption=""))
     drawing(score_histogram(edges, {"PASS": np.arange(10)}, thresholds=[Mark(0.5, HOSTILE)], caption=""))
 
 

@@ -1,0 +1,1 @@
+"""A model of how good parts look, learned from them alone."""

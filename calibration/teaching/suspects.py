@@ -1,0 +1,62 @@
+"""Which of the "good" parts are unlike the others, so that somebody looks at them.
+
+* Y. Benjamini and Y. Hochberg, Controlling the false discovery rate, Journal of the Royal Statistical Society B 57 (1995).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from calibration.teaching.fitting import CrossFit, Features, Flags, Floats, cross_fit
+
+FALSE_SHARE = 0.1
+"""Of the suspects, so many at most are good parts, were good parts' excess normal; its tail is often longer."""
+
+_ROUNDS_MAX = 3
+"""Each fits anew without those found so far, which may have hidden others."""
+
+_UPPER_SHARE = norm.cdf(1.0)
+"""So many lie below one standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class RobustFit:
+    """``cross``: fitted without the suspects, ``is_suspect``, (parts,).
+
+    ``p_values``, (parts,): how often a good part would be as strange.
+    """
+
+    cross: CrossFit
+    is_suspect: Flags
+    p_values: Floats
+
+
+def suspicious(excess: Floats) -> tuple[Flags, Floats]:
+    """Which parts are suspects, and each part's p-value, (parts,), one-sided against a normal law whose middle and upper spread are
+    the quantiles of what there is: a few bad ones move those little.
+    """
+    middle, upper = np.quantile(excess, [0.5, _UPPER_SHARE])
+    spread = max(float(upper - middle), np.finfo(np.float64).tiny)
+    p_values = np.asarray(norm.sf((excess - middle) / spread), np.float64)
+    order = np.argsort(p_values)
+    is_below = p_values[order] <= FALSE_SHARE * np.arange(1, len(excess) + 1) / len(excess)
+    is_suspect = np.zeros(len(excess), np.bool_)
+    if is_below.any():
+        is_suspect[order[: int(np.flatnonzero(is_below)[-1]) + 1]] = True
+    return is_suspect, p_values
+
+
+def robust_fit(features: Features, folds: npt.NDArray[np.int64]) -> RobustFit:
+    """``cross_fit`` without those parts that look unlike the others. Raises ValueError as that does."""
+    is_suspect = np.zeros(len(features), np.bool_)
+    for _ in range(_ROUNDS_MAX):
+        cross = cross_fit(features, folds, ~is_suspect)
+        found, p_values = suspicious(cross.excess)
+        if (found == is_suspect).all():
+            break
+        is_suspect = found
+    return RobustFit(cross, is_suspect, p_values)

@@ -1,0 +1,181 @@
+"""``lineside teach``: a product learnt from pictures of good parts alone."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import at_work, console_for, show
+from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
+from pipeline.cli.progress import progress_bar
+from pipeline.cli.report import ReportOption, check_report_folder
+from pipeline.new_folder import expect_free
+from pipeline.report.folder import CannotReport, write_page
+from pipeline.window.format import DESCRIPTION_NAME
+from vision.faults import Fault, FaultsError
+from vision.package import load_package
+
+if TYPE_CHECKING:  # they need the extra, and a second to load
+    from pipeline.teaching.picture_set import PictureSet
+    from pipeline.teaching.report import TeachReport
+
+_BUDGET_US = 4_000.0
+"""Of a line's 5 ms, what is left for the model."""
+
+_TABLE_WIDTH = 100
+
+
+def teach(
+    out: Annotated[
+        Path, typer.Option(metavar="MODELDIR", help="The package: not there yet, or with --add the one to extend.")
+    ],
+    good: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pictures of good parts, in a sub-folder for each view; or a recorded window of a line."
+        ),
+    ] = None,
+    add: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="More good parts for the product in MODELDIR.")
+    ] = None,
+    defects: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Defective parts: nothing is learnt from them, they test.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the product; else that of MODELDIR.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=96, max=512, help="The model sees about N x N pixels; else it is chosen."),
+    ] = None,
+    budget_us: Annotated[
+        float, typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a picture on this box.")
+    ] = _BUDGET_US,
+    false_reject_max: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="The share of good parts that may be rejected.")
+    ] = 0.01,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="That no more are.")] = 0.95,
+    all_parts: Annotated[
+        bool, typer.Option("--all-parts", help="Of a recorded window also the parts that were rejected.")
+    ] = False,
+    json_file: JsonOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Learn how good parts look, on this box, and write a model package that rejects what is unlike them.
+
+    Exit status 2 where the pictures cannot be taught; then nothing is written.
+    """
+    if importlib.util.find_spec("PIL") is None:
+        raise fail("lineside teach needs pillow: pip install 'lineside[teach]'", 2)
+    if (good is None) == (add is None):
+        raise fail(f"got {'neither --good nor' if good is None else 'both --good and'} --add, expected one of them", 2)
+    if add is not None and (size is not None or name is not None):
+        raise fail(f"{'--size' if size is not None else '--name'}: the product in {out} keeps its own", 2)
+    check_json_target(json_file)
+    check_report_folder(report)
+    spare_inputs({"--json": json_file, "--report": report}, good, add, defects, out)
+    spare_inputs({"--out": out}, good, add, defects)
+    from pipeline.teaching.picture_set import expect_apart
+    from pipeline.teaching.teaching import TeachingFailed, Wanted, extend
+    from pipeline.teaching.teaching import teach as taught_anew
+    from pipeline.teaching.told import to_json, words
+
+    out = out.absolute()  # the working directory has a name, too
+    console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
+    try:
+        if good is not None:
+            expect_free(out)
+            pictures = _read(good, has_all_parts=all_parts)
+            bad = None if defects is None else _read_defects(defects, pictures)
+            if bad is not None:
+                expect_apart(pictures, bad)
+            wanted = Wanted(name or out.name, size, budget_us, false_reject_max, confidence)
+            found = taught_anew(pictures, bad, out, wanted, _progress)
+        else:
+            assert add is not None
+            found = _extended(out, add, defects, budget_us, false_reject_max, confidence, all_parts, extend)
+    except TeachingFailed as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"{out}: {error.strerror}. Nothing was written") from None
+    show(console, words(found))
+    if report is not None:
+        _write_report(report, found)
+    write_json(json_file, to_json(found))
+    console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)
+
+
+def _extended(
+    out: Path,
+    add: Path,
+    defects: Path | None,
+    budget_us: float,
+    false_reject_max: float,
+    confidence: float,
+    all_parts: bool,
+    extend: Any,
+) -> TeachReport:
+    from pipeline.teaching.taught_file import read_taught
+    from pipeline.teaching.teaching import Wanted
+
+    package = load_package(out)
+    taught, features = read_taught(package)
+    pictures = _read(add, has_all_parts=all_parts, frames=taught.frames)
+    bad = None if defects is None else _read_defects(defects, pictures)
+    wanted = Wanted(taught.product, None, budget_us, false_reject_max, confidence)
+    found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
+    return found
+
+
+def _read(folder: Path, *, has_all_parts: bool, frames: Any = None) -> PictureSet:
+    from pipeline.teaching.pictures import read_folder
+    from pipeline.teaching.window_pictures import read_window
+
+    is_window = (folder / DESCRIPTION_NAME).is_file()
+    if has_all_parts and not is_window:
+        raise fail(f"--all-parts: got {folder}, which is no recorded window", 2)
+    with progress_bar("checking", None) as advance:
+        if not is_window:
+            return read_folder(folder, frames=frames, looked=advance)
+        pictures = read_window(folder, has_all_parts=has_all_parts, looked=advance)
+    if frames is not None and pictures.frames != frames:
+        got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
+        expected = ", ".join(
+            f"{view or 'one view'}: {frame.width_px}x{frame.height_px}" for view, frame in frames.items()
+        )
+        raise FaultsError([Fault(str(folder), "", f"views {got}", f"those that were taught: {expected}")])
+    return pictures
+
+
+def _read_defects(folder: Path, good: PictureSet) -> PictureSet:
+    from pipeline.teaching.pictures import read_folder
+
+    with progress_bar("checking defects", None) as advance:
+        return read_folder(folder, frames=good.frames, needs_all_views=False, looked=advance)
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Any]:
+    if total is None:
+        with at_work(what):
+            yield lambda: None
+        return
+    with progress_bar(what, total) as advance:
+        yield advance
+
+
+def _write_report(folder: Path, found: TeachReport) -> None:
+    # They bring plotting along, which takes a second to load.
+    from pipeline.report.page import render
+    from pipeline.teaching.page import teach_page
+
+    try:
+        page = write_page(folder, render(teach_page(found)))
+    except CannotReport as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        raise fail(f"--report {folder}: {error.strerror}") from None
+    typer.echo(f"report in {page}", err=True)

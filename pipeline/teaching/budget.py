@@ -1,0 +1,134 @@
+"""How large a product's model may be, by what it takes on this box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+
+from calibration.teaching.backbone import BACKBONE_NAME, CHANNELS_BY_DEPTH, FeatureShape, feature_shape
+from calibration.teaching.fitting import ScaleFit, Usual, ViewFit
+from calibration.teaching.gaussian import Gaussian
+from calibration.teaching.graph import product_model
+from calibration.teaching.windows import Windows, windows_of
+from pipeline.teaching.features import InputFiller, input_of
+from pipeline.teaching.package_writer import write_package
+from pipeline.teaching.picture_set import Pixels
+from pipeline.teaching.report import SizeTried
+from vision.faults import Fault, FaultsError
+from vision.package import ModelPackage, load_package
+from vision.preprocess import FrameFormat
+from vision.runtime import Session, open_session
+from vision.types import PixelFormat
+
+_RUNS = 200
+_ROUNDS = 3
+_WARM_UP_RUNS = 10
+
+PREFERRED = ((160, 10), (128, 10), (160, 7), (96, 10), (128, 7), (160, 4), (96, 7), (128, 4), (96, 4))
+"""Size in pixels and depth, the best first, as found on the parts of the data that were there to choose by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of filling the input and running the model, in microseconds."""
+
+    p50_us: float
+    p99_us: float
+
+
+def words_of_depth(depth: int) -> str:
+    """What of the backbone is used."""
+    return f"{BACKBONE_NAME} up to block {depth}"
+
+
+def tried(shape: FeatureShape, measured: Measured, *, is_chosen: bool) -> SizeTried:
+    """For the report."""
+    return SizeTried(
+        shape.width_px, shape.height_px, words_of_depth(shape.depth), measured.p50_us, measured.p99_us, is_chosen
+    )
+
+
+def measure(shape: FeatureShape, view_count: int, pixels: Pixels, folder: Path) -> Measured:
+    """A model of this shape with nothing learnt takes as long as one that has; run as the line runs it, from one picture.
+
+    Of ``_ROUNDS`` rounds the least: what else runs on the box meanwhile is not the model's. ``folder``: an empty one for it.
+    """
+    view = ViewFit(tuple(_anything(shape, windows) for windows in windows_of(shape.grid)))
+    write_package(folder, shape, product_model(shape, [view] * view_count, [0.0] * view_count), "measured", {}, {})
+    session = opened(load_package(folder))
+    filler = InputFiller(input_of(shape))
+    rounds = [_round(session, filler, pixels) for _ in range(_ROUNDS)]
+    p50_us, p99_us = np.min(rounds, axis=0)
+    return Measured(float(p50_us), float(p99_us))
+
+
+def opened(package: ModelPackage) -> Session:
+    """As the line opens it where it has no better processor."""
+    session = open_session(
+        package, provider="cpu", batch_rows=1, intra_op_threads=1, engine_cache=None, allow_fallback=False
+    )
+    session.warm_up(_WARM_UP_RUNS)
+    return session
+
+
+def _anything(shape: FeatureShape, windows: Windows) -> ScaleFit:
+    size = 2 * shape.channel_count
+    gaussian = Gaussian(np.zeros((windows.place_count, size)), np.eye(size), 1.0)
+    return ScaleFit(windows, gaussian, Usual(np.zeros(windows.place_count), 0.0, 1.0))
+
+
+def _round(session: Session, filler: InputFiller, pixels: Pixels) -> tuple[float, float]:
+    took_us = np.empty(_RUNS)
+    for run in range(_RUNS):
+        begun_ns = perf_counter_ns()
+        session.input[...] = filler.fill(pixels)
+        session.run()
+        took_us[run] = (perf_counter_ns() - begun_ns) / 1e3
+    p50_us, p99_us = np.percentile(took_us, [50, 99])
+    return float(p50_us), float(p99_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The shape, what was tried on the way to it, the fastest first, and why it is that one."""
+
+    shape: FeatureShape
+    tried: tuple[SizeTried, ...]
+    budget_us: float
+    why: str
+
+
+def choose(
+    frame: FrameFormat, pixels: Pixels, view_count: int, size_px: int | None, budget_us: float, folder: Path
+) -> Choice:
+    """The best of ``PREFERRED`` whose p50 keeps to ``budget_us``; with ``size_px`` of those of that size.
+
+    By the p50, as the p99 of a box with other work tells of that work; it is reported beside it.
+
+    ``frame``: of the pictures; ``pixels``: one of them; ``folder``: an empty one to measure in. Raises FaultsError where none does.
+    """
+    is_grey = frame.pixel_format is PixelFormat.MONO8
+    candidates = PREFERRED if size_px is None else tuple((size_px, depth) for depth in CHANNELS_BY_DEPTH)
+    seen: list[tuple[FeatureShape, Measured]] = []
+    for number, (side_px, depth) in enumerate(candidates):
+        shape = feature_shape(frame.width_px, frame.height_px, is_grey=is_grey, size_px=side_px, depth=depth)
+        measured = measure(shape, view_count, pixels, folder)
+        seen.append((shape, measured))
+        if measured.p50_us <= budget_us:
+            why = (
+                "the size that was asked for"
+                if size_px is not None
+                else "the size that did best on the data it was chosen by"
+            )
+            if number > 0:
+                why = f"the best of those tried whose p50 keeps to {budget_us:g} us"
+            shown = sorted(seen, key=lambda each: each[1].p50_us)
+            return Choice(
+                shape, tuple(tried(each, took, is_chosen=each is shape) for each, took in shown), budget_us, f"{why}."
+            )
+    least_us = min(measured.p50_us for _, measured in seen)
+    got = f"{budget_us:g}, and the fastest of {len(seen)} models takes {least_us:.0f} us (p50) on this box now"
+    raise FaultsError([Fault("--budget-us", "", got, "a longer time, or a smaller --size, or a box with less to do")])

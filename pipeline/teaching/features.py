@@ -1,0 +1,97 @@
+"""Pictures -> maps of features, by the very pre-processing that fills the model's input on the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from calibration.teaching.backbone import PIXEL_MEAN, PIXEL_STD, FeatureShape, feature_model
+from pipeline.teaching.picture_set import Picture, Pixels
+from vision.model_input import ModelInput
+from vision.preprocess import FrameFormat, RegionPlan
+from vision.recipe import Region
+from vision.types import PixelFormat
+
+Features = npt.NDArray[np.float32]
+
+_LEVELS = 255
+
+
+def input_of(shape: FeatureShape) -> ModelInput:
+    """The part of the card that says what the product's model takes."""
+    channels = shape.input_channel_count
+    return ModelInput(
+        name="image",
+        width_px=shape.input_width_px,
+        height_px=shape.input_height_px,
+        colour_order="GRAY" if shape.is_grey else "RGB",
+        scale=1 / _LEVELS,
+        mean=[PIXEL_MEAN / _LEVELS] * channels,
+        std=[PIXEL_STD / _LEVELS] * channels,
+        fit="stretch",
+    )
+
+
+class InputFiller:
+    """Fills a model's input from pictures of any size."""
+
+    def __init__(self, model_input: ModelInput) -> None:
+        self._model_input = model_input
+        self._plans: dict[tuple[int, ...], RegionPlan] = {}
+        self.row = np.zeros((1, *model_input.row_shape), np.float32)
+
+    def fill(self, pixels: Pixels) -> Features:
+        """``row``, (1, channels, height, width), with the picture in it, uint8 (h, w) or (h, w, 3) BGR."""
+        plan = self._plans.get(pixels.shape)
+        if plan is None:
+            height_px, width_px = pixels.shape[:2]
+            whole = Region(name="whole", x_px=0, y_px=0, width_px=width_px, height_px=height_px)
+            pixel_format = PixelFormat.MONO8 if pixels.ndim == 2 else PixelFormat.BGR8
+            plan = RegionPlan("picture", whole, FrameFormat(width_px, height_px, pixel_format), self._model_input)
+            self._plans[pixels.shape] = plan
+        plan.fill(pixels, self.row[0])
+        return self.row
+
+
+class FeatureReader:
+    """The cut backbone, ready to run on one picture after the other."""
+
+    def __init__(self, shape: FeatureShape) -> None:
+        options = onnxruntime.SessionOptions()
+        options.use_deterministic_compute = True
+        self._session = onnxruntime.InferenceSession(feature_model(shape), options, providers=["CPUExecutionProvider"])
+        self._filler = InputFiller(input_of(shape))
+
+    def features(self, pixels: Pixels) -> Features:
+        """(channels, rows, columns)."""
+        (features,) = self._session.run(None, {"image": self._filler.fill(pixels)})
+        return np.asarray(features[0], np.float32)
+
+
+def write_features(
+    file: Path,
+    shape: FeatureShape,
+    known: Features | None,
+    pictures: Sequence[Picture],
+    read: Callable[[Picture], Pixels],
+    advance: Callable[[], object],
+) -> Features:
+    """The features of ``known`` pictures, then those of ``pictures``: (pictures, channels, rows, columns), mapped from ``file``, so
+    that memory does not grow with their number. Raises FaultsError where a picture is not what it was, OSError where the disk is
+    full.
+    """
+    known_count = 0 if known is None else len(known)
+    size = (known_count + len(pictures), shape.channel_count, *shape.grid)
+    written = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=size)
+    if known is not None:
+        written[:known_count] = known
+    reader = FeatureReader(shape)
+    for index, picture in enumerate(pictures, known_count):
+        written[index] = reader.features(read(picture))
+        advance()
+    written.flush()
+    return written

@@ -1,0 +1,160 @@
+"""Pictures of parts as plain data, wherever their pixels are read from: one at a time, never all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vision.faults import Fault, FaultsError
+from vision.preprocess import FrameFormat
+from vision.types import PixelFormat
+
+Pixels = npt.NDArray[np.uint8]
+
+FAULTS_MAX = 20
+"""Told one by one; of the others how many they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One view of one part, by where it is read from.
+
+    ``name``: as people are told of it, one line; ``path``: the file, or the recorded window; ``view``: as its ``View``;
+    ``part_name``: the same for all pictures of one part; ``is_grey``: of all pixels, whatever the file may hold;
+    ``sha256``: of what is read (the file's content, the frame's pixels); ``pixels_sha256``: of what is seen, alike in copies.
+    """
+
+    name: str
+    path: Path
+    view: str
+    part_name: str
+    width_px: int
+    height_px: int
+    is_grey: bool
+    sha256: str
+    pixels_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One camera's look at the parts, the pictures in the order of the parts' names.
+
+    ``name`` is empty where there is only one and nobody named it; ``frame``: the most frequent size and, Mono8 or BGR8, how
+    pixels are read, which is alike for all; sizes differ by at most what ``pictures.size_tolerance_px`` allows.
+    """
+
+    name: str
+    frame: FrameFormat
+    pictures: tuple[Picture, ...]
+
+    @property
+    def sizes_count(self) -> int:
+        return len({(picture.width_px, picture.height_px) for picture in self.pictures})
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A picture that is not counted, as it shows the very pixels of another one, ``of``."""
+
+    name: str
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSet:
+    """Pictures that were all looked at, and may be read.
+
+    ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
+    ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
+    It raises FaultsError where the picture is not as it was when it was looked at.
+    """
+
+    path: Path
+    views: tuple[View, ...]
+    copies: tuple[Copy, ...]
+    left_out: tuple[str, ...]
+    read: Callable[[Picture], Pixels]
+
+    @property
+    def parts_count(self) -> int:
+        """How many different parts there are, each counted once whatever its number of views."""
+        return len({picture.part_name for view in self.views for picture in view.pictures})
+
+    @property
+    def pictures_count(self) -> int:
+        return sum(len(view.pictures) for view in self.views)
+
+    @property
+    def frames(self) -> dict[str, FrameFormat]:
+        """By view."""
+        return {view.name: view.frame for view in self.views}
+
+    @property
+    def names_by_pixels(self) -> dict[str, str]:
+        """Each picture's name by its ``pixels_sha256``."""
+        return {picture.pixels_sha256: picture.name for picture in self.all()}
+
+    def all(self) -> Iterator[Picture]:
+        """View by view."""
+        for view in self.views:
+            yield from view.pictures
+
+
+def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
+    """Less the parts of which a picture is known: ``known`` is names by ``pixels_sha256``. None may be left."""
+    found = {picture.part_name for picture in pictures.all() if picture.pixels_sha256 in known}
+    copies = [
+        Copy(picture.name, known[picture.pixels_sha256]) for picture in pictures.all() if picture.pixels_sha256 in known
+    ]
+    views = tuple(
+        replace(view, pictures=tuple(each for each in view.pictures if each.part_name not in found))
+        for view in pictures.views
+    )
+    return replace(pictures, views=views, copies=(*pictures.copies, *copies))
+
+
+def expect_apart(good: PictureSet, defects: PictureSet) -> None:
+    """Raises FaultsError where a picture is among both: somebody put it into the wrong folder."""
+    known, faults = good.names_by_pixels, FaultList(defects.path)
+    for picture in defects.all():
+        if (other := known.get(picture.pixels_sha256)) is not None:
+            expected = "each picture in one of the two: take it out of the wrong one"
+            faults.add(picture.name, f"the same picture as {other}, one of the good parts", expected)
+    faults.settle()
+
+
+class FaultList:
+    """What is wrong with the pictures of a folder: all of it is counted, the first 20 are told."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._told: list[Fault] = []
+        self._more_count = 0
+
+    def add(self, file: Path | str, got: str, expected: str) -> None:
+        self.take(Fault(str(file), "", got, expected))
+
+    def take(self, fault: Fault) -> None:
+        """One that is made already."""
+        if len(self._told) < FAULTS_MAX:
+            self._told.append(fault)
+        else:
+            self._more_count += 1
+
+    def settle(self) -> None:
+        """Raises FaultsError where there is any."""
+        if self._more_count:
+            count = f"{self._more_count:,} more that cannot be used, {FAULTS_MAX + self._more_count:,} in all"
+            self._told.append(Fault(str(self._folder), "", count, "none: see to those above, and ask again"))
+        if self._told:
+            raise FaultsError(self._told)
+
+
+def majority_frame(sizes_px: Mapping[tuple[int, int], int], *, is_grey: bool) -> FrameFormat:
+    """The most frequent (width, height), of equally frequent ones the largest. ``sizes_px``: counts, not empty."""
+    (width_px, height_px), _ = max(sizes_px.items(), key=lambda each: (each[1], each[0][0] * each[0][1], each[0]))
+    return FrameFormat(width_px, height_px, PixelFormat.MONO8 if is_grey else PixelFormat.BGR8)

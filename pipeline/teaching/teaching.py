@@ -1,0 +1,189 @@
+"""From pictures of good parts to a package: the steps, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from calibration.auroc import auroc_of
+from calibration.teaching.fitting import PARTS_MIN
+from calibration.teaching.graph import product_model, score_of
+from pipeline.new_folder import scratch_folder
+from pipeline.teaching import telling
+from pipeline.teaching.budget import Choice, choose, measure, tried
+from pipeline.teaching.features import Features, write_features
+from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
+from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
+from pipeline.teaching.judge import Judge
+from pipeline.teaching.package_writer import THRESHOLD, publish, write_package
+from pipeline.teaching.picture_set import PictureSet, without_known
+from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
+from pipeline.teaching.taught_file import FOLDER, Taught, features_file, write_taught
+from vision.faults import Fault, FaultsError
+from vision.package import ModelPackage, load_package
+from vision.preprocess import FrameFormat
+
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[], object]]]
+"""Shows how far a step of so many pictures is; gives what is to be called after each."""
+
+_AGREEMENT = 1e-3
+"""Between the scores of the model and those of the fit it was made of."""
+
+_CHECKED_PARTS = 8
+
+
+class TeachingFailed(RuntimeError):
+    """The model is not what was fitted. The text says what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence."""
+
+    product: str
+    size_px: int | None
+    budget_us: float
+    false_reject_max: float
+    confidence: float
+
+
+def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wanted, progress: Progress) -> TeachReport:
+    """A package in ``out``, which is not there yet. Raises FaultsError for pictures that cannot be taught, OSError where the disk
+    fails; then nothing is written.
+    """
+    source = of_pictures(good)
+    _expect_enough(len(source.names), good.path)
+    with scratch_folder(out) as draft:
+        largest = max(good.views, key=lambda view: view.frame.width_px * view.frame.height_px)
+        with progress("measuring", None):
+            choice = choose(
+                _shared_frame(good),
+                good.read(largest.pictures[0]),
+                len(good.views),
+                wanted.size_px,
+                wanted.budget_us,
+                draft,
+            )
+        return _teach(source, defects, draft, out, wanted, choice, progress)
+
+
+def extend(
+    package: ModelPackage,
+    taught: Taught,
+    features: Sequence[Features],
+    more: PictureSet,
+    defects: PictureSet | None,
+    wanted: Wanted,
+    progress: Progress,
+) -> TeachReport:
+    """The package with more good parts, in its place. Raises as ``teach`` does; then the package is as it was."""
+    new = without_known(more, taught.names_by_pixels)
+    if not new.views[0].pictures:
+        got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
+        raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
+    source = of_both(taught, features, new)
+    with scratch_folder(package.folder) as draft:
+        view = new.views[0]
+        with progress("measuring", None):
+            measured = measure(taught.shape, len(new.views), new.read(view.pictures[0]), draft)
+        shown = tried(taught.shape, measured, is_chosen=True)
+        choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
+        return _teach(source, defects, draft, package.folder, wanted, choice, progress)
+
+
+def _teach(
+    source: GoodParts,
+    defects: PictureSet | None,
+    draft: Path,
+    out: Path,
+    wanted: Wanted,
+    choice: Choice,
+    progress: Progress,
+) -> TeachReport:
+    (draft / FOLDER).mkdir()
+    good, shape = source.pictures, choice.shape
+    features = []
+    with progress("looking", good.pictures_count) as advance:
+        for index, view in enumerate(good.views):
+            known = source.kept_features[index] if source.kept is not None else None
+            file = features_file(draft, index)
+            features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
+    with progress("fitting", None):
+        fitted = fit(features)
+    at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
+    model = product_model(shape, fitted.views, [at] * len(fitted.views))
+    write_package(draft, shape, model, wanted.product, {}, {})
+    judge = Judge(load_package(draft))
+    _expect_agreement(judge, source, fitted, features, at)
+    scores = score_of(fitted.excess, at)
+    good_parts = tuple(ScoredPart(name, float(score)) for name, score in zip(source.names, scores, strict=True))
+    with progress("judging defects", 0 if defects is None else defects.pictures_count) as advance:
+        defective_parts, worst = judge.parts(defects, lambda: advance())
+    promise = promised(good_parts, defective_parts, wanted.false_reject_max, wanted.confidence)
+    auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
+    report = TeachReport(
+        product=wanted.product,
+        made_utc=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
+        version=metadata.version("lineside"),
+        sources=telling.sources(source, defects),
+        views=telling.views(source, defects),
+        copies=(*good.copies, *(() if defects is None else defects.copies)),
+        left_out=(*good.left_out, *(() if defects is None else defects.left_out)),
+        tried=choice.tried,
+        budget_us=choice.budget_us,
+        why_chosen=choice.why,
+        fit=(*telling.fit_facts(shape, fitted), *telling.kinds(source, features)),
+        model=(("written to", str(out)), ("sha256", judge.package.sha256)),
+        suspects=telling.suspects(source, fitted, scores, judge),
+        suspects_words=telling.suspects_words(fitted),
+        good=good_parts,
+        defective=defective_parts,
+        reject_at_score=THRESHOLD,
+        threshold=promise,
+        auroc=auroc,
+        strangest_good=telling.shown_good(source, fitted, good_parts, judge),
+        strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
+        least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
+        added=telling.added(source, features, fitted, good_parts, auroc, at),
+    )
+    write_package(draft, shape, model, wanted.product, telling.training(report, source), telling.accuracy(report))
+    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape))
+    load_package(draft)
+    publish(draft, out)
+    return report
+
+
+# --- what pictures must be -------------------------------------------------------------------------------------------
+
+
+def _expect_enough(count: int, path: Path) -> None:
+    if count < PARTS_MIN:
+        expected = f"{PARTS_MIN} good parts at the least, to learn what is usual; some hundred are better"
+        raise FaultsError([Fault(str(path), "", f"{count} different parts", expected)])
+
+
+def _shared_frame(good: PictureSet) -> FrameFormat:
+    """The largest view's, in colour where any is."""
+    largest = max((view.frame for view in good.views), key=lambda frame: frame.width_px * frame.height_px)
+    coloured = [view.frame for view in good.views if view.frame.pixel_format.channel_count == 3]
+    return replace(largest, pixel_format=coloured[0].pixel_format) if coloured else largest
+
+
+def _expect_agreement(judge: Judge, source: GoodParts, fitted: Fitted, features: Sequence[Features], at: float) -> None:
+    """Raises TeachingFailed."""
+    for index, view in enumerate(source.pictures.views):
+        for part in range(source.kept_count, min(len(source.names), source.kept_count + _CHECKED_PARTS)):
+            picture = view.pictures[part - source.kept_count]
+            score, _ = judge.judged(source.pictures, picture)
+            one = np.asarray(features[index][part : part + 1])
+            expected = min(float(score_of(fit.excess(one), at)[0]) for fit in fitted.views)
+            if abs(score - expected) > _AGREEMENT:
+                raise TeachingFailed(
+                    f"{picture.name}: the model scores {score:.6f}, what was fitted {expected:.6f}; nothing was written"
+                )

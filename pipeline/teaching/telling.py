@@ -1,0 +1,239 @@
+"""What is told of a teaching: the parts of its report, of the card, and of what is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.auroc import Auroc
+from calibration.teaching.backbone import BACKBONE_NAME, FeatureShape
+from calibration.teaching.kinds import kinds_of
+from pipeline.teaching.budget import words_of_depth
+from pipeline.teaching.features import Features
+from pipeline.teaching.fit import Fitted
+from pipeline.teaching.good_parts import GoodParts
+from pipeline.teaching.judge import Judge
+from pipeline.teaching.package_writer import THRESHOLD
+from pipeline.teaching.picture_set import Picture, PictureSet
+from pipeline.teaching.report import (
+    SHOWN_COUNT,
+    Added,
+    ScoredPart,
+    ShownPicture,
+    Suspect,
+    TeachReport,
+    ViewTaught,
+    most_moved,
+    views_taught,
+)
+from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught
+
+
+def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
+    """Where the pictures came from."""
+    told = [("good parts", str(source.pictures.path))]
+    if source.kept is not None:
+        told = [("taught before", f"{source.kept_count:,} parts"), ("added", str(source.pictures.path))]
+    return (*told, *([("defects", str(defects.path))] if defects is not None else []))
+
+
+def views(source: GoodParts, defects: PictureSet | None) -> tuple[ViewTaught, ...]:
+    """The counts of each view, with those of parts taught before."""
+    return tuple(
+        replace(view, good_count=view.good_count + source.kept_count) for view in views_taught(source.pictures, defects)
+    )
+
+
+def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...]:
+    """What was fitted, name and value."""
+    scales = fitted.views[0].scales
+    sides = ", ".join(f"{scale.windows.side}x{scale.windows.side}" for scale in scales)
+    shrinkage = ", ".join(f"{scale.gaussian.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
+    rows, columns = shape.grid
+    return (
+        ("features", f"{shape.channel_count} channels of {words_of_depth(shape.depth)}, {rows}x{columns} places"),
+        ("windows", f"{sides} places: mean and spread of each channel"),
+        ("shrinkage", shrinkage),
+        ("pixels", f"the input is {shape.input_width_px}x{shape.input_height_px}, averaged by {shape.shrink}"),
+        ("parts fitted", f"{int((~fitted.is_suspect).sum()):,} of {len(fitted.excess):,}"),
+    )
+
+
+def kinds(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str, str]]:
+    """Of each view whose pictures fall into two groups: it may be one product with two looks, or two in one folder."""
+    for view, of_view in zip(source.pictures.views, features, strict=True):
+        found = kinds_of(of_view)
+        if found.are_two:
+            one, other = (
+                [source.names[index] for index in np.flatnonzero(found.is_second == which)] for which in (False, True)
+            )
+            told = f"TWO: {len(one):,} pictures like {one[0]} and {len(other):,} like {other[0]}"
+            yield (
+                f"kinds{f' in {view.name}' if view.name else ''}",
+                f"{told}; two products are better taught each by itself",
+            )
+
+
+def suspects(source: GoodParts, fitted: Fitted, scores: npt.NDArray[np.float64], judge: Judge) -> tuple[Suspect, ...]:
+    """The strangest first, with the pictures of the first."""
+    found = sorted(np.flatnonzero(fitted.is_suspect), key=lambda part: -fitted.excess[part])
+    return tuple(_suspect(source, fitted, scores, judge, int(part), rank) for rank, part in enumerate(found))
+
+
+def _suspect(
+    source: GoodParts, fitted: Fitted, scores: npt.NDArray[np.float64], judge: Judge, part: int, rank: int
+) -> Suspect:
+    view = int(fitted.worst_view[part])
+    picture, name = source.picture(part, view), source.names[part]
+    path, score, p_value = "", float(scores[part]), float(fitted.p_values[part])
+    if picture is None:
+        assert source.kept is not None
+        name = source.kept.parts[part].pictures[view].name
+    else:
+        name, path = picture.name, str(picture.path)
+    reason = f"{fitted.excess[part]:.1f} times the usual spread stranger than usual"
+    shown = None
+    if picture is not None and rank < SHOWN_COUNT:
+        shown = judge.shown(source.pictures, picture, score)
+    return Suspect(name, path, score, p_value, reason, shown)
+
+
+def suspects_words(fitted: Fitted) -> str:
+    """What was done about them; empty where there are none."""
+    count = int(fitted.is_suspect.sum())
+    if count == 0:
+        return ""
+    return (
+        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, but "
+        "they count as good for the threshold: take out those that are defective and teach again."
+    )
+
+
+def shown_good(
+    source: GoodParts, fitted: Fitted, parts: Sequence[ScoredPart], judge: Judge
+) -> tuple[ShownPicture, ...]:
+    """Of those whose pictures are here."""
+    new = range(source.kept_count, len(parts))
+    order = sorted(new, key=lambda part: (-parts[part].score, parts[part].name))[:SHOWN_COUNT]
+    shown = []
+    for part in order:
+        picture = source.picture(part, int(fitted.worst_view[part]))
+        assert picture is not None
+        shown.append(judge.shown(source.pictures, picture, parts[part].score))
+    return tuple(shown)
+
+
+def shown(
+    parts: Sequence[ScoredPart], worst: dict[str, Picture], judge: Judge, defects: PictureSet | None
+) -> tuple[ShownPicture, ...]:
+    """With their maps."""
+    if defects is None:
+        return ()
+    return tuple(judge.shown(defects, worst[part.name], part.score) for part in parts)
+
+
+def added(
+    source: GoodParts,
+    features: Sequence[Features],
+    fitted: Fitted,
+    good: Sequence[ScoredPart],
+    auroc: Auroc | None,
+    at: float,
+) -> Added | None:
+    """What ``--add`` changed; None for a product taught anew."""
+    kept = source.kept
+    if kept is None:
+        return None
+    before = [ScoredPart(part.name, part.score) for part in kept.parts]
+    return Added(
+        good_count_before=len(kept.parts),
+        added_count=len(good) - len(kept.parts),
+        parts_missing_before=kept.parts_missing,
+        reject_at_before=THRESHOLD,
+        auroc_before=kept.auroc,
+        mean_shift=max(_mean_shift(of_view, len(kept.parts)) for of_view in features),
+        moved=most_moved(before, good),
+    )
+
+
+def _mean_shift(features: Features, kept_count: int) -> float:
+    """By how much the mean of pictures' mean features moved, as a share of a usual picture's distance from it."""
+    means = np.stack([np.asarray(each).mean(axis=(1, 2), dtype=np.float64) for each in features])
+    before, now = means[:kept_count].mean(axis=0), means.mean(axis=0)
+    usual = float(np.median(np.linalg.norm(means[:kept_count] - before, axis=1)))
+    return float(np.linalg.norm(now - before)) / max(usual, np.finfo(np.float64).tiny)
+
+
+def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
+    """For the card."""
+    return {
+        "method": "taught from good parts alone by lineside teach",
+        "backbone": f"{BACKBONE_NAME}, ImageNet weights (c) 2020 ML Illustrated, Apache-2.0",
+        "made_utc": report.made_utc,
+        "lineside": report.version,
+        "good_parts": len(report.good),
+        "suspects": len(report.suspects),
+        "views": {view.name or "picture": [view.width_px, view.height_px] for view in report.views},
+        **{key.replace(" ", "_"): value for key, value in report.fit},
+        "pictures_sha256": _digest(source),
+    }
+
+
+def _digest(source: GoodParts) -> str:
+    digest = hashlib.sha256()
+    for sha256 in sorted(_hashes(source)):
+        digest.update(sha256.encode())
+    return digest.hexdigest()
+
+
+def _hashes(source: GoodParts) -> Iterator[str]:
+    if source.kept is not None:
+        yield from source.kept.names_by_pixels
+    yield from source.pictures.names_by_pixels
+
+
+def accuracy(report: TeachReport) -> dict[str, object]:
+    """For the card."""
+    threshold = report.threshold
+    told: dict[str, object] = {
+        "by": "each good part by a fit that had not seen it",
+        "good_parts_rejected": len(report.rejected_good),
+        "is_promised": bool(threshold.thresholds),
+        "false_reject_max": threshold.false_reject_max,
+        "confidence": threshold.confidence,
+        "good_parts_missing": threshold.parts_missing,
+    }
+    if report.auroc is not None:
+        told["defective_parts"] = len(report.defective)
+        told["defective_parts_passed"] = len(report.missed)
+        told["auroc"] = round(report.auroc.value, 4)
+        told["auroc_interval"] = [round(report.auroc.low, 4), round(report.auroc.high, 4)]
+    return told
+
+
+def kept(source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShape) -> Taught:
+    """What a later ``--add`` starts from."""
+    kept = [] if source.kept is None else [part.pictures for part in source.kept.parts]
+    new = [
+        tuple(KeptPicture(name=picture.name, pixels_sha256=picture.pixels_sha256) for picture in pictures)
+        for pictures in zip(*(view.pictures for view in source.pictures.views), strict=True)
+    ]
+    return Taught(
+        layout="lineside.taught/1",
+        product=report.product,
+        sha256=sha256,
+        shape=shape,
+        false_reject_max=report.threshold.false_reject_max,
+        confidence=report.threshold.confidence,
+        views=tuple(KeptView(name=name, frame=frame) for name, frame in source.frames.items()),
+        parts=tuple(
+            KeptPart(name=part.name, score=part.score, pictures=pictures)
+            for part, pictures in zip(report.good, (*kept, *new), strict=True)
+        ),
+        parts_missing=report.threshold.parts_missing,
+        auroc=report.auroc,
+    )

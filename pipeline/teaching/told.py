@@ -1,0 +1,159 @@
+"""A teaching in words for the terminal, and as plain data for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from calibration.auroc import Auroc
+from pipeline.teaching.report import Added, SizeTried, Suspect, TeachReport, ViewTaught
+from vision.faults import one_line
+
+_NAMED_MAX = 10
+
+
+def words(report: TeachReport) -> list[str]:
+    """A line each, its subject first."""
+    return [one_line(line) for line in _words(report)]
+
+
+def to_json(report: TeachReport) -> dict[str, Any]:
+    """Everything but the pictures."""
+    threshold, added = report.threshold, report.added
+    return {
+        "product": report.product,
+        "made_utc": report.made_utc,
+        "version": report.version,
+        "sources": dict(report.sources),
+        "model": dict(report.model),
+        "views": [asdict(view) for view in report.views],
+        "copies": [asdict(copy) for copy in report.copies],
+        "left_out": list(report.left_out),
+        "sizes": {
+            "tried": [asdict(size) for size in report.tried],
+            "budget_us": report.budget_us,
+            "why_chosen": report.why_chosen,
+        },
+        "fit": dict(report.fit),
+        "suspects": [
+            {"name": each.name, "path": each.path, "score": each.score, "p_value": each.p_value, "reason": each.reason}
+            for each in report.suspects
+        ],
+        "suspects_told": report.suspects_words,
+        "reject_at_score": report.reject_at_score,
+        "threshold": {
+            "is_promised": bool(threshold.thresholds),
+            "false_reject_max": threshold.false_reject_max,
+            "confidence": threshold.confidence,
+            "good": threshold.good_count,
+            "good_rejected": threshold.rejected_count,
+            "expected_false_reject": threshold.expected_false_reject if threshold.thresholds else None,
+            "expected_false_reject_95": [threshold.false_reject_low, threshold.false_reject_high]
+            if threshold.thresholds
+            else None,
+            "supported_false_reject": threshold.supported_false_reject,
+            "supported_confidence": threshold.supported_confidence,
+            "parts_missing": threshold.parts_missing,
+            "false_accept": None if report.false_accept is None else asdict(report.false_accept),
+            "told": threshold.words(),
+        },
+        "assumptions": list(report.assumptions),
+        "auroc": None if report.auroc is None else asdict(report.auroc),
+        "good": [asdict(part) for part in report.good],
+        "defective": [asdict(part) for part in report.defective],
+        "added": None if added is None else asdict(added),
+    }
+
+
+def view_words(view: ViewTaught) -> str:
+    """A view's size and kind."""
+    sizes = "" if view.sizes_count == 1 else f" (most of them: {view.sizes_count} sizes)"
+    return f"{view.width_px} x {view.height_px} px{sizes}, {'grey' if view.is_grey else 'colour'}"
+
+
+def size_words(size: SizeTried) -> str:
+    """The input's size and how much of the backbone is used."""
+    return f"{size.width_px} x {size.height_px} px, {size.depth}"
+
+
+def auroc_words(auroc: Auroc) -> str:
+    """The area with its interval."""
+    return f"{auroc.value:.4f} ({100 * auroc.confidence:.3g} %: {auroc.low:.4f} to {auroc.high:.4f})"
+
+
+def suspect_words(suspect: Suspect) -> str:
+    """How strange it is, and why."""
+    return f"score {suspect.score:.3f}, p {chance(suspect.p_value)}: {suspect.reason}"
+
+
+def chance(p_value: float) -> str:
+    """Small ones as a power of ten."""
+    return f"{p_value:.2g}" if p_value >= 1e-4 else f"{p_value:.0e}"
+
+
+def added_lines(added: Added, report: TeachReport) -> list[tuple[str, str, str]]:
+    """What, before, now."""
+    before, now = added.auroc_before, report.auroc
+    return [
+        ("good parts", f"{added.good_count_before:,}", f"{added.good_count_before + added.added_count:,}"),
+        (
+            "rejects from score",
+            "-" if added.reject_at_before is None else f"{added.reject_at_before:.4g}",
+            f"{report.reject_at_score:.4g}",
+        ),
+        (
+            "good parts missing for the promise",
+            "-" if added.parts_missing_before is None else f"{added.parts_missing_before:,}",
+            "-" if report.threshold.parts_missing is None else f"{report.threshold.parts_missing:,}",
+        ),
+        ("AUROC", "-" if before is None else auroc_words(before), "-" if now is None else auroc_words(now)),
+    ]
+
+
+def shift_words(added: Added) -> str:
+    """Whether the added parts are like those before."""
+    return (
+        f"The mean of the features moved by {100 * added.mean_shift:.0f} % of a usual good part's distance from it"
+        f"{': the added parts are unlike those taught before' if added.mean_shift > 0.5 else ''}."
+    )
+
+
+def _words(report: TeachReport) -> Iterator[str]:
+    yield f"product   {report.product}"
+    yield from (f"from      {name}: {value}" for name, value in report.sources)
+    for view in report.views:
+        name = f"view {view.name}: " if view.name else ""
+        defective = f", {view.defective_count:,} of defects" if view.defective_count else ""
+        yield f"pictures  {name}{view.good_count:,} of good parts{defective}; {view_words(view)}"
+    yield from _named("copy", [f"{copy.name} is {copy.of}: NOT COUNTED" for copy in report.copies])
+    yield from _named("left out", list(report.left_out))
+    for size in report.tried:
+        mark = "chosen" if size.is_chosen else "tried"
+        yield f"{mark:<9} {size_words(size)}: p50 {size.p50_us / 1e3:.2f} ms, p99 {size.p99_us / 1e3:.2f} ms"
+    yield f"          {report.why_chosen}"
+    yield from (f"fit       {name}: {value}" for name, value in report.fit)
+    yield from _named("suspect", [f"{each.name}: {suspect_words(each)}" for each in report.suspects])
+    if report.suspects_words:
+        yield f"suspects  {report.suspects_words}"
+    threshold = report.threshold
+    label = "promised" if threshold.thresholds else "refused"
+    for number, line in enumerate(threshold.words()):
+        yield f"{label if number == 0 else '':<9} {line}"
+    yield from (f"assumes   {each}" for each in report.assumptions)
+    if threshold.parts_missing:
+        yield f"missing   {threshold.parts_missing:,} good parts for what was asked for"
+    if report.auroc is not None:
+        missed = report.missed
+        yield f"defects   AUROC {auroc_words(report.auroc)}; {len(missed):,} of {len(report.defective):,} would pass"
+        yield from _named("missed", [f"{part.name}: score {part.score:.3f}" for part in missed])
+    if (added := report.added) is not None:
+        yield from (f"added     {what}: {now}, before {before}" for what, before, now in added_lines(added, report))
+        yield f"          {shift_words(added)}"
+    yield from (f"model     {name}: {value}" for name, value in report.model)
+
+
+def _named(label: str, lines: list[str]) -> Iterator[str]:
+    yield from (f"{label:<9} {line}" for line in lines[:_NAMED_MAX])
+    if (more := len(lines) - _NAMED_MAX) > 0:
+        yield f"{label:<9} and {more:,} more"
