@@ -103,7 +103,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
             "AUROC",
             "std",
             "lowest .. highest",
-            "map points at the defect (95 %)",
+            "pointing hits (95 %)",
             "a picture, p50",
             "p99",
             "fit",
@@ -132,6 +132,6 @@ def _pointing(told: dict[str, Any] | None) -> str:
 
 def _words(result: dict[str, Any]) -> list[str]:
     return [
-        f"AUROC: mean over {result['splits']} splits; a hit is within {result['pointing_tolerance_px']} px of the defect",
+        f"AUROC: mean over {result['splits']} splits; a hit: the map is highest within {result['pointing_tolerance_px']} px of a defect",
         *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
     ]
