@@ -186,7 +186,7 @@ def test_tampering(tmp_path: Path) -> None:
 def test_teach(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     short = ("--set", "rendered-grey", "--most", "20", "--splits", "2")
-    done = lineside("bench", "teach", *short, "--json", file)
+    done = lineside("bench", "teach", *short, "--json", file, timeout_s=100.0)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     told = result["sets"]["rendered-grey"]
@@ -202,9 +202,7 @@ def test_teach_without_what_it_needs(tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.json"
     stranger.write_text("no JSON")
     for arguments, status, words in (
-        (("--set", "nosuch"), 2, "--set: got nosuch, expected some of elpv-mono, "),
-        (("--set", "boards-in-place"), 2, "and with --deeppcb DIR those of boards"),
-        (("--others", tmp_path / "nosuch.json"), 2, "nosuch.json"),
+        (("--set", "nosuch"), 2, "rendered-colour, and with --deeppcb DIR those of boards"),
         (("--others", stranger), 2, "expected what scripts/anomalib_rivals.py wrote"),
     ):
         done = lineside("bench", "teach", *arguments)
