@@ -103,7 +103,7 @@ def test_outage(tmp_path: Path) -> None:
 @pytest.mark.timeout(400)
 def test_record_latency(tmp_path: Path) -> None:
     """With images the service is started anew before and after each window, and there are two of them."""
-    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2", timeout_s=360)
+    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "2", "--windows", "2", timeout_s=360)
     assert set(result["conditions"]) == {"records stopped", "disk stalls", "images of rejects", "images of all"}
     for condition, told in result["conditions"].items():
         assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
