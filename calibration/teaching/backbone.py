@@ -43,8 +43,8 @@ class FeatureShape:
 
     The model's input is ``shrink`` times ``width_px`` and ``height_px``, which are multiples of ``SIZE_STEP_PX``: it averages
     squares of ``shrink`` pixels first, since the line's sampling leaves out pixels where it makes a picture smaller, and with them
-    fine cracks. ``depth`` is the deepest block that features are taken from, one of ``CHANNELS_BY_DEPTH``; others are taken from
-    ``FINE_DEPTH``.
+    fine cracks. ``depth`` is the deepest block that features are taken from, one of ``CHANNELS_BY_DEPTH``;
+    where that lies below ``FINE_DEPTH``, they are taken from that one as well.
     """
 
     width_px: int

@@ -10,7 +10,7 @@ windows                                                 mono   poly   all    hit
 means and spreads of 0.3, 0.4 and 0.6 of the picture,
 block 10, one covariance for all places                 0.938  0.909  0.881  0.32
 1 and 3 features of block 4, 2 of block 10              0.954  0.916  0.939  0.91
-2 features of block 4, 2 of block 10                    0.958  0.918  0.939  0.88
+2 features of block 4, 2 of block 10                    0.958  0.918  0.941  0.88
 ======================================================  =====  =====  =====  =====
 """
 
