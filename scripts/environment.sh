@@ -14,7 +14,7 @@ os.chdir("/")  # what is importable from anywhere, not just from here
 pipeline = find_spec("pipeline")
 if pipeline is None or pipeline.origin is None or checkout not in Path(pipeline.origin).resolve().parents:
     sys.exit(1)
-sys.exit(not all(map(find_spec, ("onnxruntime", "amqtt", "elpv_dataset", "pytest", "mypy"))))
+sys.exit(not all(map(find_spec, ("onnxruntime", "amqtt", "elpv_dataset", "pytest", "xdist", "mypy"))))
 PY
 }
 

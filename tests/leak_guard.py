@@ -3,6 +3,9 @@
 One guard stands at each fixture scope and compares before with after. What a wider fixture starts, whenever it is
 first asked for, belongs to the wider scope and is looked for when that is over. Of a test that failed nothing is
 reported (its traceback keeps things alive), but its processes are ended all the same.
+
+Several sessions may run at once. Processes and descriptors are a session's own; a name in shared memory says nothing of who
+made it, so one that came during a test is told only when it is still there at the end of the session.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ MARK = "LINESIDE_TEST_SESSION"
 
 GRACE_S = 5.0
 """How long processes that are on their way out are waited for."""
+
+SEGMENT_GRACE_S = 60.0
+"""How long, at its end, a session waits for shared memory that nobody holds: another session's test may have killed a whole
+service, and be about to start the one that tidies up.
+"""
 
 SCOPES = ("function", "class", "module", "package", "session")
 
@@ -69,6 +77,7 @@ class LeakGuard:
         self._session = session.encode()
         self._owner: dict[Hashable, str] = {}  # thing -> widest scope of the fixtures that were being set up
         self._told: set[Hashable] = set()
+        self._seen_after: dict[Path, str] = {}  # shared memory that came meanwhile -> whose end it was there at first
 
     def look(self) -> Belongings:
         """Takes stock."""
@@ -77,12 +86,19 @@ class LeakGuard:
     def attribute(self, before: Belongings, scope: str) -> None:
         """Gives what has come since ``before`` to a fixture of the given scope."""
         now = self.look()
-        come = (now.processes - before.processes, now.segments - before.segments, now.descriptors - before.descriptors)
+        come = (now.processes - before.processes, now.descriptors - before.descriptors)
         for thing in frozenset[Hashable]().union(*come):
             self._owner[thing] = max(scope, self._owner.get(thing, scope), key=SCOPES.index)
 
-    def left_behind(self, before: Belongings, scope: str) -> list[str]:
-        """Describes what has come since ``before`` and should be gone at the end of the scope. Ends such processes."""
+    def left_behind(self, before: Belongings, scope: str, name: str, *, is_failed: bool) -> list[str]:
+        """Describes what has come since ``before`` and should be gone at the end of the scope. Ends such processes.
+
+        Args:
+            before: What there was at the beginning of the scope.
+            scope: What is at its end: a test, a module ...
+            name: Of which one.
+            is_failed: Of such a test no shared memory is told later.
+        """
         wider = {thing for thing, owner in self._owner.items() if SCOPES.index(owner) > SCOPES.index(scope)}
         known = wider | self._told
         if self._new_processes(before, known) or _new_descriptors(before, known):
@@ -95,10 +111,16 @@ class LeakGuard:
             if description := _end(process):
                 left[process] = description
 
-        end = time.monotonic() + GRACE_S
-        while (segments := self._new_segments(before, known)) and time.monotonic() < end:
-            time.sleep(0.05)  # another session on this box may be about to start what holds its own, or to tidy up
-        left |= {path: f"shared memory {path}" for path in segments}
+        new = _segments() - before.segments - self._seen_after.keys()
+        if is_failed:
+            self._told |= new
+        else:
+            self._seen_after |= dict.fromkeys(new, name)
+        if scope == "session":
+            end = time.monotonic() + SEGMENT_GRACE_S
+            while (segments := self._segments_left()) and time.monotonic() < end:
+                time.sleep(0.05)
+            left |= {path: f"shared memory {path}, there since {self._seen_after[path]}" for path in segments}
 
         left |= {found: f"descriptor on {found.target}" for found in _new_descriptors(before, known)}
         self._told |= left.keys()
@@ -128,8 +150,8 @@ class LeakGuard:
                 continue
         return new
 
-    def _new_segments(self, before: Belongings, known: set[Hashable]) -> list[Path]:
-        segments = _segments() - before.segments - known
+    def _segments_left(self) -> list[Path]:
+        segments = _segments() & self._seen_after.keys() - self._told
         if not segments:
             return []
         ours = self._processes()
@@ -251,8 +273,10 @@ def _watch(request: pytest.FixtureRequest) -> Iterator[None]:
     guard = request.config.stash[_guard]
     before = guard.look()
     yield
-    left = guard.left_behind(before, request.scope)
-    if left and not cast(pytest.Item, request.node).stash.get(_failed, False):
+    node = cast(pytest.Item, request.node)
+    is_failed = node.stash.get(_failed, False)
+    left = guard.left_behind(before, request.scope, node.nodeid or "the last test", is_failed=is_failed)
+    if left and not is_failed:
         pytest.fail(f"left behind at the end of the {request.scope}: " + "; ".join(left), pytrace=False)
 
 

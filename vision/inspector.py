@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vision import part_mark
+from vision import part_mark_reader
 from vision.camera_geometry import CameraGeometry, raw_from_undistorted
 from vision.decoders import DECODERS, Decoder
 from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
@@ -268,7 +268,7 @@ class Inspector:
                 f"expected {view.frame_format.shape}"
             )
         mark = view.part_mark
-        return part_mark.read(frame.pixels, x_px=mark.x_px, y_px=mark.y_px, cell_px=mark.cell_px)
+        return part_mark_reader.read(frame.pixels, x_px=mark.x_px, y_px=mark.y_px, cell_px=mark.cell_px)
 
     def _view(self, camera_id: str) -> _ViewPlan:
         try:

@@ -6,16 +6,17 @@ A picture of a product with several views is judged by the view it is most like.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.teaching.backbone import FEATURES, FeatureShape, feature_nodes, model_of
+from calibration.teaching.backbone import FeatureShape, feature_nodes, model_of
 from calibration.teaching.fitting import ScaleFit, ViewFit
 from calibration.teaching.gaussian import STRANGENESS_FLOOR
-from calibration.teaching.windows import VARIANCE_MIN, Windows
+from calibration.teaching.windows import Layer, Windows
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,22 +57,33 @@ def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Seq
     return model_of(shape, graph.nodes, graph.constants, outputs)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Of windows of one layer and size the tensors' names: the part's excess, (n, 1, 1, 1), and the places', (n, 1, rows, columns)
+    of features.
+    """
+
+    layer: Layer
+    part: str
+    places: str
+
+
 class _Graph:
     """Nodes and constants as they come; each method returns the names of the tensors it made."""
 
     def __init__(self, shape: FeatureShape) -> None:
         self.nodes, self.constants = feature_nodes(shape)
         self._shape = shape
-        zoom = shape.stride_px // _MAP_STEP_PX
-        self.map_size = (shape.grid[0] * zoom, shape.grid[1] * zoom)
+        self.map_size = (shape.height_px // _MAP_STEP_PX, shape.width_px // _MAP_STEP_PX)
         self._looked: dict[Windows, str] = {}
 
     def head(self, name: str, view: ViewFit, threshold: float) -> tuple[str, str]:
         """Above the threshold, in standard deviations of good parts: of the part, (n, 1, 1, 1), and of places, (n, 1, h, w)."""
         scales = [self._scale(f"{name}.scale{number}", scale) for number, scale in enumerate(view.scales)]
         share = self._constant(f"{name}.share", np.float32(1 / len(scales)))
-        whole = self._node("Mul", [self._sum(f"{name}.parts", [part for part, _ in scales]), share], f"{name}.part")
-        places = self._node("Mul", [self._sum(f"{name}.all", [place for _, place in scales]), share], f"{name}.places")
+        whole = self._node("Mul", [self._sum(f"{name}.parts", [scale.part for scale in scales]), share], f"{name}.part")
+        finer = [self._finer(f"{name}.{layer.name}", layer, scales) for layer in self._shape.layers]
+        places = self._node("Mul", [self._sum(f"{name}.all", finer), share], f"{name}.places")
         limit = self._constant(f"{name}.threshold", np.float32(threshold))
         return self._node("Sub", [whole, limit], f"{name}.above"), places
 
@@ -94,13 +106,8 @@ class _Graph:
 
     def outputs(self, excess: str, strange: str) -> None:
         """Scores of the part, and of the map, whose highest is made the part's."""
-        none = self._constant("map.none", np.array([], np.float32))
-        size = self._constant("map.size", np.array([1, 1, *np.array(self.map_size) // self._shape.grid], np.float32))
-        fine = self._node(
-            "Resize", [strange, none, size], "map.fine", mode="linear", coordinate_transformation_mode="half_pixel"
-        )
-        highest = self._node("ReduceMax", [fine], "map.highest", axes=[1, 2, 3], keepdims=1)
-        below = self._node("Sub", [fine, highest], "map.below")
+        highest = self._node("ReduceMax", [strange], "map.highest", axes=[1, 2, 3], keepdims=1)
+        below = self._node("Sub", [strange, highest], "map.below")
         slope = self._constant("score.slope", np.float32(1 / _EXCESS_PER_LOGIT))
         places = self._node("Mul", [self._node("Add", [below, excess], "map.above"), slope], "map.logit")
         self._node("Sigmoid", [places], MAP)
@@ -108,41 +115,51 @@ class _Graph:
         self._node("Flatten", [whole], "score.column", axis=1)
         self._node("Squeeze", ["score.column", self._constant("score.axis", np.array([1], np.int64))], SCORE)
 
-    def _scale(self, name: str, scale: ScaleFit) -> tuple[str, str]:
-        """Of windows of one size: the part's excess, (n, 1, 1, 1), and the places', (n, 1, rows, columns) of features."""
+    def _finer(self, name: str, layer: Layer, scales: Sequence[_Scale]) -> str:
+        """The sum of a layer's places, of the map's size."""
+        laid_out = self._sum(f"{name}.laid_out", [scale.places for scale in scales if scale.layer == layer])
+        none = self._constant("map.none", np.array([], np.float32))
+        zoom = self._shape.stride_px // layer.fineness / _MAP_STEP_PX
+        size = self._constant(f"{layer.name}.zoom", np.array([1, 1, zoom, zoom], np.float32))
+        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        return self._node("Resize", [laid_out, none, size], f"{name}.finer", **how)
+
+    def _scale(self, name: str, scale: ScaleFit) -> _Scale:
         windows, gaussian, usual = scale.windows, scale.gaussian, scale.usual
-        rows, columns = windows.places
-        size = len(gaussian.whitening)
-        kernel = self._constant(f"{name}.whitening", gaussian.whitening.astype(np.float32).reshape(size, size, 1, 1))
-        turned = self._node("Conv", [self._look(windows), kernel], f"{name}.turned")
-        centre = (gaussian.centre @ gaussian.whitening.T).T.reshape(1, size, rows, columns)
-        left = self._node("Sub", [turned, self._constant(f"{name}.centre", centre.astype(np.float32))], f"{name}.left")
-        mean = self._node("ReduceMean", [self._node("Mul", [left, left], f"{name}.square")], f"{name}.mean", axes=[1])
+        centre = self._constant(f"{name}.centre", gaussian.centre.astype(np.float32)[:, None])
+        kernel = self._constant(f"{name}.whitening", gaussian.whitening.transpose(0, 2, 1).astype(np.float32))
+        left = self._node("Sub", [self._look(windows), centre], f"{name}.left")
+        turned = self._node("MatMul", [left, kernel], f"{name}.turned")
+        square = self._node("Mul", [turned, turned], f"{name}.square")
+        mean = self._node("ReduceMean", [square], f"{name}.mean", axes=[2], keepdims=0)
         floor = self._constant("strangeness.floor", np.float32(STRANGENESS_FLOOR))
         logarithm = self._node("Log", [self._node("Add", [mean, floor], f"{name}.raised")], f"{name}.strangeness")
-        shift = (usual.offset + usual.location).reshape(1, 1, rows, columns).astype(np.float32)
-        moved = self._node("Sub", [logarithm, self._constant(f"{name}.usual", shift)], f"{name}.moved")
-        spread = self._constant(f"{name}.spread", np.float32(1 / usual.spread))
-        excess = self._node("Mul", [moved, spread], f"{name}.excess")
-        return (
-            self._node("ReduceMax", [excess], f"{name}.part", axes=[1, 2, 3], keepdims=1),
-            self._laid_out(name, excess, windows),
+        spread = usual.deviation * usual.spread
+        shift = usual.offset + usual.deviation * usual.location
+        moved = self._node(
+            "Sub", [logarithm, self._constant(f"{name}.usual", shift.astype(np.float32)[:, None])], f"{name}.moved"
         )
+        share = self._constant(f"{name}.spread", (1 / spread).astype(np.float32)[:, None])
+        turned_back = self._node(
+            "Transpose", [self._node("Mul", [moved, share], f"{name}.by_place")], f"{name}.by_part"
+        )
+        size = self._constant(f"{name}.size", np.array([-1, 1, *windows.places], np.int64))
+        excess = self._node("Reshape", [turned_back, size], f"{name}.excess")
+        part = self._node("ReduceMax", [excess], f"{name}.part", axes=[1, 2, 3], keepdims=1)
+        return _Scale(windows.layer, part, self._laid_out(name, excess, windows))
 
     def _look(self, windows: Windows) -> str:
-        """As ``calibration.teaching.windows.look``, (n, 2 * channels, rows, columns) of windows."""
+        """As ``calibration.teaching.windows.look``, but (places, n, channels)."""
         if windows not in self._looked:
-            name = f"look{windows.side}"
-            sides = {"kernel_shape": [windows.side] * 2, "strides": [windows.step] * 2}
-            if not self._looked:
-                self._node("Mul", [FEATURES, FEATURES], "features.square")
-            mean = self._node("AveragePool", [FEATURES], f"{name}.mean", **sides)
-            square = self._node("AveragePool", ["features.square"], f"{name}.square", **sides)
-            mean_square = self._node("Mul", [mean, mean], f"{name}.mean_square")
-            variance = self._node("Sub", [square, mean_square], f"{name}.variance")
-            least = self._constant("variance.least", np.float32(VARIANCE_MIN))
-            spread = self._node("Sqrt", [self._node("Max", [variance, least], f"{name}.held")], f"{name}.spread")
-            self._looked[windows] = self._node("Concat", [mean, spread], name, axis=1)
+            layer, side, step = windows.layer, windows.side, windows.step
+            name = f"{layer.name}.look{side}"
+            mean = layer.name
+            if side > 1 or step > 1:
+                sides = {"kernel_shape": [side] * 2, "strides": [step] * 2}
+                mean = self._node("AveragePool", [layer.name], f"{name}.mean", **sides)
+            size = self._constant(f"{name}.size", np.array([0, 0, -1], np.int64))
+            line = self._node("Reshape", [mean, size], f"{name}.line")
+            self._looked[windows] = self._node("Transpose", [line], name, perm=[2, 0, 1])
         return self._looked[windows]
 
     def _laid_out(self, name: str, excess: str, windows: Windows) -> str:
@@ -150,13 +167,15 @@ class _Graph:
         overlap.
         """
         side, step, (rows, columns) = windows.side, windows.step, windows.grid
-        ones = self._constant(f"ones{side}", np.ones((1, 1, side, side), np.float32))
+        if side == 1 and step == 1:
+            return excess
+        ones = self._constant(f"{name}.ones", np.ones((1, 1, side, side), np.float32))
         spread = self._node("ConvTranspose", [excess, ones], f"{name}.spread_out", strides=[step, step])
         cover = np.zeros((rows, columns), np.float32)
         for top in range(0, rows - side + 1, step):
             for first in range(0, columns - side + 1, step):
                 cover[top : top + side, first : first + side] += 1
-        share = self._constant(f"share{side}", (1 / cover).reshape(1, 1, rows, columns))
+        share = self._constant(f"{name}.share", (1 / cover).reshape(1, 1, rows, columns))
         return self._node("Mul", [spread, share], f"{name}.laid_out")
 
     def _sum(self, name: str, tensors: list[str]) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from calibration.teaching.fitting import CrossFit, Features, Flags, Floats, cross_fit
+from calibration.teaching.windows import Layer
 
 FALSE_SHARE = 0.1
 """Of the suspects, so many at most are good parts, were good parts' excess normal; its tail is often longer."""
@@ -50,11 +52,15 @@ def suspicious(excess: Floats) -> tuple[Flags, Floats]:
     return is_suspect, p_values
 
 
-def robust_fit(features: Features, folds: npt.NDArray[np.int64]) -> RobustFit:
+def robust_fit(
+    features: Features,
+    layers: Sequence[Layer],
+    folds: npt.NDArray[np.int64],
+) -> RobustFit:
     """``cross_fit`` without those parts that look unlike the others. Raises ValueError as that does."""
     is_suspect = np.zeros(len(features), np.bool_)
     for _ in range(_ROUNDS_MAX):
-        cross = cross_fit(features, folds, ~is_suspect)
+        cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)
         if (found == is_suspect).all():
             break

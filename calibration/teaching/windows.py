@@ -1,12 +1,22 @@
-"""Windows over a map of features: what a patch of the picture looks like is the mean and spread of its features.
+"""Windows over maps of features: what a patch of the picture looks like is the mean of its features.
 
-Windows of several sizes see defects of several sizes. Chosen on a part of the solar cells, together with everything else here
-that could be chosen: AUROC of windows of 0.3, 0.4 and 0.6 of the picture 0.939 (mono) and 0.911 (poly), of the whole picture
-alone 0.923 and 0.893.
+Small windows of a shallow block see small defects, larger ones of a deep block larger defects. Chosen on the parts to choose by of
+the benchmark's data sets. There, of pictures of about 160 px, three splits, AUROC of solar cells and on average over the data sets,
+and the share of defects that the highest of the map hits:
+
+======================================================  =====  =====  =====  =====
+windows                                                 mono   poly   all    hit
+======================================================  =====  =====  =====  =====
+means and spreads of 0.3, 0.4 and 0.6 of the picture,
+block 10, one covariance for all places                 0.938  0.909  0.881  0.32
+1 and 3 features of block 4, 2 of block 10              0.954  0.916  0.939  0.91
+2 features of block 4, 2 of block 10                    0.958  0.918  0.941  0.88
+======================================================  =====  =====  =====  =====
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,20 +24,40 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-RELATIVE_SIDES = (0.3, 0.4, 0.6)
-"""Of the square root of the map's area."""
 
-_SIDE_MIN = 2
-"""Of one feature alone there is no spread."""
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Features of one block among all that are kept of a picture, (n, channels, rows, columns).
 
-VARIANCE_MIN = 1e-6
-"""Against rounding where features are all alike: features are of the order of 1 to 10."""
+    They are the ``kept_count`` channels from ``first`` on. Those of a block with ``fineness`` times as many rows and columns are
+    kept as ONNX's SpaceToDepth lays them out. Windows of ``sides`` features, ``step`` apart, are looked at.
+    """
+
+    name: str
+    first: int
+    channel_count: int
+    fineness: int
+    sides: tuple[int, ...]
+    step: int
+
+    @property
+    def kept_count(self) -> int:
+        return self.channel_count * self.fineness**2
+
+    def map_of(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(n, channel_count, fineness * rows, fineness * columns)."""
+        kept = features[:, self.first : self.first + self.kept_count]
+        count, _, rows, columns = kept.shape
+        fineness = self.fineness
+        parted = kept.reshape(count, fineness, fineness, self.channel_count, rows, columns).transpose(0, 3, 4, 1, 5, 2)
+        return parted.reshape(count, self.channel_count, fineness * rows, fineness * columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Squares of ``side`` features, ``step`` apart, inside a map of ``grid`` (rows, columns)."""
+    """Squares of ``side`` features, ``step`` apart, inside a layer's map of ``grid`` (rows, columns)."""
 
+    layer: Layer
     side: int
     step: int
     grid: tuple[int, int]
@@ -50,35 +80,36 @@ class Windows:
         return rows * columns / self.side**2
 
 
-def windows_of(grid: tuple[int, int]) -> tuple[Windows, ...]:
-    """The windows of each size, the smallest first; sizes that come out alike are one."""
-    rows, columns = grid
-    sides = {
-        min(rows, columns, max(_SIDE_MIN, round(relative * (rows * columns) ** 0.5))) for relative in RELATIVE_SIDES
-    }
-    return tuple(Windows(side, _step(side, grid), grid) for side in sorted(sides))
+def windows_of(layers: Sequence[Layer], grid: tuple[int, int]) -> tuple[Windows, ...]:
+    """The windows of each layer and size; ``grid``: rows and columns of the kept features."""
+    found = []
+    for layer in layers:
+        rows, columns = (layer.fineness * length for length in grid)
+        for side in layer.sides:
+            held = min(side, rows, columns)
+            found.append(Windows(layer, held, _step(held, layer.step, (rows, columns)), (rows, columns)))
+    return tuple(found)
 
 
-def _step(side: int, grid: tuple[int, int]) -> int:
-    """A third of a window at most, so that the windows reach to the map's ends."""
-    return next(step for step in range(max(1, side // 3), 0, -1) if all((length - side) % step == 0 for length in grid))
+def _step(side: int, wanted: int, grid: tuple[int, int]) -> int:
+    """As wanted, or less, so that the windows reach to the map's ends."""
+    return next(step for step in range(wanted, 0, -1) if all((length - side) % step == 0 for length in grid))
 
 
 def look(features: npt.NDArray[np.float32], windows: Windows) -> Floats:
-    """Means, then standard deviations, of the features in each window: (n, places, 2 * channels).
+    """Means of the layer's features in each window: (n, places, layer.channel_count).
 
-    ``features``: (n, channels, rows, columns).
+    ``features``: all that are kept, (n, channels, rows, columns).
     """
-    exact = features.astype(np.float64)
-    mean = _window_means(exact, windows)
-    variance = _window_means(np.square(exact), windows) - np.square(mean)
-    both = np.concatenate([mean, np.sqrt(np.maximum(variance, VARIANCE_MIN))], axis=1)
-    return np.ascontiguousarray(both.reshape(*both.shape[:2], -1).transpose(0, 2, 1))
+    mean = _window_means(windows.layer.map_of(features).astype(np.float64), windows)
+    return np.ascontiguousarray(mean.reshape(*mean.shape[:2], -1).transpose(0, 2, 1))
 
 
 def _window_means(features: Floats, windows: Windows) -> Floats:
     """By a summed-area table."""
     side, step = windows.side, windows.step
+    if side == 1:
+        return features[:, :, ::step, ::step]
     sums = np.zeros((*features.shape[:2], features.shape[2] + 1, features.shape[3] + 1))
     sums[:, :, 1:, 1:] = features.cumsum(axis=2).cumsum(axis=3)
     below, above = sums[:, :, side::step], sums[:, :, : sums.shape[2] - side : step]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import betabinom, binomtest, kstest
+import scipy  # its stats are loaded where they are first used: other suites start without them
 
 from calibration.intervals import confidence_of, share_of
 from calibration.threshold import Floats, ThresholdReport, find_threshold, find_thresholds, rejectable_count
@@ -121,7 +121,9 @@ def _told(rates: Floats, good_parts: int, rate: float, confidence: float, *, is_
         "rejectable_parts": spare,
         "violations": violations,
         "violations_expected_at_most": round((1 - confidence) * calibrations, 1),
-        "violations_fit_confidence_p": _p(binomtest(violations, calibrations, 1 - confidence, alternative="greater")),
+        "violations_fit_confidence_p": _p(
+            scipy.stats.binomtest(violations, calibrations, 1 - confidence, alternative="greater")
+        ),
         "achieved_false_reject": {"mean": round(float(rates.mean()), 6), "max": round(float(rates.max()), 6)},
         "expected_false_reject": round((spare + 1) / (good_parts + 1), 6),
     }
@@ -130,8 +132,8 @@ def _told(rates: Floats, good_parts: int, rate: float, confidence: float, *, is_
     exact = 1 - confidence_of(spare, good_parts, rate)
     return told | {
         "violations_expected_exactly": round(exact * calibrations, 1),
-        "violations_fit_exactly_p": _p(binomtest(violations, calibrations, exact)),
-        "rates_fit_beta_p": _p(kstest(rates, "beta", args=(spare + 1, good_parts - spare))),
+        "violations_fit_exactly_p": _p(scipy.stats.binomtest(violations, calibrations, exact)),
+        "rates_fit_beta_p": _p(scipy.stats.kstest(rates, "beta", args=(spare + 1, good_parts - spare))),
     }
 
 
@@ -183,7 +185,7 @@ def _splits(generator: np.random.Generator, good: Floats, rate: float, calibrati
     spare = rejectable_count(_CELLS, rate, _CONFIDENCE)
     rest_count = len(good) - _CELLS
     rejected = np.array([_rejected_of_rest(generator, good, rate) for _ in range(calibrations)])
-    law = betabinom(rest_count, spare + 1, _CELLS - spare)
+    law = scipy.stats.betabinom(rest_count, spare + 1, _CELLS - spare)
     allowed = int(rate * rest_count)
     violations = int((rejected > allowed).sum())
     return {
@@ -198,7 +200,7 @@ def _splits(generator: np.random.Generator, good: Floats, rate: float, calibrati
         "expected_false_reject": round((spare + 1) / (_CELLS + 1), 4),
         "rest_rejected_beyond_promise": violations,
         "rest_rejected_beyond_promise_expected": round(float(law.sf(allowed)) * calibrations, 1),
-        "violations_fit_law_p": _p(binomtest(violations, calibrations, float(law.sf(allowed)))),
+        "violations_fit_law_p": _p(scipy.stats.binomtest(violations, calibrations, float(law.sf(allowed)))),
     }
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy  # its stats are loaded where they are first used: other suites start without them
 from scipy.special import ndtr
-from scipy.stats import binomtest
 
 from calibration.drift import (
     SIGNALS,
@@ -183,7 +183,7 @@ class _Station:
 
 
 def _rate(count: int, total: int, rate: float) -> dict[str, Any]:
-    interval = binomtest(count, total).proportion_ci(0.95, "exact")
+    interval = scipy.stats.binomtest(count, total).proportion_ci(0.95, "exact")
     return {
         "false_alarms": count,
         "shifts": total,
@@ -191,7 +191,7 @@ def _rate(count: int, total: int, rate: float) -> dict[str, Any]:
         "share": round(count / total, 4),
         "low": round(float(interval.low), 4),
         "high": round(float(interval.high), 4),
-        "fits_the_rate_p": round(float(binomtest(count, total, rate, alternative="greater").pvalue), 4),
+        "fits_the_rate_p": round(float(scipy.stats.binomtest(count, total, rate, alternative="greater").pvalue), 4),
     }
 
 

@@ -7,20 +7,22 @@ area under the ROC curve is a mean over the products, for each of five splits. T
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pipeline.bench.one_class.data import NoData, Part, Pixels, Product, split_of, with_hidden
+from pipeline.bench.one_class.data import Part, Pixels, Product, split_of, with_hidden
+from pipeline.bench.one_class.elsewhere import Elsewhere, MethodRuns, Run, WrongScores
 from pipeline.bench.one_class.methods import Method
 from pipeline.bench.one_class.pointing import TOLERANCE_PX, highest_px, is_hit
 from pipeline.bench.statistics import percentiles_us, share_interval
 from pipeline.clock import NS_PER_MS, NS_PER_US, now_ns
 from pipeline.evaluation.metrics.verdicts import auroc
 
-SPLITS = 5
+SPLITS, TIMED_PICTURES = 5, 200
 _WARM_UP = 10
+_NOTHING = Elsewhere()
 
 
 @dataclass(slots=True)
@@ -47,22 +49,18 @@ def teach(
     *,
     part: Part,
     splits: int = SPLITS,
-    pictures_max: int | None = None,
-    timed_pictures: int = 200,
+    timed_pictures: int = TIMED_PICTURES,
     hidden_share: float = 0.0,
-    others: Mapping[str, Any] | None = None,
+    elsewhere: Elsewhere = _NOTHING,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """``pictures_max``: of each kind of a product. ``hidden_share``: so much of what is learnt from is defective pictures taken for
-    good. ``others``: of methods that ran elsewhere on the same splits, as ``scripts/anomalib_rivals.py`` writes it.
+    """``hidden_share``: so much of what is learnt from is defective pictures taken for good, and nothing is told of ``elsewhere``.
 
-    Raises NoData or ImageError, and ValueError where too few pictures are there to hide.
+    Raises NoData, ImageError or WrongScores.
     """
     told: dict[str, Any] = {}
-    if others is not None and others["part"] != part:
-        raise NoData(f"the others ran on the part {others['part']!r}, expected {part!r}")
     for name, read in sets.items():
-        products = [_at_most(product, pictures_max) for product in read(part)]
+        products = read(part)
         scored: dict[str, list[list[Scored]]] = {method.name: [] for method in methods}
         for seed in range(splits):
             for method in methods:
@@ -72,8 +70,8 @@ def teach(
         # As they were fitted last, on the last product.
         times = _times(methods, products[-1].good, timed_pictures)
         rows = {method: _told(splits_) | {"score_us": times[method]} for method, splits_ in scored.items()}
-        if others is not None and not hidden_share:
-            rows |= _others(others, name, products, splits)
+        if not hidden_share:
+            rows |= _elsewhere(elsewhere.sets.get(name, {}), products, splits)
         told[name] = {
             "products": len(products),
             "good": sum(len(product.good) for product in products),
@@ -88,21 +86,8 @@ def teach(
         "hidden_share": hidden_share,
         "pointing_tolerance_px": TOLERANCE_PX,
         "sets": told,
-        "not_run": {} if others is None else others.get("not_run", {}),
+        "not_run": elsewhere.not_run,
     }
-
-
-def _at_most(product: Product, count: int | None) -> Product:
-    if count is None:
-        return product
-    masks = None if product.masks is None else product.masks[:count]
-    return replace(
-        product,
-        good=product.good[:count],
-        sources=product.sources[:count],
-        defective=product.defective[:count],
-        masks=masks,
-    )
 
 
 def _run(method: Method, product: Product, seed: int, hidden_share: float) -> Scored:
@@ -160,23 +145,22 @@ def _pointing(splits: Sequence[Sequence[Scored]]) -> dict[str, Any]:
     return share_interval(round(hits / len(splits)), round(pictures))
 
 
-def _others(others: Mapping[str, Any], name: str, products: Sequence[Product], splits: int) -> dict[str, Any]:
-    """Rows of the methods that ran elsewhere, from the scores they gave to each picture."""
+def _elsewhere(methods: Mapping[str, MethodRuns], products: Sequence[Product], splits: int) -> dict[str, Any]:
+    """Rows of the methods that ran elsewhere, of as many splits as they did."""
     rows: dict[str, Any] = {}
-    for method, told in others["sets"].get(name, {}).items():
-        runs = []
-        for seed in range(min(splits, told["splits"])):
-            runs.append([_read(told["products"][product.name][seed], product, seed) for product in products])
-        rows[method] = _told(runs) | {"score_us": percentiles_us(told["score_us"])}
+    for method, told in methods.items():
+        count = min(splits, *(len(told.products.get(product.name, ())) for product in products))
+        runs = [[_read(told.products[each.name][seed], each, seed) for each in products] for seed in range(count)]
+        if runs:
+            rows[method] = _told(runs) | {"score_us": percentiles_us(told.score_us)}
     return rows
 
 
-def _read(told: Mapping[str, Any], product: Product, seed: int) -> Scored:
-    tested = split_of(product, seed).test
-    if len(told["good"]) != len(tested) or len(told["defective"]) != len(product.defective):
-        raise NoData(f"{product.name}: got other pictures' scores, expected those of this split")
-    scored = Scored(list(told["good"]), list(told["defective"]), fit_ms=told["fit_ms"])
+def _read(run: Run, product: Product, seed: int) -> Scored:
+    if (len(run.good), len(run.defective)) != (len(split_of(product, seed).test), len(product.defective)):
+        raise WrongScores(f"{product.name}: got other pictures' scores, expected those of split {seed + 1}")
+    scored = Scored(run.good, run.defective, fit_ms=run.fit_ms)
     if product.masks is not None:
         scored.pointed = len(product.masks)
-        scored.hits = sum(is_hit(x, y, mask) for (x, y), mask in zip(told["highest_px"], product.masks, strict=True))
+        scored.hits = sum(is_hit(x, y, mask) for (x, y), mask in zip(run.highest_px, product.masks, strict=True))
     return scored

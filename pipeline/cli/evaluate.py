@@ -95,7 +95,6 @@ def evaluate(
         raise fail(f"{given}: got one beside --line, which has its own; expected one of the two", 2)
     if line_file is None and camera_id is not None:
         raise fail(f"--camera-id: got {camera_id} without --line", 2)
-    from pipeline.evaluation.figures import figures_of, result_of
     from pipeline.evaluation.labels import are_defective, expect_labels_fit
     from pipeline.evaluation.layouts import read_data_set
     from pipeline.evaluation.metrics.pixels import PixelScores
@@ -153,6 +152,8 @@ def evaluate(
                 advance()
     except InferenceError as error:
         raise fail(f"{package.model_path}: {error}", 2) from None
+    from pipeline.evaluation.figures import figures_of, result_of  # whoever is refused does not wait for scikit-learn
+
     figures = figures_of(
         judged,
         is_defective,

@@ -9,10 +9,8 @@ from time import perf_counter_ns
 import numpy as np
 
 from calibration.teaching.backbone import BACKBONE_NAME, CHANNELS_BY_DEPTH, FeatureShape, feature_shape
-from calibration.teaching.fitting import ScaleFit, Usual, ViewFit
-from calibration.teaching.gaussian import Gaussian
+from calibration.teaching.fitting import nothing_learnt
 from calibration.teaching.graph import product_model
-from calibration.teaching.windows import Windows, windows_of
 from pipeline.teaching.features import InputFiller, input_of
 from pipeline.teaching.package_writer import write_package
 from pipeline.teaching.picture_set import Pixels
@@ -58,7 +56,7 @@ def measure(shape: FeatureShape, view_count: int, pixels: Pixels, folder: Path) 
 
     Of ``_ROUNDS`` rounds the least: what else runs on the box meanwhile is not the model's. ``folder``: an empty one for it.
     """
-    view = ViewFit(tuple(_anything(shape, windows) for windows in windows_of(shape.grid)))
+    view = nothing_learnt(shape.layers, shape.grid)
     write_package(folder, shape, product_model(shape, [view] * view_count, [0.0] * view_count), "measured", {}, {})
     session = opened(load_package(folder))
     filler = InputFiller(input_of(shape))
@@ -74,12 +72,6 @@ def opened(package: ModelPackage) -> Session:
     )
     session.warm_up(_WARM_UP_RUNS)
     return session
-
-
-def _anything(shape: FeatureShape, windows: Windows) -> ScaleFit:
-    size = 2 * shape.channel_count
-    gaussian = Gaussian(np.zeros((windows.place_count, size)), np.eye(size), 1.0)
-    return ScaleFit(windows, gaussian, Usual(np.zeros(windows.place_count), 0.0, 1.0))
 
 
 def _round(session: Session, filler: InputFiller, pixels: Pixels) -> tuple[float, float]:

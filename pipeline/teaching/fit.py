@@ -12,6 +12,7 @@ from calibration.intervals import share_of
 from calibration.teaching.fitting import ViewFit, folds_of
 from calibration.teaching.graph import score_of
 from calibration.teaching.suspects import RobustFit, robust_fit
+from calibration.teaching.windows import Layer
 from calibration.threshold import ThresholdReport, find_threshold
 from pipeline.teaching.features import Features
 from pipeline.teaching.package_writer import THRESHOLD
@@ -32,10 +33,10 @@ class Fitted:
     worst_view: npt.NDArray[np.intp]
 
 
-def fit(features: Sequence[Features]) -> Fitted:
-    """Of each view's features, (parts, channels, rows, columns), the parts in one order."""
+def fit(features: Sequence[Features], layers: Sequence[Layer]) -> Fitted:
+    """Of each view's features, (parts, channels, rows, columns), the parts in one order, made up of ``layers``."""
     folds = folds_of(len(features[0]))
-    fits: list[RobustFit] = [robust_fit(of_view, folds) for of_view in features]
+    fits: list[RobustFit] = [robust_fit(of_view, layers, folds) for of_view in features]
     excess = np.stack([fit.cross.excess for fit in fits])
     p_values = np.stack([fit.p_values for fit in fits])
     return Fitted(

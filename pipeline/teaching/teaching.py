@@ -115,7 +115,7 @@ def _teach(
             file = features_file(draft, index)
             features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
     with progress("fitting", None):
-        fitted = fit(features)
+        fitted = fit(features, shape.layers)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     write_package(draft, shape, model, wanted.product, {}, {})

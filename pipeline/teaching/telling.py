@@ -50,13 +50,14 @@ def views(source: GoodParts, defects: PictureSet | None) -> tuple[ViewTaught, ..
 
 def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...]:
     """What was fitted, name and value."""
-    scales = fitted.views[0].scales
-    sides = ", ".join(f"{scale.windows.side}x{scale.windows.side}" for scale in scales)
-    shrinkage = ", ".join(f"{scale.gaussian.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
-    rows, columns = shape.grid
+    places = ", ".join(
+        f"{scale.windows.place_count} of {scale.windows.side}x{scale.windows.side} features of {scale.windows.layer.name}"
+        for scale in fitted.views[0].scales
+    )
+    shrinkage = ", ".join(f"{scale.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
     return (
-        ("features", f"{shape.channel_count} channels of {words_of_depth(shape.depth)}, {rows}x{columns} places"),
-        ("windows", f"{sides} places: mean and spread of each channel"),
+        ("features", words_of_depth(shape.depth)),
+        ("windows", f"{places}: a mean and a covariance for each"),
         ("shrinkage", shrinkage),
         ("pixels", f"the input is {shape.input_width_px}x{shape.input_height_px}, averaged by {shape.shrink}"),
         ("parts fitted", f"{int((~fitted.is_suspect).sum()):,} of {len(fitted.excess):,}"),

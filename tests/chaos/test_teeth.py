@@ -70,9 +70,9 @@ DEFECTS = [
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
-    """A copy of what runs."""
+    """A copy of what runs, with its compiled kernels: by a file's time and size it is seen what has changed since."""
     for name in ("vision", "pipeline", "configs", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 

@@ -103,7 +103,7 @@ def test_outage(tmp_path: Path) -> None:
 @pytest.mark.timeout(400)
 def test_record_latency(tmp_path: Path) -> None:
     """With images the service is started anew before and after each window, and there are two of them."""
-    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "3", "--windows", "2", timeout_s=360)
+    result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "2", "--windows", "2", timeout_s=360)
     assert set(result["conditions"]) == {"records stopped", "disk stalls", "images of rejects", "images of all"}
     for condition, told in result["conditions"].items():
         assert [window["is_faulty"] for window in told["windows"]] == [False, True] * 2
@@ -186,7 +186,7 @@ def test_tampering(tmp_path: Path) -> None:
 def test_teach(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     short = ("--set", "rendered-grey", "--most", "20", "--splits", "2")
-    done = lineside("bench", "teach", *short, "--json", file)
+    done = lineside("bench", "teach", *short, "--json", file, timeout_s=100.0)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     told = result["sets"]["rendered-grey"]
@@ -202,9 +202,7 @@ def test_teach_without_what_it_needs(tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.json"
     stranger.write_text("no JSON")
     for arguments, status, words in (
-        (("--set", "nosuch"), 2, "--set: got nosuch, expected some of elpv-mono, "),
-        (("--set", "boards-in-place"), 2, "and with --deeppcb DIR those of boards"),
-        (("--others", tmp_path / "nosuch.json"), 2, "nosuch.json"),
+        (("--set", "nosuch"), 2, "rendered-colour, and with --deeppcb DIR those of boards"),
         (("--others", stranger), 2, "expected what scripts/anomalib_rivals.py wrote"),
     ):
         done = lineside("bench", "teach", *arguments)

@@ -22,7 +22,7 @@ from tests.integration.test_record_faults import mounted, texts_of
 from tests.models import write_stub_package
 from tests.service import Service, let_parts_come, lineside, workers_of, write_images, write_line
 from tests.tap import Tap
-from vision import part_mark
+from vision import part_mark_reader
 
 ROOT = "test/line"
 PARTS = 120
@@ -69,7 +69,9 @@ def check_pictures(run: RehearsalRun, source: SyntheticImages) -> None:
         picture = images.pictures[image_of[number]]
         strip = np.frombuffer(mark_strip(geometry, number), np.uint8).reshape(-1, *picture.shape[1:])
         kept = np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
-        mark = part_mark.read(kept, x_px=geometry.mark_x_px, y_px=geometry.mark_y_px, cell_px=geometry.mark_cell_px)
+        mark = part_mark_reader.read(
+            kept, x_px=geometry.mark_x_px, y_px=geometry.mark_y_px, cell_px=geometry.mark_cell_px
+        )
         assert mark == number, f"{file}: a neighbour's picture"
         assert (kept == np.vstack([picture, strip])).all(), file
 

@@ -45,7 +45,7 @@ from pipeline.simulator.protocol import (
 )
 from pipeline.simulator.truth import Truth, find_truth, read_book, stream_book
 from tests.waiting import wait_until
-from vision.part_mark import read
+from vision.part_mark_reader import read
 
 ROOT = "works/line1"
 IMAGES = SyntheticImages()

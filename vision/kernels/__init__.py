@@ -6,14 +6,38 @@ can never compile later: an argument of another type is a TypeError.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from math import prod
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
+
+_BLAS = "scipy.linalg.cython_blas"
+
+
+def _load_array_functions_without_blas() -> None:
+    """Numba asks once whether SciPy has a BLAS for its matrix product, and imports all of scipy.linalg to find out.
+
+    No kernel multiplies matrices, and a fifth of a second at every start of every process is too much for the answer. Told
+    that there is none here, numba refuses to compile such a kernel; whoever uses SciPy itself finds it as it is.
+    """
+    if _BLAS in sys.modules:
+        return
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    modules[_BLAS] = None  # an import of it fails
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del modules[_BLAS]
+
+
+_load_array_functions_without_blas()
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""Reading a part mark's cells; its layout is explained in ``vision.part_mark``."""
+"""Reading a part mark's cells, for ``vision.part_mark_reader``; their layout is explained in ``vision.part_mark``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import numpy as np
 from numba import types
 
 from vision.kernels import FLOATS, PIXELS, FloatArray, PixelArray, compiled
-
-CELLS_WIDE = 32
-CELLS_HIGH = 2
-FINDER_CELLS = 4
-NUMBER_BITS = 32
-CRC_BITS = 16
-
-# Left and right finder of each row. As many white cells as black ones; mixed, so that neither a plain area nor a
-# shifted mark passes.
-FINDER = np.array([[1, 0, 1, 1, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0, 1, 1]], np.uint8)
-_FINDER_WHITE_CELLS = 8
+from vision.part_mark import CRC_BITS, FINDER, FINDER_CELLS, FINDER_WHITE_CELLS
+from vision.part_mark import MARK_CELLS_HIGH as CELLS_HIGH
+from vision.part_mark import MARK_CELLS_WIDE as CELLS_WIDE
 
 LEAST_CONTRAST = 24.0
 """Grey levels between the finder's white and black below which nothing is read."""
@@ -61,8 +53,8 @@ def read_cells(
                     white += level
                 else:
                     black += level
-    white /= np.float32(_FINDER_WHITE_CELLS)
-    black /= np.float32(_FINDER_WHITE_CELLS)
+    white /= np.float32(FINDER_WHITE_CELLS)
+    black /= np.float32(FINDER_WHITE_CELLS)
     if white - black < LEAST_CONTRAST:
         return -1
     middle = (white + black) / np.float32(2.0)

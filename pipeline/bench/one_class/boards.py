@@ -88,7 +88,7 @@ def _patches(name: str, boards: Sequence[_Board]) -> Product:
             is_apart = all(max(abs(x_px - x), abs(y_px - y)) >= _PATCH_PX for x, y in taken)
             if is_apart and not _touched(board, x_px, y_px, -_INSIDE_PX).any() and _is_drawn_on(patch):
                 taken.append((x_px, y_px))
-                good.append(patch)
+                good.append(patch.copy())
                 sources.append(source)
             if len(taken) == _GOOD_A_BOARD:
                 break
@@ -97,7 +97,7 @@ def _patches(name: str, boards: Sequence[_Board]) -> Product:
             for x_px, y_px in _around(board.boxes_px[number], tested.shape, generator):
                 touched = _touched(board, x_px, y_px, 0)
                 if touched.sum() == 1 and found < _DEFECTIVE_A_BOARD:
-                    defective.append(tested[y_px : y_px + _PATCH_PX, x_px : x_px + _PATCH_PX])
+                    defective.append(tested[y_px : y_px + _PATCH_PX, x_px : x_px + _PATCH_PX].copy())
                     masks.append(_mask(board.boxes_px[number], x_px, y_px, _PATCH_PX))
                     found += 1
                     break
@@ -170,7 +170,7 @@ def _place(board: _Board, generator: np.random.Generator) -> Product | None:
     defective: list[Pixels] = []
     masks: list[Mask] = []
     for number in np.flatnonzero(is_inside):
-        # A neighbour's box that reaches into this one takes a part of the defect away with it.
+        # Where a neighbour's box reaches into this one, a part of this defect is put right with it.
         flawed = _put_right(tested_place, clean_place, [box for at, box in enumerate(own) if at != number])
         for _ in range(_PICTURES_A_DEFECT):
             picture, mask = _taken(flawed, generator, _mask(board.boxes_px[number], x_px, y_px, _PLACE_PX))

@@ -39,6 +39,11 @@ class Product:
     defective: Sequence[Pixels]
     masks: Sequence[Mask] | None
 
+    def at_most(self, count: int) -> Product:
+        """The first so many pictures of each kind."""
+        masks = None if self.masks is None else self.masks[:count]
+        return Product(self.name, self.good[:count], self.sources[:count], self.defective[:count], masks)
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -78,13 +83,13 @@ class Mixed:
 def with_hidden(product: Product, train: Indices, share: float, seed: int) -> Mixed:
     """Hides defective pictures in places of their own among the good: so many that they are ``share`` of all, 0 to below 0.5.
 
-    Raises ValueError where the product has too few.
+    Raises NoData where the product has too few.
     """
     if not 0.0 <= share < 0.5:
         raise ValueError(f"got a share of {share}, expected 0 to below 0.5")
     count = round(share / (1.0 - share) * len(train))
     if count >= len(product.defective):
-        raise ValueError(f"{product.name}: got {len(product.defective)} defective pictures, expected more than {count}")
+        raise NoData(f"{product.name}: got {len(product.defective)} defective pictures, expected more than {count}")
     generator = np.random.default_rng([_SPLIT_SEED + seed, 1])
     drawn = generator.permutation(len(product.defective))
     pictures = [product.good[at] for at in train] + [product.defective[at] for at in drawn[:count]]

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from pipeline.bench.one_class.boards import boards_anywhere, boards_in_place
 from pipeline.bench.one_class.data import Part, Product
-from pipeline.bench.one_class.rendered import rendered_parts
+from pipeline.bench.one_class.rendered import DEFECTIVE_COUNT, GOOD_COUNT, rendered_parts
 from pipeline.bench.one_class.solar_cells import solar_cells
 
 _Read = Callable[[Part], list[Product]]
 
 
-def data_sets(deeppcb: Path | None) -> dict[str, _Read]:
-    """Each reads its products. Raises ImageError or NoData; those of boards are there with the folder of DeepPCB alone."""
+def data_sets(deeppcb: Path | None, *, most: int | None = None) -> dict[str, _Read]:
+    """Each reads its products. Raises ImageError or NoData; those of boards are there with the folder of DeepPCB alone.
+
+    ``most``: pictures of each kind and product, for a short run.
+    """
+
+    def cut(products: Iterable[Product]) -> list[Product]:
+        return [product if most is None else product.at_most(most) for product in products]
+
+    def rendered(part: Part, *, is_colour: bool) -> list[Product]:
+        good, defective = (min(count, most or count) for count in (GOOD_COUNT, DEFECTIVE_COUNT))
+        return [rendered_parts(is_colour=is_colour, part=part, good_count=good, defective_count=defective)]
+
     sets: dict[str, _Read] = {
-        "elpv-mono": lambda part: [solar_cells("mono", part)],
-        "elpv-poly": lambda part: [solar_cells("poly", part)],
-        "rendered-grey": lambda part: [rendered_parts(is_colour=False, part=part)],
-        "rendered-colour": lambda part: [rendered_parts(is_colour=True, part=part)],
+        "elpv-mono": lambda part: cut([solar_cells("mono", part)]),
+        "elpv-poly": lambda part: cut([solar_cells("poly", part)]),
+        "rendered-grey": partial(rendered, is_colour=False),
+        "rendered-colour": partial(rendered, is_colour=True),
     }
     if deeppcb is not None:
-        sets["boards-in-place"] = partial(boards_in_place, deeppcb)
-        sets["boards-anywhere"] = partial(boards_anywhere, deeppcb)
+        sets["boards-in-place"] = lambda part: cut(boards_in_place(deeppcb, part))
+        sets["boards-anywhere"] = lambda part: cut(boards_anywhere(deeppcb, part))
     return sets

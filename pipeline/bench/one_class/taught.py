@@ -32,7 +32,7 @@ class Taught:
         size_px, depth = PREFERRED[0]
         shape = feature_shape(width_px, height_px, is_grey=good[0].ndim == 2, size_px=size_px, depth=depth)
         reader = FeatureReader(shape)
-        self.fitted = fit([np.stack([reader.features(picture) for picture in good])])
+        self.fitted = fit([np.stack([reader.features(picture) for picture in good])], shape.layers)
         at = threshold_of(self.fitted, _FALSE_REJECT_MAX, _CONFIDENCE)
         with tempfile.TemporaryDirectory() as folder:
             write_package(Path(folder), shape, product_model(shape, self.fitted.views, [at]), "bench", {}, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,8 +45,10 @@ def teach(
         float, typer.Option(min=0.0, max=0.4, help="Of the pictures learnt from, so many are defective ones.")
     ] = 0.0,
     others: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Scores that scripts/anomalib_rivals.py wrote, for the same table."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Scores that scripts/anomalib_rivals.py wrote, for this table; again for more."
+        ),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -57,12 +58,14 @@ def teach(
     check_json_target(json_file)
     # What they import is no part of every installation.
     from pipeline.bench.one_class.data import NoData
+    from pipeline.bench.one_class.elsewhere import WrongScores, read_elsewhere
     from pipeline.bench.one_class.rivals import rivals
     from pipeline.bench.one_class.sets import data_sets
     from pipeline.bench.one_class.taught import Taught
+    from pipeline.bench.teach import TIMED_PICTURES
     from pipeline.bench.teach import teach as measure_teach
 
-    sets = data_sets(deeppcb)
+    sets = data_sets(deeppcb, most=most)
     boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
         raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)
@@ -74,24 +77,16 @@ def teach(
                 chosen,
                 part=part.value,
                 splits=splits,
-                pictures_max=most,
+                timed_pictures=most or TIMED_PICTURES,
                 hidden_share=hidden_share,
-                others=None if others is None else _read(others),
+                elsewhere=read_elsewhere(others or (), part.value),
                 progress=tell_progress,
             )
         except NoData as error:
             raise fail(str(error)) from None
+        except WrongScores as error:
+            raise fail(str(error), 2) from None
     tell(json_file, result, [*_tables(result), *_words(result)], width=_TABLE_WIDTH, highlight=False)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise fail(f"{file}: {error}; expected what scripts/anomalib_rivals.py wrote", 2) from None
-    if not isinstance(told, dict) or not {"part", "sets", "not_run"} <= told.keys():
-        raise fail(f"{file}: expected part, sets and not_run, as scripts/anomalib_rivals.py writes them", 2)
-    return told
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
@@ -108,7 +103,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
             "AUROC",
             "std",
             "lowest .. highest",
-            "map points at the defect (95 %)",
+            "pointing hits (95 %)",
             "a picture, p50",
             "p99",
             "fit",
@@ -116,8 +111,9 @@ def _tables(result: dict[str, Any]) -> list[Table]:
             table.add_column(column, justify="right" if column else "left")
         for method, row in told["methods"].items():
             area, times = row["auroc"], row["score_us"]
+            splits = len(area["of_splits"])
             table.add_row(
-                method,
+                method if splits == result["splits"] else f"{method}, {splits} splits",
                 f"{area['mean']:.4f}",
                 "" if area["std"] is None else f"{area['std']:.4f}",
                 f"{area['low']:.4f} .. {area['high']:.4f}",
@@ -136,6 +132,7 @@ def _pointing(told: dict[str, Any] | None) -> str:
 
 def _words(result: dict[str, Any]) -> list[str]:
     return [
-        f"AUROC: mean over {result['splits']} splits; a hit is within {result['pointing_tolerance_px']} px of the defect",
+        f"AUROC: mean over {result['splits']} splits; "
+        f"a hit: the map is highest in a defect or {result['pointing_tolerance_px']} px beside",
         *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
     ]

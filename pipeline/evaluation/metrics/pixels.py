@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 _BINS_BITS = 20
 _DROPPED_BITS = 32 - _BINS_BITS
@@ -51,6 +50,8 @@ class PixelScores:
         good_count, defective_count = int(good.sum()), int(defective.sum())
         if not good_count or not defective_count:
             return None
+        from sklearn.metrics import roc_auc_score  # two seconds that nobody waits for who only counts
+
         used = np.flatnonzero(good + defective)
         value = roc_auc_score(
             np.repeat([0, 1], len(used)),

@@ -20,7 +20,7 @@ from pipeline.simulator.images import (
     mark_strip,
     shuffled_forever,
 )
-from vision.part_mark import read
+from vision.part_mark_reader import read
 from vision.types import PixelFormat
 
 

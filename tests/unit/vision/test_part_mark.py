@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests import naive
 from vision.kernels.mark import crc16
-from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE, read, stamp
+from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE, stamp
+from vision.part_mark_reader import read
 
 NUMBERS = st.integers(0, 2**32 - 1)
 

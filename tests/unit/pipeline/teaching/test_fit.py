@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.teaching.graph import score_of
+from calibration.teaching.windows import Layer
 from calibration.threshold import find_threshold
 from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.report import ScoredPart
 
 Floats = npt.NDArray[np.float64]
+
+LAYERS = (Layer("maps", 0, 8, 1, (1, 2), 1),)
 
 
 def fitted(excess: Floats, suspects: npt.NDArray[np.bool_] | None = None) -> Fitted:
@@ -68,7 +71,7 @@ def test_as_many_good_parts_are_rejected_as_the_order_statistic_allows(
 @pytest.mark.parametrize("seed", range(3))
 def test_new_good_parts_are_rejected_no_more_often_than_promised(seed: int) -> None:
     """400 parts are fitted by turns; of 4,000 others at most 1 % are above the threshold, unless chance wills it (5 %)."""
-    fit_of = fit([features(400, seed)])
+    fit_of = fit([features(400, seed)], LAYERS)
     at = threshold_of(fit_of, 0.01, 0.95)
     others = fit_of.views[0].excess(features(4_000, 1_000 + seed))
     assert np.mean(score_of(others, at) >= THRESHOLD) <= 0.01
@@ -101,7 +104,7 @@ def test_a_part_is_judged_by_the_view_in_which_it_is_the_strangest() -> None:
     one, other = features(40), features(40, 1, grid=(4, 4))
     one[3] += 4.0
     other[11] += 4.0
-    found = fit([one, other])
+    found = fit([one, other], LAYERS)
     assert len(found.views) == 2
     assert found.excess.shape == found.is_suspect.shape == found.p_values.shape == (40,)
     assert set(np.argsort(found.excess)[-2:]) == {3, 11}
@@ -111,5 +114,5 @@ def test_a_part_is_judged_by_the_view_in_which_it_is_the_strangest() -> None:
 
 
 def test_a_fit_is_the_same_again() -> None:
-    first, second = (fit([features(60)]) for _ in range(2))
+    first, second = (fit([features(60)], LAYERS) for _ in range(2))
     assert np.array_equal(first.excess, second.excess)

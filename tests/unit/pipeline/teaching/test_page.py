@@ -98,7 +98,7 @@ def test_everything_has_its_place_on_the_page(report: TeachReport) -> None:
     assert shown[:6:2] == shown[1:6:2] == [each.name for each in report.suspects]
     assert shown[6:] == [each.name for group in groups for each in group]
     assert cells(page, "Sizes")[1] == ["224 x 168 px", "to stage 4", "2,610", "3,350", "yes", "yes"]
-    assert cells(page, "Sizes")[2][4] == "NO, 60 % over"
+    assert cells(page, "Sizes")[2][4] == "NO, 31 % over"
     assert cells(page, "100 good parts were added")[0] == ["good parts", "300", "400"]
     assert cells(page, "Copies") == [["good/0007 (copy).png", "good/0007.png"]]
     html = render(page)

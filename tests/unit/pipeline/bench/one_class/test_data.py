@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bench.one_class.data import Product, split_of, with_hidden
+from pipeline.bench.one_class.data import NoData, Product, split_of, with_hidden
 
 PIXELS = np.zeros((2, 2), np.uint8)
 
@@ -67,5 +67,10 @@ def test_hiding_a_share_that_cannot_be(share: float) -> None:
 
 
 def test_hiding_more_than_there_are() -> None:
-    with pytest.raises(ValueError, match="got 5 defective pictures, expected more than 20"):
+    with pytest.raises(NoData, match="got 5 defective pictures, expected more than 20"):
         with_hidden(product(list(range(100)), 5), np.arange(80), 0.2, 0)
+
+
+def test_fewer_pictures_for_a_short_run() -> None:
+    each = product([1, 2, 3, 4], defective=6).at_most(3)
+    assert (len(each.good), len(each.defective), each.sources.tolist()) == (3, 3, [1, 2, 3])
