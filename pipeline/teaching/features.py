@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,4 +103,15 @@ def write_features(
 
 def mapped(file: Path) -> Features:
     """Features in a file, read as they are asked for. Raises OSError, and ValueError or EOFError where it holds none."""
-    return np.asanyarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    loaded: Features = np.load(file, mmap_mode="r", allow_pickle=False)
+    return loaded.view(_Mapped)
+
+
+class _Mapped(np.memmap[Any, np.dtype[np.float32]]):
+    """Lets go of what was read before at each reading, so that no more of the file is in memory than is being looked at."""
+
+    def __getitem__(self, index: Any) -> Any:
+        opened: mmap.mmap | None = getattr(self, "_mmap", None)
+        if opened is not None:
+            opened.madvise(mmap.MADV_DONTNEED)
+        return np.asarray(super().__getitem__(index))
