@@ -132,6 +132,7 @@ def _pointing(told: dict[str, Any] | None) -> str:
 
 def _words(result: dict[str, Any]) -> list[str]:
     return [
-        f"AUROC: mean over {result['splits']} splits; a hit: the map is highest within {result['pointing_tolerance_px']} px of it",
+        f"AUROC: mean over {result['splits']} splits; each is a mean over the products",
+        f"a hit: the anomaly map is highest in a defect, or within {result['pointing_tolerance_px']} px of one",
         *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
     ]
