@@ -62,7 +62,8 @@ def test_as_many_good_parts_are_rejected_as_the_order_statistic_allows(
     rejected = int((score_of(excess, at) >= THRESHOLD).sum())
     if rule.thresholds:
         assert promise.threshold == THRESHOLD
-        assert promise.rejected_count == rule.rejected_count == rejected
+        # Fewer where several lie within the margin that is left for rounding.
+        assert promise.rejected_count == rejected <= rule.rejected_count
         assert rejected <= share * count
     else:
         assert rejected == 0
