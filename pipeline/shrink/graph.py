@@ -35,6 +35,7 @@ _OPSET_MIN = 13
 """The first in which QuantizeLinear has an axis: one scale for each channel."""
 _QUANTISED = frozenset({"QuantizeLinear", "QLinearConv", "ConvInteger"})
 _HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MATRIX_DIMENSIONS = 2
 _PREFIX = "lineside_fold_"
 
 
@@ -190,17 +191,26 @@ def _name_nodes(file: Path) -> None:
 
 
 def _after_the_last_product(model: Any) -> list[str]:
-    """Names of the nodes that nothing heavy comes after."""
+    """Names of the nodes that nothing heavy comes after.
+
+    Products with a stack of matrices count as nothing heavy: onnxruntime 1.31 writes scales for each channel of such weights, and
+    has no kernel that takes them.
+    """
     nodes = list(model.graph.node)
+    stacks = {weight.name for weight in model.graph.initializer if len(weight.dims) > _MATRIX_DIMENSIONS}
+
+    def is_heavy(node: Any) -> bool:
+        return node.op_type in _HEAVY and not (node.op_type == "MatMul" and stacks.intersection(node.input))
+
     makers = {output: index for index, node in enumerate(nodes) for output in node.output}
     leads_on = [False] * len(nodes)
     # Nodes stand in an order in which each comes after what it needs.
     for index in reversed(range(len(nodes))):
-        if leads_on[index] or nodes[index].op_type in _HEAVY:
+        if leads_on[index] or is_heavy(nodes[index]):
             for name in nodes[index].input:
                 if name in makers:
                     leads_on[makers[name]] = True
-    return [node.name for index, node in enumerate(nodes) if not leads_on[index] and node.op_type not in _HEAVY]
+    return [node.name for index, node in enumerate(nodes) if not leads_on[index] and not is_heavy(node)]
 
 
 def _input_of(model: Any) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from calibration.auroc import Auroc
 from calibration.teaching.backbone import CHANNELS_BY_DEPTH, FeatureShape
-from pipeline.teaching.features import Features, input_of, mapped
+from pipeline.teaching.features import Features, mapped
 from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.package import CARD_NAME, ModelPackage
 from vision.preprocess import FrameFormat
@@ -118,11 +118,10 @@ def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
     if taught.sha256 != package.sha256:
         got, wanted = f"of the model {taught.sha256}", f"{package.sha256}, the model beside it: teach anew"
         raise FaultsError([Fault(str(file), "sha256", got, wanted)])
-    if input_of(taught.shape).row_shape != package.card.input.row_shape:
-        got, wanted = (
-            f"for an input of {input_of(taught.shape).row_shape}",
-            f"{package.card.input.row_shape}, as {CARD_NAME} says",
-        )
+    shape, wanted_shape = taught.shape, package.card.input.row_shape
+    if (shape.input_channel_count, shape.input_height_px, shape.input_width_px) != wanted_shape:
+        got = f"an input of {shape.input_width_px}x{shape.input_height_px}, {shape.input_channel_count} channels"
+        wanted = f"channels, height and width {wanted_shape}, as {CARD_NAME} says"
         raise FaultsError([Fault(str(file), "shape", got, wanted)])
     return taught, [_features(package.folder, taught, index, expected) for index in range(len(taught.views))]
 

@@ -589,9 +589,9 @@ def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
     point_line_at(tmp_path, tmp_path / "plate", {"top": (WIDTH_PX, HEIGHT_PX), "side": (160, HEIGHT_PX)})
     seen: dict[tuple[str, int], set[bool]] = {}
     for result in played(line, 20):  # each trigger of these cameras is a part of its own
-        for seen_view in result.views:
-            if seen_view.score is not None:
-                seen.setdefault((seen_view.camera_id, seen_view.frame_id % 2), set()).add(seen_view.score >= 0.5)
+        for judged in result.views:
+            if judged.score is not None:
+                seen.setdefault((judged.camera_id, judged.frame_id % 2), set()).add(judged.score >= 0.5)
     assert seen == {("top", 0): {False}, ("top", 1): {False}, ("side", 0): {False}, ("side", 1): {True}}
     # More of them, views in the order that they were taught in.
     for view, first, width_px in (("top", 200, WIDTH_PX), ("side", 1_200, 160)):
