@@ -35,7 +35,6 @@ _OPSET_MIN = 13
 """The first in which QuantizeLinear has an axis: one scale for each channel."""
 _QUANTISED = frozenset({"QuantizeLinear", "QLinearConv", "ConvInteger"})
 _HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_MATRIX_DIMENSIONS = 2
 _PREFIX = "lineside_fold_"
 
 
@@ -70,7 +69,8 @@ def to_int8(
 
     ``rows``: what the model's input looks like, (1, channels, height, width) each. Activations are uint8, which CPUs are quick
     with; ``is_symmetric``: int8 with zero points of 0, as TensorRT wants it. What comes after the last convolution or matrix
-    product stays float: it is cheap, and where boxes in pixels and scores up to 1 share a tensor no one scale fits both.
+    product stays float: it is cheap, and where boxes in pixels and scores up to 1 share a tensor no one scale fits both. So do
+    products with a stack of matrices, for which ONNX Runtime has no int8, and what comes after them.
     Raises CannotShrink.
     """
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
@@ -103,7 +103,7 @@ def to_int8(
                 activation_type=QuantType.QInt8 if is_symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=methods[method],
-                nodes_to_exclude=_after_the_last_product(onnx.load(str(prepared))),
+                nodes_to_exclude=_left_alone(onnx.load(str(prepared))),
                 extra_options={"ActivationSymmetric": is_symmetric},
             )
             result = onnx.load(str(quantised))
@@ -190,27 +190,23 @@ def _name_nodes(file: Path) -> None:
     onnx.save(model, str(file))
 
 
-def _after_the_last_product(model: Any) -> list[str]:
-    """Names of the nodes that nothing heavy comes after.
-
-    Products with a stack of matrices count as nothing heavy: onnxruntime 1.31 writes scales for each channel of such weights, and
-    has no kernel that takes them.
-    """
+def _left_alone(model: Any) -> list[str]:
+    """Names of the nodes that nothing heavy comes after, of products with a stack of matrices, and of all that follows those."""
     nodes = list(model.graph.node)
-    stacks = {weight.name for weight in model.graph.initializer if len(weight.dims) > _MATRIX_DIMENSIONS}
-
-    def is_heavy(node: Any) -> bool:
-        return node.op_type in _HEAVY and not (node.op_type == "MatMul" and stacks.intersection(node.input))
-
     makers = {output: index for index, node in enumerate(nodes) for output in node.output}
-    leads_on = [False] * len(nodes)
+    stacks = {weight.name for weight in model.graph.initializer if len(weight.dims) > 2}
+    follows, leads_on = [False] * len(nodes), [False] * len(nodes)
     # Nodes stand in an order in which each comes after what it needs.
+    for index, node in enumerate(nodes):
+        is_stack = node.op_type == "MatMul" and not stacks.isdisjoint(node.input)
+        follows[index] = is_stack or any(name in makers and follows[makers[name]] for name in node.input)
+    is_heavy = [node.op_type in _HEAVY and not follows[index] for index, node in enumerate(nodes)]
     for index in reversed(range(len(nodes))):
-        if leads_on[index] or is_heavy(nodes[index]):
+        if leads_on[index] or is_heavy[index]:
             for name in nodes[index].input:
                 if name in makers:
                     leads_on[makers[name]] = True
-    return [node.name for index, node in enumerate(nodes) if not leads_on[index] and not is_heavy(node)]
+    return [node.name for index, node in enumerate(nodes) if not leads_on[index] and not is_heavy[index]]
 
 
 def _input_of(model: Any) -> tuple[str, int]:

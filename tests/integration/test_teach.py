@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import mmap
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ Pixels = npt.NDArray[np.uint8]
 
 WIDTH_PX, HEIGHT_PX = 112, 96
 GOOD_COUNT, DEFECTIVE_COUNT = 40, 12
+PAGE_BYTES = mmap.PAGESIZE
 QUICK = ("--size", "96", "--budget-us", "1000000")
 """The same model on any box, however busy."""
 
@@ -394,11 +396,17 @@ def test_a_defect_that_is_among_the_good_is_refused(tmp_path: Path, taught: Taug
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "more"]
 
 
-@pytest.mark.parametrize("size", ["64k", "2m", "3500k"])
-def test_a_full_disk_costs_nothing_else(tmp_path: Path, taught: Taught, size: str) -> None:
+@pytest.mark.parametrize("moment", ["measured", "features", "card"])
+def test_a_full_disk_costs_nothing_else(tmp_path: Path, taught: Taught, moment: str) -> None:
     """Full while the model is measured, while features are kept, and at the end."""
+    pages = {file.name: -(-file.stat().st_size // PAGE_BYTES) for file in taught.model.rglob("*") if file.is_file()}
+    room = {
+        "measured": pages["model.onnx"] // 2,
+        "features": pages["model.onnx"] + 1 + pages["features_0.npy"] // 2,
+        "card": pages["model.onnx"] + 1 + pages["features_0.npy"],
+    }
     place = tmp_path / "small"
-    with mounted(place, "-t", "tmpfs", "-o", f"size={size}", "lineside-test"):
+    with mounted(place, "-t", "tmpfs", "-o", f"size={room[moment] * PAGE_BYTES}", "lineside-test"):
         done = lineside("teach", "--good", taught.good, "--out", place / "out", *QUICK)
         assert done.returncode == 1, done.stderr
         assert done.stderr == f"lineside: {place / 'out'}: No space left on device. Nothing was written\n"

@@ -211,6 +211,26 @@ def test_what_comes_after_the_last_product_stays_float() -> None:
     assert makers[softmax.input[0]].op_type in ("Gemm", "DequantizeLinear")
 
 
+def test_a_product_with_a_stack_of_matrices_stays_float_and_so_does_what_follows() -> None:
+    """ONNX Runtime has no int8 for it: with a scale for each channel such a model does not run at all."""
+    model = small_network(1)
+    graph = model.graph
+    stack = np.random.default_rng(4).normal(0, 1, (4, SIDE_PX, SIDE_PX)).astype(np.float32)
+    graph.initializer.append(numpy_helper.from_array(stack, "stack"))
+    graph.node.insert(3, helper.make_node("MatMul", ["c", "stack"], ["turned"], name="turn"))
+    graph.node[4].input[0] = "turned"
+    shrunk = to_int8(model, images(1))
+    makers = {output: node for node in shrunk.graph.node for output in node.output}
+    (turn,) = (node for node in shrunk.graph.node if node.op_type == "MatMul")
+    assert turn.input[1] == "stack"
+    (last,) = (node for node in shrunk.graph.node if node.op_type == "Gemm")
+    assert "weights" in last.input
+    assert makers[last.input[0]].op_type == "Flatten"
+    assert any(node.op_type == "QuantizeLinear" for node in shrunk.graph.node)
+    image = next(images(1, seed=5))
+    np.testing.assert_allclose(answer(shrunk, image), answer(model, image), atol=0.08)
+
+
 @pytest.mark.parametrize("name", ["", "node"])
 def test_int8_of_a_graph_whose_nodes_have_no_names_or_all_the_same(name: str) -> None:
     model, unnamed = small_network(1), small_network(1)
