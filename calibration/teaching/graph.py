@@ -166,17 +166,17 @@ class _Graph:
         """What each feature's place shows: the mean of the windows that it lies in, so that the highest is where strange windows
         overlap.
         """
-        side, step, (rows, columns) = windows.side, windows.step, windows.grid
-        if side == 1 and step == 1:
-            return excess
-        ones = self._constant(f"{name}.ones", np.ones((1, 1, side, side), np.float32))
-        spread = self._node("ConvTranspose", [excess, ones], f"{name}.spread_out", strides=[step, step])
-        cover = np.zeros((rows, columns), np.float32)
-        for top in range(0, rows - side + 1, step):
-            for first in range(0, columns - side + 1, step):
-                cover[top : top + side, first : first + side] += 1
-        share = self._constant(f"{name}.share", (1 / cover).reshape(1, 1, rows, columns))
-        return self._node("Mul", [spread, share], f"{name}.laid_out")
+        step = windows.step
+        across = windows.side // step
+        if across > 1:
+            around = {"kernel_shape": [across] * 2, "pads": [across - 1] * 4, "count_include_pad": 0}
+            excess = self._node("AveragePool", [excess], f"{name}.overlapping", **around)
+        if step > 1:
+            none = self._constant("map.none", np.array([], np.float32))
+            size = self._constant(f"{name}.step", np.array([1, 1, step, step], np.float32))
+            how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            excess = self._node("Resize", [excess, none, size], f"{name}.laid_out", **how)
+        return excess
 
     def _sum(self, name: str, tensors: list[str]) -> str:
         return tensors[0] if len(tensors) == 1 else self._node("Sum", tensors, name)

@@ -92,8 +92,8 @@ def windows_of(layers: Sequence[Layer], grid: tuple[int, int]) -> tuple[Windows,
 
 
 def _step(side: int, wanted: int, grid: tuple[int, int]) -> int:
-    """As wanted, or less, so that the windows reach to the map's ends."""
-    return next(step for step in range(wanted, 0, -1) if all((length - side) % step == 0 for length in grid))
+    """As wanted, or less, so that the windows reach to the map's ends and are a whole number of steps wide."""
+    return next(step for step in range(wanted, 0, -1) if all(length % step == side % step == 0 for length in grid))
 
 
 def look(features: npt.NDArray[np.float32], windows: Windows) -> Floats:

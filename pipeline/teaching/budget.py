@@ -27,8 +27,10 @@ _ROUND_MAX_NS = 500_000_000
 """A model that takes longer for so many runs is run less often."""
 _WARM_UP_RUNS = 10
 
-PREFERRED = ((160, 10), (128, 10), (160, 7), (96, 10), (128, 7), (160, 4), (96, 7), (128, 4), (96, 4))
-"""Size in pixels and depth, the best first, as found on the parts of the data that were there to choose by."""
+PREFERRED = ((192, 10), (160, 10), (160, 7), (128, 10), (160, 4), (128, 7), (96, 10), (128, 4), (96, 7), (96, 4))
+"""Size in pixels and depth, the best first, as found on the parts of the data that were there to choose by: mean AUROC of solar
+cells and three other sets 0.936 at 192, 0.925 at 160, 0.922 with block 7, 0.917 with block 4, 0.912 at 128.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class FeatureReader:
     def __init__(self, shape: FeatureShape) -> None:
         options = onnxruntime.SessionOptions()
         options.use_deterministic_compute = True
+        # As a line runs the model; and a pool of threads would wait for each other in turns on a busy box.
+        options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(feature_model(shape), options, providers=["CPUExecutionProvider"])
         self._filler = InputFiller(input_of(shape))
 

@@ -132,7 +132,7 @@ def _pointing(told: dict[str, Any] | None) -> str:
 
 def _words(result: dict[str, Any]) -> list[str]:
     return [
-        f"AUROC: mean over {result['splits']} splits; "
-        f"a hit: the map is highest in a defect or {result['pointing_tolerance_px']} px beside",
+        f"AUROC: mean over {result['splits']} splits; each is a mean over the products",
+        f"a hit: the anomaly map is highest in a defect, or within {result['pointing_tolerance_px']} px of one",
         *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
     ]

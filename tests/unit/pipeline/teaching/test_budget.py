@@ -75,7 +75,9 @@ def test_a_size_that_is_asked_for_is_kept_and_its_depth_chosen(chosen: Callable[
 
 def test_where_none_does_the_fastest_is_told(chosen: Callable[..., Choice]) -> None:
     least = min(by_pixels(of(*each)) for each in PREFERRED)
-    with pytest.raises(FaultsError, match=rf"--budget-us: got 100, and the fastest of 9 models takes {least:.0f} us"):
+    with pytest.raises(
+        FaultsError, match=rf"--budget-us: got 100, and the fastest of {len(PREFERRED)} models takes {least:.0f} us"
+    ):
         chosen(by_pixels, 100)
     with pytest.raises(FaultsError, match=f"the fastest of {len(CHANNELS_BY_DEPTH)} models"):
         chosen(by_pixels, 100, size_px=512)
