@@ -150,8 +150,9 @@ def test_what_is_told_of_a_teaching(taught: Taught) -> None:
     assert sorted(file.name for file in taught.folder.iterdir()) == ["bad", "good", "plate", "report", "told.json"]
 
 
-def evaluated(model: Path, data: Path) -> dict[str, Any]:
-    done = lineside("evaluate", "--model", model, "--data", data, "--json", "-", timeout_s=120)
+@pytest.fixture(scope="module")
+def evaluated(taught: Taught, labelled: Path) -> dict[str, Any]:
+    done = lineside("evaluate", "--model", taught.model, "--data", labelled, "--json", "-", timeout_s=120)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -195,11 +196,10 @@ def folder_camera(camera_id: str, folder: str, **changes: Any) -> dict[str, Any]
 
 
 def test_a_line_runs_the_package_with_the_verdicts_of_evaluate(
-    tmp_path: Path, broker_port: int, taught: Taught, labelled: Path
+    tmp_path: Path, broker_port: int, taught: Taught, labelled: Path, evaluated: dict[str, Any]
 ) -> None:
     """On parts that were not taught: the good ones pass, the scratched ones are rejected."""
-    told = evaluated(taught.model, labelled)
-    expected = {Path(each["image"]).name: each for each in told["per_image"]}
+    expected = {Path(each["image"]).name: each for each in evaluated["per_image"]}
     frames = tmp_path / "frames"
     frames.mkdir()
     for file in sorted(labelled.rglob("*.png")):
@@ -222,10 +222,9 @@ def test_a_line_runs_the_package_with_the_verdicts_of_evaluate(
     assert len(passed - good) <= 0.2 * (len(images) - len(good))
 
 
-def test_evaluate_finds_the_scratched_ones(taught: Taught, labelled: Path) -> None:
-    told = evaluated(taught.model, labelled)
-    scores = {Path(each["image"]).parent.name: [] for each in told["per_image"]}  # type: dict[str, list[float]]
-    for each in told["per_image"]:
+def test_evaluate_finds_the_scratched_ones(evaluated: dict[str, Any]) -> None:
+    scores = {Path(each["image"]).parent.name: [] for each in evaluated["per_image"]}  # type: dict[str, list[float]]
+    for each in evaluated["per_image"]:
         scores[Path(each["image"]).parent.name].append(each["score"])
     above = [bad > good for bad in scores["defective"] for good in scores["good"]]
     assert np.mean(above) > 0.9
