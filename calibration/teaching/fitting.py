@@ -133,7 +133,7 @@ def _strangeness(
     """The fit of all kept parts, and each part's strangeness, (parts, places), by a fit without its fold."""
     numbers = [int(fold) for fold in np.unique(folds)]
     everyone = np.arange(len(features))
-    origin = look(features[: min(_BLOCK_PARTS, len(features))], windows).mean(axis=(0, 1))
+    origin = look(np.asarray(features[everyone[is_kept][:_BLOCK_PARTS]]), windows).mean(axis=(0, 1))
     nothing = Moments.none(origin, windows.place_count)
     moments = {fold: Moments.none(origin, windows.place_count) for fold in numbers}
     for block, looks in _looks(features, windows, everyone):
