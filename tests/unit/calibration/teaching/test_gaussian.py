@@ -38,7 +38,7 @@ def fit(parts: Floats, separate_count: float = 1.0) -> tuple[Gaussian, Shared]:
 
 def covariance_of(gaussian: Gaussian) -> Floats:
     """What the whitening stands for: (places, features, features)."""
-    return np.linalg.inv(gaussian.whitening.transpose(0, 2, 1) @ gaussian.whitening)
+    return np.asarray(np.linalg.inv(gaussian.whitening.transpose(0, 2, 1) @ gaussian.whitening), np.float64)
 
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 3), min_size=30, max_size=30), st.integers(0, 1000))
