@@ -2,6 +2,8 @@
 
 Parts are dealt into folds, and each fold is scored by a fit of the others (cross-fitting): such a score is what a new good part's
 would be, but for the somewhat smaller number of parts fitted on, which makes it a little higher, if anything.
+What is usual of strangeness is that of the other folds' parts, whose fits have seen the part: that makes it higher, too (with 40
+parts by 0.1 to 0.2 standard deviations of good parts).
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def _strangeness(
     """The fit of all kept parts, and each part's strangeness, (parts, places), by a fit without its fold."""
     numbers = [int(fold) for fold in np.unique(folds)]
     everyone = np.arange(len(features))
-    origin = look(features[: min(_BLOCK_PARTS, len(features))], windows).mean(axis=(0, 1))
+    origin = look(np.asarray(features[everyone[is_kept][:_BLOCK_PARTS]]), windows).mean(axis=(0, 1))
     nothing = Moments.none(origin, windows.place_count)
     moments = {fold: Moments.none(origin, windows.place_count) for fold in numbers}
     for block, looks in _looks(features, windows, everyone):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
+from scipy.special import expit
 
 from calibration.teaching.backbone import FeatureShape, feature_nodes, model_of
 from calibration.teaching.fitting import ScaleFit, ViewFit
@@ -34,7 +35,7 @@ _MAP_STEP_PX = 4
 def score_of(excess: Floats | float, threshold: float) -> npt.NDArray[np.float64]:
     """``pred_score`` of a part's excess."""
     logit = (np.asarray(excess, np.float64) - threshold) / _EXCESS_PER_LOGIT
-    return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float64)
+    return np.asarray(expit(logit), np.float64)
 
 
 def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Sequence[float]) -> bytes:

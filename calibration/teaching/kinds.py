@@ -9,7 +9,7 @@ import numpy as np
 from calibration.teaching.fitting import Features, Flags, Floats
 
 SEPARATION_MAX = 6.0
-"""Standard deviations between the middles of two groups; one normal group cut in its middle comes to 2.6, an even spread to 3.5."""
+"""Standard deviations between the middles of two groups; one normal group comes to 3.0, an even spread to 3.5."""
 
 _SHARE_MIN = 0.1
 """A group smaller than that is a matter of suspects."""
