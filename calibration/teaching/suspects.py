@@ -27,7 +27,7 @@ _SPREAD_MIN = 1e-3
 _UPPER_SHARE = norm.cdf(1.0)
 """So many lie below one standard deviation."""
 
-_ROUNDS_MAX = 3
+ROUNDS_MAX = 3
 """Each fits anew without those found so far, which may have hidden others."""
 
 
@@ -62,10 +62,14 @@ def robust_fit(
     features: Features,
     layers: Sequence[Layer],
     folds: npt.NDArray[np.int64],
+    rounds_max: int = ROUNDS_MAX,
 ) -> RobustFit:
-    """``cross_fit`` without those parts that look unlike the others. Raises ValueError as that does."""
+    """``cross_fit`` without those parts that look unlike the others; of all parts for 0 rounds, when none is a suspect.
+
+    Raises ValueError as that does.
+    """
     found = np.zeros(len(features), np.bool_)
-    for _ in range(_ROUNDS_MAX):
+    for _ in range(max(1, rounds_max)):
         is_suspect = found
         cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)

@@ -70,6 +70,9 @@ def teach(
     all_parts: Annotated[
         bool, typer.Option("--all-parts", help="Of a recorded window also the parts that were rejected.")
     ] = False,
+    suspects_are_good: Annotated[
+        bool, typer.Option("--suspects-are-good", help="Somebody has looked at them: they are learnt from, too.")
+    ] = False,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -102,11 +105,13 @@ def teach(
             if bad is not None:
                 expect_apart(pictures, bad)
             share, certainty = false_reject_max or _FALSE_REJECT_MAX, confidence or _CONFIDENCE
-            wanted = Wanted(name or out.name, size, budget_us, share, certainty)
+            wanted = Wanted(name or out.name, size, budget_us, share, certainty, suspects_are_good)
             found = taught_anew(pictures, bad, out, wanted, _progress)
         else:
             assert add is not None
-            found = _extended(out, add, defects, budget_us, false_reject_max, confidence, all_parts, extend)
+            found = _extended(
+                out, add, defects, budget_us, false_reject_max, confidence, all_parts, suspects_are_good, extend
+            )
     except TeachingFailed as error:
         raise fail(str(error)) from None
     except OSError as error:
@@ -126,6 +131,7 @@ def _extended(
     false_reject_max: float | None,
     confidence: float | None,
     all_parts: bool,
+    suspects_are_good: bool,
     extend: Any,
 ) -> TeachReport:
     from pipeline.teaching.picture_set import expect_apart
@@ -139,7 +145,7 @@ def _extended(
     if bad is not None:
         expect_apart(pictures, bad, taught.names_by_pixels)
     share, certainty = false_reject_max or taught.false_reject_max, confidence or taught.confidence
-    wanted = Wanted(taught.product, None, budget_us, share, certainty)
+    wanted = Wanted(taught.product, None, budget_us, share, certainty, suspects_are_good)
     found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
     return found
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.intervals import share_of
+from calibration.refusal import Refusal
 from calibration.teaching.fitting import ViewFit, folds_of
 from calibration.teaching.graph import score_of
-from calibration.teaching.suspects import RobustFit, robust_fit
+from calibration.teaching.suspects import ROUNDS_MAX, RobustFit, robust_fit
 from calibration.teaching.windows import Layer
-from calibration.threshold import ThresholdReport, find_threshold
+from calibration.threshold import ThresholdReport, find_thresholds, percent_of
 from pipeline.teaching.features import Features
 from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.report import ScoredPart
@@ -33,10 +34,14 @@ class Fitted:
     worst_view: npt.NDArray[np.intp]
 
 
-def fit(features: Sequence[Features], layers: Sequence[Layer]) -> Fitted:
-    """Of each view's features, (parts, channels, rows, columns), the parts in one order, made up of ``layers``."""
+def fit(features: Sequence[Features], layers: Sequence[Layer], *, are_all_good: bool = False) -> Fitted:
+    """Of each view's features, (parts, channels, rows, columns), the parts in one order, made up of ``layers``.
+
+    ``are_all_good``: somebody has looked at the suspects; there are none then.
+    """
     folds = folds_of(len(features[0]))
-    fits: list[RobustFit] = [robust_fit(of_view, layers, folds) for of_view in features]
+    rounds = 0 if are_all_good else ROUNDS_MAX
+    fits: list[RobustFit] = [robust_fit(of_view, layers, folds, rounds) for of_view in features]
     excess = np.stack([fit.cross.excess for fit in fits])
     p_values = np.stack([fit.p_values for fit in fits])
     return Fitted(
@@ -49,28 +54,72 @@ def fit(features: Sequence[Features], layers: Sequence[Layer]) -> Fitted:
 
 
 def threshold_of(fitted: Fitted, false_reject_max: float, confidence: float) -> float:
-    """In excess, by ``calibration.threshold`` from all parts that are said to be good; where those are too few for what is wanted,
-    just above the strangest that is no suspect.
+    """In excess, by ``calibration.threshold``, suspects taken for rejected; where the parts are too few for what is wanted, just
+    above the strangest that is no suspect.
+
+    Were the strangest suspects taken for good, a defective one among them would set the threshold, and others like it would pass.
     """
-    excess = fitted.excess
+    excess = fitted.excess[~fitted.is_suspect]
     scores = score_of(excess, float(excess.max()))
-    found = find_threshold(scores, false_reject_max=false_reject_max, confidence=confidence)
-    passes = ~fitted.is_suspect if found.threshold is None else scores < found.threshold
+    found = _found(scores, (), int(fitted.is_suspect.sum()), false_reject_max, confidence)
+    passes = scores < found.threshold if found.threshold is not None else np.ones(len(scores), np.bool_)
     return float(excess[passes].max()) + _MARGIN
 
 
 def promised(
-    good: Sequence[ScoredPart], defective: Sequence[ScoredPart], false_reject_max: float, confidence: float
+    good: Sequence[ScoredPart],
+    defective: Sequence[ScoredPart],
+    is_suspect: npt.NDArray[np.bool_],
+    false_reject_max: float,
+    confidence: float,
 ) -> ThresholdReport:
-    """What ``THRESHOLD`` promises."""
-    good_scores, defective_scores = [part.score for part in good], [part.score for part in defective]
-    found = find_threshold(good_scores, defective_scores, false_reject_max=false_reject_max, confidence=confidence)
+    """What ``THRESHOLD`` promises, suspects taken for rejected; ``is_suspect``: (good,)."""
+    good_scores = np.array([part.score for part in good])
+    defective_scores = [part.score for part in defective]
+    suspects = int(is_suspect.sum())
+    found = _found(good_scores[~is_suspect], defective_scores, suspects, false_reject_max, confidence)
+    # The first note is on those that "something else" rejects.
+    notes = (_counted(suspects, len(good)), *found.notes[1:]) if suspects else found.notes
+    unseen = "Counted by fits that had not seen the parts: the package has, and may score one or another otherwise."
+    notes = (*notes, unseen)
     if not found.thresholds:
-        return found
+        refusals = (_unconfirmed(suspects, len(good), found),) if suspects else found.refusals
+        return replace(found, notes=notes, refusals=refusals)
     # It lies within rounding below THRESHOLD, and no part between.
     return replace(
         found,
         thresholds={"": THRESHOLD},
-        rejected_count=sum(score >= THRESHOLD for score in good_scores),
+        rejected_count=int((good_scores >= THRESHOLD).sum()),
         false_accept=share_of(sum(score < THRESHOLD for score in defective_scores), len(defective_scores), confidence),
+        notes=notes,
+    )
+
+
+def _found(
+    scores: npt.NDArray[np.float64],
+    defective: Sequence[float],
+    suspects: int,
+    false_reject_max: float,
+    confidence: float,
+) -> ThresholdReport:
+    return find_thresholds(
+        {"": scores},
+        {"": defective},
+        false_reject_max=false_reject_max,
+        confidence=confidence,
+        good_rejected_count=suspects,
+    )
+
+
+def _counted(suspects: int, good_count: int) -> str:
+    return f"{suspects} of {good_count} good parts are suspects: they count as rejected until somebody says that they are good."
+
+
+def _unconfirmed(suspects: int, good_count: int, found: ThresholdReport) -> Refusal:
+    return Refusal(
+        "suspects among the good parts",
+        f"{suspects} of {good_count} that look unlike the others",
+        f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
+        "Look at them: take out those that are defective and teach again; if all are good, say so with --suspects-are-good."
+        + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
     )

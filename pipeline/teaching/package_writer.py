@@ -28,7 +28,7 @@ _AT_WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of re
 LIMITATIONS = (
     "Knows nothing of defects: it finds what is unlike the good parts that it was shown, whatever that is, and passes defects "
     "that look like good parts. Another camera, light, position or make of the parts needs new pictures. Defects much smaller "
-    "than a hundredth of the picture can go unseen."
+    "than a hundredth of the picture can go unseen. Of several views a part is judged by the one that it is most like."
 )
 
 
@@ -65,17 +65,20 @@ def write_package(
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
 
-def publish(draft: Path, out: Path) -> None:
-    """Everything on disk, then in the place of ``out`` in one step; what was there is removed. Raises OSError."""
+def publish(draft: Path, out: Path, *, is_replacing: bool = False) -> None:
+    """Everything on disk, then in the place of ``out`` in one step; ``is_replacing``: what is there is removed.
+
+    Raises OSError, FileExistsError or another where something is there that is not to be replaced.
+    """
     for place, _, files in os.walk(draft):
         for file in files:
             with Path(place, file).open("rb") as written:
                 os.fsync(written.fileno())
         sync_folder(Path(place))
-    if out.exists():
+    if is_replacing:
         _exchange(draft, out)
     else:
-        draft.rename(out)
+        draft.rename(out)  # of a folder onto one with something in it is refused
     sync_folder(out.parent)
 
 

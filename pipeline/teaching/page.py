@@ -13,7 +13,7 @@ from pipeline.report.plots import Dot, Mark, RatioCurve, heat_bar, ratio_curves,
 from pipeline.report.shares import percent, told
 from pipeline.teaching.overlay import HOT_MIN, bare_picture, heat_scale, map_picture
 from pipeline.teaching.report import ShownPicture, TeachReport
-from pipeline.teaching.told import added_lines, auroc_words, chance, shift_words, view_words
+from pipeline.teaching.told import added_lines, auroc_words, chance, rejected_before_words, shift_words, view_words
 
 _SCORE_BINS = 50
 _NAMED_MAX = 30
@@ -86,6 +86,10 @@ def _added(report: TeachReport) -> Iterator[Block]:
         frozenset({1, 2}),
         note=shift_words(added),
     )
+    if added.would_be_rejected:
+        yield Notice("warning", "Added parts that the product rejected as it was", [rejected_before_words(added)])
+        rejected = [(plain(part.name, 120), f"{part.score:.3f}") for part in added.would_be_rejected]
+        yield from _listed("They may be defective", ["part", "score before"], rejected)
     if added.moved:
         rows = [
             (

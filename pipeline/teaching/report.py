@@ -100,7 +100,8 @@ class Moved:
 class Added:
     """What ``--add`` changed. ``reject_at_before`` on the scale of the scores as they are now, None where there was none;
     ``mean_shift``: by how much the mean of the features moved, as a share of a usual good part's own distance from it; ``moved``:
-    the scores that changed most, those first.
+    the scores that changed most, those first; ``would_be_rejected``: added parts that the product rejected as it was, with the
+    scores that it gave them.
     """
 
     good_count_before: int
@@ -110,6 +111,7 @@ class Added:
     auroc_before: Auroc | None
     mean_shift: float
     moved: tuple[Moved, ...]
+    would_be_rejected: tuple[ScoredPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

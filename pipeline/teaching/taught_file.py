@@ -7,6 +7,7 @@ picture is kept.
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from calibration.teaching.backbone import CHANNELS_BY_DEPTH, FeatureShape
 from pipeline.teaching.features import Features, mapped
 from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.package import CARD_NAME, ModelPackage
+from vision.plain_file import NotAPlainFile, read_plain_file
 from vision.preprocess import FrameFormat
 from vision.recipe import Strict
 
@@ -25,6 +27,11 @@ FOLDER = "taught"
 _FILE = "parts.json"
 
 _BLOCK_BYTES = 1 << 20
+_BYTES_MAX = 1 << 28
+"""Of ``parts.json``: a part's entry is some 200 bytes."""
+
+_FEATURE_MAX = 1e4
+"""Of pictures they are of the order of 1 to 100."""
 
 
 class KeptPicture(Strict):
@@ -57,8 +64,8 @@ class Taught(Strict):
     product: str
     sha256: str
     shape: FeatureShape
-    false_reject_max: float
-    confidence: float
+    false_reject_max: Annotated[float, Field(gt=0.0, lt=1.0)]
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
     views: Annotated[tuple[KeptView, ...], Field(min_length=1)]
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
     parts_missing: int | None
@@ -110,7 +117,9 @@ def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
     file = package.folder / FOLDER / _FILE
     expected = f"a package made by `lineside teach`, whole, with its folder {FOLDER}"
     try:
-        taught = Taught.model_validate_json(file.read_bytes())
+        taught = Taught.model_validate_json(read_plain_file(file, max_bytes=_BYTES_MAX))
+    except NotAPlainFile as error:
+        raise FaultsError([Fault(str(file), "", error.got, f"{error.expected}: {expected}")]) from error
     except OSError as error:
         raise FaultsError([Fault(str(file), "", str(error.strerror), expected)]) from error
     except ValidationError as error:
@@ -130,6 +139,8 @@ def _features(package: Path, taught: Taught, index: int, expected: str) -> Featu
     file = features_file(package, index)
     size = (len(taught.parts), taught.shape.channel_count, *taught.shape.grid)
     try:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise FaultsError([Fault(str(file), "", "no plain file", expected)])
         if features_sha256(package, index) != taught.views[index].features_sha256:
             raise FaultsError([Fault(str(file), "", "another content than was written", expected)])
         features = mapped(file)
@@ -140,4 +151,9 @@ def _features(package: Path, taught: Taught, index: int, expected: str) -> Featu
     if features.shape != size or features.dtype != np.float32:
         got = f"{features.dtype} {list(features.shape)}"
         raise FaultsError([Fault(str(file), "", got, f"float32 {list(size)}, as {CARD_NAME} and {_FILE} say")])
+    for part in range(len(features)):
+        greatest = float(np.abs(features[part]).max())
+        if not greatest <= _FEATURE_MAX:
+            got = f"{greatest:g} among the features of part {part}"
+            raise FaultsError([Fault(str(file), "", got, f"finite numbers up to {_FEATURE_MAX:g}: {expected}")])
     return features

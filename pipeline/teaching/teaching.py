@@ -44,13 +44,16 @@ class TeachingFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence."""
+    """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence;
+    ``are_suspects_good``: somebody has looked at them.
+    """
 
     product: str
     size_px: int | None
     budget_us: float
     false_reject_max: float
     confidence: float
+    are_suspects_good: bool = False
 
 
 def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wanted, progress: Progress) -> TeachReport:
@@ -70,7 +73,9 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
                 wanted.budget_us,
                 draft,
             )
-        return _teach(source, defects, draft, out, wanted, choice, progress)
+        report = _teach(source, defects, draft, out, wanted, choice, (), progress)
+        publish(draft, out)
+        return report
 
 
 def extend(
@@ -82,7 +87,9 @@ def extend(
     wanted: Wanted,
     progress: Progress,
 ) -> TeachReport:
-    """The package with more good parts, in its place. Raises as ``teach`` does; then the package is as it was."""
+    """The package with more good parts, in its place. Raises as ``teach`` does, and TeachingFailed where somebody else has changed
+    the package meanwhile; then it is as it was.
+    """
     new = without_known(more, taught.names_by_pixels)
     if not new.views[0].pictures:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
@@ -94,7 +101,16 @@ def extend(
             measured = measure(taught.shape, len(new.views), new.read(view.pictures[0]), draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
-        return _teach(source, defects, draft, package.folder, wanted, choice, progress)
+        with progress("judging what is added", new.pictures_count) as advance:
+            scored, _ = Judge(package).parts(new, lambda: advance())
+        would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
+        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, progress)
+        if load_package(package.folder).sha256 != package.sha256:
+            raise TeachingFailed(
+                f"{package.folder} was changed by somebody else meanwhile; nothing was written: try again"
+            )
+        publish(draft, package.folder, is_replacing=True)
+        return report
 
 
 def _teach(
@@ -104,8 +120,10 @@ def _teach(
     out: Path,
     wanted: Wanted,
     choice: Choice,
+    would_be_rejected: tuple[ScoredPart, ...],
     progress: Progress,
 ) -> TeachReport:
+    """Everything but to put it in its place."""
     (draft / FOLDER).mkdir()
     good, shape = source.pictures, choice.shape
     features = []
@@ -115,7 +133,7 @@ def _teach(
             file = features_file(draft, index)
             features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
     with progress("fitting", None):
-        fitted = fit(features, shape.layers)
+        fitted = fit(features, shape.layers, are_all_good=wanted.are_suspects_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     write_package(draft, shape, model, wanted.product, {}, {})
@@ -125,7 +143,7 @@ def _teach(
     good_parts = tuple(ScoredPart(name, float(score)) for name, score in zip(source.names, scores, strict=True))
     with progress("judging defects", 0 if defects is None else defects.pictures_count) as advance:
         defective_parts, worst = judge.parts(defects, lambda: advance())
-    promise = promised(good_parts, defective_parts, wanted.false_reject_max, wanted.confidence)
+    promise = promised(good_parts, defective_parts, fitted.is_suspect, wanted.false_reject_max, wanted.confidence)
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
     report = TeachReport(
         product=wanted.product,
@@ -150,13 +168,12 @@ def _teach(
         strangest_good=telling.shown_good(source, fitted, good_parts, judge),
         strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
-        added=telling.added(source, features, fitted, good_parts, auroc, at),
+        added=telling.added(source, features, good_parts, would_be_rejected),
     )
     write_package(draft, shape, model, wanted.product, telling.training(report, source), telling.accuracy(report))
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
     write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes))
     load_package(draft)
-    publish(draft, out)
     return report
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from calibration.auroc import Auroc
 from calibration.teaching.backbone import BACKBONE_NAME, FeatureShape
 from calibration.teaching.kinds import kinds_of
 from pipeline.teaching.budget import words_of_depth
@@ -55,7 +54,9 @@ def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...
         for scale in fitted.views[0].scales
     )
     shrinkage = ", ".join(f"{scale.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
+    several = "a part is judged by the view it is most like: a defect that makes it look like another view's good parts PASSES"
     return (
+        *([("views", several)] if len(fitted.views) > 1 else []),
         ("features", words_of_depth(shape.depth)),
         ("windows", f"{places}: a mean and a covariance for each"),
         ("shrinkage", shrinkage),
@@ -109,8 +110,8 @@ def suspects_words(fitted: Fitted) -> str:
     if count == 0:
         return ""
     return (
-        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, but "
-        "they count as good for the threshold: take out those that are defective and teach again."
+        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
+        "the threshold takes them for rejected: take out those that are defective and teach again, or say --suspects-are-good."
     )
 
 
@@ -140,10 +141,8 @@ def shown(
 def added(
     source: GoodParts,
     features: Sequence[Features],
-    fitted: Fitted,
     good: Sequence[ScoredPart],
-    auroc: Auroc | None,
-    at: float,
+    would_be_rejected: tuple[ScoredPart, ...],
 ) -> Added | None:
     """What ``--add`` changed; None for a product taught anew."""
     kept = source.kept
@@ -158,6 +157,7 @@ def added(
         auroc_before=kept.auroc,
         mean_shift=max(_mean_shift(of_view, len(kept.parts)) for of_view in features),
         moved=most_moved(before, good),
+        would_be_rejected=would_be_rejected,
     )
 
 

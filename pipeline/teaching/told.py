@@ -119,6 +119,14 @@ def shift_words(added: Added) -> str:
     )
 
 
+def rejected_before_words(added: Added) -> str:
+    """What the product said of them before it learnt from them."""
+    return (
+        f"{len(added.would_be_rejected):,} OF {added.added_count:,} ADDED PARTS WOULD HAVE BEEN REJECTED: look at each of them. "
+        "Parts like them may pass from now on."
+    )
+
+
 def _words(report: TeachReport) -> Iterator[str]:
     yield f"product   {report.product}"
     yield from (f"from      {name}: {value}" for name, value in report.sources)
@@ -150,6 +158,10 @@ def _words(report: TeachReport) -> Iterator[str]:
     if (added := report.added) is not None:
         yield from (f"added     {what}: {now}, before {before}" for what, before, now in added_lines(added, report))
         yield f"          {shift_words(added)}"
+        if added.would_be_rejected:
+            yield f"          {rejected_before_words(added)}"
+            names = [f"{part.name}: score {part.score:.3f} before" for part in added.would_be_rejected]
+            yield from _named("rejected", names)
     yield from (f"model     {name}: {value}" for name, value in report.model)
 
 

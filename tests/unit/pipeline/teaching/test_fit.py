@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibration.intervals import parts_needed
 from calibration.teaching.graph import score_of
 from calibration.teaching.windows import Layer
 from calibration.threshold import find_threshold
@@ -16,6 +17,9 @@ from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.report import ScoredPart
 
 Floats = npt.NDArray[np.float64]
+
+NONE = np.zeros(1_000, np.bool_)
+"""No part is a suspect."""
 
 LAYERS = (Layer("maps", 0, 8, 1, (1, 2), 1),)
 
@@ -56,7 +60,7 @@ def test_as_many_good_parts_are_rejected_as_the_order_statistic_allows(
     excess = np.random.default_rng(seed).standard_t(4, count)
     at = threshold_of(fitted(excess), share, confidence)
     rule = find_threshold(list(score_of(excess, 0.0)), false_reject_max=share, confidence=confidence)
-    promise = promised(parts(excess, at), [], share, confidence)
+    promise = promised(parts(excess, at), [], NONE[:count], share, confidence)
     assert bool(promise.thresholds) == bool(rule.thresholds)
     assert promise.parts_missing == rule.parts_missing
     rejected = int((score_of(excess, at) >= THRESHOLD).sum())
@@ -88,17 +92,35 @@ def test_with_too_few_parts_the_strangest_that_is_no_suspect_passes() -> None:
     suspects[[7, 9]] = True
     at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
     assert 2.0 < at < 2.01
-    promise = promised(parts(excess, at), [], 0.01, 0.95)
+    promise = promised(parts(excess, at), [], suspects, 0.01, 0.95)
     assert promise.thresholds == {}
-    assert promise.parts_missing == 299 - 50
+    assert promise.parts_missing == parts_needed(0.01, 0.95, 2) - 50  # the two are taken for rejected
     assert int((score_of(excess, at) >= THRESHOLD).sum()) == 2
+
+
+def test_suspects_count_as_rejected_and_do_not_set_the_threshold() -> None:
+    excess = np.linspace(-2, 2, 600)
+    suspects = np.zeros(600, np.bool_)
+    suspects[:1], excess[:1] = True, 50.0
+    at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
+    promise = promised(parts(excess, at), [], suspects, 0.01, 0.95)
+    # One of 600 may be rejected: it is the suspect.
+    assert (promise.threshold, promise.rejected_count) == (THRESHOLD, 1)
+    assert 2.0 < at < 2.01
+    suspects[:5], excess[:5] = True, 50.0
+    at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
+    refused = promised(parts(excess, at), [], suspects, 0.01, 0.95)
+    assert refused.thresholds == {}
+    assert "5 of 600 that look unlike the others" in " ".join(refused.words())
+    assert "--suspects-are-good" in " ".join(refused.words())
+    assert 2.0 < at < 2.01
 
 
 def test_defective_parts_that_pass_are_counted_at_the_threshold() -> None:
     excess = np.linspace(-2, 2, 400)
     at = threshold_of(fitted(excess), 0.01, 0.95)
     defective = parts(np.array([at - 1, at - 1e-6, at, at + 5]), at)
-    promise = promised(parts(excess, at), defective, 0.01, 0.95)
+    promise = promised(parts(excess, at), defective, NONE[:400], 0.01, 0.95)
     assert promise.false_accept is not None
     assert promise.false_accept.value == 0.5
 

@@ -30,7 +30,18 @@ def names(folder: Path) -> list[str]:
 def replace(out: Path, text: str) -> None:
     with scratch_folder(out) as draft:
         write(draft, text)
-        publish(draft, out)
+        publish(draft, out, is_replacing=(out / "model.onnx").exists())
+
+
+def test_what_came_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "plate"
+    with scratch_folder(out) as draft:
+        write(draft, "new")
+        write(out, "another one's")
+        with pytest.raises(OSError, match="not empty"):
+            publish(draft, out)
+    assert names(tmp_path) == ["plate"]
+    assert texts(out) == {"another one's"}
 
 
 @pytest.mark.parametrize("before", ["nothing", "an empty folder", "a package"])
