@@ -704,7 +704,12 @@ lineside.main()
 def stopped_at(moment: str, act: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, which gets a signal at that moment."""
     command = [sys.executable, "-c", TEACH, moment, act, "teach", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=_heed_ctrl_c)
+
+
+def _heed_ctrl_c() -> None:
+    """As in a terminal: pytest may have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 MOMENTS = ["write_features:after", "write_taught:after", "publish:before", "publish:after"]
