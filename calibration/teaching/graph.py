@@ -23,19 +23,17 @@ Floats = npt.NDArray[np.float64]
 
 SCORE, MAP = "pred_score", "anomaly_map"
 
-_EXCESS_PER_LOGIT = 2.0
-"""A part one standard deviation of good parts above the threshold scores 0.62, ten 0.993; single precision tells scores apart up
-to thirty.
-"""
-
 _MAP_STEP_PX = 4
 """Of the map, in pixels of the shape's ``width_px``."""
 
 
 def score_of(excess: Floats | float, threshold: float) -> npt.NDArray[np.float64]:
-    """``pred_score`` of a part's excess."""
-    logit = (np.asarray(excess, np.float64) - threshold) / _EXCESS_PER_LOGIT
-    return np.asarray(expit(logit), np.float64)
+    """``pred_score`` of a part's excess: a standard deviation of good parts above the threshold is 0.67, ten are 0.92, 1,000 0.999.
+
+    The logarithm keeps single precision from taking what is very strange for all alike: a map would be 1 everywhere around it.
+    """
+    above = np.asarray(excess, np.float64) - threshold
+    return np.asarray(expit(np.sign(above) * np.log1p(np.abs(above))), np.float64)
 
 
 def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Sequence[float]) -> bytes:
@@ -109,12 +107,17 @@ class _Graph:
         """Scores of the part, and of the map, whose highest is made the part's."""
         highest = self._node("ReduceMax", [strange], "map.highest", axes=[1, 2, 3], keepdims=1)
         below = self._node("Sub", [strange, highest], "map.below")
-        slope = self._constant("score.slope", np.float32(1 / _EXCESS_PER_LOGIT))
-        places = self._node("Mul", [self._node("Add", [below, excess], "map.above"), slope], "map.logit")
-        self._node("Sigmoid", [places], MAP)
-        whole = self._node("Sigmoid", [self._node("Mul", [excess, slope], "score.logit")], "score.cube")
+        self._node("Sigmoid", [self._logit("map", self._node("Add", [below, excess], "map.above"))], MAP)
+        whole = self._node("Sigmoid", [self._logit("score", excess)], "score.cube")
         self._node("Flatten", [whole], "score.column", axis=1)
         self._node("Squeeze", ["score.column", self._constant("score.axis", np.array([1], np.int64))], SCORE)
+
+    def _logit(self, name: str, above: str) -> str:
+        """As ``score_of`` has it."""
+        size = self._node("Abs", [above], f"{name}.size")
+        one = self._constant("one", np.float32(1))
+        logarithm = self._node("Log", [self._node("Add", [size, one], f"{name}.more")], f"{name}.log")
+        return self._node("Mul", [self._node("Sign", [above], f"{name}.sign"), logarithm], f"{name}.logit")
 
     def _finer(self, name: str, layer: Layer, scales: Sequence[_Scale]) -> str:
         """The sum of a layer's places, of the map's size."""
