@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from errno import EINVAL, ENOSYS
 from pathlib import Path
 from typing import Any
@@ -28,25 +28,26 @@ _AT_WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of re
 LIMITATIONS = (
     "Knows nothing of defects: it finds what is unlike the good parts that it was shown, whatever that is, and passes defects "
     "that look like good parts. Another camera, light, position or make of the parts needs new pictures. Defects much smaller "
-    "than a hundredth of the picture can go unseen. Of several views a part is judged by the one that it is most like."
+    "than a hundredth of the picture can go unseen."
 )
 
 
 def write_package(
     folder: Path,
     shape: FeatureShape,
+    views: Sequence[str],
     model: bytes,
     name: str,
     training: Mapping[str, Any],
     accuracy: Mapping[str, Any],
 ) -> None:
-    """Model and card into a folder that is there. Raises OSError."""
+    """Model and card into a folder that is there; ``views``: their names, in the model's order. Raises OSError."""
     card = ModelCard.model_validate(
         {
             "name": name,
             "version": f"1+{hashlib.sha256(model).hexdigest()[:12]}",
             "task": "anomaly",
-            "input": input_of(shape),
+            "input": input_of(shape, views),
             "outputs": {SCORE: SCORE, MAP: MAP},
             "classes": list(CLASSES),
             "decoder": {"kind": "anomaly"},
