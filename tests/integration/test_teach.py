@@ -662,6 +662,16 @@ def test_a_defect_that_looks_like_another_views_good_part(tmp_path: Path, broker
     assert "folder called as the view that it shows" in told.stderr
 
 
+def test_several_views_are_called_as_cameras_can_be(tmp_path: Path) -> None:
+    for view in ("top.left side", "linke Seite"):
+        write_parts(tmp_path / "good" / view, range(30))
+    told = refusal("--good", tmp_path / "good", "--out", tmp_path / "plate", *QUICK)
+    assert "the name 'linke Seite' for one of several views" in told
+    assert "camera_id.region: rename it" in told
+    assert "top.left side" not in told
+    assert not (tmp_path / "plate").exists()
+
+
 @pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])
 def test_colour_and_oblong_pictures(tmp_path: Path, look: dict[str, Any]) -> None:
     write_parts(tmp_path / "good", range(30), **look)
