@@ -134,7 +134,7 @@ def deep_network(depth: int, *, stray: float) -> Any:
         helper.make_node("Gemm", ["line", "first"], ["level"]),
         helper.make_node("Sigmoid", ["level"], ["probabilities"]),
     ]
-    size = ["N", 1, SIDE_PX, SIDE_PX]
+    size: list[str | int | None] = ["N", 1, SIDE_PX, SIDE_PX]
     graph = helper.make_graph(
         nodes,
         "deep",
