@@ -54,7 +54,8 @@ def teach(
         typer.Option(metavar="N", min=96, max=512, help="The model sees about N x N pixels; else it is chosen."),
     ] = None,
     budget_us: Annotated[
-        float, typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a picture on this box.")
+        float,
+        typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a part, all views, on this box."),
     ] = _BUDGET_US,
     false_reject_max: Annotated[
         float | None,

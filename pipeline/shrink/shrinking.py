@@ -176,7 +176,7 @@ def _derivation(
         "recipe_version": None if recipe is None else recipe.recipe_version,
         "rules": [
             rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            for judged_by in (before.recipe_for(data_set.samples[0].facts.format),)
+            for judged_by in (before.recipe_for(data_set.samples[0]),)
             for rule in (*judged_by.rules, *judged_by.required)
         ],
         "defective": found.defective_count,

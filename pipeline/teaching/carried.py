@@ -47,7 +47,7 @@ class Carried:
 def carried(package: ModelPackage, taught: Taught) -> Carried:
     """Of a package that was loaded. Raises PackageError, PackageUnreadable."""
     written = read_card(package.card_path)
-    own = taught.card or WrittenCard(values=fixed_card(taught.shape), keys={})
+    own = taught.card or WrittenCard(values=fixed_card(taught.shape, tuple(taught.frames)), keys={})
     before = own.values
     changed = [key for key in before if key in written and written[key] != before[key]]
     card = {key: written[key] for key in changed if key in _HOLDS}

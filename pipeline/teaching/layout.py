@@ -7,9 +7,10 @@ name (the suffix aside) in several of them show the same part.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config import CAMERA_ID_CHARS, CAMERA_ID_PATTERN, IMAGE_SUFFIXES
 from pipeline.evaluation.image_check import is_image_name
 from pipeline.teaching.names import EXPECTED_NAME, oddity
 from pipeline.teaching.picture_set import FaultList
@@ -44,12 +45,21 @@ def view_files(folder: Path, faults: FaultList) -> dict[str, list[Path]]:
             expected = f"a name of at most {_VIEW_NAME_CHARS_MAX} printable characters: rename it"
             faults.add(view_folder, f"the name {quote(view_folder.name)} for a view", expected)
             continue
+        if len(folders) > 1 and not _is_camera_or_region(view_folder.name):
+            expected = f"the view's camera_id in the line ({CAMERA_ID_CHARS}), or camera_id.region: rename it"
+            faults.add(view_folder, f"the name {quote(view_folder.name)} for one of several views", expected)
+            continue
         inner_files, inner_folders = _listed(view_folder, what="a folder of one view's pictures")
         for inner in inner_folders:
             faults.add(inner, "a folder inside a view's folder", f"pictures only: move them into {view_folder.name}")
         if inner_files or not inner_folders:
             views[view_folder.name] = _pictures(view_folder, inner_files, faults)
     return views
+
+
+def _is_camera_or_region(name: str) -> bool:
+    """Some camera's, or that of a region of it, which may be called anything."""
+    return any(re.fullmatch(CAMERA_ID_PATTERN, camera_id) for camera_id in (name, name.partition(".")[0]))
 
 
 def _pictures(folder: Path, files: list[Path], faults: FaultList) -> list[Path]:

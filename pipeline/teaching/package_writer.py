@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from errno import EINVAL, ENOSYS
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,7 @@ _AT_WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of re
 LIMITATIONS = (
     "Knows nothing of defects: it finds what is unlike the good parts that it was shown, whatever that is, and passes defects "
     "that look like good parts. Another camera, light, position or make of the parts needs new pictures. Defects much smaller "
-    "than a hundredth of the picture can go unseen. Of several views a part is judged by the one that it is most like."
+    "than a hundredth of the picture can go unseen."
 )
 
 
@@ -40,6 +40,7 @@ VERSION = "1"
 def write_package(
     folder: Path,
     shape: FeatureShape,
+    views: Sequence[str],
     model: bytes,
     name: str,
     training: Mapping[str, Any],
@@ -47,32 +48,36 @@ def write_package(
     edited: Mapping[str, Any] = MappingProxyType({}),
     version: str = VERSION,
 ) -> None:
-    """Model and card into a folder that is there; ``edited``: keys of the card in place of those of ``fixed_card``.
-
-    Raises OSError.
+    """Model and card into a folder that is there; ``views``: their names, in the model's order; ``edited``: keys of the card in
+    place of those of ``fixed_card``. Raises OSError.
     """
-    card = {**_card(shape, name, model, version), "training": dict(training), "accuracy": dict(accuracy), **edited}
+    card = {
+        **_card(shape, views, name, model, version),
+        "training": dict(training),
+        "accuracy": dict(accuracy),
+        **edited,
+    }
     (folder / MODEL_NAME).write_bytes(model)
     text = yaml.safe_dump(_whole(card), sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
 
-def fixed_card(shape: FeatureShape) -> dict[str, Any]:
+def fixed_card(shape: FeatureShape, views: Sequence[str]) -> dict[str, Any]:
     """Of the card what is the same whatever the pictures show, as it is written."""
-    written = _whole(_card(shape, "any", b"", VERSION))
+    written = _whole(_card(shape, views, "any", b"", VERSION))
     return {key: value for key, value in written.items() if key not in _BY_TEACHING}
 
 
 _BY_TEACHING = ("name", "version", "sha256", "training", "accuracy", "derivation")
 
 
-def _card(shape: FeatureShape, name: str, model: bytes, version: str) -> dict[str, Any]:
+def _card(shape: FeatureShape, views: Sequence[str], name: str, model: bytes, version: str) -> dict[str, Any]:
     sha256 = hashlib.sha256(model).hexdigest()
     return {
         "name": name,
         "version": f"{version}+{sha256[:12]}",
         "task": "anomaly",
-        "input": input_of(shape),
+        "input": input_of(shape, views),
         "outputs": {SCORE: SCORE, MAP: MAP},
         "classes": list(CLASSES),
         "decoder": {"kind": "anomaly"},

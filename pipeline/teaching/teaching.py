@@ -69,7 +69,7 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
             choice = choose(
                 _shared_frame(good),
                 good.read(largest.pictures[0]),
-                len(good.views),
+                tuple(good.frames),
                 wanted.size_px,
                 wanted.budget_us,
                 draft,
@@ -100,7 +100,7 @@ def extend(
     with scratch_folder(package.folder) as draft:
         view = new.views[0]
         with progress("measuring", None):
-            measured = measure(taught.shape, len(new.views), new.read(view.pictures[0]), draft)
+            measured = measure(taught.shape, tuple(taught.frames), new.read(view.pictures[0]), draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
         with progress("judging what is added", new.pictures_count) as advance:
@@ -140,7 +140,8 @@ def _teach(
         fitted = fit(features, shape.layers, are_all_good=wanted.are_suspects_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
-    write_package(draft, shape, model, wanted.product, {}, {})
+    views = tuple(good.frames)
+    write_package(draft, shape, views, model, wanted.product, {}, {})
     judge = Judge(load_package(draft))
     _expect_agreement(judge, source, fitted, features, at)
     scores = score_of(fitted.excess, at)
@@ -175,10 +176,12 @@ def _teach(
         added=telling.added(source, features, good_parts, would_be_rejected, kept.told),
     )
     training, accuracy = telling.training(report, source), telling.accuracy(report)
-    write_package(draft, shape, model, wanted.product, {**kept.training, **training}, accuracy, kept.card, kept.version)
+    write_package(
+        draft, shape, views, model, wanted.product, {**kept.training, **training}, accuracy, kept.card, kept.version
+    )
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
     keys = {"training": tuple(training), "accuracy": tuple(accuracy)}
-    written = WrittenCard(values=fixed_card(shape), keys=keys)
+    written = WrittenCard(values=fixed_card(shape, views), keys=keys)
     write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes, written))
     load_package(draft)
     return report
@@ -207,7 +210,7 @@ def _expect_agreement(judge: Judge, source: GoodParts, fitted: Fitted, features:
             picture = view.pictures[part - source.kept_count]
             score, _ = judge.judged(source.pictures, picture)
             one = np.asarray(features[index][part : part + 1])
-            expected = min(float(score_of(fit.excess(one), at)[0]) for fit in fitted.views)
+            expected = float(score_of(fitted.views[index].excess(one), at)[0])
             if abs(score - expected) > _AGREEMENT:
                 raise TeachingFailed(
                     f"{picture.name}: the model scores {score:.6f}, what was fitted {expected:.6f}; nothing was written"

@@ -54,9 +54,7 @@ def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...
         for scale in fitted.views[0].scales
     )
     shrinkage = ", ".join(f"{scale.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
-    several = "a part is judged by the view it is most like: a defect that makes it look like another view's good parts PASSES"
     return (
-        *([("views", several)] if len(fitted.views) > 1 else []),
         ("features", words_of_depth(shape.depth)),
         ("windows", f"{places}: a mean and a covariance for each"),
         ("shrinkage", shrinkage),

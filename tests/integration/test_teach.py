@@ -610,6 +610,68 @@ def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
     assert [each["name"] for each in told["good"][30:]] == ["000 (2)", "001 (2)", "002 (2)", "003 (2)"]
 
 
+def bored(seed: int) -> Pixels:
+    pixels = part(seed)
+    cv2.circle(pixels, (WIDTH_PX // 2, HEIGHT_PX // 2 + 15), 7, 60, -1)
+    return pixels
+
+
+def test_a_defect_that_looks_like_another_views_good_part(tmp_path: Path, broker_port: int) -> None:
+    """The left side has a bore that the right side has not: wherever it is missing, or is one too many, is seen."""
+    for number in range(30):
+        write_image(tmp_path / "good" / "left" / f"{number:03d}.png", bored(number))
+        write_image(tmp_path / "good" / "right" / f"{number:03d}.png", part(1_000 + number))
+    plate = tmp_path / "plate"
+    teach("--good", tmp_path / "good", "--out", plate, *QUICK, "--false-reject-max", "0.1")
+    assert load_package(plate).card.input.views == ["left", "right"]
+    looks = {"left": (bored(500), part(501)), "right": (part(502), bored(503))}
+    for view, (good, bad) in looks.items():
+        write_image(tmp_path / "frames" / view / "0.png", good)
+        write_image(tmp_path / "frames" / view / "1.png", bad)
+        write_image(tmp_path / "labelled" / view / "good" / "0.png", good)
+        write_image(tmp_path / "labelled" / view / "anomaly" / "1.png", bad)
+    # In the recipe in another order than the model knows them in.
+    cameras = [folder_camera(view, f"frames/{view}") for view in ("right", "left")]
+    line = write_line(tmp_path, broker_port, cameras=cameras)
+    point_line_at(tmp_path, plate, dict.fromkeys(("right", "left"), (WIDTH_PX, HEIGHT_PX)))
+    told_file = tmp_path / "told.json"
+    seen: dict[tuple[str, int], set[float]] = {}
+    for result in played(line, 20):
+        for judged in result.views:
+            if judged.score is not None:
+                seen.setdefault((judged.camera_id, judged.frame_id % 2), set()).add(judged.score)
+    assert {key: min(scores) >= 0.5 for key, scores in seen.items()} == {
+        (view, number): number == 1 for view in looks for number in (0, 1)
+    }
+    for view in looks:
+        done = lineside_here("evaluate", "--model", plate, "--data", tmp_path / "labelled" / view, "--json", told_file)
+        assert done.returncode == 0, done.stderr
+        images = {each["image"]: each for each in json.loads(told_file.read_text())["per_image"]}
+        assert {name: each["verdict"] for name, each in images.items()} == {
+            "good/0.png": "PASS",
+            "anomaly/1.png": "REJECT",
+        }
+        # The line's scores to the last bit: the same row of the same model.
+        assert {images[name]["score"] for name in images} == seen[view, 0] | seen[view, 1]
+    done = lineside_here("model", "verify", plate, "--images", tmp_path / "good", "--config", line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = lineside_here(
+        "evaluate", "--model", plate, "--data", write_parts(tmp_path / "any" / "good", range(2)).parent
+    )
+    assert told.returncode == 2
+    assert "folder called as the view that it shows" in told.stderr
+
+
+def test_several_views_are_called_as_cameras_can_be(tmp_path: Path) -> None:
+    for view in ("top.left side", "linke Seite"):
+        write_parts(tmp_path / "good" / view, range(30))
+    told = refusal("--good", tmp_path / "good", "--out", tmp_path / "plate", *QUICK)
+    assert "the name 'linke Seite' for one of several views" in told
+    assert "camera_id.region: rename it" in told
+    assert "top.left side" not in told
+    assert not (tmp_path / "plate").exists()
+
+
 @pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])
 def test_colour_and_oblong_pictures(tmp_path: Path, look: dict[str, Any]) -> None:
     write_parts(tmp_path / "good", range(30), **look)

@@ -33,7 +33,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Cho
 
     def with_times(times: Times, budget_us: float, size_px: int | None = None, frame: FrameFormat = FRAME) -> Choice:
         monkeypatch.setattr(budget, "measure", lambda shape, *_: Measured(times(shape), 2 * times(shape)))
-        return choose(frame, PIXELS, 1, size_px, budget_us, tmp_path)
+        return choose(frame, PIXELS, ("",), size_px, budget_us, tmp_path)
 
     return with_times
 
@@ -110,7 +110,8 @@ def test_where_none_does_the_fastest_is_told(chosen: Callable[..., Choice]) -> N
 
 def test_a_model_is_measured_as_the_line_would_run_it(tmp_path: Path) -> None:
     shape = of(96, 4)
-    measured = measure(shape, 2, PIXELS, tmp_path)
+    measured = measure(shape, ("left", "right"), PIXELS, tmp_path)
     assert 0 < measured.p50_us <= measured.p99_us
     card = load_package(tmp_path).card
     assert (card.input.width_px, card.input.height_px) == (shape.input_width_px, shape.input_height_px)
+    assert card.input.views == ["left", "right"]

@@ -21,6 +21,7 @@ from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
 SHAPE = feature_shape(96, 96, is_grey=True, size_px=96, depth=2)
+VIEWS = ("",)
 TRAINING = {"method": "taught", "good_parts": 1}
 ACCURACY = {"by": "nobody"}
 
@@ -37,12 +38,12 @@ def folder(tmp_path: Path, model: bytes) -> Path:
     """A package as it is written."""
     made = tmp_path / "plate"
     (made / FOLDER).mkdir(parents=True)
-    write_package(made, SHAPE, model, "plate", TRAINING, ACCURACY)
+    write_package(made, SHAPE, VIEWS, model, "plate", TRAINING, ACCURACY)
     return made
 
 
 def taught_of(folder: Path, **changes: Any) -> Taught:
-    card = WrittenCard(values=fixed_card(SHAPE), keys={"training": tuple(TRAINING), "accuracy": tuple(ACCURACY)})
+    card = WrittenCard(values=fixed_card(SHAPE, VIEWS), keys={"training": tuple(TRAINING), "accuracy": tuple(ACCURACY)})
     taught = Taught(
         layout="lineside.taught/1",
         product="plate",
@@ -97,7 +98,7 @@ def test_what_still_holds_is_kept(
     assert kept.card == {key: value}
     assert kept.told == (words,)
     (tmp_path / "next").mkdir()
-    write_package(tmp_path / "next", SHAPE, model, "plate", TRAINING, ACCURACY, kept.card, kept.version)
+    write_package(tmp_path / "next", SHAPE, VIEWS, model, "plate", TRAINING, ACCURACY, kept.card, kept.version)
     written, before = load_package(tmp_path / "next").card, load_package(folder).card
     assert getattr(written, key) == getattr(before, key)
     assert written == before
@@ -105,9 +106,9 @@ def test_what_still_holds_is_kept(
 
 def test_words_of_an_older_version_that_nobody_edited_are_renewed(folder: Path) -> None:
     edit(folder, lambda card: card.update(limitations="as it was told then"))
-    record = WrittenCard(values={**fixed_card(SHAPE), "limitations": "as it was told then"}, keys={})
+    record = WrittenCard(values={**fixed_card(SHAPE, VIEWS), "limitations": "as it was told then"}, keys={})
     assert of(folder, card=record) == Carried()
-    assert fixed_card(SHAPE)["limitations"] == LIMITATIONS
+    assert fixed_card(SHAPE, VIEWS)["limitations"] == LIMITATIONS
 
 
 def test_a_name_and_a_version_of_ones_own(folder: Path) -> None:
