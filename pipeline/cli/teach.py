@@ -102,12 +102,13 @@ def teach(
     try:
         if good is not None:
             expect_free(out)
+            product = _product_name(name, out)
             pictures = _read(good, has_all_parts=all_parts)
             bad = None if defects is None else _read_defects(defects, pictures)
             if bad is not None:
                 expect_apart(pictures, bad)
             share, certainty = false_reject_max or _FALSE_REJECT_MAX, confidence or _CONFIDENCE
-            wanted = Wanted(_product_name(name, out), size, budget_us, share, certainty, suspects_are_good)
+            wanted = Wanted(product, size, budget_us, share, certainty, suspects_are_good)
             found = taught_anew(pictures, bad, out, wanted, _progress)
         else:
             assert add is not None
