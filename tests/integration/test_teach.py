@@ -493,8 +493,8 @@ def test_what_somebody_made_of_a_package_stays_where_it_holds(
     told = json.loads(told_file.read_text())["added"]["card"]
     assert told == [
         "name: kept as edited; it was plate",
-        "licence: kept as edited",
         "thresholds: kept as edited (0.6), while what is promised and counted here is for 0.5",
+        "licence: kept as edited",
         "verification: kept as edited",
         "comment in model.yaml: NOT KEPT: # looked at by Meier",
         "notes.txt: kept",
