@@ -21,9 +21,6 @@ from vision.package_files import read_card
 _HOLDS = ("licence", "limitations", "decoder", "thresholds", "verification")
 """Keys of the card that say nothing of the model's weights."""
 
-_OF_THE_MODEL = ("training", "accuracy", "derivation")
-"""Keys that say how the model came about and what was measured with it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -47,9 +44,9 @@ class Carried:
 def carried(package: ModelPackage, taught: Taught) -> Carried:
     """Of a package that was loaded. Raises PackageError, PackageUnreadable."""
     written = read_card(package.card_path)
-    own = taught.card or WrittenCard(values=fixed_card(taught.shape, tuple(taught.frames)), keys={})
-    before = own.values
-    changed = [key for key in before if key in written and written[key] != before[key]]
+    own = taught.card or WrittenCard(values={}, keys={})
+    before = {**fixed_card(taught.shape, tuple(taught.frames)), **own.values}
+    changed = [key for key in before if written.get(key) is not None and written[key] != before[key]]
     card = {key: written[key] for key in changed if key in _HOLDS}
     training = _others(written, own, "training")
     version = package.card.version.partition("+")[0] or VERSION
