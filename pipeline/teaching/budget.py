@@ -9,7 +9,15 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from calibration.teaching.backbone import BACKBONE_NAME, CHANNELS_BY_DEPTH, FeatureShape, feature_shape
+from calibration.teaching.backbone import (
+    BACKBONE_NAME,
+    CHANNELS_BY_DEPTH,
+    SIZE_MAX_PX,
+    SIZE_MIN_PX,
+    SIZE_STEP_PX,
+    FeatureShape,
+    feature_shape,
+)
 from calibration.teaching.fitting import nothing_learnt
 from calibration.teaching.graph import product_model
 from pipeline.teaching.features import InputFiller, input_of
@@ -125,10 +133,27 @@ def choose(
             )
             if number > 0:
                 why = f"the best of those tried whose p50 keeps to {budget_us:g} us"
+            told = f"{why}.{_size_words(frame, shape, side_px, is_asked=size_px is not None)}"
             shown = sorted(seen, key=lambda each: each[1].p50_us)
             return Choice(
-                shape, tuple(tried(each, took, is_chosen=each is shape) for each, took in shown), budget_us, f"{why}."
+                shape, tuple(tried(each, took, is_chosen=each is shape) for each, took in shown), budget_us, told
             )
     least_us = min(measured.p50_us for _, measured in seen)
     got = f"{budget_us:g}, and the fastest of {len(seen)} models takes {least_us:.0f} us (p50) on this box now"
     raise FaultsError([Fault("--budget-us", "", got, "a longer time, or a smaller --size, or a box with less to do")])
+
+
+def _size_words(frame: FrameFormat, shape: FeatureShape, size_px: int, *, is_asked: bool) -> str:
+    """Where the model sees other than ``size_px`` or the pictures' shape say, a sentence on each; empty where it does not."""
+    seen, words = f"{shape.width_px} x {shape.height_px} px", ""
+    if is_asked and (shape.width_px, shape.height_px) != (size_px, size_px):
+        words = f" It is {seen} for {size_px} x {size_px}: sides go in steps of {SIZE_STEP_PX} px, and with the pictures' shape."
+    aspect = frame.width_px / frame.height_px
+    sides_px = size_px * aspect**0.5, size_px / aspect**0.5
+    if max(sides_px) > SIZE_MAX_PX + SIZE_STEP_PX / 2 or min(sides_px) < SIZE_MIN_PX - SIZE_STEP_PX / 2:
+        shown = f"{aspect:.3g} times as wide as high" if aspect > 1 else f"{1 / aspect:.3g} times as high as wide"
+        words += (
+            f" THE PICTURES ARE SQUEEZED: they are {shown}, and the model sees {seen}, as no side is below {SIZE_MIN_PX} or above "
+            f"{SIZE_MAX_PX} px. Pictures of smaller regions would not be."
+        )
+    return words

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.config import CAMERA_ID_CHARS, CAMERA_ID_PATTERN, IMAGE_SUFFIXES
 from pipeline.evaluation.image_check import is_image_name
+from pipeline.teaching.names import EXPECTED_NAME, oddity
 from pipeline.teaching.picture_set import FaultList
 from vision.faults import Fault, FaultsError, quote
 
@@ -64,7 +65,9 @@ def _is_camera_or_region(name: str) -> bool:
 def _pictures(folder: Path, files: list[Path], faults: FaultList) -> list[Path]:
     found: dict[str, Path] = {}
     for file in files:
-        if not is_image_name(file):
+        if odd := oddity(file.name):
+            faults.add(file, f"{odd} in its name", f"{EXPECTED_NAME}: rename it")
+        elif not is_image_name(file):
             faults.add(file, "a file that is no picture by its name", f"pictures only ({_KINDS}): move it elsewhere")
         elif (first := found.setdefault(file.stem, file)) is not file:
             expected = "one picture of a part: rename the one of another part, or take the copy out"

@@ -17,14 +17,15 @@ from calibration.teaching.graph import product_model, score_of
 from pipeline.new_folder import scratch_folder
 from pipeline.teaching import telling
 from pipeline.teaching.budget import Choice, choose, measure, tried
+from pipeline.teaching.carried import Carried, carried
 from pipeline.teaching.features import Features, write_features
 from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
-from pipeline.teaching.package_writer import THRESHOLD, publish, write_package
+from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
 from pipeline.teaching.picture_set import PictureSet, without_known
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
-from pipeline.teaching.taught_file import FOLDER, Taught, features_file, features_sha256, write_taught
+from pipeline.teaching.taught_file import FOLDER, Taught, WrittenCard, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
 from vision.preprocess import FrameFormat
@@ -73,7 +74,7 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
                 wanted.budget_us,
                 draft,
             )
-        report = _teach(source, defects, draft, out, wanted, choice, (), progress)
+        report = _teach(source, defects, draft, out, wanted, choice, (), Carried(), progress)
         publish(draft, out)
         return report
 
@@ -95,6 +96,7 @@ def extend(
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     source = of_both(taught, features, new)
+    kept = carried(package, taught)
     with scratch_folder(package.folder) as draft:
         view = new.views[0]
         with progress("measuring", None):
@@ -104,7 +106,8 @@ def extend(
         with progress("judging what is added", new.pictures_count) as advance:
             scored, _ = Judge(package).parts(new, lambda: advance())
         would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
-        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, progress)
+        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
+        kept.copy_files(draft)
         if load_package(package.folder).sha256 != package.sha256:
             raise TeachingFailed(
                 f"{package.folder} was changed by somebody else meanwhile; nothing was written: try again"
@@ -121,6 +124,7 @@ def _teach(
     wanted: Wanted,
     choice: Choice,
     would_be_rejected: tuple[ScoredPart, ...],
+    kept: Carried,
     progress: Progress,
 ) -> TeachReport:
     """Everything but to put it in its place."""
@@ -169,12 +173,16 @@ def _teach(
         strangest_good=telling.shown_good(source, fitted, good_parts, judge),
         strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
-        added=telling.added(source, features, good_parts, would_be_rejected),
+        added=telling.added(source, features, good_parts, would_be_rejected, kept.told),
     )
     training, accuracy = telling.training(report, source), telling.accuracy(report)
-    write_package(draft, shape, views, model, wanted.product, training, accuracy)
+    write_package(
+        draft, shape, views, model, wanted.product, {**kept.training, **training}, accuracy, kept.card, kept.version
+    )
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
-    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes))
+    keys = {"training": tuple(training), "accuracy": tuple(accuracy)}
+    written = WrittenCard(values=fixed_card(shape, views), keys=keys)
+    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes, written))
     load_package(draft)
     return report
 

@@ -29,7 +29,7 @@ from pipeline.teaching.report import (
     most_moved,
     views_taught,
 )
-from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught
+from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught, WrittenCard
 
 
 def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
@@ -141,6 +141,7 @@ def added(
     features: Sequence[Features],
     good: Sequence[ScoredPart],
     would_be_rejected: tuple[ScoredPart, ...],
+    card: tuple[str, ...],
 ) -> Added | None:
     """What ``--add`` changed; None for a product taught anew."""
     kept = source.kept
@@ -151,11 +152,12 @@ def added(
         good_count_before=len(kept.parts),
         added_count=len(good) - len(kept.parts),
         parts_missing_before=kept.parts_missing,
-        reject_at_before=THRESHOLD,
+        rejected_count_before=sum(part.score >= THRESHOLD for part in before),
         auroc_before=kept.auroc,
         mean_shift=max(_mean_shift(of_view, len(kept.parts)) for of_view in features),
         moved=most_moved(before, good),
         would_be_rejected=would_be_rejected,
+        card=card,
     )
 
 
@@ -215,7 +217,12 @@ def accuracy(report: TeachReport) -> dict[str, object]:
 
 
 def kept(
-    source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShape, features_sha256: Sequence[str]
+    source: GoodParts,
+    report: TeachReport,
+    sha256: str,
+    shape: FeatureShape,
+    features_sha256: Sequence[str],
+    card: WrittenCard,
 ) -> Taught:
     """What a later ``--add`` starts from."""
     kept = [] if source.kept is None else [part.pictures for part in source.kept.parts]
@@ -240,4 +247,5 @@ def kept(
         ),
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
+        card=card,
     )

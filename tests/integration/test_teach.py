@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import mmap
+import os
 import shutil
 import signal
 import subprocess
@@ -311,6 +312,11 @@ def with_text(folder: Path) -> None:
     (folder / "notes.txt").write_text("good ones")
 
 
+def odd_name(folder: Path) -> None:
+    write_parts(folder, range(25))
+    (folder / "0007.png").rename(folder / "a\nb.png")
+
+
 def empty(folder: Path) -> None:
     folder.mkdir()
 
@@ -330,6 +336,7 @@ def one_in_colour(folder: Path) -> None:
         (deep, ["0005.png", "16"]),
         (with_alpha, ["0005.png", "alpha"]),
         (with_text, ["notes.txt", "no picture"]),
+        (odd_name, ["a b.png: got control characters in its name", "rename it"]),
         (empty, ["no picture in it"]),
         (one_in_colour, ["0025.png", "colour"]),
     ],
@@ -355,6 +362,8 @@ def test_options_that_do_not_go_together(tmp_path: Path, taught: Taught) -> None
     assert "--report" in refusal("--good", good, "--out", out, "--report", good / "report")
     assert "--json" in refusal("--good", good, "--out", out, "--json", good / "told.json")
     assert "No such file" in refusal("--good", tmp_path / "nowhere", "--out", out)
+    assert "--name: got control characters in 'a\\x1bb'" in refusal("--good", good, "--out", out, "--name", "a\x1bb")
+    assert "--out: got control characters in 'a\\nb'" in refusal("--good", good, "--out", tmp_path / "a\nb")
     assert not list(tmp_path.iterdir())
 
 
@@ -439,10 +448,12 @@ def test_more_parts_extend_a_product(tmp_path: Path, taught: Taught) -> None:
     assert package.sha256 != load_package(taught.model).sha256
     assert package.card.training["good_parts"] == 60
     assert package.card.name == "plate"
-    # And once more, by a link to it.
+    # And once more, by a link to it, and without defects.
     (tmp_path / "link").symlink_to(model)
     write_parts(tmp_path / "again", range(60, 64))
-    teach("--add", tmp_path / "again", "--out", tmp_path / "link", "--json", told_file)
+    done = teach("--add", tmp_path / "again", "--out", tmp_path / "link", "--json", told_file)
+    assert f"AUROC: not measured again (no --defects), before {told['auroc']['value']:.4f}" in done.stdout
+    assert f"good parts rejected: {sum_rejected(told_file)} of 64, before " in done.stdout
     assert len(json.loads(told_file.read_text())["good"]) == 64
     assert (tmp_path / "link").is_symlink()
     assert load_package(model).card.training["good_parts"] == 64
@@ -460,6 +471,44 @@ def test_an_extended_product_keeps_what_was_wanted_of_it(tmp_path: Path, taught:
     then = json.loads(told_file.read_text())["threshold"]
     assert (then["false_reject_max"], then["confidence"], then["is_promised"]) == (0.1, 0.9, True)
     assert then["good_rejected"] == sum_rejected(told_file)
+
+
+def test_what_somebody_made_of_a_package_stays_where_it_holds(
+    tmp_path: Path, taught: Taught, more: Path, labelled: Path
+) -> None:
+    model = taught.copy(tmp_path / "plate")
+    card = yaml.safe_load((model / "model.yaml").read_text())
+    card |= {"name": "cover", "licence": "ours", "verification": {"flips_max": 3}, "thresholds": {"anomaly": 0.6}}
+    (model / "model.yaml").write_text("# looked at by Meier\n" + yaml.safe_dump(card))
+    (model / "notes.txt").write_text("of the late shift")
+    assert lineside_here("model", "verify", model, "--images", labelled).returncode == 0
+    assert (model / "verification.json").is_file()
+    told_file = tmp_path / "told.json"
+    done = teach("--add", more, "--out", model, "--json", told_file)
+    extended = load_package(model).card
+    assert (extended.name, extended.licence, extended.thresholds) == ("cover", "ours", {"anomaly": 0.6})
+    assert extended.verification.flips_max == 3
+    assert extended.training["good_parts"] == GOOD_COUNT + 10
+    assert sorted(file.name for file in model.iterdir()) == ["model.onnx", "model.yaml", "notes.txt", FOLDER]
+    told = json.loads(told_file.read_text())["added"]["card"]
+    assert told == [
+        "name: kept as edited; it was plate",
+        "thresholds: kept as edited (0.6), while what is promised and counted here is for 0.5",
+        "licence: kept as edited",
+        "verification: kept as edited",
+        "comment in model.yaml: NOT KEPT: # looked at by Meier",
+        "notes.txt: kept",
+        "verification.json: REMOVED, it is of the model before: run `lineside model verify`",
+    ]
+    *_, last, written = done.stdout.splitlines()
+    assert last == f"package   {told[-1]}"
+    assert written.startswith("written to")
+    # And they are still known for somebody's when parts are added once more.
+    teach("--add", write_parts(tmp_path / "again", range(200, 203)), "--out", model, "--json", told_file)
+    assert json.loads(told_file.read_text())["added"]["card"] == [
+        *told[1:4],
+        "notes.txt: kept",
+    ]
 
 
 def sum_rejected(told_file: Path) -> int:
@@ -559,6 +608,16 @@ def test_a_package_whose_teaching_is_damaged_is_left_as_it_is(
     before = files_of(tmp_path)
     assert words in refusal("--add", tmp_path / "more", "--out", model)
     assert files_of(tmp_path) == before
+
+
+def test_a_product_whose_name_was_made_one_with_control_characters(tmp_path: Path, taught: Taught, more: Path) -> None:
+    model = taught.copy(tmp_path / "plate")
+    card = yaml.safe_load((model / "model.yaml").read_text())
+    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\0b"}))
+    before = files_of(model)
+    told = refusal("--add", more, "--out", model)
+    assert "model.yaml: name: got control characters, expected a name without control characters" in told
+    assert files_of(model) == before
 
 
 def test_what_another_model_was_made_of_is_refused(tmp_path: Path, taught: Taught) -> None:
@@ -765,8 +824,17 @@ lineside.main()
 
 def stopped_at(moment: str, act: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, which gets a signal at that moment."""
+    process = begun(moment, act, *arguments)
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def begun(moment: str, act: str, *arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", TEACH, moment, act, "teach", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=_heed_ctrl_c)
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c)
 
 
 def _heed_ctrl_c() -> None:
@@ -810,6 +878,26 @@ def test_killed_while_parts_are_added(
         assert files_of(model) == files_of(taught.model)
         teach("--add", more, "--out", model)
         assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
+    assert [file.name for file in tmp_path.iterdir()] == ["plate"]
+
+
+def test_one_after_the_other(tmp_path: Path, taught: Taught, more: Path, extended: dict[str, str]) -> None:
+    """While somebody adds parts nobody else does; one that was killed is in nobody's way."""
+    model = taught.copy(tmp_path / "plate")
+    first = begun("publish:before", "SIGSTOP", "--add", more, "--out", model)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+        done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
+        assert done.stderr == (
+            f"lineside: {model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended\n"
+        )
+        assert files_of(model) == files_of(taught.model)
+    finally:
+        first.kill()
+        first.wait()
+    shutil.rmtree(tmp_path / "other")
+    teach("--add", more, "--out", model)
+    assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
     assert [file.name for file in tmp_path.iterdir()] == ["plate"]
 
 
