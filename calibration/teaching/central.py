@@ -9,6 +9,7 @@ P. J. Rousseeuw, Fast robust correlation for high-dimensional data, Technometric
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +80,11 @@ def _robust_gaussian(looks: Features, windows: Windows) -> Gaussian:
     return Gaussian(middle, whitening / spread[:, None, :])
 
 
-def _middle_and_spread(values: Floats | Features) -> tuple[Floats, Floats]:
+def _middle_and_spread(values: npt.NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
     """Of each column: (parts, ...) -> (...)."""
-    middle = np.median(values, axis=0)
+    middle = np.asarray(np.median(values, axis=0), values.dtype)
     spread = _MAD_TO_DEVIATION * np.median(np.abs(values - middle), axis=0)
-    return middle.astype(np.float64), np.maximum(_SPREAD_MIN, spread).astype(np.float64)
+    return np.asarray(middle, np.float64), np.maximum(_SPREAD_MIN, np.asarray(spread, np.float64))
 
 
 def _standardised(values: Floats) -> Floats:

@@ -29,8 +29,11 @@ _SPREAD_MIN = 1e-3
 _UPPER_SHARE = norm.cdf(1.0)
 """So many lie below one standard deviation."""
 
-ROUNDS_MAX = 3
+ROUNDS_MAX = 4
 """Each fits anew without those found so far, which may have hidden others."""
+
+_FREE_ROUNDS = 2
+"""After them suspects become fewer alone: of some parts each is a suspect as long as it is fitted on and none once it is not."""
 
 _START_FOLDS = 3
 """Of the first fit, which only tells which parts are central."""
@@ -79,10 +82,12 @@ def robust_fit(
         cross = cross_fit(features, layers, folds, everyone)
         return RobustFit(cross, ~everyone, suspicious(cross.excess)[1])
     found = ~_central(features, layers, folds)
-    for _ in range(rounds_max):
+    for number in range(rounds_max):
         is_suspect = found
         cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)
+        if number >= _FREE_ROUNDS:
+            found &= is_suspect
         if (found == is_suspect).all():
             break
     return RobustFit(cross, is_suspect, p_values)
