@@ -9,7 +9,7 @@ import numpy as np
 from calibration.teaching.fitting import Features, Flags, Floats
 
 SEPARATION_MAX = 6.0
-"""Standard deviations between the middles of two groups; one normal group comes to 3.0, an even spread to 3.5."""
+"""Standard deviations between the middles of two groups; one normal group comes to 3.2, an even spread to 3.5."""
 
 _SHARE_MIN, _PARTS_MIN = 0.05, 3
 """A group smaller than that is a matter of suspects."""
