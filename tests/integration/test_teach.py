@@ -272,6 +272,39 @@ def test_the_demo_plays_a_product_taught_from_solar_cells(tmp_path: Path, broker
     assert told["passed"] + told["rejected"] > 0
 
 
+# What hides among the good.
+
+
+def test_parts_that_all_lack_the_same_hole_are_flagged_and_others_like_them_are_rejected(tmp_path: Path) -> None:
+    def lacking(seed: int) -> Pixels:
+        drawn = part(seed)
+        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where a hole is
+        return drawn
+
+    good, hidden = write_parts(tmp_path / "good", range(92)), [f"{seed:04d}.png" for seed in range(10, 90, 10)]
+    for name in hidden:
+        write_image(good / name, lacking(int(name[:4])))
+    for seed in range(900, 912):
+        write_image(tmp_path / "bad" / f"{seed}.png", lacking(seed))
+    told_file = tmp_path / "told.json"
+    teach("--good", good, "--defects", tmp_path / "bad", "--out", tmp_path / "plate", *QUICK, "--json", told_file)
+    told = json.loads(told_file.read_text())
+    suspects = {each["name"] for each in told["suspects"]}
+    assert set(hidden) <= suspects
+    assert len(suspects) <= len(hidden) + 5
+    assert min(each["score"] for each in told["defective"]) > 0.5
+
+
+def test_another_kind_of_parts_is_told(tmp_path: Path) -> None:
+    good = write_parts(tmp_path / "good", range(92))
+    for seed in range(60, 92, 4):
+        write_image(good / f"{seed:04d}.png", 255 - part(seed))
+    report = ("--report", tmp_path / "report")
+    done = teach("--good", good, "--out", tmp_path / "plate", *QUICK, *report)
+    assert "TWO: 84 pictures like 0000.png and 8 others (0060, 0064, 0068, ..." in done.stdout
+    assert "The good parts are of two kinds." in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
 # What cannot be taught.
 
 
@@ -282,6 +315,11 @@ def ten(folder: Path) -> None:
 def all_alike(folder: Path) -> None:
     for number in range(30):
         write_image(folder / f"{number}.png", part(1))
+
+
+def without_content(folder: Path) -> None:
+    for number in range(60):
+        write_image(folder / f"{number}.png", np.full((HEIGHT_PX, WIDTH_PX), 60 + number, np.uint8))
 
 
 def mixed_sizes(folder: Path) -> None:
@@ -325,6 +363,7 @@ def one_in_colour(folder: Path) -> None:
     [
         (ten, ["10 different parts", "20 good parts"]),
         (all_alike, ["30 pictures that are all the same", "stuck"]),
+        (without_content, ["60 of 60 pictures", "all of whose pixels are alike", "exposure"]),
         (mixed_sizes, ["0025.png", "0029.png", "160x96", "112x96"]),
         (corrupt, ["0003.png", "0004.png"]),
         (deep, ["0005.png", "16"]),
