@@ -301,7 +301,7 @@ def test_another_kind_of_parts_is_told(tmp_path: Path) -> None:
         write_image(good / f"{seed:04d}.png", 255 - part(seed))
     report = ("--report", tmp_path / "report")
     done = teach("--good", good, "--out", tmp_path / "plate", *QUICK, *report)
-    assert "TWO: 84 pictures like 0000.png and 8 others (0060, 0064, 0068, ..." in done.stdout
+    assert "TWO: 84 pictures like 0000 and 8 others (0060, 0064, 0068, ..." in done.stdout
     assert "The good parts are of two kinds." in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
