@@ -172,7 +172,7 @@ def _teach(
         tried=choice.tried,
         budget_us=choice.budget_us,
         why_chosen=choice.why,
-        fit=(*telling.fit_facts(shape, fitted), *telling.kinds(source, features)),
+        fit=(*telling.fit_facts(shape, fitted), *telling.kinds(source, features, fitted)),
         model=(("written to", str(out)), ("sha256", judge.package.sha256)),
         suspects=telling.suspects(source, fitted, scores, judge),
         suspects_words=telling.suspects_words(fitted),

@@ -66,7 +66,7 @@ def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...
     )
 
 
-def kinds(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str, str]]:
+def kinds(source: GoodParts, features: Sequence[Features], fitted: Fitted) -> Iterator[tuple[str, str]]:
     """Of each view whose pictures fall into two groups: it may be one product with two looks, or two in one folder."""
     for view, of_view in zip(source.pictures.views, features, strict=True):
         found = kinds_of(of_view)
@@ -74,11 +74,13 @@ def kinds(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str
             many, few = (
                 [source.names[index] for index in np.flatnonzero(found.is_smaller == which)] for which in (False, True)
             )
+            learnt = int((found.is_smaller & ~fitted.is_suspect).sum())
             named = ", ".join(few[:_NAMED_OF_KIND]) + (", ..." if len(few) > _NAMED_OF_KIND else "")
+            passing = f"{learnt:,} OF THESE ARE LEARNT AS GOOD, and others like them pass" if learnt else "all suspects"
             yield (
                 f"{KINDS}{f' in {view.name}' if view.name else ''}",
-                f"TWO: {len(many):,} pictures like {many[0]} and {len(few):,} others ({named}). BOTH PASS: take out those that "
-                "should not; two products are better taught each by itself",
+                f"TWO: {len(many):,} pictures like {many[0]} and {len(few):,} others ({named}; {passing}): take out those that do "
+                "not belong here; two products are better taught each by itself",
             )
 
 

@@ -273,6 +273,39 @@ def test_the_demo_plays_a_product_taught_from_solar_cells(tmp_path: Path, broker
     assert told["passed"] + told["rejected"] > 0
 
 
+# What hides among the good.
+
+
+def test_parts_that_all_lack_the_same_hole_are_flagged_and_others_like_them_are_rejected(tmp_path: Path) -> None:
+    def lacking(seed: int) -> Pixels:
+        drawn = part(seed)
+        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where a hole is
+        return drawn
+
+    good, hidden = write_parts(tmp_path / "good", range(92)), [f"{seed:04d}.png" for seed in range(10, 90, 10)]
+    for name in hidden:
+        write_image(good / name, lacking(int(name[:4])))
+    for seed in range(900, 912):
+        write_image(tmp_path / "bad" / f"{seed}.png", lacking(seed))
+    told_file = tmp_path / "told.json"
+    teach("--good", good, "--defects", tmp_path / "bad", "--out", tmp_path / "plate", *QUICK, "--json", told_file)
+    told = json.loads(told_file.read_text())
+    suspects = {each["name"] for each in told["suspects"]}
+    assert set(hidden) <= suspects
+    assert len(suspects) <= len(hidden) + 5
+    assert min(each["score"] for each in told["defective"]) > 0.5
+
+
+def test_another_kind_of_parts_is_told(tmp_path: Path) -> None:
+    good = write_parts(tmp_path / "good", range(92))
+    for seed in range(60, 92, 4):
+        write_image(good / f"{seed:04d}.png", 255 - part(seed))
+    report = ("--report", tmp_path / "report")
+    done = teach("--good", good, "--out", tmp_path / "plate", *QUICK, *report)
+    assert "TWO: 84 pictures like 0000 and 8 others (0060, 0064, 0068, ..." in done.stdout
+    assert "The good parts are of two kinds." in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
 # What cannot be taught.
 
 
@@ -283,6 +316,11 @@ def ten(folder: Path) -> None:
 def all_alike(folder: Path) -> None:
     for number in range(30):
         write_image(folder / f"{number}.png", part(1))
+
+
+def without_content(folder: Path) -> None:
+    for number in range(60):
+        write_image(folder / f"{number}.png", np.full((HEIGHT_PX, WIDTH_PX), 60 + number, np.uint8))
 
 
 def mixed_sizes(folder: Path) -> None:
@@ -331,6 +369,7 @@ def one_in_colour(folder: Path) -> None:
     [
         (ten, ["10 different parts", "20 good parts"]),
         (all_alike, ["30 pictures that are all the same", "stuck"]),
+        (without_content, ["60 of 60 pictures", "all of whose pixels are alike", "exposure"]),
         (mixed_sizes, ["0025.png", "0029.png", "160x96", "112x96"]),
         (corrupt, ["0003.png", "0004.png"]),
         (deep, ["0005.png", "16"]),
@@ -729,6 +768,53 @@ def test_several_views_are_called_as_cameras_can_be(tmp_path: Path) -> None:
     assert "camera_id.region: rename it" in told
     assert "top.left side" not in told
     assert not (tmp_path / "plate").exists()
+
+
+def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
+    """When parts are added, and of those that came later, once somebody has looked at them."""
+    good, out, told_file = write_parts(tmp_path / "good", range(40)), tmp_path / "plate", tmp_path / "told.json"
+    write_parts(good, range(900, 902), is_bad=True)
+    teach("--good", good, "--out", out, *QUICK, "--suspects-are-good")
+    odd = {"0900.png", "0901.png"}
+
+    def suspects(*arguments: str | Path) -> set[str]:
+        teach("--out", out, "--json", told_file, *arguments)
+        return {each["name"] for each in json.loads(told_file.read_text())["suspects"]}
+
+    more = write_parts(tmp_path / "more", range(100, 104))
+    write_parts(more, range(950, 951), is_bad=True)
+    assert not suspects("--add", more) & odd
+    again = refusal("--add", more, "--out", out)
+    assert "taught already" in again
+    assert suspects("--add", more, "--suspects-are-good") == set()
+    assert json.loads(told_file.read_text())["added"]["added_count"] == 0
+    assert suspects("--add", write_parts(tmp_path / "last", range(200, 202))) == set()
+
+
+def test_a_threshold_is_not_calibrated_on_what_was_taught(tmp_path: Path, taught: Taught) -> None:
+    """Scores of parts that the model has seen promise nothing; the part is known by its pixels, in whatever file."""
+    line = write_line(
+        tmp_path,
+        1,
+        cameras=[folder_camera("cam0", "good")],
+        calibrations="calibrations",
+        records={"path": "records.db"},
+    )
+    point_line_at(tmp_path, taught.model, {"cam0": (WIDTH_PX, HEIGHT_PX)})
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["rules"][0]["is_calibrated"] = True
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    good = write_parts(tmp_path / "good", range(5_000, 5_060))
+    ask = ("calibrate", "threshold", line, "--good", good, "--false-reject-max", "0.1", "--as", "Anna")
+    done = lineside(*ask)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"None of the pictures is among the {GOOD_COUNT} that the model's package names" in " ".join(
+        done.stdout.split()
+    )
+    write_image(good / "seen.bmp", part(7))
+    done = lineside(*ask)
+    assert done.returncode == 1
+    assert "pictures that the model was fitted on: got 1 (good/seen.bmp)" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])

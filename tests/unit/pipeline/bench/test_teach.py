@@ -67,14 +67,6 @@ def test_without_masks_nobody_points() -> None:
     assert result["sets"]["spots"]["methods"]["brightest"]["pointing"] is None
 
 
-def test_defective_pictures_hide_among_those_learnt_from() -> None:
-    method = Brightest()
-    measured(method, hidden_share=0.2)
-    assert method.fitted == [4, 4]
-    measured(method)
-    assert method.fitted == [4, 4, 0, 0]
-
-
 def of_elsewhere() -> dict[str, Any]:
     """A method that is right of all good ones and of all defective ones but the last, and points at the first one only."""
     assert PRODUCT.masks is not None

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.image_reading import decode_image, read_image
-from pipeline.teaching.picture_set import FAULTS_MAX, Copy, PictureSet, expect_apart, without_known
+from pipeline.teaching.picture_set import FAULTS_MAX, Copy, PictureSet, expect_apart, expect_content, without_known
 from pipeline.teaching.pictures import read_folder, size_tolerance_px
+from pipeline.teaching.pixel_facts import is_flat
 from tests.labelled import write_image
 from vision.faults import FaultsError
 from vision.preprocess import FrameFormat
@@ -469,3 +470,26 @@ def test_memory_is_that_of_a_few_pictures(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert pictures.parts_count == count
     assert peak_bytes < 8 * size_bytes
+
+
+def flat(level: int) -> Pixels:
+    return np.full((40, 60), level, np.uint8)
+
+
+def test_pictures_that_show_nothing_are_refused_where_they_are_most(good: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "flat", {f"{number}.png": flat(100 + number) for number in range(9)})
+    pictures = read_folder(folder)
+    assert all(picture.is_flat for picture in pictures.all())
+    with pytest.raises(FaultsError, match=r"9 of 9 pictures all of whose pixels are alike, as 0\.png"):
+        expect_content(pictures)
+    write(folder, {f"some{number}.png": grey(number) for number in range(9)})
+    expect_content(read_folder(folder))
+    assert not any(picture.is_flat for picture in read_folder(good).all())
+
+
+def test_one_pixel_is_something() -> None:
+    one = flat(9)
+    one[21, 33] = 10
+    assert is_flat(flat(9))
+    assert not is_flat(one)
+    assert is_flat(np.full((40, 60, 3), (1, 2, 3), np.uint8))
