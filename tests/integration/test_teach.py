@@ -751,8 +751,23 @@ def test_a_defect_that_looks_like_another_views_good_part(tmp_path: Path, broker
         }
         # The line's scores to the last bit: the same row of the same model.
         assert {images[name]["score"] for name in images} == seen[view, 0] | seen[view, 1]
+    done = lineside_here("evaluate", "--model", plate, "--data", tmp_path / "labelled", "--json", told_file)
+    assert done.returncode == 0, done.stderr
+    told_verdicts = {each["image"]: each["verdict"] for each in json.loads(told_file.read_text())["per_image"]}
+    assert told_verdicts == {
+        f"{view}/{name}": verdict
+        for view in looks
+        for name, verdict in (("good/0.png", "PASS"), ("anomaly/1.png", "REJECT"))
+    }
     done = lineside_here("model", "verify", plate, "--images", tmp_path / "good", "--config", line)
     assert done.returncode == 0, done.stdout + done.stderr
+    # What was seen of one view says nothing about the other.
+    done = lineside_here("model", "verify", plate, "--images", tmp_path / "good" / "left")
+    assert (done.returncode, "no picture of right" in done.stderr) == (2, True)
+    some = ("model", "quantize", "--model", plate, "--data", tmp_path / "labelled" / "left")
+    done = lineside_here(*some, "--fp16", "--out", tmp_path / "smaller")
+    assert (done.returncode, "no image of right" in done.stderr) == (2, True)
+    assert not (tmp_path / "smaller").exists()
     told = lineside_here(
         "evaluate", "--model", plate, "--data", write_parts(tmp_path / "any" / "good", range(2)).parent
     )
