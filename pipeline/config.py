@@ -30,12 +30,14 @@ _LINE_BYTES_MAX = 60_000
 _CHALLENGE_PARTS_MAX = 1_000
 _RECORD_NAME_BYTES_MAX = 200
 """A file's name has 255, and a damaged record's has the session's id added."""
+CAMERA_ID_PATTERN = r"^[A-Za-z0-9_.-]{1,32}$"
+CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and underscores"
 _Model = TypeVar("_Model", bound=BaseModel)
 _TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
 
 
 class _CameraBase(Strict):
-    camera_id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    camera_id: str = Field(pattern=CAMERA_ID_PATTERN)
     width_px: int = Field(gt=0, le=65_536)
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)

@@ -12,6 +12,7 @@ import cv2
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import Line, LineConfig, RuntimeConfig
 from pipeline.verification.file import why_unverified
+from vision.batch_rows import batch_rows
 from vision.faults import FaultsError
 from vision.inspector import Inspector
 from vision.package import ModelPackage
@@ -48,22 +49,22 @@ def open_inspector(
     """
     # Decoders of masks and maps use OpenCV; its threads would take the other processes' cores for work of microseconds.
     cv2.setNumThreads(1)
-    session = open_line_session(package, runtime, recipe.batch_rows, tell=tell)
+    session = open_line_session(package, runtime, batch_rows(recipe, package.card.input), tell=tell)
     inspector = Inspector(recipe, package, session, formats, calibrations=calibrations, recipe_file=recipe_file)
     inspector.warm_up(runtime.warm_up_runs)
     return inspector, session
 
 
 def open_line_session(
-    package: ModelPackage, runtime: RuntimeConfig, batch_rows: int, *, tell: Callable[[str], None] = lambda text: None
+    package: ModelPackage, runtime: RuntimeConfig, rows: int, *, tell: Callable[[str], None] = lambda text: None
 ) -> Session:
     """The session alone. Raises as ``open_session`` does."""
-    folders = engine_folders(runtime.engine_cache, model_sha256=package.sha256, batch_rows=batch_rows)
+    folders = engine_folders(runtime.engine_cache, model_sha256=package.sha256, batch_rows=rows)
     with _told_meanwhile(engine_to_build(runtime.provider, folders), tell):
         return open_session(
             package,
             provider=runtime.provider,
-            batch_rows=batch_rows,
+            batch_rows=rows,
             intra_op_threads=runtime.intra_op_threads,
             engine_cache=runtime.engine_cache,
             allow_fallback=runtime.allow_fallback,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,27 @@ def write_blob_package(folder: Path, **changes: Any) -> Path:
 
 def write_heat_package(folder: Path, **changes: Any) -> Path:
     """An anomaly model: how far 4 x 4 pixels are from a mean grey of one half, twofold, and the highest of that."""
+    return _write_heat_package(folder, np.array([0.5], np.float32), None, changes)
+
+
+def write_views_package(folder: Path, greys: Mapping[str, float], **changes: Any) -> Path:
+    """The same for views by name, each with a usual grey of its own, 0 to 1: a row of a fixed batch each."""
+    usual = np.array(list(greys.values()), np.float32).reshape(-1, 1, 1, 1)
+    return _write_heat_package(folder, usual, list(greys), changes)
+
+
+def _write_heat_package(
+    folder: Path, usual: npt.NDArray[np.float32], views: list[str] | None, changes: dict[str, Any]
+) -> Path:
+    rows = "N" if views is None else len(views)
     nodes = [
         helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Sub", ["pooled", "half"], ["off"]),
+        helper.make_node("Sub", ["pooled", "usual"], ["off"]),
         helper.make_node("Abs", ["off"], ["far"]),
         helper.make_node("Mul", ["far", "two"], ["anomaly_map"]),
         helper.make_node("ReduceMax", ["anomaly_map"], ["pred_score"], axes=[1, 2, 3], keepdims=0),
     ]
-    constants = {"half": np.array([0.5], np.float32), "two": np.array([2.0], np.float32)}
+    constants = {"usual": usual, "two": np.array([2.0], np.float32)}
     card = {
         **_card("heat", "anomaly"),
         "outputs": {"anomaly_map": "anomaly_map", "pred_score": "pred_score"},
@@ -72,11 +86,13 @@ def write_heat_package(folder: Path, **changes: Any) -> Path:
         "decoder": {"kind": "anomaly"},
         "thresholds": {"anomaly": 0.6},
     }
+    if views is not None:
+        card["input"]["views"] = views
     outputs = [
-        helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", 1, SIDE_PX // 4, SIDE_PX // 4]),
-        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, ["N"]),
+        helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [rows, 1, SIDE_PX // 4, SIDE_PX // 4]),
+        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, [rows]),
     ]
-    return write_package(folder, _model("heat", nodes, outputs, constants), card, changes)
+    return write_package(folder, _model("heat", nodes, outputs, constants, rows), card, changes)
 
 
 def _card(name: str, task: str) -> dict[str, Any]:
@@ -98,8 +114,10 @@ def _card(name: str, task: str) -> dict[str, Any]:
     }
 
 
-def _model(name: str, nodes: list[Any], outputs: list[Any], constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, SIDE_PX, SIDE_PX])
+def _model(
+    name: str, nodes: list[Any], outputs: list[Any], constants: dict[str, npt.NDArray[Any]], rows: int | str = "N"
+) -> onnx.ModelProto:
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [rows, 1, SIDE_PX, SIDE_PX])
     initializers = [numpy_helper.from_array(value, key) for key, value in constants.items()]
     graph = helper.make_graph(nodes, name, [image], outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)

@@ -121,7 +121,7 @@ def example(
             300,
             good_count - 300,
             0,
-            0.562,
+            5,
             auroc_of(good_scores[:300], defective_scores),
             0.12,
             most_moved(before, good),

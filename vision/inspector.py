@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vision import part_mark_reader
+from vision.batch_rows import batch_rows, row_faults, rows_by_camera
 from vision.camera_geometry import CameraGeometry, raw_from_undistorted
 from vision.decoders import DECODERS, Decoder
 from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
@@ -35,7 +36,7 @@ class StageError(RuntimeError):
 
 
 class _ViewPlan:
-    """What one camera's frames become: consecutive rows of the batch.
+    """What one camera's frames become: rows of the batch.
 
     ``position``: of the part in the frame that was given last, None without a registration; ``shift_px``: by how much its regions
     are moved for that.
@@ -45,7 +46,7 @@ class _ViewPlan:
         self,
         frame_format: FrameFormat,
         part_mark: PartMark | None,
-        first_row: int,
+        rows: tuple[int, ...],
         regions: list[RegionPlan],
         geometries: list[RowGeometry],
         decoders: list[Decoder],
@@ -56,7 +57,7 @@ class _ViewPlan:
     ) -> None:
         self.frame_format = frame_format
         self.part_mark = part_mark
-        self.rows = range(first_row, first_row + len(regions))
+        self.rows = rows
         self.regions = regions
         self.geometries = geometries
         self.decoders = decoders
@@ -80,7 +81,7 @@ class _ViewPlan:
 class Inspector:
     """Inspects one part at a time: ``begin``, ``load`` each view's frame, ``infer`` once, ``judge`` each view.
 
-    The batch holds one row per region of all views, in the recipe's order. Rows of views without a frame are zero, so
+    The batch holds one row per region of all views (see ``vision.batch_rows``). Rows of views without a frame are zero, so
     a row left over from an earlier part can not be judged. Not for several threads at once.
 
     Where a camera has a registration, its regions and the rules' zones are those of a part in its nominal place: in each frame
@@ -111,14 +112,13 @@ class Inspector:
             raise RecipeError(faults)
         if faults := unseen_regions(recipe, calibrations, recipe_file):
             raise RecipeError(faults)
-        if session.batch_rows != recipe.batch_rows:
-            raise ValueError(
-                f"session: got {session.batch_rows} batch rows, expected {recipe.batch_rows}: one per region"
-            )
         card = package.card
+        expected = batch_rows(recipe, card.input)
+        if session.batch_rows != expected:
+            raise ValueError(f"session: got {session.batch_rows} batch rows, expected {expected}: one per region")
         self._session = session
         self._views: dict[str, _ViewPlan] = {}
-        row = 0
+        rows = rows_by_camera(recipe, card.input)
         for view in recipe.views:
             frame_format = formats[view.camera_id]
             geometries = [row_geometry(region, card.input) for region in view.regions]
@@ -128,7 +128,7 @@ class Inspector:
             self._views[view.camera_id] = _ViewPlan(
                 frame_format=frame_format,
                 part_mark=view.part_mark,
-                first_row=row,
+                rows=rows[view.camera_id],
                 regions=[
                     RegionPlan(view.camera_id, region, frame_format, card.input, correction, shift_rule.shift_max_px)
                     for region in view.regions
@@ -140,7 +140,6 @@ class Inspector:
                 shift_rule=shift_rule,
                 geometry=calibration.geometry,
             )
-            row += len(view.regions)
 
     def warm_up(self, runs: int = 20) -> None:
         """Runs every stage on blank frames, so that nothing is done for the first time on a part.
@@ -196,7 +195,7 @@ class Inspector:
         for view in self._views.values():
             view.is_inferred = False
             if not view.is_loaded:
-                self._session.input[view.rows.start : view.rows.stop] = 0
+                self._session.input[list(view.rows)] = 0
         self._session.run()
         for view in self._views.values():
             view.is_inferred = view.is_loaded
@@ -233,7 +232,7 @@ class Inspector:
         return [decoder.decode(self._session.rows[row]) for row, decoder in zip(view.rows, view.decoders, strict=True)]
 
     def geometries(self, camera_id: str) -> list[RowGeometry]:
-        """How each region of a view is shown to the model, in the recipe's order: rows of the batch from the view's first.
+        """How each region of a view is shown to the model, in the recipe's order, as ``rows`` are.
 
         With the part in its nominal place: ``shift_px`` says by how much they are moved.
         """
@@ -250,8 +249,8 @@ class Inspector:
         """By how much, x and y, the view's regions are moved in the frame that was loaded last; 0, 0 without a registration."""
         return self._view(camera_id).shift_px
 
-    def rows(self, camera_id: str) -> range:
-        """The rows of the batch that are a view's regions."""
+    def rows(self, camera_id: str) -> tuple[int, ...]:
+        """The rows of the batch that are a view's regions, in the recipe's order."""
         return self._view(camera_id).rows
 
     def read_mark(self, frame: Frame) -> int | None:
@@ -281,7 +280,7 @@ def check_recipe(
     recipe: Recipe, card: ModelCard, formats: Mapping[str, FrameFormat], *, file: str = "recipe"
 ) -> list[Fault]:
     """Every mismatch between a recipe, the model's card and the line's cameras; ``file`` names the recipe's file."""
-    faults = _rule_faults(recipe, card, formats, file)
+    faults = [*_rule_faults(recipe, card, formats, file), *row_faults(recipe, card.input, file)]
     for view_index, view in enumerate(recipe.views):
         key = f"views.{view_index}"
         frame_format = formats.get(view.camera_id)

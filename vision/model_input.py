@@ -35,6 +35,18 @@ class ModelInput(Strict):
     crop_fraction: float = Field(
         default=1.0, gt=0.0, le=1.0, description="fit crop: how much of the region's shorter side is shown"
     )
+    views: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="what each row of the model's fixed batch must show, where it judges each view by itself: "
+        "a camera's name, or camera.region; empty: rows are alike",
+    )
+
+    @field_validator("views")
+    @classmethod
+    def _each_once(cls, views: list[str]) -> list[str]:
+        if len(set(views)) != len(views):
+            raise ValueError("each view once")
+        return views
 
     @field_validator("mean", "std")
     @classmethod

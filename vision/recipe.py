@@ -138,8 +138,8 @@ class Recipe(Strict):
         return self
 
     @property
-    def batch_rows(self) -> int:
-        """Rows of the model's fixed batch: one per region over all views."""
+    def region_count(self) -> int:
+        """Of all views."""
         return sum(len(view.regions) for view in self.views)
 
 

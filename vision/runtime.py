@@ -169,7 +169,7 @@ def open_session(
     engine_cache: Path | None,
     allow_fallback: bool,
 ) -> Session:
-    """Opens the package's model for batches of exactly ``batch_rows`` rows.
+    """Opens the package's model for batches of exactly ``batch_rows`` rows, or of one for each view that its card names.
 
     ``auto`` takes the best provider that really runs here. Any other choice is binding unless ``allow_fallback``, and what was
     passed over is said in the session. ``engine_cache`` is the folder where TensorRT keeps built engines; without it every
@@ -181,6 +181,7 @@ def open_session(
     for name, value in (("batch_rows", batch_rows), ("intra_op_threads", intra_op_threads)):
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
+    batch_rows = len(package.card.input.views) or batch_rows
     refuse_two_runtimes()
     # The bytes that are hashed are the bytes that run, even if the file is replaced meanwhile.
     model = read_bytes(package.model_path)
@@ -334,6 +335,11 @@ def _check_model(model: bytes, package: ModelPackage, batch_rows: int) -> tuple[
     shape, where = list(tensor.shape), f"input {tensor.name}"
     if len(shape) != 4:
         faults.append(Fault(model_file, where, f"shape {shape}", "4 dimensions"))
+        raise PackageError(faults)
+    if (views := card.input.views) and shape[0] != len(views):
+        got = f"{len(views)} views ({', '.join(views)})"
+        expected = f"none, or one for each row of a fixed batch: {where} of {MODEL_NAME} is {shape}"
+        faults.append(Fault(card_file, "input.views", got, expected))
         raise PackageError(faults)
     rows_per_run = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else batch_rows
     free_dimensions: dict[str, int] = {}

@@ -135,10 +135,15 @@ def feature_nodes(shape: FeatureShape) -> tuple[list[Any], list[Any]]:
     return nodes, constants
 
 
-def model_of(shape: FeatureShape, nodes: list[Any], constants: list[Any], outputs: list[Any]) -> bytes:
-    """A whole model around the nodes. Raises onnx.checker.ValidationError where they make none."""
+def model_of(
+    shape: FeatureShape, nodes: list[Any], constants: list[Any], outputs: list[Any], rows: int | str = "n"
+) -> bytes:
+    """A whole model around the nodes; ``rows``: of its batch, any number or so many.
+
+    Raises onnx.checker.ValidationError where they make none.
+    """
     size = [shape.input_channel_count, shape.input_height_px, shape.input_width_px]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", *size])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [rows, *size])
     graph = helper.make_graph(nodes, "good parts", [image], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model.producer_name = "lineside"

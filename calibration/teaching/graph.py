@@ -1,6 +1,7 @@
 """One ONNX model of a product: a picture -> ``pred_score`` and ``anomaly_map``, each 0 to 1, 0.5 where the threshold is.
 
-A picture of a product with several views is judged by the view it is most like.
+Of a product with several views a batch is a part: a row for each view, judged by how that view of good parts looks and by nothing
+else, so that a defect which looks like a good part seen from another side is none the less strange.
 """
 
 from __future__ import annotations
@@ -39,21 +40,19 @@ def score_of(excess: Floats | float, threshold: float) -> npt.NDArray[np.float64
 def product_model(shape: FeatureShape, views: Sequence[ViewFit], thresholds: Sequence[float]) -> bytes:
     """The model; ``thresholds``: the excess that is too much, of each view.
 
-    ``image``: as ``FeatureShape`` says; ``pred_score``: float32 (n,); ``anomaly_map``: float32 (n, 1, h, w), whose highest is the
-    score.
+    ``image``: as ``FeatureShape`` says, n pictures of the only view, or one of each, in their order; ``pred_score``: float32 (n,);
+    ``anomaly_map``: float32 (n, 1, h, w), whose highest is the score.
     """
-    graph = _Graph(shape)
-    heads = [
-        graph.head(f"view{number}", view, at) for number, (view, at) in enumerate(zip(views, thresholds, strict=True))
-    ]
-    excess, strange = heads[0] if len(heads) == 1 else graph.most_alike(heads)
+    graph, limited = _Graph(shape), list(zip(views, thresholds, strict=True))
+    count: int | str = "n" if len(limited) == 1 else len(limited)
+    excess, strange = graph.head("view0", *limited[0]) if len(limited) == 1 else graph.heads(limited)
     graph.outputs(excess, strange)
     rows, columns = graph.map_size
     outputs = [
-        helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, ["n"]),
-        helper.make_tensor_value_info(MAP, TensorProto.FLOAT, ["n", 1, rows, columns]),
+        helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, [count]),
+        helper.make_tensor_value_info(MAP, TensorProto.FLOAT, [count, 1, rows, columns]),
     ]
-    return model_of(shape, graph.nodes, graph.constants, outputs)
+    return model_of(shape, graph.nodes, graph.constants, outputs, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,8 @@ class _Graph:
         self.nodes, self.constants = feature_nodes(shape)
         self._shape = shape
         self.map_size = (shape.height_px // _MAP_STEP_PX, shape.width_px // _MAP_STEP_PX)
-        self._looked: dict[Windows, str] = {}
+        self._features = {layer.name: layer.name for layer in shape.layers}
+        self._looked: dict[tuple[str, int], str] = {}
 
     def head(self, name: str, view: ViewFit, threshold: float) -> tuple[str, str]:
         """Above the threshold, in standard deviations of good parts: of the part, (n, 1, 1, 1), and of places, (n, 1, h, w)."""
@@ -86,22 +86,17 @@ class _Graph:
         limit = self._constant(f"{name}.threshold", np.float32(threshold))
         return self._node("Sub", [whole, limit], f"{name}.above"), places
 
-    def most_alike(self, heads: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """Of the view by which the part is the least strange."""
-        wholes = self._node("Concat", [whole for whole, _ in heads], "views.parts", axis=1)
-        places = self._node("Concat", [place for _, place in heads], "views.places", axis=1)
-        least = self._node("ArgMin", [wholes], "views.which", axis=1, keepdims=1)
-        count = self._constant("views.count", np.int64(len(heads)))
-        on_off = self._constant("views.on_off", np.array([0, 1], np.float32))
-        flat = self._node("Squeeze", [least, self._constant("views.axes", np.array([2, 3], np.int64))], "views.flat")
-        hot = self._node("OneHot", [flat, count, on_off], "views.hot", axis=1)
-        line = self._node("Squeeze", [hot, self._constant("views.last", np.array([2], np.int64))], "views.line")
-        axes = self._constant("views.new_axes", np.array([2, 3], np.int64))
-        chosen = self._node("Unsqueeze", [line, axes], "views.chosen")
-        masked = self._node("Mul", [places, chosen], "views.masked")
-        channels = self._constant("views.channels", np.array([1], np.int64))
-        shown = self._node("ReduceSum", [masked, channels], "views.shown", keepdims=1)
-        return self._node("ReduceMin", [wholes], "views.least", axes=[1], keepdims=1), shown
+    def heads(self, limited: Sequence[tuple[ViewFit, float]]) -> tuple[str, str]:
+        """A head for each row of the batch; see ``head``."""
+        parted = {name: [f"view{number}.{name}" for number in range(len(limited))] for name in self._features}
+        for name, rows in parted.items():
+            self.nodes.append(helper.make_node("Split", [name], rows, name=f"{name}.views", axis=0))
+        heads = []
+        for number, (view, at) in enumerate(limited):
+            self._features = {name: rows[number] for name, rows in parted.items()}
+            heads.append(self.head(f"view{number}", view, at))
+        wholes = self._node("Concat", [whole for whole, _ in heads], "views.parts", axis=0)
+        return wholes, self._node("Concat", [places for _, places in heads], "views.places", axis=0)
 
     def outputs(self, excess: str, strange: str) -> None:
         """Scores of the part, and of the map, whose highest is made the part's."""
@@ -154,17 +149,17 @@ class _Graph:
 
     def _look(self, windows: Windows) -> str:
         """As ``calibration.teaching.windows.look``, but (places, n, channels)."""
-        if windows not in self._looked:
-            layer, side, step = windows.layer, windows.side, windows.step
-            name = f"{layer.name}.look{side}"
-            mean = layer.name
+        features, side, step = self._features[windows.layer.name], windows.side, windows.step
+        if (features, side) not in self._looked:
+            name = f"{features}.look{side}"
+            mean = features
             if side > 1 or step > 1:
                 sides = {"kernel_shape": [side] * 2, "strides": [step] * 2}
-                mean = self._node("AveragePool", [layer.name], f"{name}.mean", **sides)
-            size = self._constant(f"{name}.size", np.array([0, 0, -1], np.int64))
+                mean = self._node("AveragePool", [features], f"{name}.mean", **sides)
+            size = self._constant(f"look{side}.size", np.array([0, 0, -1], np.int64))
             line = self._node("Reshape", [mean, size], f"{name}.line")
-            self._looked[windows] = self._node("Transpose", [line], name, perm=[2, 0, 1])
-        return self._looked[windows]
+            self._looked[features, side] = self._node("Transpose", [line], name, perm=[2, 0, 1])
+        return self._looked[features, side]
 
     def _laid_out(self, name: str, excess: str, windows: Windows) -> str:
         """What each feature's place shows: the mean of the windows that it lies in, so that the highest is where strange windows

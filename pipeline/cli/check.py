@@ -31,7 +31,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     try:
         package = load_package(line.recipe.model)
         # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
-        probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
+        probe_model(line.recipe.model, batch_rows=line.recipe.region_count)
         _, session = open_calibrated(line, package, tell=lambda text: print(text, file=sys.stderr))
     except (RuntimeProviderError, InferenceError) as error:
         raise fail(str(error)) from None

@@ -49,6 +49,7 @@ def demo(
             rules=package.card.thresholds,
             parts=parts,
             parts_per_min=rate,
+            camera_ids=tuple(package.card.input.views) or ("cam0",),
         )
         result = _play(plan, words(json_file))
     except (RehearsalError, SimulatorError, ImageError) as error:

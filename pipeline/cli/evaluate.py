@@ -158,7 +158,7 @@ def evaluate(
         judged,
         is_defective,
         package.card,
-        runner.recipe_for(data_set.samples[0].facts.format),
+        runner.recipe_for(data_set.samples[0]),
         iou_min=iou,
         pixels=None if pixels is None else pixels.auroc(),
     )
@@ -242,7 +242,7 @@ def _facts(
         },
         "rules": [
             rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            for rules in (runner.recipe_for(data_set.samples[0].facts.format),)
+            for rules in (runner.recipe_for(data_set.samples[0]),)
             for rule in (*rules.rules, *rules.required)
         ],
         "made_utc": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",

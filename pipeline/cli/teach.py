@@ -17,7 +17,7 @@ from pipeline.cli.report import ReportOption, check_report_folder
 from pipeline.new_folder import expect_free
 from pipeline.report.folder import CannotReport, write_page
 from pipeline.window.format import DESCRIPTION_NAME
-from vision.faults import Fault, FaultsError
+from vision.faults import Fault, FaultsError, quote
 from vision.package import load_package
 
 if TYPE_CHECKING:  # they need the extra, and a second to load
@@ -54,7 +54,8 @@ def teach(
         typer.Option(metavar="N", min=96, max=512, help="The model sees about N x N pixels; else it is chosen."),
     ] = None,
     budget_us: Annotated[
-        float, typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a picture on this box.")
+        float,
+        typer.Option(metavar="N", min=100, max=1e6, help="The model's median time for a part, all views, on this box."),
     ] = _BUDGET_US,
     false_reject_max: Annotated[
         float | None,
@@ -91,6 +92,7 @@ def teach(
     spare_inputs({"--json": json_file, "--report": report}, good, add, defects, out)
     spare_inputs({"--out": out}, good, add, defects)
     from pipeline.teaching.picture_set import expect_apart
+    from pipeline.teaching.taught_file import PackageHeld
     from pipeline.teaching.teaching import TeachingFailed, Wanted, extend
     from pipeline.teaching.teaching import teach as taught_anew
     from pipeline.teaching.told import to_json, words
@@ -100,19 +102,20 @@ def teach(
     try:
         if good is not None:
             expect_free(out)
+            product = _product_name(name, out)
             pictures = _read(good, has_all_parts=all_parts)
             bad = None if defects is None else _read_defects(defects, pictures)
             if bad is not None:
                 expect_apart(pictures, bad)
             share, certainty = false_reject_max or _FALSE_REJECT_MAX, confidence or _CONFIDENCE
-            wanted = Wanted(name or out.name, size, budget_us, share, certainty, suspects_are_good)
+            wanted = Wanted(product, size, budget_us, share, certainty, suspects_are_good)
             found = taught_anew(pictures, bad, out, wanted, _progress)
         else:
             assert add is not None
             found = _extended(
                 out, add, defects, budget_us, false_reject_max, confidence, all_parts, suspects_are_good, extend
             )
-    except TeachingFailed as error:
+    except (TeachingFailed, PackageHeld) as error:
         raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"{out}: {error.strerror}. Nothing was written") from None
@@ -134,20 +137,38 @@ def _extended(
     suspects_are_good: bool,
     extend: Any,
 ) -> TeachReport:
+    from pipeline.teaching.names import EXPECTED_NAME, oddity
     from pipeline.teaching.picture_set import expect_apart
-    from pipeline.teaching.taught_file import read_taught
+    from pipeline.teaching.taught_file import held, read_taught
     from pipeline.teaching.teaching import Wanted
 
-    package = load_package(out.resolve())  # where a link leads, so that it is the package that is exchanged
-    taught, features = read_taught(package)
-    pictures = _read(add, has_all_parts=all_parts, frames=taught.frames)
-    bad = None if defects is None else _read_defects(defects, pictures)
-    if bad is not None:
-        expect_apart(pictures, bad, taught.names_by_pixels)
-    share, certainty = false_reject_max or taught.false_reject_max, confidence or taught.confidence
-    wanted = Wanted(taught.product, None, budget_us, share, certainty, suspects_are_good)
-    found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
-    return found
+    folder = out.resolve()  # where a link leads, so that it is the package that is exchanged
+    with held(folder):
+        package = load_package(folder)
+        if odd := oddity(package.card.name):
+            raise FaultsError([Fault(str(package.card_path), "name", odd, EXPECTED_NAME)])
+        taught, features = read_taught(package)
+        pictures = _read(add, has_all_parts=all_parts, frames=taught.frames)
+        bad = None if defects is None else _read_defects(defects, pictures)
+        if bad is not None:
+            expect_apart(pictures, bad, taught.names_by_pixels)
+        share, certainty = false_reject_max or taught.false_reject_max, confidence or taught.confidence
+        wanted = Wanted(package.card.name, None, budget_us, share, certainty, suspects_are_good)
+        found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
+        return found
+
+
+def _product_name(name: str | None, out: Path) -> str:
+    """Raises FaultsError."""
+    from pipeline.teaching.names import EXPECTED_NAME, oddity
+
+    product = name or out.name
+    if odd := oddity(product):
+        where, expected = (
+            ("--name", EXPECTED_NAME) if name else ("--out", f"{EXPECTED_NAME}, or --name for the product")
+        )
+        raise FaultsError([Fault(where, "", f"{odd} in {quote(product)}", expected)])
+    return product
 
 
 def _read(folder: Path, *, has_all_parts: bool, frames: Any = None) -> PictureSet:

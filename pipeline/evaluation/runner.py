@@ -15,6 +15,8 @@ from pipeline.evaluation.data import DataSet, Sample
 from pipeline.evaluation.image_check import read_mask
 from pipeline.evaluation.metrics.pixels import PixelScores
 from pipeline.image_reading import read_image
+from pipeline.picture_view import ANY_VIEW, view_of
+from vision.batch_rows import batch_rows
 from vision.decoders import DECODERS, Decoder
 from vision.decoders.base import BadOutput
 from vision.faults import Fault, FaultsError
@@ -33,7 +35,6 @@ STAGES = ("preprocess", "inference", "judge")
 CANDIDATE_SCORE_MIN = 0.001
 """Average precision asks what precision costs at every recall: findings below the card's ``score_min`` count for it too."""
 
-_CAMERA_ID = "image"
 _INSPECTORS_MAX = 64
 _NS_PER_US = 1_000
 _BAD_FRAME = Inspection(Verdict.NO_DECISION, Reason.BAD_FRAME, float("nan"), ())
@@ -101,7 +102,7 @@ class Runner:
         self.session = open_session(
             package,
             provider=runtime.provider,
-            batch_rows=1 if recipe is None else recipe.batch_rows,
+            batch_rows=1 if recipe is None else batch_rows(recipe, package.card.input),
             intra_op_threads=runtime.intra_op_threads,
             engine_cache=runtime.engine_cache,
             allow_fallback=runtime.allow_fallback,
@@ -112,33 +113,34 @@ class Runner:
             low = min(CANDIDATE_SCORE_MIN, getattr(package.card.decoder, "score_min"))  # noqa: B009 - of these kinds only
             self._candidate_settings = package.card.decoder.model_copy(update={"score_min": low})
         self._wants_candidates = wants_candidates
-        self._benches: dict[FrameFormat, _Bench] = {}
-        self._judges: dict[tuple[FrameFormat, bool], Judge] = {}
+        self._benches: dict[tuple[FrameFormat, str], _Bench] = {}
+        self._judges: dict[tuple[FrameFormat, str, bool], Judge] = {}
         self._warm: set[PixelFormat] = set()
 
-    def recipe_for(self, image: FrameFormat) -> Recipe:
-        """The rules and regions for images of this size."""
+    def recipe_for(self, sample: Sample) -> Recipe:
+        """The rules and regions for images of this size and view. Raises FaultsError for one of no view that the model knows."""
         if self._recipe is not None:
             return self._recipe
-        card = self.package.card
+        card, image = self.package.card, sample.facts.format
         whole = Region(name="image", x_px=0, y_px=0, width_px=image.width_px, height_px=image.height_px)
         return Recipe(
             recipe_id="card",
             recipe_version=card.version[:32],
             model=self.package.folder,
-            views=[View(camera_id=_CAMERA_ID, regions=[whole])],
+            views=[View(camera_id=view_of(sample.image, card.input.views), regions=[whole])],
             rules=[Rule.model_validate({"class": name, "reject_at_score": at}) for name, at in card.thresholds.items()],
         )
 
     def judge_of(self, sample: Sample) -> Judge:
         """The rules for an image, for labels in place of findings. Where its only label is a folder they ask for classes alone."""
         image, is_in_folder = sample.facts.format, sample.class_name is not None
-        judge = self._judges.get((image, is_in_folder))
+        key = (*self._look(sample), is_in_folder)
+        judge = self._judges.get(key)
         if judge is None:
-            recipe, whole = self.recipe_for(image), (0.0, 0.0, float(image.width_px), float(image.height_px))
+            recipe, whole = self.recipe_for(sample), (0.0, 0.0, float(image.width_px), float(image.height_px))
             used = _of_classes_alone(recipe) if is_in_folder else recipe
             judge = Judge(used, recipe.views[0].camera_id, self.package.card.classes, whole)
-            self._judges[image, is_in_folder] = judge
+            self._judges[key] = judge
         return judge
 
     def warm_up(self, data_set: DataSet) -> None:
@@ -146,22 +148,22 @@ class Runner:
 
         Raises FaultsError where images do not fit the recipe or an output the card, InferenceError.
         """
-        first: dict[FrameFormat, Sample] = {}
+        first: dict[tuple[FrameFormat, str], Sample] = {}
         for sample in data_set.samples:
-            first.setdefault(sample.facts.format, sample)
+            first.setdefault(self._look(sample), sample)
         usual, *others = first
         if self._recipe is not None and others:
             got, expected = (
-                _told(others[0]),
-                f"{_told(usual)}, as {data_set.samples[0].name} is: one camera has one format",
+                _told(others[0][0]),
+                f"{_told(usual[0])}, as {data_set.samples[0].name} is: one camera has one format",
             )
             raise FaultsError([Fault(str(first[others[0]].image), "", got, expected)])
-        recipe = self.recipe_for(usual)
-        formats = {recipe.views[0].camera_id: usual}
+        recipe = self.recipe_for(data_set.samples[0])
+        formats = {recipe.views[0].camera_id: usual[0]}
         if faults := check_recipe(recipe, self.package.card, formats, file=self._recipe_file):
             raise RecipeError(faults)
-        for image in list(first)[:_INSPECTORS_MAX]:
-            self._bench(image)
+        for sample in list(first.values())[:_INSPECTORS_MAX]:
+            self._bench(sample)
         # What no image can be judged with, raw scores without a scale say, is known after one.
         first_judged = self.judged(data_set.samples[0])
         if first_judged.inspection.reason is Reason.FAULT:
@@ -181,7 +183,7 @@ class Runner:
     def judged(self, sample: Sample) -> Judged:
         """One image; NO_DECISION/BAD_FRAME where the part is not in its place. Raises FaultsError, InferenceError."""
         image = sample.facts.format
-        bench = self._bench(image)
+        bench = self._bench(sample)
         camera_id = bench.camera_id
         frame = Frame(camera_id, 0, image.pixel_format, _pixels_of(sample))
         inspector = bench.inspector
@@ -210,7 +212,7 @@ class Runner:
 
     def findings(self, sample: Sample) -> list[Findings]:
         """What was found in the image that was judged last, this one, by region. Raises BadOutput."""
-        bench = self._bench(sample.facts.format)
+        bench = self._bench(sample)
         return bench.inspector.findings(bench.camera_id)
 
     @property
@@ -224,7 +226,7 @@ class Runner:
         higher one.
         """
         image = sample.facts.format
-        bench = self._bench(image)
+        bench = self._bench(sample)
         inspector, camera_id = bench.inspector, bench.camera_id
         whole = np.full((image.height_px, image.width_px), -np.inf, np.float32)
         shift_px = inspector.shift_px(camera_id)
@@ -233,13 +235,19 @@ class Runner:
             _place_map(tensor.reshape(tensor.shape[-2:]), moved_geometry(geometry, shift_px), whole)
         return whole
 
-    def _bench(self, image: FrameFormat) -> _Bench:
-        bench = self._benches.get(image)
+    def _look(self, sample: Sample) -> tuple[FrameFormat, str]:
+        """What an image shows of a part, and how large."""
+        views = self.package.card.input.views
+        return sample.facts.format, ANY_VIEW if self._recipe is not None else view_of(sample.image, views)
+
+    def _bench(self, sample: Sample) -> _Bench:
+        look, image = self._look(sample), sample.facts.format
+        bench = self._benches.get(look)
         if bench is not None:
             return bench
         if len(self._benches) >= _INSPECTORS_MAX:
             self._benches.pop(next(iter(self._benches)))
-        recipe, card = self.recipe_for(image), self.package.card
+        recipe, card = self.recipe_for(sample), self.package.card
         view = recipe.views[0]
         inspector = Inspector(
             recipe, self.package, self.session, {view.camera_id: image}, calibrations=self._calibrations
@@ -256,7 +264,7 @@ class Runner:
         if image.pixel_format not in self._warm:
             inspector.warm_up(1 if self._warm else self._warm_up_runs)
             self._warm.add(image.pixel_format)
-        self._benches[image] = bench
+        self._benches[look] = bench
         return bench
 
     def _fault(self, bench: _Bench) -> str:

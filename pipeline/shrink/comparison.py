@@ -83,7 +83,7 @@ def compare(
             outcomes,
             is_defective,
             runner.package.card,
-            runner.recipe_for(data_set.samples[0].facts.format),
+            runner.recipe_for(data_set.samples[0]),
             iou_min=IOU_MIN,
             pixels=None,
         )

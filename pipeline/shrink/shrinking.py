@@ -21,7 +21,8 @@ from pipeline.new_folder import scratch_folder
 from pipeline.shrink.calibration import CalibrationSet, rows
 from pipeline.shrink.comparison import Comparison, compare, gate_of, labels_of, too_few
 from pipeline.shrink.gate import Gate, Limits
-from pipeline.shrink.graph import CalibrationMethod, fold_input, load_graph, to_float16, to_int8
+from pipeline.shrink.graph import fold_input, load_graph, to_float16
+from pipeline.shrink.int8 import CalibrationMethod, Int8, to_int8
 from pipeline.shrink.writing import Draft
 from vision.package import ModelPackage, PackageError, hash_fault, read_bytes
 from vision.recipe import Recipe
@@ -79,14 +80,14 @@ def shrink(
     is_defective = labels_of(data_set, before)
     if words := too_few(data_set, is_defective, limits):
         raise TooFewImages(words)
-    model = _shrunk_graph(package, plan)
+    model, int8 = _shrunk_graph(package, plan)
     with scratch_folder(out) as folder:
         draft = Draft(folder, package, model, _card_changes(package, plan), plan.suffix)
         after = _runner(draft.package(), recipe, recipe_file, data_set)
         found = compare(before, after, data_set, is_defective, looked=looked)
         gate = gate_of(found, limits)
         bytes_before = package.model_path.stat().st_size
-        derivation = _derivation(package, plan, data_set, found, gate, (bytes_before, len(model)), before, recipe)
+        derivation = _derivation(package, plan, int8, data_set, found, gate, (bytes_before, len(model)), before, recipe)
         is_published = gate.outcome == "passed"
         if is_published:
             draft.write(accuracy=_measured(found.after, data_set), derivation=derivation)
@@ -103,22 +104,24 @@ def _runner(package: ModelPackage, recipe: Recipe | None, recipe_file: str, data
     return runner
 
 
-def _shrunk_graph(package: ModelPackage, plan: Plan) -> bytes:
+def _shrunk_graph(package: ModelPackage, plan: Plan) -> tuple[bytes, Int8 | None]:
     content = read_bytes(package.model_path)
     if (sha256 := hashlib.sha256(content).hexdigest()) != package.sha256:
         raise PackageError([hash_fault(package.card_path, got=sha256, expected=package.sha256)])
-    graph = load_graph(content)
+    graph, int8 = load_graph(content), None
     if plan.precision == "float16":
         graph = to_float16(graph)
     elif plan.precision == "int8":
         assert plan.calibration is not None
-        shown = rows(plan.calibration.images, package.card.input)
-        graph = to_int8(graph, shown, method=plan.method, is_symmetric=plan.is_symmetric)
+        images = plan.calibration.images
+        int8 = to_int8(
+            graph, lambda: rows(images, package.card.input), method=plan.method, is_symmetric=plan.is_symmetric
+        )
+        graph = int8.model
     if plan.colour_order is not None:
         # Last: the tools for int8 would give the new nodes scales of their own.
         graph = fold_input(graph, package.card.input, plan.colour_order)
-    model: bytes = graph.SerializeToString()
-    return model
+    return graph.SerializeToString(), int8
 
 
 def _card_changes(package: ModelPackage, plan: Plan) -> dict[str, Any]:
@@ -138,6 +141,7 @@ def _card_changes(package: ModelPackage, plan: Plan) -> dict[str, Any]:
 def _derivation(
     package: ModelPackage,
     plan: Plan,
+    int8: Int8 | None,
     data_set: DataSet,
     found: Comparison,
     gate: Gate,
@@ -156,6 +160,9 @@ def _derivation(
             "source": plan.calibration.source,
             "method": plan.method,
         }
+    if int8 is not None:
+        done["float_products"] = {"first": int8.float_count, "of": int8.product_count}
+        done["noise"] = None if int8.noise is None else round(int8.noise, 4)
     done["folded_input"] = plan.colour_order is not None
     limits = gate.limits
     done["gate"] = {
@@ -169,7 +176,7 @@ def _derivation(
         "recipe_version": None if recipe is None else recipe.recipe_version,
         "rules": [
             rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            for judged_by in (before.recipe_for(data_set.samples[0].facts.format),)
+            for judged_by in (before.recipe_for(data_set.samples[0]),)
             for rule in (*judged_by.rules, *judged_by.required)
         ],
         "defective": found.defective_count,

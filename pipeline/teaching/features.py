@@ -23,8 +23,8 @@ Features = npt.NDArray[np.float32]
 _LEVELS = 255
 
 
-def input_of(shape: FeatureShape) -> ModelInput:
-    """The part of the card that says what the product's model takes."""
+def input_of(shape: FeatureShape, views: Sequence[str] = ()) -> ModelInput:
+    """The part of the card that says what the product's model takes; ``views``: of several, what each row of the batch shows."""
     channels = shape.input_channel_count
     return ModelInput(
         name="image",
@@ -35,6 +35,7 @@ def input_of(shape: FeatureShape) -> ModelInput:
         mean=[PIXEL_MEAN / _LEVELS] * channels,
         std=[PIXEL_STD / _LEVELS] * channels,
         fit="stretch",
+        views=list(views) if len(views) > 1 else [],
     )
 
 

@@ -24,10 +24,13 @@ class Judge:
         self._filler = InputFiller(package.card.input)
 
     def judged(self, pictures: PictureSet, picture: Picture) -> tuple[float, npt.NDArray[np.float32]]:
-        """Score and map, (h, w)."""
-        self._session.input[...] = self._filler.fill(pictures.read(picture))
+        """Score and map, (h, w), of this picture in its view's row, the other views' being blank."""
+        views = self.package.card.input.views
+        number = views.index(picture.view) if views else 0
+        self._session.input[...] = 0
+        self._session.input[number] = self._filler.fill(pictures.read(picture))[0]
         self._session.run()
-        (row,) = self._session.rows
+        row = self._session.rows[number]
         return float(row["pred_score"].item()), np.array(row["anomaly_map"][0])
 
     def parts(

@@ -7,10 +7,12 @@ name (the suffix aside) in several of them show the same part.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config import CAMERA_ID_CHARS, CAMERA_ID_PATTERN, IMAGE_SUFFIXES
 from pipeline.evaluation.image_check import is_image_name
+from pipeline.teaching.names import EXPECTED_NAME, oddity
 from pipeline.teaching.picture_set import FaultList
 from vision.faults import Fault, FaultsError, quote
 
@@ -43,6 +45,10 @@ def view_files(folder: Path, faults: FaultList) -> dict[str, list[Path]]:
             expected = f"a name of at most {_VIEW_NAME_CHARS_MAX} printable characters: rename it"
             faults.add(view_folder, f"the name {quote(view_folder.name)} for a view", expected)
             continue
+        if len(folders) > 1 and not _is_camera_or_region(view_folder.name):
+            expected = f"the view's camera_id in the line ({CAMERA_ID_CHARS}), or camera_id.region: rename it"
+            faults.add(view_folder, f"the name {quote(view_folder.name)} for one of several views", expected)
+            continue
         inner_files, inner_folders = _listed(view_folder, what="a folder of one view's pictures")
         for inner in inner_folders:
             faults.add(inner, "a folder inside a view's folder", f"pictures only: move them into {view_folder.name}")
@@ -51,10 +57,17 @@ def view_files(folder: Path, faults: FaultList) -> dict[str, list[Path]]:
     return views
 
 
+def _is_camera_or_region(name: str) -> bool:
+    """Some camera's, or that of a region of it, which may be called anything."""
+    return any(re.fullmatch(CAMERA_ID_PATTERN, camera_id) for camera_id in (name, name.partition(".")[0]))
+
+
 def _pictures(folder: Path, files: list[Path], faults: FaultList) -> list[Path]:
     found: dict[str, Path] = {}
     for file in files:
-        if not is_image_name(file):
+        if odd := oddity(file.name):
+            faults.add(file, f"{odd} in its name", f"{EXPECTED_NAME}: rename it")
+        elif not is_image_name(file):
             faults.add(file, "a file that is no picture by its name", f"pictures only ({_KINDS}): move it elsewhere")
         elif (first := found.setdefault(file.stem, file)) is not file:
             expected = "one picture of a part: rename the one of another part, or take the copy out"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from errno import EINVAL, ENOSYS
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -28,41 +29,68 @@ _AT_WORKING_DIRECTORY, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of re
 LIMITATIONS = (
     "Knows nothing of defects: it finds what is unlike the good parts that it was shown, whatever that is, and passes defects "
     "that look like good parts. Another camera, light, position or make of the parts needs new pictures. Defects much smaller "
-    "than a hundredth of the picture can go unseen. Of several views a part is judged by the one that it is most like."
+    "than a hundredth of the picture can go unseen."
 )
+
+
+VERSION = "1"
+"""What comes before the ``+`` where nobody says otherwise."""
 
 
 def write_package(
     folder: Path,
     shape: FeatureShape,
+    views: Sequence[str],
     model: bytes,
     name: str,
     training: Mapping[str, Any],
     accuracy: Mapping[str, Any],
+    edited: Mapping[str, Any] = MappingProxyType({}),
+    version: str = VERSION,
 ) -> None:
-    """Model and card into a folder that is there. Raises OSError."""
-    card = ModelCard.model_validate(
-        {
-            "name": name,
-            "version": f"1+{hashlib.sha256(model).hexdigest()[:12]}",
-            "task": "anomaly",
-            "input": input_of(shape),
-            "outputs": {SCORE: SCORE, MAP: MAP},
-            "classes": list(CLASSES),
-            "decoder": {"kind": "anomaly"},
-            "thresholds": {ANOMALY: THRESHOLD},
-            "sha256": hashlib.sha256(model).hexdigest(),
-            "licence": "Apache-2.0 (the backbone's weights); what was learnt from the pictures is yours",
-            "training": dict(training),
-            "accuracy": dict(accuracy),
-            "limitations": LIMITATIONS,
-        }
-    )
+    """Model and card into a folder that is there; ``views``: their names, in the model's order; ``edited``: keys of the card in
+    place of those of ``fixed_card``. Raises OSError.
+    """
+    card = {
+        **_card(shape, views, name, model, version),
+        "training": dict(training),
+        "accuracy": dict(accuracy),
+        **edited,
+    }
     (folder / MODEL_NAME).write_bytes(model)
-    # A key with nothing in it would be asked for.
-    written = card.model_dump(mode="json", exclude_none=True)
-    text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
+    text = yaml.safe_dump(_whole(card), sort_keys=False, allow_unicode=True, width=_LINE_WIDTH)
     (folder / CARD_NAME).write_text(text, encoding="utf-8")
+
+
+def fixed_card(shape: FeatureShape, views: Sequence[str]) -> dict[str, Any]:
+    """Of the card what is the same whatever the pictures show, as it is written."""
+    written = _whole(_card(shape, views, "any", b"", VERSION))
+    return {key: value for key, value in written.items() if key not in _BY_TEACHING}
+
+
+_BY_TEACHING = ("name", "version", "sha256", "training", "accuracy", "derivation")
+
+
+def _card(shape: FeatureShape, views: Sequence[str], name: str, model: bytes, version: str) -> dict[str, Any]:
+    sha256 = hashlib.sha256(model).hexdigest()
+    return {
+        "name": name,
+        "version": f"{version}+{sha256[:12]}",
+        "task": "anomaly",
+        "input": input_of(shape, views),
+        "outputs": {SCORE: SCORE, MAP: MAP},
+        "classes": list(CLASSES),
+        "decoder": {"kind": "anomaly"},
+        "thresholds": {ANOMALY: THRESHOLD},
+        "sha256": sha256,
+        "licence": "Apache-2.0 (the backbone's weights); what was learnt from the pictures is yours",
+        "limitations": LIMITATIONS,
+    }
+
+
+def _whole(card: Mapping[str, Any]) -> dict[str, Any]:
+    """With defaults; without what has nothing in it, which would be asked for."""
+    return ModelCard.model_validate(dict(card)).model_dump(mode="json", exclude_none=True)
 
 
 def publish(draft: Path, out: Path, *, is_replacing: bool = False) -> None:
@@ -72,7 +100,10 @@ def publish(draft: Path, out: Path, *, is_replacing: bool = False) -> None:
     """
     for place, _, files in os.walk(draft):
         for file in files:
-            with Path(place, file).open("rb") as written:
+            path = Path(place, file)
+            if path.is_symlink():  # whatever it leads to is not ours
+                continue
+            with path.open("rb") as written:
                 os.fsync(written.fileno())
         sync_folder(Path(place))
     if is_replacing:

@@ -100,20 +100,19 @@ def _added(report: TeachReport) -> Iterator[Block]:
                 f"{each.score_before:.3f}",
                 f"{each.score_after:.3f}",
                 f"{each.score_after - each.score_before:+.3f}",
-                _crossed(each.score_before, each.score_after, added.reject_at_before, report.reject_at_score),
+                _crossed(each.score_before, each.score_after, report.reject_at_score),
             )
             for each in added.moved
         ]
         columns = ["picture", "score before", "now", "difference", "verdict"]
         yield Table("Parts that were taught before whose scores moved most", columns, rows, frozenset({1, 2, 3}))
+    yield from _listed(
+        "What became of the package's card and other files", ["what"], [(plain(each, 300),) for each in added.card]
+    )
 
 
-def _crossed(before: float, now: float, reject_at_before: float | None, reject_at_now: float) -> str:
-    if reject_at_before is None:
-        return "-"
-    verdicts = [
-        "rejected" if score >= at else "passed" for score, at in ((before, reject_at_before), (now, reject_at_now))
-    ]
+def _crossed(before: float, now: float, reject_at: float) -> str:
+    verdicts = ["rejected" if score >= reject_at else "passed" for score in (before, now)]
     return f"{verdicts[1]}, as before" if verdicts[0] == verdicts[1] else f"{verdicts[1].upper()}, before {verdicts[0]}"
 
 

@@ -101,20 +101,21 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What ``--add`` changed. ``reject_at_before`` on the scale of the scores as they are now, None where there was none;
+    """What ``--add`` changed. ``rejected_count_before``: of the good parts there were before, each by a fit that had not seen it;
     ``mean_shift``: by how much the mean of the features moved, as a share of a usual good part's own distance from it; ``moved``:
     the scores that changed most, those first; ``would_be_rejected``: added parts that the product rejected as it was, with the
-    scores that it gave them.
+    scores that it gave them; ``card``: what became of what somebody had made of the package since, a line each.
     """
 
     good_count_before: int
     added_count: int
     parts_missing_before: int | None
-    reject_at_before: float | None
+    rejected_count_before: int
     auroc_before: Auroc | None
     mean_shift: float
     moved: tuple[Moved, ...]
     would_be_rejected: tuple[ScoredPart, ...] = ()
+    card: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

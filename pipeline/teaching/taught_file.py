@@ -6,10 +6,14 @@ picture is kept.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from calibration.auroc import Auroc
 from calibration.teaching.backbone import CHANNELS_BY_DEPTH, FeatureShape
 from pipeline.teaching.features import Features, mapped
+from pipeline.teaching.names import SoundName
 from vision.faults import Fault, FaultsError, disagreement, faults_of
 from vision.package import CARD_NAME, ModelPackage
 from vision.plain_file import NotAPlainFile, read_plain_file
@@ -37,14 +42,14 @@ _FEATURE_MAX = 1e4
 class KeptPicture(Strict):
     """One view of a part."""
 
-    name: str
+    name: SoundName
     pixels_sha256: str
 
 
 class KeptPart(Strict):
     """A good part, with its score when it was last taught; ``pictures`` in the order of the views."""
 
-    name: str
+    name: SoundName
     score: Annotated[float, Field(ge=0.0, le=1.0)]
     pictures: tuple[KeptPicture, ...]
 
@@ -52,16 +57,25 @@ class KeptPart(Strict):
 class KeptView(Strict):
     """A view, what its pictures are like, and the hash of the file with their features."""
 
-    name: str
+    name: SoundName
     frame: FrameFormat
     features_sha256: str
+
+
+class WrittenCard(Strict):
+    """What was written into the card, to be told from what somebody has changed there since: ``values`` of keys that are the same
+    whatever was taught, and the ``keys`` inside those that are not.
+    """
+
+    values: dict[str, Any]
+    keys: dict[str, tuple[str, ...]]
 
 
 class Taught(Strict):
     """``parts.json``. ``sha256``: of the model that was made of it; ``parts_missing``: for the promise that was asked for."""
 
     layout: Literal["lineside.taught/1"]
-    product: str
+    product: SoundName
     sha256: str
     shape: FeatureShape
     false_reject_max: Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -70,6 +84,7 @@ class Taught(Strict):
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
     parts_missing: int | None
     auroc: Auroc | None
+    card: WrittenCard | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Taught:
@@ -90,6 +105,46 @@ class Taught(Strict):
     def frames(self) -> dict[str, FrameFormat]:
         """By view."""
         return {view.name: view.frame for view in self.views}
+
+
+class PackageHeld(RuntimeError):
+    """Somebody else is at work on the package. The text says what to do."""
+
+
+@contextmanager
+def held(package: Path) -> Iterator[None]:
+    """Nobody else adds parts to the package meanwhile, as long as this process lives; a package without ``FOLDER`` is not held.
+
+    Raises PackageHeld.
+    """
+    folder = package / FOLDER
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        descriptor = -1
+    try:
+        if descriptor >= 0:
+            _lock(descriptor, package)
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, package: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = (
+            f"{package}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended"
+        )
+        raise PackageHeld(told) from None
+    except OSError:  # a network file system without locks: the model's hash is looked at again before it is replaced
+        return
+    with suppress(OSError):
+        if os.path.samestat(os.fstat(descriptor), (package / FOLDER).stat()):
+            return
+    raise PackageHeld(f"{package} was changed by somebody else just now; nothing was written: try again")
 
 
 def features_file(package: Path, view_index: int) -> Path:

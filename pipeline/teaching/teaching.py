@@ -17,14 +17,15 @@ from calibration.teaching.graph import product_model, score_of
 from pipeline.new_folder import scratch_folder
 from pipeline.teaching import telling
 from pipeline.teaching.budget import Choice, choose, measure, tried
+from pipeline.teaching.carried import Carried, carried
 from pipeline.teaching.features import Features, write_features
 from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
-from pipeline.teaching.package_writer import THRESHOLD, publish, write_package
+from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
 from pipeline.teaching.picture_set import PictureSet, expect_content, without_known
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
-from pipeline.teaching.taught_file import FOLDER, Taught, features_file, features_sha256, write_taught
+from pipeline.teaching.taught_file import FOLDER, Taught, WrittenCard, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
 from vision.preprocess import FrameFormat
@@ -69,12 +70,12 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
             choice = choose(
                 _shared_frame(good),
                 good.read(largest.pictures[0]),
-                len(good.views),
+                tuple(good.frames),
                 wanted.size_px,
                 wanted.budget_us,
                 draft,
             )
-        report = _teach(source, defects, draft, out, wanted, choice, (), progress)
+        report = _teach(source, defects, draft, out, wanted, choice, (), Carried(), progress)
         publish(draft, out)
         return report
 
@@ -97,16 +98,18 @@ def extend(
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     expect_content(new)
     source = of_both(taught, features, new)
+    kept = carried(package, taught)
     with scratch_folder(package.folder) as draft:
         view = new.views[0]
         with progress("measuring", None):
-            measured = measure(taught.shape, len(new.views), new.read(view.pictures[0]), draft)
+            measured = measure(taught.shape, tuple(taught.frames), new.read(view.pictures[0]), draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
         with progress("judging what is added", new.pictures_count) as advance:
             scored, _ = Judge(package).parts(new, lambda: advance())
         would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
-        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, progress)
+        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
+        kept.copy_files(draft)
         if load_package(package.folder).sha256 != package.sha256:
             raise TeachingFailed(
                 f"{package.folder} was changed by somebody else meanwhile; nothing was written: try again"
@@ -123,6 +126,7 @@ def _teach(
     wanted: Wanted,
     choice: Choice,
     would_be_rejected: tuple[ScoredPart, ...],
+    kept: Carried,
     progress: Progress,
 ) -> TeachReport:
     """Everything but to put it in its place."""
@@ -138,7 +142,8 @@ def _teach(
         fitted = fit(features, shape.layers, are_all_good=wanted.are_suspects_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
-    write_package(draft, shape, model, wanted.product, {}, {})
+    views = tuple(good.frames)
+    write_package(draft, shape, views, model, wanted.product, {}, {})
     judge = Judge(load_package(draft))
     _expect_agreement(judge, source, fitted, features, at)
     scores = score_of(fitted.excess, at)
@@ -170,11 +175,16 @@ def _teach(
         strangest_good=telling.shown_good(source, fitted, good_parts, judge),
         strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
-        added=telling.added(source, features, good_parts, would_be_rejected),
+        added=telling.added(source, features, good_parts, would_be_rejected, kept.told),
     )
-    write_package(draft, shape, model, wanted.product, telling.training(report, source), telling.accuracy(report))
+    training, accuracy = telling.training(report, source), telling.accuracy(report)
+    write_package(
+        draft, shape, views, model, wanted.product, {**kept.training, **training}, accuracy, kept.card, kept.version
+    )
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
-    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes))
+    keys = {"training": tuple(training), "accuracy": tuple(accuracy)}
+    written = WrittenCard(values=fixed_card(shape, views), keys=keys)
+    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes, written))
     load_package(draft)
     return report
 
@@ -202,7 +212,7 @@ def _expect_agreement(judge: Judge, source: GoodParts, fitted: Fitted, features:
             picture = view.pictures[part - source.kept_count]
             score, _ = judge.judged(source.pictures, picture)
             one = np.asarray(features[index][part : part + 1])
-            expected = min(float(score_of(fit.excess(one), at)[0]) for fit in fitted.views)
+            expected = float(score_of(fitted.views[index].excess(one), at)[0])
             if abs(score - expected) > _AGREEMENT:
                 raise TeachingFailed(
                     f"{picture.name}: the model scores {score:.6f}, what was fitted {expected:.6f}; nothing was written"

@@ -30,7 +30,7 @@ from pipeline.teaching.report import (
     most_moved,
     views_taught,
 )
-from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught
+from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught, WrittenCard
 
 _NAMED_OF_KIND = 3
 
@@ -57,9 +57,7 @@ def fit_facts(shape: FeatureShape, fitted: Fitted) -> tuple[tuple[str, str], ...
         for scale in fitted.views[0].scales
     )
     shrinkage = ", ".join(f"{scale.shrinkage:.3f}" for view in fitted.views for scale in view.scales)
-    several = "a part is judged by the view it is most like: a defect that makes it look like another view's good parts PASSES"
     return (
-        *([("views", several)] if len(fitted.views) > 1 else []),
         ("features", words_of_depth(shape.depth)),
         ("windows", f"{places}: a mean and a covariance for each"),
         ("shrinkage", shrinkage),
@@ -149,6 +147,7 @@ def added(
     features: Sequence[Features],
     good: Sequence[ScoredPart],
     would_be_rejected: tuple[ScoredPart, ...],
+    card: tuple[str, ...],
 ) -> Added | None:
     """What ``--add`` changed; None for a product taught anew."""
     kept = source.kept
@@ -159,11 +158,12 @@ def added(
         good_count_before=len(kept.parts),
         added_count=len(good) - len(kept.parts),
         parts_missing_before=kept.parts_missing,
-        reject_at_before=THRESHOLD,
+        rejected_count_before=sum(part.score >= THRESHOLD for part in before),
         auroc_before=kept.auroc,
         mean_shift=max(_mean_shift(of_view, len(kept.parts)) for of_view in features),
         moved=most_moved(before, good),
         would_be_rejected=would_be_rejected,
+        card=card,
     )
 
 
@@ -223,7 +223,12 @@ def accuracy(report: TeachReport) -> dict[str, object]:
 
 
 def kept(
-    source: GoodParts, report: TeachReport, sha256: str, shape: FeatureShape, features_sha256: Sequence[str]
+    source: GoodParts,
+    report: TeachReport,
+    sha256: str,
+    shape: FeatureShape,
+    features_sha256: Sequence[str],
+    card: WrittenCard,
 ) -> Taught:
     """What a later ``--add`` starts from."""
     kept = [] if source.kept is None else [part.pictures for part in source.kept.parts]
@@ -248,4 +253,5 @@ def kept(
         ),
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
+        card=card,
     )

@@ -95,19 +95,22 @@ def chance(p_value: float) -> str:
 def added_lines(added: Added, report: TeachReport) -> list[tuple[str, str, str]]:
     """What, before, now."""
     before, now = added.auroc_before, report.auroc
+    auroc_before = "not measured" if before is None else auroc_words(before)
+    auroc_now = "not measured again (no --defects)" if now is None else auroc_words(now)
+    good_before, good_now = added.good_count_before, added.good_count_before + added.added_count
     return [
-        ("good parts", f"{added.good_count_before:,}", f"{added.good_count_before + added.added_count:,}"),
+        ("good parts", f"{good_before:,}", f"{good_now:,}"),
         (
-            "rejects from score",
-            "-" if added.reject_at_before is None else f"{added.reject_at_before:.4g}",
-            f"{report.reject_at_score:.4g}",
+            "good parts rejected",
+            f"{added.rejected_count_before:,} of {good_before:,}",
+            f"{len(report.rejected_good):,} of {good_now:,}",
         ),
         (
             "good parts missing for the promise",
             "-" if added.parts_missing_before is None else f"{added.parts_missing_before:,}",
             "-" if report.threshold.parts_missing is None else f"{report.threshold.parts_missing:,}",
         ),
-        ("AUROC", "-" if before is None else auroc_words(before), "-" if now is None else auroc_words(now)),
+        *([] if before is None and now is None else [("AUROC", auroc_before, auroc_now)]),
     ]
 
 
@@ -163,6 +166,8 @@ def _words(report: TeachReport) -> Iterator[str]:
             names = [f"{part.name}: score {part.score:.3f} before" for part in added.would_be_rejected]
             yield from _named("rejected", names)
     yield from (f"model     {name}: {value}" for name, value in report.model)
+    if added is not None:
+        yield from _named("package", list(added.card))
 
 
 def _named(label: str, lines: list[str]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from pipeline.teaching.picture_set import Copy, Picture, PictureSet, Pixels, Vie
 from pipeline.teaching.pictures import is_flat, is_grey, pixels_sha256
 from pipeline.window.format import FrameEntry
 from pipeline.window.reader import FrameDamaged, NotAWindow, WindowReader
+from vision.batch_rows import view_name
 from vision.faults import Fault, FaultsError
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
@@ -94,7 +95,7 @@ def _cuts(line: Line, calibrations: dict[str, ViewCalibration]) -> list[_Cut]:
     formats = frame_formats(line.config)
     return [
         _Cut(
-            view.camera_id if len(view.regions) == 1 else f"{view.camera_id}.{region.name}",
+            view_name(view, region),
             view.camera_id,
             region,
             formats[view.camera_id],

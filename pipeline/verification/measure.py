@@ -17,7 +17,9 @@ from pipeline.clock import wall_text
 from pipeline.config import IMAGE_SUFFIXES, LineConfig
 from pipeline.image_reading import decode_image, read_image
 from pipeline.line_inspector import frame_formats
+from pipeline.picture_view import view_of
 from pipeline.verification.file import VerifiedRuntime
+from vision.batch_rows import rows_by_camera
 from vision.decoders import Decoder
 from vision.decoders.base import BadOutput
 from vision.faults import Fault, FaultsError
@@ -30,7 +32,6 @@ from vision.recipe import Recipe, Region, Rule, View
 from vision.runtime import Session
 from vision.types import Findings, Inspection, PixelFormat, Verdict
 
-_CAMERA_ID = "image"
 _FORMATS_MAX = 64
 
 
@@ -50,7 +51,7 @@ class Samples:
     looks: tuple[Look, ...]
     image_count: int
     images_sha256: str
-    recipe_of: Callable[[FrameFormat], Recipe]
+    recipe_of: Callable[[Look], Recipe]
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -70,16 +71,16 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def samples_for_card(package: ModelPackage, folder: Path) -> Samples:
-    """Whole images, each one region, judged by the card's thresholds. Raises FaultsError."""
+    """Whole images, each one region, judged by the card's thresholds; see ``view_of``. Raises FaultsError."""
     card = package.card
     if not card.thresholds:
         got, expected = "none", "a class's threshold at least; or give a line with --config, whose recipe has rules"
         raise FaultsError([Fault(str(package.card_path), "thresholds", got, expected)])
     rules = [Rule.model_validate({"class": name, "reject_at_score": score}) for name, score in card.thresholds.items()]
 
-    def recipe_of(image: FrameFormat) -> Recipe:
-        region = Region(name="image", x_px=0, y_px=0, width_px=image.width_px, height_px=image.height_px)
-        view = View(camera_id=_CAMERA_ID, regions=[region])
+    def recipe_of(look: Look) -> Recipe:
+        region = Region(name="image", x_px=0, y_px=0, width_px=look.format.width_px, height_px=look.format.height_px)
+        view = View(camera_id=look.camera_id, regions=[region])
         return Recipe(recipe_id="card", recipe_version="1", model=package.folder, views=[view], rules=rules)
 
     pixel_format = PixelFormat.MONO8 if card.input.colour_order == "GRAY" else PixelFormat.BGR8
@@ -87,7 +88,7 @@ def samples_for_card(package: ModelPackage, folder: Path) -> Samples:
     digest, looks = hashlib.sha256(), []
     for image in images:
         height_px, width_px = _read(image, pixel_format, digest)
-        looks.append(Look(image, _CAMERA_ID, FrameFormat(width_px, height_px, pixel_format)))
+        looks.append(Look(image, view_of(image, card.input.views), FrameFormat(width_px, height_px, pixel_format)))
     return Samples(tuple(looks), len(images), digest.hexdigest(), recipe_of)
 
 
@@ -111,43 +112,46 @@ def samples_for_line(
     if missing := sorted(set(formats) - {look.camera_id for look in looks}):
         got = f"no image of the size of {', '.join(missing)}"
         raise FaultsError([Fault(str(folder), "", got, "frames of every camera of the line")])
-    return Samples(tuple(looks), len(images), digest.hexdigest(), lambda _: recipe)
+    return Samples(tuple(looks), len(images), digest.hexdigest(), lambda look: recipe)
 
 
 class Judging:
-    """Judges looks with one session, whatever its number of rows: they are filled one after the other, as they come."""
+    """Judges looks with one session, whatever its number of rows: they are filled one after the other, as they come, or, where
+    each is for a view of its own, with looks at that view.
+    """
 
     def __init__(self, package: ModelPackage, session: Session, samples: Samples) -> None:
         self._package, self._session, self._samples = package, session, samples
-        self._plans: dict[tuple[str, FrameFormat], list[tuple[RegionPlan, Decoder]]] = {}
+        self._plans: dict[tuple[str, FrameFormat], list[tuple[int | None, RegionPlan, Decoder]]] = {}
         self._judges: dict[tuple[str, FrameFormat], Judge] = {}
 
     def inspections(self) -> Iterator[Inspection]:
         """One for each look, in order. Raises FaultsError, InferenceError."""
         session, rows = self._session, self._session.batch_rows
-        waiting: list[tuple[int, Decoder]] = []  # (look, decoder) of each row filled
+        waiting: dict[int, tuple[int, Decoder]] = {}  # (look, decoder) of each row filled
         findings: dict[int, list[Findings] | None] = {}
         due = 0
         for index, look in enumerate(self._samples.looks):
             pixels = _pixels(look)
             findings[index] = []
-            for plan, decoder in self._plans_of(look):
-                plan.fill(pixels, session.input[len(waiting)])
-                waiting.append((index, decoder))
-                if len(waiting) == rows:
+            for its_row, plan, decoder in self._plans_of(look):
+                if len(waiting) == rows or its_row in waiting:
                     self._run(waiting, findings)
-            while due < index and not any(at == due for at, _ in waiting):
+                row = len(waiting) if its_row is None else its_row
+                plan.fill(pixels, session.input[row])
+                waiting[row] = (index, decoder)
+            while due < index and not any(at == due for at, _ in waiting.values()):
                 yield self._judge(self._samples.looks[due], findings.pop(due))
                 due += 1
         if waiting:
-            session.input[len(waiting) :] = 0
             self._run(waiting, findings)
         for index in range(due, len(self._samples.looks)):
             yield self._judge(self._samples.looks[index], findings.pop(index))
 
-    def _run(self, waiting: list[tuple[int, Decoder]], findings: dict[int, list[Findings] | None]) -> None:
+    def _run(self, waiting: dict[int, tuple[int, Decoder]], findings: dict[int, list[Findings] | None]) -> None:
+        self._session.input[[row for row in range(self._session.batch_rows) if row not in waiting]] = 0
         self._session.run()
-        for row, (index, decoder) in enumerate(waiting):
+        for row, (index, decoder) in waiting.items():
             found = findings[index]
             try:
                 if found is not None:
@@ -159,19 +163,22 @@ class Judging:
     def _judge(self, look: Look, findings: list[Findings] | None) -> Inspection:
         return FAULT if findings is None else self._judges[look.camera_id, look.format].judge(findings)
 
-    def _plans_of(self, look: Look) -> list[tuple[RegionPlan, Decoder]]:
+    def _plans_of(self, look: Look) -> list[tuple[int | None, RegionPlan, Decoder]]:
+        """Of each region the row that is for it alone, if any, and how it is filled and read."""
         key = (look.camera_id, look.format)
         if key not in self._plans:
-            recipe = self._samples.recipe_of(look.format)
+            recipe, model_input = self._samples.recipe_of(look), self._package.card.input
+            rows = rows_by_camera(recipe, model_input)[look.camera_id]
             (view,) = (each for each in recipe.views if each.camera_id == look.camera_id)
             if len(self._plans) >= _FORMATS_MAX:
                 self._plans.pop(next(iter(self._plans)))
             self._plans[key] = [
                 (
-                    RegionPlan(look.camera_id, region, look.format, self._package.card.input),
-                    decoder_of(self._package, self._session, row_geometry(region, self._package.card.input)),
+                    row if model_input.views else None,
+                    RegionPlan(look.camera_id, region, look.format, model_input),
+                    decoder_of(self._package, self._session, row_geometry(region, model_input)),
                 )
-                for region in view.regions
+                for row, region in zip(rows, view.regions, strict=True)
             ]
             whole = (0.0, 0.0, float(look.format.width_px), float(look.format.height_px))
             self._judges[key] = Judge(recipe, look.camera_id, self._package.card.classes, whole)

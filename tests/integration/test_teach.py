@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import mmap
+import os
 import shutil
 import signal
 import subprocess
@@ -349,6 +350,11 @@ def with_text(folder: Path) -> None:
     (folder / "notes.txt").write_text("good ones")
 
 
+def odd_name(folder: Path) -> None:
+    write_parts(folder, range(25))
+    (folder / "0007.png").rename(folder / "a\nb.png")
+
+
 def empty(folder: Path) -> None:
     folder.mkdir()
 
@@ -369,6 +375,7 @@ def one_in_colour(folder: Path) -> None:
         (deep, ["0005.png", "16"]),
         (with_alpha, ["0005.png", "alpha"]),
         (with_text, ["notes.txt", "no picture"]),
+        (odd_name, ["a b.png: got control characters in its name", "rename it"]),
         (empty, ["no picture in it"]),
         (one_in_colour, ["0025.png", "colour"]),
     ],
@@ -394,6 +401,8 @@ def test_options_that_do_not_go_together(tmp_path: Path, taught: Taught) -> None
     assert "--report" in refusal("--good", good, "--out", out, "--report", good / "report")
     assert "--json" in refusal("--good", good, "--out", out, "--json", good / "told.json")
     assert "No such file" in refusal("--good", tmp_path / "nowhere", "--out", out)
+    assert "--name: got control characters in 'a\\x1bb'" in refusal("--good", good, "--out", out, "--name", "a\x1bb")
+    assert "--out: got control characters in 'a\\nb'" in refusal("--good", good, "--out", tmp_path / "a\nb")
     assert not list(tmp_path.iterdir())
 
 
@@ -478,10 +487,12 @@ def test_more_parts_extend_a_product(tmp_path: Path, taught: Taught) -> None:
     assert package.sha256 != load_package(taught.model).sha256
     assert package.card.training["good_parts"] == 60
     assert package.card.name == "plate"
-    # And once more, by a link to it.
+    # And once more, by a link to it, and without defects.
     (tmp_path / "link").symlink_to(model)
     write_parts(tmp_path / "again", range(60, 64))
-    teach("--add", tmp_path / "again", "--out", tmp_path / "link", "--json", told_file)
+    done = teach("--add", tmp_path / "again", "--out", tmp_path / "link", "--json", told_file)
+    assert f"AUROC: not measured again (no --defects), before {told['auroc']['value']:.4f}" in done.stdout
+    assert f"good parts rejected: {sum_rejected(told_file)} of 64, before " in done.stdout
     assert len(json.loads(told_file.read_text())["good"]) == 64
     assert (tmp_path / "link").is_symlink()
     assert load_package(model).card.training["good_parts"] == 64
@@ -499,6 +510,44 @@ def test_an_extended_product_keeps_what_was_wanted_of_it(tmp_path: Path, taught:
     then = json.loads(told_file.read_text())["threshold"]
     assert (then["false_reject_max"], then["confidence"], then["is_promised"]) == (0.1, 0.9, True)
     assert then["good_rejected"] == sum_rejected(told_file)
+
+
+def test_what_somebody_made_of_a_package_stays_where_it_holds(
+    tmp_path: Path, taught: Taught, more: Path, labelled: Path
+) -> None:
+    model = taught.copy(tmp_path / "plate")
+    card = yaml.safe_load((model / "model.yaml").read_text())
+    card |= {"name": "cover", "licence": "ours", "verification": {"flips_max": 3}, "thresholds": {"anomaly": 0.6}}
+    (model / "model.yaml").write_text("# looked at by Meier\n" + yaml.safe_dump(card))
+    (model / "notes.txt").write_text("of the late shift")
+    assert lineside_here("model", "verify", model, "--images", labelled).returncode == 0
+    assert (model / "verification.json").is_file()
+    told_file = tmp_path / "told.json"
+    done = teach("--add", more, "--out", model, "--json", told_file)
+    extended = load_package(model).card
+    assert (extended.name, extended.licence, extended.thresholds) == ("cover", "ours", {"anomaly": 0.6})
+    assert extended.verification.flips_max == 3
+    assert extended.training["good_parts"] == GOOD_COUNT + 10
+    assert sorted(file.name for file in model.iterdir()) == ["model.onnx", "model.yaml", "notes.txt", FOLDER]
+    told = json.loads(told_file.read_text())["added"]["card"]
+    assert told == [
+        "name: kept as edited; it was plate",
+        "thresholds: kept as edited (0.6), while what is promised and counted here is for 0.5",
+        "licence: kept as edited",
+        "verification: kept as edited",
+        "comment in model.yaml: NOT KEPT: # looked at by Meier",
+        "notes.txt: kept",
+        "verification.json: REMOVED, it is of the model before: run `lineside model verify`",
+    ]
+    *_, last, written = done.stdout.splitlines()
+    assert last == f"package   {told[-1]}"
+    assert written.startswith("written to")
+    # And they are still known for somebody's when parts are added once more.
+    teach("--add", write_parts(tmp_path / "again", range(200, 203)), "--out", model, "--json", told_file)
+    assert json.loads(told_file.read_text())["added"]["card"] == [
+        *told[1:4],
+        "notes.txt: kept",
+    ]
 
 
 def sum_rejected(told_file: Path) -> int:
@@ -600,6 +649,16 @@ def test_a_package_whose_teaching_is_damaged_is_left_as_it_is(
     assert files_of(tmp_path) == before
 
 
+def test_a_product_whose_name_was_made_one_with_control_characters(tmp_path: Path, taught: Taught, more: Path) -> None:
+    model = taught.copy(tmp_path / "plate")
+    card = yaml.safe_load((model / "model.yaml").read_text())
+    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\0b"}))
+    before = files_of(model)
+    told = refusal("--add", more, "--out", model)
+    assert "model.yaml: name: got control characters, expected a name without control characters" in told
+    assert files_of(model) == before
+
+
 def test_what_another_model_was_made_of_is_refused(tmp_path: Path, taught: Taught) -> None:
     model = taught.copy(tmp_path / "plate")
     write_parts(tmp_path / "more", range(100, 104))
@@ -647,6 +706,68 @@ def test_two_views_of_each_part(tmp_path: Path, broker_port: int) -> None:
     told = json.loads(told_file.read_text())
     assert [view["good_count"] for view in told["views"]] == [34, 34]
     assert [each["name"] for each in told["good"][30:]] == ["000 (2)", "001 (2)", "002 (2)", "003 (2)"]
+
+
+def bored(seed: int) -> Pixels:
+    pixels = part(seed)
+    cv2.circle(pixels, (WIDTH_PX // 2, HEIGHT_PX // 2 + 15), 7, 60, -1)
+    return pixels
+
+
+def test_a_defect_that_looks_like_another_views_good_part(tmp_path: Path, broker_port: int) -> None:
+    """The left side has a bore that the right side has not: wherever it is missing, or is one too many, is seen."""
+    for number in range(30):
+        write_image(tmp_path / "good" / "left" / f"{number:03d}.png", bored(number))
+        write_image(tmp_path / "good" / "right" / f"{number:03d}.png", part(1_000 + number))
+    plate = tmp_path / "plate"
+    teach("--good", tmp_path / "good", "--out", plate, *QUICK, "--false-reject-max", "0.1")
+    assert load_package(plate).card.input.views == ["left", "right"]
+    looks = {"left": (bored(500), part(501)), "right": (part(502), bored(503))}
+    for view, (good, bad) in looks.items():
+        write_image(tmp_path / "frames" / view / "0.png", good)
+        write_image(tmp_path / "frames" / view / "1.png", bad)
+        write_image(tmp_path / "labelled" / view / "good" / "0.png", good)
+        write_image(tmp_path / "labelled" / view / "anomaly" / "1.png", bad)
+    # In the recipe in another order than the model knows them in.
+    cameras = [folder_camera(view, f"frames/{view}") for view in ("right", "left")]
+    line = write_line(tmp_path, broker_port, cameras=cameras)
+    point_line_at(tmp_path, plate, dict.fromkeys(("right", "left"), (WIDTH_PX, HEIGHT_PX)))
+    told_file = tmp_path / "told.json"
+    seen: dict[tuple[str, int], set[float]] = {}
+    for result in played(line, 20):
+        for judged in result.views:
+            if judged.score is not None:
+                seen.setdefault((judged.camera_id, judged.frame_id % 2), set()).add(judged.score)
+    assert {key: min(scores) >= 0.5 for key, scores in seen.items()} == {
+        (view, number): number == 1 for view in looks for number in (0, 1)
+    }
+    for view in looks:
+        done = lineside_here("evaluate", "--model", plate, "--data", tmp_path / "labelled" / view, "--json", told_file)
+        assert done.returncode == 0, done.stderr
+        images = {each["image"]: each for each in json.loads(told_file.read_text())["per_image"]}
+        assert {name: each["verdict"] for name, each in images.items()} == {
+            "good/0.png": "PASS",
+            "anomaly/1.png": "REJECT",
+        }
+        # The line's scores to the last bit: the same row of the same model.
+        assert {images[name]["score"] for name in images} == seen[view, 0] | seen[view, 1]
+    done = lineside_here("model", "verify", plate, "--images", tmp_path / "good", "--config", line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = lineside_here(
+        "evaluate", "--model", plate, "--data", write_parts(tmp_path / "any" / "good", range(2)).parent
+    )
+    assert told.returncode == 2
+    assert "folder called as the view that it shows" in told.stderr
+
+
+def test_several_views_are_called_as_cameras_can_be(tmp_path: Path) -> None:
+    for view in ("top.left side", "linke Seite"):
+        write_parts(tmp_path / "good" / view, range(30))
+    told = refusal("--good", tmp_path / "good", "--out", tmp_path / "plate", *QUICK)
+    assert "the name 'linke Seite' for one of several views" in told
+    assert "camera_id.region: rename it" in told
+    assert "top.left side" not in told
+    assert not (tmp_path / "plate").exists()
 
 
 @pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])
@@ -742,8 +863,17 @@ lineside.main()
 
 def stopped_at(moment: str, act: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, which gets a signal at that moment."""
+    process = begun(moment, act, *arguments)
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def begun(moment: str, act: str, *arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", TEACH, moment, act, "teach", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=_heed_ctrl_c)
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c)
 
 
 def _heed_ctrl_c() -> None:
@@ -787,6 +917,26 @@ def test_killed_while_parts_are_added(
         assert files_of(model) == files_of(taught.model)
         teach("--add", more, "--out", model)
         assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
+    assert [file.name for file in tmp_path.iterdir()] == ["plate"]
+
+
+def test_one_after_the_other(tmp_path: Path, taught: Taught, more: Path, extended: dict[str, str]) -> None:
+    """While somebody adds parts nobody else does; one that was killed is in nobody's way."""
+    model = taught.copy(tmp_path / "plate")
+    first = begun("publish:before", "SIGSTOP", "--add", more, "--out", model)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+        done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
+        assert done.stderr == (
+            f"lineside: {model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended\n"
+        )
+        assert files_of(model) == files_of(taught.model)
+    finally:
+        first.kill()
+        first.wait()
+    shutil.rmtree(tmp_path / "other")
+    teach("--add", more, "--out", model)
+    assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
     assert [file.name for file in tmp_path.iterdir()] == ["plate"]
 
 

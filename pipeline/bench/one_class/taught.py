@@ -36,7 +36,7 @@ class Taught:
         self.fitted = fit([np.stack([reader.features(picture) for picture in good])], shape.layers)
         at = threshold_of(self.fitted, _FALSE_REJECT_MAX, _CONFIDENCE)
         with tempfile.TemporaryDirectory() as folder:
-            write_package(Path(folder), shape, product_model(shape, self.fitted.views, [at]), "bench", {}, {})
+            write_package(Path(folder), shape, ("",), product_model(shape, self.fitted.views, [at]), "bench", {}, {})
             self._session = opened(load_package(Path(folder)))
         self._filler = InputFiller(input_of(shape))
 

@@ -135,7 +135,7 @@ def _looked_at(
     line = station.line
     package = load_package(line.recipe.model)
     # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
-    probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
+    probe_model(line.recipe.model, batch_rows=line.recipe.region_count)
     inspector, _ = open_calibrated(line, package, tell=lambda text: print(text, file=out, flush=True))
     parts = look_at(_said(pictures, out), station, inspector, reader)
     print(f"parts     {len(parts.seen)}, {len(parts.rejected)} rejected, {len(parts.unjudged)} not judged", file=out)

@@ -34,7 +34,7 @@ def open_station(station: Station, *, is_calibrating: bool = False) -> tuple[Mod
     package = load_package(line.recipe.model)
     try:
         # First elsewhere: a model that never ends would hold this command up for ever, deaf to Ctrl-C.
-        probe_model(line.recipe.model, batch_rows=line.recipe.batch_rows)
+        probe_model(line.recipe.model, batch_rows=line.recipe.region_count)
         inspector, session = open_calibrated(
             line, package, tell=lambda text: print(text, file=sys.stderr), is_calibrating=is_calibrating
         )

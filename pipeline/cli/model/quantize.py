@@ -220,8 +220,20 @@ def _told(shrunk: Shrunk) -> Iterator[Table | str]:
     yield table
     if found.copies_left_out:
         yield f"            {found.copies_left_out} copies of other images are no further evidence, and do not count"
+    if "float_products" in shrunk.derivation:
+        yield f"            {_int8_words(shrunk.derivation)}"
     for check in gate.checks:
         yield f"gate        {check.outcome:15} {check.name}: {check.words}"
+
+
+def _int8_words(derivation: dict[str, Any]) -> str:
+    kept, noise = derivation["float_products"], derivation["noise"]
+    told = (
+        f"the first {kept['first']} of {kept['of']} products stayed float" if kept["first"] else "all products are int8"
+    )
+    if noise is None:
+        return told
+    return f"{told}: on the images that calibrate, outputs differ by {noise:.1%} of their spread from image to image"
 
 
 def _share(share: Any) -> str:

@@ -18,6 +18,7 @@ from pipeline.line_inspector import open_line_session
 from pipeline.model_probe import probe_model
 from pipeline.verification.file import VerifiedRuntime, file_of, write_verification
 from pipeline.verification.measure import Judging, Samples, compared, samples_for_card, samples_for_line
+from vision.batch_rows import batch_rows as batch_rows_of
 from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, load_package
 from vision.providers import AUTO, PROVIDERS, present_providers
@@ -56,7 +57,7 @@ def verify(
     runtime, rows = RuntimeConfig(), set(batch_rows or ())
     if config is None:
         samples = samples_for_card(package, images)
-        rows = rows or {1}
+        rows = rows or {len(package.card.input.views) or 1}
     else:
         line = load_line(config)
         spare_inputs({"--json": json_file}, line.recipe_file)
@@ -65,7 +66,7 @@ def verify(
             raise FaultsError([Fault(str(line.recipe_file), "model", got, f"{resolved(model)}, the package to verify")])
         samples = samples_for_line(package, line.config, line.recipe, line.recipe_file, images)
         runtime = line.config.runtime
-        rows.add(line.recipe.batch_rows)
+        rows.add(batch_rows_of(line.recipe, package.card.input))
         if runtime.provider != "auto" and not asked:
             asked.append(runtime.provider)
     if threads is not None:

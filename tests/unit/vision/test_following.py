@@ -71,7 +71,7 @@ class Station:
         self.session: Session = open_session(
             package,
             provider="cpu",
-            batch_rows=recipe.batch_rows,
+            batch_rows=recipe.region_count,
             intra_op_threads=1,
             engine_cache=None,
             allow_fallback=False,

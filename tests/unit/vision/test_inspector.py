@@ -270,7 +270,7 @@ def test_every_mismatch_of_a_recipe_is_told_at_once(package: ModelPackage) -> No
         "cells.yaml: rules.1.class: got 'dented', expected a class of the model: functional, defective"
     )
     with pytest.raises(RecipeError) as caught:
-        Inspector(recipe, package, session_of(package, recipe.batch_rows), FORMATS)
+        Inspector(recipe, package, session_of(package, recipe.region_count), FORMATS)
     assert len(caught.value.faults) == len(faults)
 
 

@@ -66,7 +66,7 @@ class Station:
     """An inspector whose batch can be read."""
 
     def __init__(self, package: ModelPackage, recipe: Recipe, calibration: ViewCalibration) -> None:
-        rows = recipe.batch_rows
+        rows = recipe.region_count
         given: dict[str, Any] = {"intra_op_threads": 1, "engine_cache": None, "allow_fallback": False}
         self.session: Session = open_session(package, provider="cpu", batch_rows=rows, **given)
         self.inspector = Inspector(recipe, package, self.session, {"top": FORMAT}, calibrations={"top": calibration})

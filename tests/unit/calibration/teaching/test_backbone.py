@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -22,9 +23,9 @@ from calibration.teaching.backbone import (
     feature_model,
     feature_shape,
 )
+from tests.asked_shapes import ASKED, DEPTHS, Asked
 from tests.good_parts import features_of, pictures, run_model
 
-DEPTHS = sorted(CHANNELS_BY_DEPTH)
 SHAPES = [
     FeatureShape(96, 96, 1, 2, False),
     FeatureShape(128, 96, 1, 4, True),
@@ -81,19 +82,11 @@ def test_a_model_is_the_same_to_the_byte_again_whatever_was_made_in_between() ->
     assert [feature_model(shape) for shape in reversed(SHAPES)] == first[::-1]
 
 
-@given(
-    st.integers(8, 6000),
-    st.integers(8, 6000),
-    st.booleans(),
-    st.integers(32, 700),
-    st.sampled_from(DEPTHS),
-)
-def test_a_shape_is_of_whole_steps_within_limits_and_near_what_was_asked(
-    width_px: int, height_px: int, is_grey: bool, size_px: int, depth: int
-) -> None:
-    shape = feature_shape(width_px, height_px, is_grey=is_grey, size_px=size_px, depth=depth)
-    aspect = math.sqrt(width_px / height_px)
-    for found, wanted in ((shape.width_px, size_px * aspect), (shape.height_px, size_px / aspect)):
+@given(ASKED)
+def test_a_shape_is_of_whole_steps_within_limits_and_near_what_was_asked(asked: Asked) -> None:
+    shape = asked.shape
+    aspect = math.sqrt(asked.width_px / asked.height_px)
+    for found, wanted in ((shape.width_px, asked.size_px * aspect), (shape.height_px, asked.size_px / aspect)):
         assert found % SIZE_STEP_PX == 0
         assert SIZE_MIN_PX <= found <= SIZE_MAX_PX
         within = min(max(wanted, SIZE_MIN_PX), SIZE_MAX_PX)
@@ -105,12 +98,12 @@ def test_a_shape_is_of_whole_steps_within_limits_and_near_what_was_asked(
     # The input is no more than half as large again as the picture, unless even the smallest is.
     assert 1 <= shape.shrink <= 4
     if shape.shrink > 1:
-        assert shape.input_width_px <= 1.5 * width_px
-        assert shape.input_height_px <= 1.5 * height_px
+        assert shape.input_width_px <= 1.5 * asked.width_px
+        assert shape.input_height_px <= 1.5 * asked.height_px
     rows, columns = shape.grid
     assert (rows * shape.stride_px, columns * shape.stride_px) == (shape.height_px, shape.width_px)
-    assert shape.input_channel_count == (1 if is_grey else 3)
-    turned = feature_shape(height_px, width_px, is_grey=is_grey, size_px=size_px, depth=depth)
+    assert shape.input_channel_count == (1 if asked.is_grey else 3)
+    turned = replace(asked, width_px=asked.height_px, height_px=asked.width_px).shape
     assert (turned.width_px, turned.height_px, turned.shrink) == (shape.height_px, shape.width_px, shape.shrink)
 
 

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from calibration.teaching.backbone import CHANNELS_BY_DEPTH, feature_shape
 from calibration.teaching.windows import Layer, look, windows_of
 from tests import naive_teaching as naive
+from tests.asked_shapes import ASKED, Asked
 from tests.good_parts import run_model
 
 GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))
-DEPTHS = sorted(CHANNELS_BY_DEPTH)
 
 
 @st.composite
@@ -56,17 +55,9 @@ def test_windows_of_each_size_lie_on_every_feature_up_to_the_ends(layer: Layer, 
         assert windows.side % windows.step == 0
 
 
-@given(
-    st.integers(8, 6000),
-    st.integers(8, 6000),
-    st.booleans(),
-    st.integers(32, 700),
-    st.sampled_from(DEPTHS),
-)
-def test_a_products_windows_are_those_wanted_and_reach_the_ends(
-    width_px: int, height_px: int, is_grey: bool, size_px: int, depth: int
-) -> None:
-    shape = feature_shape(width_px, height_px, is_grey=is_grey, size_px=size_px, depth=depth)
+@given(ASKED)
+def test_a_products_windows_are_those_wanted_and_reach_the_ends(asked: Asked) -> None:
+    shape = asked.shape
     is_large = shape.width_px * shape.height_px > 320 * 320
     for layer in shape.layers:
         for windows, side in zip(windows_of([layer], shape.grid), layer.sides, strict=True):

@@ -28,7 +28,7 @@ def shown(model: Path, data: Path) -> EvaluationShown:
     runner = Runner(package, None, RuntimeConfig(provider="cpu", warm_up_runs=1))
     is_defective = are_defective(data_set, package.card, runner.judge_of)
     judged = list(runner.run(data_set))
-    recipe = runner.recipe_for(data_set.samples[0].facts.format)
+    recipe = runner.recipe_for(data_set.samples[0])
     figures = figures_of(judged, is_defective, package.card, recipe, iou_min=0.5, pixels=None)
     facts = {
         "model": {

@@ -25,7 +25,7 @@ from pipeline.evaluation.metrics.pixels import PixelScores
 from pipeline.evaluation.runner import Runner, mask_of
 from tests.labelled import Box, write_folders, write_mvtec, write_yolo
 from tests.models import write_nan_package, write_stub_package
-from tests.seeing_models import BLOB_CLASSES, write_blob_package, write_heat_package
+from tests.seeing_models import BLOB_CLASSES, write_blob_package, write_heat_package, write_views_package
 from vision.faults import FaultsError
 from vision.inspector import RecipeError
 from vision.package import load_package
@@ -73,7 +73,7 @@ def run(model: Path, data_set: DataSet, recipe: Recipe | None = None) -> tuple[R
     is_defective = are_defective(data_set, package.card, runner.judge_of)
     pixels = PixelScores() if data_set.has_masks else None
     judged = list(runner.run(data_set, pixels=pixels))
-    used = runner.recipe_for(data_set.samples[0].facts.format)
+    used = runner.recipe_for(data_set.samples[0])
     area = None if pixels is None else pixels.auroc()
     return runner, figures_of(judged, is_defective, package.card, used, iou_min=0.5, pixels=area)
 
@@ -84,6 +84,21 @@ def stub_set(folder: Path) -> DataSet:
         "defective": {"a.png": grey(200), "b.png": grey(120), "c.png": np.dstack([grey(255, width=20)] * 3)},
     }
     return read_data_set(write_folders(folder, images))
+
+
+def test_pictures_are_judged_as_the_view_that_their_folder_is_called_by(tmp_path: Path) -> None:
+    model = write_views_package(tmp_path / "model", {"left": 0.3, "right": 0.7})
+    for view, good, bad in (("left", 77, 179), ("right", 179, 77)):
+        images = {"good": {"a.png": grey(good)}, "anomaly": {"b.png": grey(bad)}}
+        data_set = read_data_set(write_folders(tmp_path / view, images))
+        told = result_of(run(model, data_set)[1])
+        assert [(each["image"], each["verdict"]) for each in told["per_image"]] == [
+            ("anomaly/b.png", "REJECT"),
+            ("good/a.png", "PASS"),
+        ]
+    elsewhere = read_data_set(write_folders(tmp_path / "elsewhere", images))
+    with pytest.raises(FaultsError, match="a picture of no view"):
+        run(model, elsewhere)
 
 
 def test_a_classifier_on_images_of_several_sizes_and_colours(tmp_path: Path) -> None:

@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.shrink.graph import CannotShrink, fold_input, load_graph, to_float16, to_int8
+from pipeline.shrink.graph import CannotShrink, fold_input, load_graph, to_float16
+from tests.small_networks import SIDE_PX, answer, images, small_network
 from vision.model_input import ModelInput
-
-SIDE_PX = 8
-Floats = npt.NDArray[np.float32]
-
-
-def small_network(channels: int, *, rows: int | str = "N", opset: int = 17) -> Any:
-    """A padded convolution, a second one and a classifier's head: enough to be quantised."""
-    generator = np.random.default_rng(3)
-
-    def constant(name: str, *shape: int) -> Any:
-        return numpy_helper.from_array(generator.normal(0, 0.4, shape).astype(np.float32), name)
-
-    return helper.make_model(
-        helper.make_graph(
-            [
-                helper.make_node("Conv", ["image", "first"], ["a"], pads=[1, 1, 1, 1], name="first_conv"),
-                helper.make_node("Relu", ["a"], ["b"], name="relu"),
-                helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1, 1, 1], name="second_conv"),
-                helper.make_node("GlobalAveragePool", ["c"], ["d"], name="pool"),
-                helper.make_node("Flatten", ["d"], ["e"], name="flatten"),
-                helper.make_node("Gemm", ["e", "weights"], ["f"], name="gemm"),
-                helper.make_node("Softmax", ["f"], ["probabilities"], axis=1, name="softmax"),
-            ],
-            "small",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [rows, channels, SIDE_PX, SIDE_PX])],
-            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [rows, 2])],
-            [constant("first", 4, channels, 3, 3), constant("second", 4, 4, 3, 3), constant("weights", 4, 2)],
-        ),
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=8,
-    )
-
-
-def answer(model: Any, image: npt.NDArray[Any]) -> Floats:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    probabilities: Floats = session.run(None, {"image": image})[0]
-    return probabilities
-
-
-def images(channels: int, count: int = 16, seed: int = 0) -> Iterator[Floats]:
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        yield generator.normal(0, 1, (1, channels, SIDE_PX, SIDE_PX)).astype(np.float32)
 
 
 def model_input(colour_order: str, **changes: Any) -> ModelInput:
@@ -164,99 +117,6 @@ def test_the_tool_for_float16_leaves_the_path_of_imports_as_it_was() -> None:
     before = list(sys.path)
     to_float16(small_network(1))
     assert sys.path == before
-
-
-@pytest.mark.parametrize("is_symmetric", [False, True])
-@pytest.mark.parametrize("rows", ["N", 2])
-def test_int8_has_a_scale_for_each_channel_and_answers_alike(
-    is_symmetric: bool, rows: int | str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    model = small_network(3, rows=rows)
-    shrunk = to_int8(model, images(3), is_symmetric=is_symmetric)
-    constants = {constant.name: numpy_helper.to_array(constant) for constant in shrunk.graph.initializer}
-    assert constants["first_quantized"].dtype == np.int8
-    assert constants["first_scale"].shape == (4,)
-    activations = [constants[node.input[2]] for node in shrunk.graph.node if node.op_type == "QuantizeLinear"]
-    assert {each.dtype for each in activations} == {np.dtype(np.int8 if is_symmetric else np.uint8)}
-    if is_symmetric:
-        assert not any(each.any() for each in activations)
-    for image in images(3, 4, seed=1):
-        batch = np.repeat(image, 1 if rows == "N" else 2, axis=0)
-        np.testing.assert_allclose(answer(shrunk, batch), answer(model, batch), atol=0.08)
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert told.err == ""
-
-
-def test_int8_of_a_graph_that_reads_numbers_from_its_weights() -> None:
-    """As every YOLO's Split does: onnxruntime's tool loses them where it is given the model in memory."""
-    model = small_network(1)
-    graph = model.graph
-    graph.node[4].input[0] = "joined"
-    graph.node.insert(4, helper.make_node("Concat", ["d2", "d1"], ["joined"], axis=1, name="concat"))
-    graph.node.insert(4, helper.make_node("Split", ["d", "sizes"], ["d1", "d2"], axis=1, name="split"))
-    graph.initializer.append(numpy_helper.from_array(np.array([1, 3], np.int64), "sizes"))
-    small = to_int8(model, images(1), method="minmax", is_symmetric=False)
-    assert any(node.op_type == "QuantizeLinear" for node in small.graph.node)
-    image = next(images(1, seed=5))
-    np.testing.assert_allclose(answer(small, image), answer(model, image), atol=0.05)
-
-
-def test_what_comes_after_the_last_product_stays_float() -> None:
-    shrunk = to_int8(small_network(1), images(1))
-    makers = {output: node for node in shrunk.graph.node for output in node.output}
-    (softmax,) = (node for node in shrunk.graph.node if node.op_type == "Softmax")
-    (last,) = (node for node in shrunk.graph.node if "probabilities" in node.output)
-    assert last.op_type == "Softmax"
-    assert makers[softmax.input[0]].op_type in ("Gemm", "DequantizeLinear")
-
-
-def test_a_product_with_a_stack_of_matrices_stays_float_and_so_does_what_follows() -> None:
-    """ONNX Runtime has no int8 for it: with a scale for each channel such a model does not run at all."""
-    model = small_network(1)
-    graph = model.graph
-    stack = np.random.default_rng(4).normal(0, 1, (4, SIDE_PX, SIDE_PX)).astype(np.float32)
-    graph.initializer.append(numpy_helper.from_array(stack, "stack"))
-    graph.node.insert(3, helper.make_node("MatMul", ["c", "stack"], ["turned"], name="turn"))
-    graph.node[4].input[0] = "turned"
-    shrunk = to_int8(model, images(1))
-    makers = {output: node for node in shrunk.graph.node for output in node.output}
-    (turn,) = (node for node in shrunk.graph.node if node.op_type == "MatMul")
-    assert turn.input[1] == "stack"
-    (last,) = (node for node in shrunk.graph.node if node.op_type == "Gemm")
-    assert "weights" in last.input
-    assert makers[last.input[0]].op_type == "Flatten"
-    assert any(node.op_type == "QuantizeLinear" for node in shrunk.graph.node)
-    image = next(images(1, seed=5))
-    np.testing.assert_allclose(answer(shrunk, image), answer(model, image), atol=0.08)
-
-
-@pytest.mark.parametrize("name", ["", "node"])
-def test_int8_of_a_graph_whose_nodes_have_no_names_or_all_the_same(name: str) -> None:
-    model, unnamed = small_network(1), small_network(1)
-    for node in unnamed.graph.node:
-        node.name = name
-    expected, found = (
-        [node.op_type for node in to_int8(each, images(1)).graph.node].count("QuantizeLinear")
-        for each in (model, unnamed)
-    )
-    assert found == expected > 0
-
-
-def test_int8_of_a_graph_without_a_product_is_refused() -> None:
-    model = small_network(1)
-    del model.graph.node[:]
-    model.graph.node.append(helper.make_node("ReduceMean", ["image"], ["d"], axes=[2, 3], keepdims=0))
-    model.graph.node.append(helper.make_node("Concat", ["d", "d"], ["probabilities"], axis=1))
-    with pytest.raises(CannotShrink, match="nothing in it to quantise"):
-        to_int8(model, images(1))
-
-
-def test_int8_of_an_old_opset_or_of_int8_is_refused() -> None:
-    with pytest.raises(CannotShrink, match="got 12, expected at least 13"):
-        to_int8(small_network(1, opset=12), images(1))
-    with pytest.raises(CannotShrink, match="quantised already"):
-        to_int8(to_int8(small_network(1), images(1)), images(1))
 
 
 def test_what_is_no_model_is_refused() -> None:

@@ -31,9 +31,9 @@ def by_pixels(shape: FeatureShape) -> float:
 def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Choice]:
     """``choose`` on a box where models take times that are given."""
 
-    def with_times(times: Times, budget_us: float, size_px: int | None = None) -> Choice:
+    def with_times(times: Times, budget_us: float, size_px: int | None = None, frame: FrameFormat = FRAME) -> Choice:
         monkeypatch.setattr(budget, "measure", lambda shape, *_: Measured(times(shape), 2 * times(shape)))
-        return choose(FRAME, PIXELS, 1, size_px, budget_us, tmp_path)
+        return choose(frame, PIXELS, ("",), size_px, budget_us, tmp_path)
 
     return with_times
 
@@ -73,6 +73,31 @@ def test_a_size_that_is_asked_for_is_kept_and_its_depth_chosen(chosen: Callable[
     assert len(shallow.tried) == depths.index(4) + 1
 
 
+@pytest.mark.parametrize(
+    ("picture_px", "size_px", "told"),
+    [
+        ((200, 200), 100, "It is 96 x 96 px for 100 x 100: sides go in steps of 32 px"),
+        ((200, 200), 192, None),
+        ((200, 200), None, None),
+        ((200, 180), None, None),
+        ((600, 200), 160, "It is 288 x 96 px for 160 x 160"),
+        ((2000, 100), 160, "SQUEEZED: they are 20 times as wide as high, and the model sees 512 x 96 px"),
+        ((2000, 100), None, "SQUEEZED: they are 20 times as wide as high, and the model sees 512 x 96 px"),
+        ((100, 2000), None, "SQUEEZED: they are 20 times as high as wide, and the model sees 96 x 512 px"),
+        ((400, 200), 512, "SQUEEZED: they are 2 times as wide as high, and the model sees 512 x 352 px"),
+    ],
+)
+def test_sizes_and_shapes_that_are_not_what_was_asked_for_are_told(
+    chosen: Callable[..., Choice], picture_px: tuple[int, int], size_px: int | None, told: str | None
+) -> None:
+    choice = chosen(by_pixels, 100_000, size_px=size_px, frame=FrameFormat(*picture_px, PixelFormat.MONO8))
+    if told is None:
+        assert "steps" not in choice.why
+        assert "SQUEEZED" not in choice.why
+    else:
+        assert told in choice.why
+
+
 def test_where_none_does_the_fastest_is_told(chosen: Callable[..., Choice]) -> None:
     least = min(by_pixels(of(*each)) for each in PREFERRED)
     with pytest.raises(
@@ -85,7 +110,8 @@ def test_where_none_does_the_fastest_is_told(chosen: Callable[..., Choice]) -> N
 
 def test_a_model_is_measured_as_the_line_would_run_it(tmp_path: Path) -> None:
     shape = of(96, 4)
-    measured = measure(shape, 2, PIXELS, tmp_path)
+    measured = measure(shape, ("left", "right"), PIXELS, tmp_path)
     assert 0 < measured.p50_us <= measured.p99_us
     card = load_package(tmp_path).card
     assert (card.input.width_px, card.input.height_px) == (shape.input_width_px, shape.input_height_px)
+    assert card.input.views == ["left", "right"]

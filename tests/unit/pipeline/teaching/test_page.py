@@ -23,7 +23,7 @@ from pipeline.teaching.report import (
     most_moved,
     strangest,
 )
-from pipeline.teaching.told import to_json, words
+from pipeline.teaching.told import added_lines, auroc_words, to_json, words
 from tests.taught import example
 
 HOSTILE = "<i>&\N{RIGHT-TO-LEFT OVERRIDE}\x1b[2J\n"
@@ -191,8 +191,28 @@ def test_verdicts_that_changed_are_told(report: TeachReport) -> None:
         "rejected, as before",
         "passed, as before",
     ]
-    unknown = dataclasses.replace(report, added=dataclasses.replace(report.added, moved=moved, reject_at_before=None))
-    assert [row[-1] for row in cells(teach_page(unknown), "moved most")] == ["-"] * 4
+
+
+def test_what_was_measured_before_and_is_not_now_is_told(report: TeachReport) -> None:
+    """Of a product that was taught with defects, and extended without."""
+    assert report.added is not None
+    assert report.added.auroc_before is not None
+    before = auroc_words(report.added.auroc_before)
+    lines = added_lines(report.added, dataclasses.replace(report, auroc=None, defective=()))
+    assert ("AUROC", before, "not measured again (no --defects)") in lines
+    assert ("good parts rejected", "5 of 300", f"{len(report.rejected_good)} of 400") in lines
+    never = dataclasses.replace(report.added, auroc_before=None)
+    assert added_lines(never, report)[-1][:2] == ("AUROC", "not measured")
+    assert all(what != "AUROC" for what, _, _ in added_lines(never, dataclasses.replace(report, auroc=None)))
+
+
+def test_what_became_of_the_package_is_told_last(report: TeachReport) -> None:
+    assert report.added is not None
+    card = ("thresholds: kept as edited", "verification.json: REMOVED")
+    extended = dataclasses.replace(report, added=dataclasses.replace(report.added, card=card))
+    assert words(extended)[-2:] == [f"package   {each}" for each in card]
+    assert [row[0] for row in cells(teach_page(extended), "card and other files")] == list(card)
+    assert to_json(extended)["added"]["card"] == card
 
 
 def test_a_page_full_of_large_pictures_stays_below_5_mb(report: TeachReport) -> None:

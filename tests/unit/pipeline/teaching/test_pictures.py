@@ -138,9 +138,7 @@ def test_links_to_pictures_are_pictures(tmp_path: Path, good: Path) -> None:
     assert read_folder(linked).pictures_count == 10
 
 
-@pytest.mark.parametrize(
-    "name", ["a\nb.png", "\x1b[2Jx.png", "\N{RIGHT-TO-LEFT OVERRIDE}gnp.png", os.fsdecode(b"\xff.png")]
-)
+@pytest.mark.parametrize("name", ["\N{RIGHT-TO-LEFT OVERRIDE}gnp.png", "a\N{NARROW NO-BREAK SPACE}b.png"])
 def test_names_that_would_rule_a_terminal(good: Path, name: str) -> None:
     shutil.copy(good / "00.png", good / name)
     pictures = read_folder(good)
@@ -332,6 +330,21 @@ def test_a_view_with_a_name_that_cannot_be_told(tmp_path: Path) -> None:
     write(tmp_path / "a\nb", {"0.png": grey(0)})
     (line,) = told(tmp_path)
     assert "got the name 'a\\nb' for a view" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("a\nb.png", "control characters in its name"),
+        ("\x1b[2Jx.png", "control characters in its name"),
+        (os.fsdecode(b"\xff.png"), "bytes that are no UTF-8 in its name"),
+    ],
+)
+def test_a_picture_with_a_name_that_cannot_be_kept(good: Path, name: str, got: str) -> None:
+    shutil.copy(good / "00.png", good / name)
+    (line,) = told(good)
+    assert f": got {got}, expected a name without control characters, in UTF-8: rename it" in line
+    assert line.isprintable()
 
 
 def test_strangers_among_the_pictures_are_refused_all_at_once(good: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -19,9 +21,11 @@ from pipeline.teaching.taught_file import (
     KeptPart,
     KeptPicture,
     KeptView,
+    PackageHeld,
     Taught,
     features_file,
     features_sha256,
+    held,
     read_taught,
     write_taught,
 )
@@ -158,3 +162,68 @@ def test_what_is_of_another_input(tmp_path: Path) -> None:
     write_taught(package.folder, taught.model_copy(update={"shape": other}))
     with pytest.raises(FaultsError, match=r"parts\.json: shape"):
         read_taught(package)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\x1b[2Jb", "a\nb"])
+@pytest.mark.parametrize(
+    "way", [("product",), ("views", 0, "name"), ("parts", 1, "name"), ("parts", 1, "pictures", 0, "name")]
+)
+def test_a_name_with_control_characters(kept: ModelPackage, way: tuple[Any, ...], name: str) -> None:
+    file = kept.folder / FOLDER / "parts.json"
+    whole = file.read_text()
+    content = json.loads(whole)
+    place = content
+    for key in way[:-1]:
+        place = place[key]
+    place[way[-1]] = name
+    file.write_text(json.dumps(content))
+    try:
+        with pytest.raises(FaultsError) as caught:
+            read_taught(kept)
+    finally:
+        file.write_text(whole)
+    where = ".".join(map(str, way))
+    assert str(caught.value).startswith(f"{file}: {where}: got ")
+    assert str(caught.value).endswith("expected a name without control characters, in UTF-8")
+    assert str(caught.value).isprintable()
+
+
+def test_one_at_a_time(kept: ModelPackage) -> None:
+    with held(kept.folder):
+        before = sorted(kept.folder.rglob("*"))
+        with pytest.raises(PackageHeld, match="another `lineside teach --add` is at work on it"), held(kept.folder):
+            pass
+        assert sorted(kept.folder.rglob("*")) == before
+    with held(kept.folder):
+        pass
+
+
+def test_what_was_exchanged_between_two_looks_is_not_taken_for_held(
+    tmp_path: Path, kept: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else ends between the opening of the folder and its lock: the lock would be on what is about to be removed."""
+    folder = shutil.copytree(kept.folder, tmp_path / "model")
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        (folder / FOLDER).rename(tmp_path / "before")
+        (folder / FOLDER).mkdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("pipeline.teaching.taught_file.fcntl.flock", late)
+    with pytest.raises(PackageHeld, match="changed by somebody else just now"), held(folder):
+        pass
+
+
+def test_where_there_are_no_locks_nobody_is_held_up(kept: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pipeline.teaching.taught_file.fcntl.flock", refused)
+    with held(kept.folder), held(kept.folder):
+        pass
+
+
+def test_what_is_not_there_is_not_held(tmp_path: Path) -> None:
+    with held(tmp_path / "nothing"):
+        pass

@@ -23,6 +23,7 @@ from pipeline.verification import file
 from pipeline.verification.file import FILE_NAME, VerifiedRuntime, read_verification, why_unverified, write_verification
 from pipeline.verification.measure import Judging, compared, samples_for_card
 from tests.models import write_nan_package, write_stub_package
+from tests.seeing_models import write_views_package
 from tests.service import write_images, write_line
 from vision.faults import FaultsError
 from vision.package import ModelPackage, PackageUnreadable, load_package
@@ -102,6 +103,21 @@ def test_whatever_the_batch_each_image_gets_its_own_verdict(
     assert [each.verdict for each in inspections] == [
         Verdict.REJECT if np.float32(each.score) >= 0.5 else Verdict.PASS for each in inspections
     ]
+
+
+def test_views_that_a_model_knows_by_name_are_judged_in_their_rows(tmp_path: Path) -> None:
+    """By the folder that an image lies in; as many of one after the other as there are, whatever the number of the other."""
+    package = load_package(write_views_package(tmp_path / "model", {"left": 0.3, "right": 0.7}))
+    for view, greys in (("left", [77, 179, 77]), ("right", [179])):
+        write_images(tmp_path / "samples" / view, greys)
+    samples = samples_for_card(package, tmp_path / "samples")
+    session = open_line_session(package, RuntimeConfig(provider="cpu"), 1)
+    assert session.batch_rows == 2
+    verdicts = [each.verdict for each in Judging(package, session, samples).inspections()]
+    assert verdicts == [Verdict.PASS, Verdict.REJECT, Verdict.PASS, Verdict.PASS]
+    write_images(tmp_path / "samples", [77])
+    with pytest.raises(FaultsError, match=r"a picture of no view, expected it in a folder called .*: left, right"):
+        samples_for_card(package, tmp_path / "samples")
 
 
 def test_flips_and_differences_are_counted_against_the_reference(tmp_path: Path, model: Path) -> None:
