@@ -29,10 +29,10 @@ _SPREAD_MIN = 1e-3
 _UPPER_SHARE = norm.cdf(1.0)
 """So many lie below one standard deviation."""
 
-ROUNDS_MAX = 4
+ROUNDS_MAX = 5
 """Each fits anew without those found so far, which may have hidden others."""
 
-_FREE_ROUNDS = 2
+_FREE_ROUNDS = 3
 """After them suspects become fewer alone: of some parts each is a suspect as long as it is fitted on and none once it is not."""
 
 _START_FOLDS = 3

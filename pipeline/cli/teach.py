@@ -78,6 +78,10 @@ def teach(
             "--rejects-are-defective", help="Of a recorded window: somebody has looked at the rejected parts."
         ),
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A part that is not good after all, as suspects are called; again for more."),
+    ] = None,
     suspects_are_good: Annotated[
         bool, typer.Option("--suspects-are-good", help="Somebody has looked at them: they are learnt from, too.")
     ] = False,
@@ -104,7 +108,7 @@ def teach(
     from pipeline.teaching.teaching import teach as taught_anew
     from pipeline.teaching.told import to_json, words
 
-    taking = _Taking(all_parts, rejects_are_defective)
+    taking = _Taking(all_parts, rejects_are_defective, tuple(without or ()))
     out = out.absolute()  # the working directory has a name, too
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     try:
@@ -136,10 +140,11 @@ def teach(
 
 @dataclass(frozen=True, slots=True)
 class _Taking:
-    """Of a recorded window: the rejected parts as well, or that somebody has looked at them."""
+    """Of a recorded window: the rejected parts as well, or that somebody has looked at them; ``without``: names of parts."""
 
     all_parts: bool
     rejects_are_defective: bool
+    without: tuple[str, ...]
 
 
 def _extended(
@@ -188,6 +193,7 @@ def _product_name(name: str | None, out: Path) -> str:
 
 
 def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
+    from pipeline.teaching.picture_set import without_parts
     from pipeline.teaching.pictures import read_folder
     from pipeline.teaching.window_pictures import read_window
 
@@ -201,8 +207,9 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
         )
     with progress_bar("checking", None) as advance:
         if not is_window:
-            return read_folder(folder, frames=frames, looked=advance)
+            return without_parts(read_folder(folder, frames=frames, looked=advance), taking.without)
         pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
+    pictures = without_parts(pictures, taking.without)
     if taking.rejects_are_defective:
         pictures = replace(pictures, rejected_count=0)
     if frames is not None and pictures.frames != frames:
