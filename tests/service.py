@@ -26,7 +26,7 @@ WORDS_TIMEOUT_S = 60.0
 ROLES = ("acquisition", "inspection", "signalling", "records", "images")
 
 
-def lineside(*arguments: str | Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+def lineside(*arguments: str | Path, timeout_s: float = 100.0) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *map(str, arguments)],

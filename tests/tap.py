@@ -42,7 +42,7 @@ class Tap:
         self._client.subscribe(f"{root}/#", qos=1)
 
     def __enter__(self) -> Tap:
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(60)
         return self
 
     def __exit__(
@@ -58,9 +58,16 @@ class Tap:
             return [heard.body for heard in self.heard if heard.topic == f"{self._root}/{topic}"]
 
     def wait_until(self, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
-        """Wait for messages until ``condition`` holds."""
+        """Wait for messages until ``condition`` holds. One that looks at a topic's last message waits for the first, too."""
+
+        def holds() -> bool:
+            try:
+                return condition()
+            except IndexError:
+                return False
+
         with self._news:
-            assert self._news.wait_for(condition, timeout_s), f"not within {timeout_s} s; heard {len(self.heard)}"
+            assert self._news.wait_for(holds, timeout_s), f"not within {timeout_s} s; heard {len(self.heard)}"
 
     def wait_count(self, topic: str, count: int) -> None:
         """Wait until ``count`` messages more than now have come under ``topic``."""

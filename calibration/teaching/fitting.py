@@ -25,7 +25,7 @@ FOLD_COUNT = 10
 PARTS_MIN = 20
 """Fewer do not tell what is usual: each fold is scored by a fit of the others."""
 
-_BLOCK_PARTS = 32
+PARTS_AT_ONCE = 32
 """Parts in memory at once."""
 
 _SCATTER_BYTES = 128_000_000
@@ -135,7 +135,7 @@ def _strangeness(
     """The fit of all kept parts, and each part's strangeness, (parts, places), by a fit without its fold."""
     numbers = [int(fold) for fold in np.unique(folds)]
     everyone = np.arange(len(features))
-    origin = look(np.asarray(features[everyone[is_kept][:_BLOCK_PARTS]]), windows).mean(axis=(0, 1))
+    origin = look(np.asarray(features[everyone[is_kept][:PARTS_AT_ONCE]]), windows).mean(axis=(0, 1))
     nothing = Moments.none(origin, windows.place_count)
     moments = {fold: Moments.none(origin, windows.place_count) for fold in numbers}
     for block, looks in _looks(features, windows, everyone):
@@ -193,8 +193,8 @@ def _looks(
     features: Features, windows: Windows, parts: npt.NDArray[np.int64]
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
     """Of these parts, some at a time: which, and their looks."""
-    for first in range(0, len(parts), _BLOCK_PARTS):
-        block = parts[first : first + _BLOCK_PARTS]
+    for first in range(0, len(parts), PARTS_AT_ONCE):
+        block = parts[first : first + PARTS_AT_ONCE]
         yield block, look(np.asarray(features[block]), windows)
 
 

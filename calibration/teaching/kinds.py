@@ -9,9 +9,9 @@ import numpy as np
 from calibration.teaching.fitting import Features, Flags, Floats
 
 SEPARATION_MAX = 6.0
-"""Standard deviations between the middles of two groups; one normal group comes to 3.0, an even spread to 3.5."""
+"""Standard deviations between the middles of two groups; one normal group comes to 3.2, an even spread to 3.5."""
 
-_SHARE_MIN = 0.1
+_SHARE_MIN, _PARTS_MIN = 0.05, 3
 """A group smaller than that is a matter of suspects."""
 
 _BLOCK_PARTS = 32
@@ -27,6 +27,11 @@ class Kinds:
     @property
     def are_two(self) -> bool:
         return self.separation > SEPARATION_MAX
+
+    @property
+    def is_smaller(self) -> Flags:
+        """The smaller group, (parts,)."""
+        return self.is_second if 2 * self.is_second.sum() <= len(self.is_second) else ~self.is_second
 
 
 def kinds_of(features: Features) -> Kinds:
@@ -44,7 +49,7 @@ def kinds_of(features: Features) -> Kinds:
 
 def _best_cut(places: Floats) -> Kinds:
     order = np.argsort(places)
-    smallest = max(2, round(_SHARE_MIN * len(places)))
+    smallest = max(_PARTS_MIN, round(_SHARE_MIN * len(places)))
     best = Kinds(0.0, np.zeros(len(places), np.bool_))
     for count in range(smallest, len(places) - smallest + 1):
         one, other = places[order[:count]], places[order[count:]]

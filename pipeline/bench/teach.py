@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bench.one_class.data import Part, Pixels, Product, split_of, with_hidden
+from pipeline.bench.one_class.data import Part, Pixels, Product, split_of
 from pipeline.bench.one_class.elsewhere import Elsewhere, MethodRuns, Run, WrongScores
 from pipeline.bench.one_class.methods import Method
 from pipeline.bench.one_class.pointing import TOLERANCE_PX, highest_px, is_hit
@@ -50,28 +50,23 @@ def teach(
     part: Part,
     splits: int = SPLITS,
     timed_pictures: int = TIMED_PICTURES,
-    hidden_share: float = 0.0,
     elsewhere: Elsewhere = _NOTHING,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """``hidden_share``: so much of what is learnt from is defective pictures taken for good, and nothing is told of ``elsewhere``.
-
-    Raises NoData, ImageError or WrongScores.
-    """
+    """Raises NoData, ImageError or WrongScores."""
     told: dict[str, Any] = {}
     for name, read in sets.items():
         products = read(part)
         scored: dict[str, list[list[Scored]]] = {method.name: [] for method in methods}
         for seed in range(splits):
             for method in methods:
-                scored[method.name].append([_run(method, product, seed, hidden_share) for product in products])
+                scored[method.name].append([_run(method, product, seed) for product in products])
                 areas = [each.auroc() for each in scored[method.name][-1]]
                 progress(f"{name}, split {seed + 1} of {splits}, {method.name}: AUROC {np.mean(areas):.4f}")
         # As they were fitted last, on the last product.
         times = _times(methods, products[-1].good, timed_pictures)
         rows = {method: _told(splits_) | {"score_us": times[method]} for method, splits_ in scored.items()}
-        if not hidden_share:
-            rows |= _elsewhere(elsewhere.sets.get(name, {}), products, splits)
+        rows |= _elsewhere(elsewhere.sets.get(name, {}), products, splits)
         told[name] = {
             "products": len(products),
             "good": sum(len(product.good) for product in products),
@@ -83,23 +78,21 @@ def teach(
         "suite": "teach",
         "part": part,
         "splits": splits,
-        "hidden_share": hidden_share,
         "pointing_tolerance_px": TOLERANCE_PX,
         "sets": told,
         "not_run": elsewhere.not_run,
     }
 
 
-def _run(method: Method, product: Product, seed: int, hidden_share: float) -> Scored:
+def _run(method: Method, product: Product, seed: int) -> Scored:
     split = split_of(product, seed)
-    mixed = with_hidden(product, split.train, hidden_share, seed)
     scored = Scored()
     start_ns = now_ns()
-    method.fit(mixed.pictures)
+    method.fit([product.good[at] for at in split.train])
     scored.fit_ms = (now_ns() - start_ns) / NS_PER_MS
     scored.good = [method.score(product.good[at])[0] for at in split.test]
-    for at in mixed.left:
-        score, where = method.score(product.defective[at])
+    for at, picture in enumerate(product.defective):
+        score, where = method.score(picture)
         scored.defective.append(score)
         if where is not None and product.masks is not None:
             scored.pointed += 1

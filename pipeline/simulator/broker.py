@@ -37,7 +37,6 @@ from pipeline.simulator.process import (
 BrokerKind = Literal["mosquitto", "amqtt"]
 
 _MOSQUITTO_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
-_PORT_ATTEMPTS = 5
 _ANSWER_TIMEOUT_S = 20.0
 _PROBE_EVERY_S = 0.02
 _CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x05\x00\x05probe"
@@ -132,9 +131,8 @@ class _Keeper:
         self._kind = _choose(options.prefer)
         self._child: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        self._port = self._start_somewhere() if options.port is None else options.port
-        if options.port is not None:
-            self._start(options.port)
+        self._port = options.port or self._hold_a_port()
+        self._start(self._port)
 
     def run(self, control: Control) -> None:
         control.say("ready", kind=self._kind, port=self._port)
@@ -167,17 +165,15 @@ class _Keeper:
             return {"error": f"unknown command {command!r}"}
         return {"kind": self._kind, "port": self._port, "pid": None if self._child is None else self._child.pid}
 
-    def _start_somewhere(self) -> int:
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
-            port = _free_port()
-            try:
-                self._start(port)
-            except SimulatorError:
-                if attempt == _PORT_ATTEMPTS:
-                    raise
-            else:
-                return port
-        raise AssertionError("unreachable")
+    def _hold_a_port(self) -> int:
+        """A free one. It is bound as long as this process lives, so that nobody else is given it while the broker does not run;
+        only a listener with SO_REUSEADDR, as both brokers are, can be bound to it as well.
+        """
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        port: int = self._held.getsockname()[1]
+        return port
 
     def _start(self, port: int) -> None:
         # The child writes from here on: without going back, a retry would begin with a hole of zeros.
@@ -264,13 +260,6 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return answer == _CONNACK_ACCEPTED
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _serve_amqtt(port: int) -> None:

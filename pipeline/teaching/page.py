@@ -12,7 +12,7 @@ from pipeline.report.blocks import Block, Fact, Facts, Gallery, Notice, Page, Pi
 from pipeline.report.plots import Dot, Mark, RatioCurve, heat_bar, ratio_curves, score_histogram
 from pipeline.report.shares import percent, told
 from pipeline.teaching.overlay import HOT_MIN, bare_picture, heat_scale, map_picture
-from pipeline.teaching.report import ShownPicture, TeachReport
+from pipeline.teaching.report import KINDS, ShownPicture, TeachReport
 from pipeline.teaching.told import added_lines, auroc_words, chance, rejected_before_words, shift_words, view_words
 
 _SCORE_BINS = 50
@@ -53,6 +53,9 @@ def _outcome(report: TeachReport) -> Iterator[Block]:
         count = len(report.suspects)
         title = f"{count:,} picture{'s' if count > 1 else ''} among the good should be looked at."
         yield Notice("warning", title, [plain(report.suspects_words, 400)] if report.suspects_words else [])
+    for name, value in report.fit:
+        if name.startswith(KINDS):
+            yield Notice("warning", "The good parts are of two kinds.", [plain(f"{name}: {value}", 400)])
     chosen = next((size for size in report.tried if size.is_chosen), None)
     accept = report.false_accept
     facts = [

@@ -25,7 +25,8 @@ class Picture:
     """One view of one part, by where it is read from.
 
     ``name``: as people are told of it, one line; ``path``: the file, or the recorded window; ``view``: as its ``View``;
-    ``part_name``: the same for all pictures of one part; ``is_grey``: of all pixels, whatever the file may hold;
+    ``part_name``: the same for all pictures of one part; ``is_grey``: of all pixels, whatever the file may hold; ``is_flat``: all
+    pixels are alike;
     ``sha256``: of what is read (the file's content, the frame's pixels); ``pixels_sha256``: of what is seen, alike in copies.
     """
 
@@ -36,6 +37,7 @@ class Picture:
     width_px: int
     height_px: int
     is_grey: bool
+    is_flat: bool
     sha256: str
     pixels_sha256: str
 
@@ -116,6 +118,17 @@ def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
         for view in pictures.views
     )
     return replace(pictures, views=views, copies=(*pictures.copies, *copies))
+
+
+def expect_content(pictures: PictureSet) -> None:
+    """Raises FaultsError for a view most of whose pictures show nothing; of one or another picture that is a matter of suspects."""
+    for view in pictures.views:
+        flat = [picture for picture in view.pictures if picture.is_flat]
+        if 2 * len(flat) > len(view.pictures):
+            named = f" of view {view.name}" if view.name else ""
+            got = f"{len(flat):,} of {len(view.pictures):,} pictures{named} all of whose pixels are alike, as {flat[0].name}"
+            expected = "pictures of parts: is the light on, the lens uncovered, the exposure right?"
+            raise FaultsError([Fault(str(pictures.path), "", got, expected)])
 
 
 def expect_apart(good: PictureSet, defects: PictureSet, taught: Mapping[str, str] = MappingProxyType({})) -> None:

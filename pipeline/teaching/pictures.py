@@ -27,7 +27,7 @@ _SIZE_TOLERANCE = 0.03
 _SIZE_TOLERANCE_MIN_PX = 2
 _PAIRED_SHARE_MIN = 0.5
 _COARSE_PX = 16
-"""Of a picture in colour every sixteenth pixel already says so."""
+"""Of a picture in colour, or of one that shows something, every sixteenth pixel already says so."""
 
 
 def size_tolerance_px(side_px: int) -> int:
@@ -116,6 +116,7 @@ def _look(file: Path, folder: Path, view: str, faults: FaultList) -> _Seen | Non
         width_px=width_px,
         height_px=height_px,
         is_grey=is_grey(pixels),
+        is_flat=is_flat(pixels),
         sha256=facts.sha256,
         pixels_sha256=pixels_sha256(pixels),
     )
@@ -128,6 +129,11 @@ def is_grey(pixels: Pixels) -> bool:
         return True
     coarse = pixels[::_COARSE_PX, ::_COARSE_PX]
     return all(bool((each[..., 1:] == each[..., :1]).all()) for each in (coarse, pixels))
+
+
+def is_flat(pixels: Pixels) -> bool:
+    """Whether all pixels are alike; uint8 (height, width) or (height, width, 3)."""
+    return all(bool((each == pixels[0, 0]).all()) for each in (pixels[::_COARSE_PX, ::_COARSE_PX], pixels))
 
 
 def pixels_sha256(pixels: Pixels) -> str:

@@ -16,6 +16,9 @@ from pipeline.teaching.picture_set import Copy, PictureSet
 SHOWN_COUNT = 10
 """Pictures of each sort that are shown."""
 
+KINDS = "kinds"
+"""Facts of a fit that begin so say that there are two kinds of parts in one folder."""
+
 _SAMPLE, _, *_OTHERS = ASSUMPTIONS
 CROSS_FIT_ASSUMPTIONS = (
     _SAMPLE,

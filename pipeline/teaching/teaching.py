@@ -23,7 +23,7 @@ from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
-from pipeline.teaching.picture_set import PictureSet, without_known
+from pipeline.teaching.picture_set import PictureSet, expect_content, without_known
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
 from pipeline.teaching.taught_file import FOLDER, Taught, WrittenCard, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
@@ -63,6 +63,7 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
     """
     source = of_pictures(good)
     _expect_enough(len(source.names), good.path)
+    expect_content(good)
     with scratch_folder(out) as draft:
         largest = max(good.views, key=lambda view: view.frame.width_px * view.frame.height_px)
         with progress("measuring", None):
@@ -95,6 +96,7 @@ def extend(
     if not new.views[0].pictures:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
+    expect_content(new)
     source = of_both(taught, features, new)
     kept = carried(package, taught)
     with scratch_folder(package.folder) as draft:

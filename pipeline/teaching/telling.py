@@ -19,6 +19,7 @@ from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.picture_set import Picture, PictureSet
 from pipeline.teaching.report import (
+    KINDS,
     SHOWN_COUNT,
     Added,
     ScoredPart,
@@ -30,6 +31,8 @@ from pipeline.teaching.report import (
     views_taught,
 )
 from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught, WrittenCard
+
+_NAMED_OF_KIND = 3
 
 
 def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
@@ -68,13 +71,14 @@ def kinds(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str
     for view, of_view in zip(source.pictures.views, features, strict=True):
         found = kinds_of(of_view)
         if found.are_two:
-            one, other = (
-                [source.names[index] for index in np.flatnonzero(found.is_second == which)] for which in (False, True)
+            many, few = (
+                [source.names[index] for index in np.flatnonzero(found.is_smaller == which)] for which in (False, True)
             )
-            told = f"TWO: {len(one):,} pictures like {one[0]} and {len(other):,} like {other[0]}"
+            named = ", ".join(few[:_NAMED_OF_KIND]) + (", ..." if len(few) > _NAMED_OF_KIND else "")
             yield (
-                f"kinds{f' in {view.name}' if view.name else ''}",
-                f"{told}; two products are better taught each by itself",
+                f"{KINDS}{f' in {view.name}' if view.name else ''}",
+                f"TWO: {len(many):,} pictures like {many[0]} and {len(few):,} others ({named}). BOTH PASS: take out those that "
+                "should not; two products are better taught each by itself",
             )
 
 

@@ -19,7 +19,7 @@ from pipeline.config import Line
 from pipeline.drift_baseline import UNCOUNTED_REASONS
 from pipeline.line_inspector import frame_formats
 from pipeline.teaching.picture_set import Copy, Picture, PictureSet, Pixels, View
-from pipeline.teaching.pictures import is_grey, pixels_sha256
+from pipeline.teaching.pictures import is_flat, is_grey, pixels_sha256
 from pipeline.window.format import FrameEntry
 from pipeline.window.reader import FrameDamaged, NotAWindow, WindowReader
 from vision.batch_rows import view_name
@@ -172,6 +172,7 @@ def _picture(reader: WindowReader, part: _Part, cut: _Cut) -> Picture:
         width_px=cut.frame.width_px,
         height_px=cut.frame.height_px,
         is_grey=is_grey(pixels),
+        is_flat=is_flat(pixels),
         sha256=_sha256(pixels),
         pixels_sha256=pixels_sha256(pixels),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.test_teeth import ROOT
 from tests.models import write_stub_package
+from tests.scratch_source import ROOT, copy_source
 
 KILLS = 6
 
@@ -53,10 +52,7 @@ def test_every_verdict_is_on_record_once_and_told(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_acknowledging_before_the_commit_is_caught(tmp_path: Path) -> None:
     """A part that signalling forgets when it is handed over, not when it is on disk."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("vision", "pipeline", "configs", "tests"):
-        shutil.copytree(ROOT / name, source / name)  # with compiled kernels
+    source = copy_source(tmp_path / "source")
     file = source / "pipeline" / "records.py"
     text = file.read_text()
     for right, wrong in (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.bench.chaos.faults import CATALOGUE
-from tests.chaos.test_teeth import ROOT, run_chaos
+from tests.chaos.test_teeth import run_chaos
+from tests.scratch_source import ROOT
 
 FAULTS = len(CATALOGUE)
 # A deadline that a box busy with the tests keeps most of the time; the gate lies as far behind it as on the demo's line.

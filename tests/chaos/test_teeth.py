@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scratch_source import ROOT, copy_source
+
 # By this time a defect must have been seen. It bounds how long faults are dealt, not how fast the machine is.
 SECONDS = 20
 
@@ -70,11 +71,8 @@ DEFECTS = [
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
-    """A copy of what runs, with its compiled kernels: by a file's time and size it is seen what has changed since."""
-    for name in ("vision", "pipeline", "configs", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+    return copy_source(tmp_path)
 
 
 def run_chaos(source: Path, *arguments: str, json_file: Path) -> tuple[int, dict[str, Any], str]:

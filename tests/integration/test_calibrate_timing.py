@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from tests.models import write_stub_package
 from tests.service import Service, lineside, write_line
 
 ROOT = "test/line"
-SESSION = "timed0timed0timed0"
+SESSION = f"timed{os.getpid()}"
+"""Tests beside this one, in other processes, have ledgers of their own."""
 STAGES = {"grab": 500, "handover": 50, "preprocess": 50, "inference": 500, "judge": 50, "decide": 100, "send": 20}
 
 

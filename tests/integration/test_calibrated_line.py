@@ -24,6 +24,7 @@ from tests.calibrated import (
 )
 from tests.service import Service, lineside, workers_of
 from tests.tap import Tap
+from tests.waiting import wait_until_recorded
 from vision.camera_geometry import mm_from_undistorted
 
 ROOT = "test/line"
@@ -63,6 +64,7 @@ def test_a_calibrated_line_judges_what_is_there_and_says_where(tmp_path: Path, b
     kept = keep_calibration(tmp_path / "calibrations")
     with Service(line, "--record-s", "60") as service, Tap(broker_port, ROOT) as tap:
         service.wait_for("RUNNING")
+        wait_until_recorded(tmp_path / "windows")
         tap.wait_count("result", 3 * len(FRAMES))
         service.stop()
         results = [body for body in tap.bodies("result") if body["reason"] != "NOT_RUNNING"]

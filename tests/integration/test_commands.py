@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ def fits(name: str, body: dict[str, Any]) -> bool:
     return jsonschema.Draft202012Validator(schema).is_valid(body)
 
 
+def wait_for_beat(tap: Tap, state: str) -> None:
+    """Heartbeats and verdicts come on one connection, in order: of what was decided before, all is heard then."""
+    tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["state"] == state)
+
+
 def verdicts_from(tap: Tap, part_id: int) -> list[tuple[str, str]]:
     """(verdict, reason) of this part and all later ones."""
     return [(body["verdict"], body["reason"]) for body in tap.bodies("verdict") if body["part_id"] >= part_id]
@@ -54,9 +60,9 @@ def test_halt_and_resume(protocol: str, version: MQTTProtocolVersion, tmp_path: 
         assert fits("command_reply", reply)
         assert (reply["ok"], reply["request_id"], reply["command"]) == (True, halt["request_id"], "halt")
         service.wait_for("HALTED cmd/halt by Anna")
+        wait_for_beat(tap, "HALTED")
         last = tap.bodies("verdict")[-1]["part_id"]
         tap.wait_count("verdict", 10)
-        # One part may have been decided between the answer and the last verdict heard.
         assert set(verdicts_from(tap, last + 1)) == {("NO_DECISION", "NOT_RUNNING")}
         tap.wait_until(lambda: bool(tap.bodies("alarm/halted")))
         assert "Anna" in tap.bodies("alarm/halted")[0]["text"]
@@ -65,6 +71,7 @@ def test_halt_and_resume(protocol: str, version: MQTTProtocolVersion, tmp_path: 
         assert operator.ask("halt")["text"].startswith("halted already")
         assert operator.ask("resume", who="Bert")["ok"]
         service.wait_for("RUNNING")
+        wait_for_beat(tap, "RUNNING")
         last = tap.bodies("verdict")[-1]["part_id"]
         tap.wait_count("verdict", 10)
         assert set(verdicts_from(tap, last + 3)) <= {("PASS", "OK"), ("REJECT", "DEFECT")}
@@ -157,6 +164,8 @@ def test_response_topic_and_correlation(tmp_path: Path, broker_port: int) -> Non
     answers: queue.Queue[paho.MQTTMessage] = queue.Queue()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
     client.on_message = lambda _client, _userdata, message: answers.put(message)
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
     with (
         Service(line) as service,
         Tap(broker_port, ROOT) as tap,
@@ -166,6 +175,7 @@ def test_response_topic_and_correlation(tmp_path: Path, broker_port: int) -> Non
         client.connect("127.0.0.1", broker_port)
         client.subscribe("desk/#", 1)
         client.loop_start()
+        assert subscribed.wait(60)
         service.wait_for("RUNNING")
         operator.publish("halt", operator.command(), response_topic="desk/7", correlation=b"\x00\x01")
         desk.wait_until(lambda: len(desk.bodies("7")) == 1)
@@ -243,6 +253,7 @@ def test_a_halt_outlives_signalling(tmp_path: Path, broker_port: int) -> None:
         tap.wait_count("verdict", 1)
         assert operator.ask("halt", who="Carl")["ok"]
         service.wait_for("HALTED cmd/halt by Carl")
+        wait_for_beat(tap, "HALTED")
         last_count = tap.bodies("heartbeat")[-1]["count"]
         first_halted = tap.bodies("verdict")[-1]["part_id"] + 1
         for _ in range(3):

@@ -87,9 +87,9 @@ def test_will_speaks_when_signalling_is_killed(tmp_path: Path, broker_port: int)
         service.wait_for("RUNNING")
         workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
         service.wait_for("RUNNING")
+        tap.wait_until(lambda: "connection lost" in [body["reason"] for body in tap.bodies("state")])
         tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "RUNNING")
-        states = [(body["state"], body["reason"]) for body in tap.bodies("state")]
-        assert ("OFFLINE", "connection lost") in states
+        assert ("OFFLINE", "connection lost") in [(body["state"], body["reason"]) for body in tap.bodies("state")]
         service.stop()
 
 

@@ -19,6 +19,7 @@ from tests.models import write_stub_package
 from tests.operator_terminal import Operator
 from tests.service import Service, let_parts_come, lineside, workers_of, write_line
 from tests.tap import Tap
+from tests.waiting import wait_until_recorded
 
 PARTS = 240
 SLACK: dict[str, Any] = {"deadline_us": 200_000, "gate_offset_pulses": 2_600}
@@ -49,6 +50,7 @@ def test_a_run_is_recorded_and_runs_again_to_the_bit(tmp_path: Path, tmp_socket_
     )
     plan = rehearsal(tmp_path, camera_ids=("left", "right"), faults=faults)
     with RehearsalRun(plan, tmp_socket_dir) as run:
+        wait_until_recorded(run.folder / "windows")
         run.play()
         summary = run.stop_service()
         check_promise(run.stop_world())
@@ -76,6 +78,7 @@ def test_a_run_is_recorded_and_runs_again_to_the_bit(tmp_path: Path, tmp_socket_
 
 def test_killed_it_is_cut_off_and_no_verdict_minds(tmp_path: Path, tmp_socket_dir: Path) -> None:
     with RehearsalRun(rehearsal(tmp_path, parts=160), tmp_socket_dir) as run:
+        wait_until_recorded(run.folder / "windows")
         run.line.start_parts()
         let_parts_come(run, 80)
         workers_of(run.service_pid)["images"].send_signal(signal.SIGKILL)

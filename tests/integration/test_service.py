@@ -187,7 +187,8 @@ def test_stops_in_order(number: signal.Signals, tmp_path: Path, broker_port: int
         summary = json.loads(service.summary_file.read_text())
         tap.wait_until(lambda: len(tap.bodies("verdict")) == summary["parts_triggered"])
     assert summary["parts_triggered"] == summary["passed"] + summary["rejected"] + summary["no_decision"]
-    assert summary["no_decision"] <= 2
+    # No more than may be under way at once: one comes every 50 ms, and has 200 ms.
+    assert summary["no_decision"] <= 4
 
 
 @pytest.mark.parametrize("role", ["acquisition", "signalling"])

@@ -88,6 +88,8 @@ def test_clients_come_back_after_a_restart_on_the_same_port(broker: BrokerProces
         broker.halt()
         with pytest.raises(OSError, match="refused"):
             socket.create_connection((broker.host, port), timeout=1.0)
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind((broker.host, port))
         broker.restart()
         assert broker.port == port
         client = publisher(broker)

@@ -23,6 +23,9 @@ KINDS = ("scratch", "blob", "missing feature", "stain", "dent")
 WIDTH_PX, HEIGHT_PX = 320, 240
 GOOD_COUNT, DEFECTIVE_COUNT = 250, 150
 
+ALIKE: dict[Part, tuple[int, ...]] = {"choose": (0, 7), "report": (3, 9), "all": (0, 3, 7, 9)}
+"""Features, a hole or a pin, that all defective parts of a product lack."""
+
 _FINE = 3
 """The part is drawn so many times as fine as the camera sees it."""
 _PLATE_PX = (30, 25, 290, 215)
@@ -69,12 +72,31 @@ def rendered_parts(
     return Product(name, good, np.arange(good_count), [picture for picture, _ in both], [mask for _, mask in both])
 
 
-def render(generator: np.random.Generator, kind: str | None, *, is_colour: bool) -> tuple[Pixels, Mask]:
-    """A picture of a part, with a defect of that kind unless it is None, and where the defect is seen."""
+def alike_parts(*, part: Part, good_count: int = GOOD_COUNT, defective_count: int = DEFECTIVE_COUNT) -> list[Product]:
+    """Grey products whose defective parts all lack one feature of ``ALIKE``; the good ones are those of ``rendered_parts``."""
+    good = rendered_parts(is_colour=False, part=part, good_count=good_count, defective_count=0)
+    products = []
+    for missing in ALIKE[part]:
+        seeds = [[zlib.crc32(part.encode()), 2, missing, at] for at in range(defective_count)]
+        both = [
+            render(np.random.default_rng(seed), "missing feature", is_colour=False, missing=missing) for seed in seeds
+        ]
+        pictures, masks = [picture for picture, _ in both], [mask for _, mask in both]
+        products.append(Product(f"feature {missing} missing", good.good, good.sources, pictures, masks))
+    return products
+
+
+def render(
+    generator: np.random.Generator, kind: str | None, *, is_colour: bool, missing: int | None = None
+) -> tuple[Pixels, Mask]:
+    """A picture of a part, with a defect of that kind unless it is None, and where the defect is seen.
+
+    ``missing``: which feature is, where that is the kind of defect; None: any.
+    """
     while True:
         look = _look(generator)
         surface = _surface(look, missing=None)
-        flawed = surface if kind is None else _flawed(surface, look, kind, generator)
+        flawed = surface if kind is None else _flawed(surface, look, kind, generator, missing)
         plain, seen = (_seen(each, look, is_colour=is_colour) for each in (surface, flawed))
         difference = np.abs(seen - plain)
         if is_colour:
@@ -146,9 +168,9 @@ def _surface(look: _Look, missing: int | None) -> Floats:
     return canvas
 
 
-def _flawed(surface: Floats, look: _Look, kind: str, generator: np.random.Generator) -> Floats:
+def _flawed(surface: Floats, look: _Look, kind: str, generator: np.random.Generator, missing: int | None) -> Floats:
     if kind == "missing feature":
-        return _surface(look, missing=int(generator.integers(_FEATURES)))
+        return _surface(look, missing=int(generator.integers(_FEATURES)) if missing is None else missing)
     x1, y1, x2, y2 = _PLATE_PX
     middle = np.array([generator.uniform(x1 + 12, x2 - 12), generator.uniform(y1 + 12, y2 - 12)]) * _FINE
     if kind == "dent":

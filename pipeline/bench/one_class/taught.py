@@ -10,12 +10,12 @@ import numpy as np
 
 from calibration.teaching.backbone import feature_shape
 from calibration.teaching.graph import product_model
-from pipeline.bench.one_class.data import Pixels
+from pipeline.bench.one_class.data import Mask, Pixels
 from pipeline.bench.one_class.methods import Map
 from pipeline.teaching.budget import PREFERRED, opened
 from pipeline.teaching.features import FeatureReader, InputFiller, input_of
 from pipeline.teaching.fit import fit, threshold_of
-from pipeline.teaching.package_writer import write_package
+from pipeline.teaching.package_writer import THRESHOLD, write_package
 from vision.package import load_package
 
 _FALSE_REJECT_MAX, _CONFIDENCE = 0.01, 0.95
@@ -25,6 +25,7 @@ class Taught:
     """Of the size that is taught where nothing else is asked for and the box is quick enough."""
 
     name = "lineside teach"
+    reject_at_score = THRESHOLD
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """At least ``PARTS_MIN`` pictures."""
@@ -38,6 +39,11 @@ class Taught:
             write_package(Path(folder), shape, ("",), product_model(shape, self.fitted.views, [at]), "bench", {}, {})
             self._session = opened(load_package(Path(folder)))
         self._filler = InputFiller(input_of(shape))
+
+    @property
+    def is_suspect(self) -> Mask:
+        """(pictures,), of those it was fitted on last."""
+        return self.fitted.is_suspect
 
     def score(self, picture: Pixels) -> tuple[float, Map | None]:
         """``pred_score`` and ``anomaly_map``."""

@@ -42,7 +42,12 @@ def teach(
         int | None, typer.Option(min=5, metavar="N", help="Pictures of each kind and product, for a short run.")
     ] = None,
     hidden_share: Annotated[
-        float, typer.Option(min=0.0, max=0.4, help="Of the pictures learnt from, so many are defective ones.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.4,
+            help="Of the pictures learnt from, so many are defective ones: how many are flagged, and what it costs.",
+        ),
     ] = 0.0,
     others: Annotated[
         list[Path] | None,
@@ -57,6 +62,7 @@ def teach(
         raise fail(f"lineside bench teach needs {', '.join(missing)}: pip install 'lineside[evaluate]'", 2)
     check_json_target(json_file)
     # What they import is no part of every installation.
+    from pipeline.bench.hidden import teach_hidden
     from pipeline.bench.one_class.data import NoData
     from pipeline.bench.one_class.elsewhere import WrongScores, read_elsewhere
     from pipeline.bench.one_class.rivals import rivals
@@ -65,20 +71,25 @@ def teach(
     from pipeline.bench.teach import TIMED_PICTURES
     from pipeline.bench.teach import teach as measure_teach
 
-    sets = data_sets(deeppcb, most=most)
+    sets = data_sets(deeppcb, most=most, has_alike=hidden_share > 0)
     boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
         raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)
     chosen = {name: read for name, read in sets.items() if not only_set or name in only_set}
     with failing_in_words():
         try:
+            if hidden_share:
+                hidden = teach_hidden(
+                    Taught(), chosen, part=part.value, splits=splits, hidden_share=hidden_share, progress=tell_progress
+                )
+                tell(json_file, hidden, [_hidden_table(hidden), *_HIDDEN_WORDS], width=_TABLE_WIDTH, highlight=False)
+                return
             result = measure_teach(
                 [Taught(), *rivals()],
                 chosen,
                 part=part.value,
                 splits=splits,
                 timed_pictures=most or TIMED_PICTURES,
-                hidden_share=hidden_share,
                 elsewhere=read_elsewhere(others or (), part.value),
                 progress=tell_progress,
             )
@@ -89,14 +100,42 @@ def teach(
     tell(json_file, result, [*_tables(result), *_words(result)], width=_TABLE_WIDTH, highlight=False)
 
 
+_HIDDEN_WORDS = (
+    "sums over products and splits; clean: learnt from the same good pictures without the hidden ones",
+    "passed, rejected: of pictures that were not learnt from, at the threshold; AUROC: of these, a mean",
+)
+
+
+def _hidden_table(result: dict[str, Any]) -> Table:
+    table = Table(title=f"{result['hidden_share']:.0%} of what is learnt from is defective ({result['part']})")
+    for column in (
+        "",
+        "hidden, flagged",
+        "good flagged (clean)",
+        "AUROC (clean)",
+        "defective passed (clean)",
+        "good rejected (clean)",
+    ):
+        table.add_column(column, justify="right" if column else "left")
+    for name, told in result["sets"].items():
+        table.add_row(
+            name,
+            f"{told['flagged']} of {told['hidden']}",
+            f"{told['good_flagged']} ({told['good_flagged_clean']}) of {told['learnt'] - told['hidden']}",
+            f"{told['auroc']:.4f} ({told['auroc_clean']:.4f})",
+            f"{told['passed']} ({told['passed_clean']}) of {told['tried']}",
+            f"{told['rejected']} ({told['rejected_clean']}) of {told['good']}",
+        )
+    return table
+
+
 def _tables(result: dict[str, Any]) -> list[Table]:
-    hidden = f", {result['hidden_share']:.0%} defective ones learnt from as good" if result["hidden_share"] else ""
     tables = []
     for name, told in result["sets"].items():
         products = "" if told["products"] == 1 else f" of {told['products']} products"
         table = Table(
             title=f"{name} ({result['part']}): {told['good']} good and {told['defective']} defective pictures{products}, "
-            f"{told['picture']} px{hidden}"
+            f"{told['picture']} px"
         )
         for column in (
             "",

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from pipeline.channel import Link, PeerGone, link_pair
-from pipeline.clock import now_ns
+from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import load_line
 from pipeline.messages import (
     Alarm,
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_read_is_waited_for(worker: Worker, monkeypatch:
     assert fault.code == "records"
     assert "records.db: its folder cannot be read: Input/output error" in fault.text
     worker.records.run()
-    assert [(alarm.code, alarm.raised) for alarm in worker.alarms()] == [("records", False)]
+    assert [alarm.raised for alarm in worker.alarms() if alarm.code == "records"] == [False]
     with contextlib.closing(sqlite3.connect(worker.record)) as database:
         assert database.execute("SELECT part_id FROM part").fetchall() == [(1,)]
 
@@ -250,8 +250,12 @@ def told_to(link: Link) -> Iterator[AnyMessage]:
         yield from link.drain()
 
 
-def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(tmp_path: Path) -> None:
+def test_what_nobody_heard_before_a_restart_goes_out_on_history_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And what was heard is not told again."""
+    # The broker may tell us what it has before it acknowledges it.
+    monkeypatch.setattr("pipeline.records._LAST_ACKNOWLEDGEMENTS_NS", 60 * NS_PER_S)
     with worker_at(tmp_path, 1, 100) as worker:
         worker.signalling.send(EndOfParts())
         worker.records.open()

@@ -68,6 +68,21 @@ def part_of(number: int, trigger_ns: int) -> PartMade:
     return PartMade((FrameKey("cam0", 1, number),), encode(result))
 
 
+class Clock:
+    """The recorder's, which goes on by itself and can be set forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ahead_ns = 0
+        for module in ("recorder", "writer"):
+            monkeypatch.setattr(f"pipeline.window.{module}.now_ns", self.now_ns)
+
+    def now_ns(self) -> int:
+        return now_ns() + self._ahead_ns
+
+    def sleep(self, seconds: float) -> None:
+        self._ahead_ns += int(seconds * NS_PER_S)
+
+
 class Stall:
     """Holds the writer's thread at its next frame."""
 
@@ -85,16 +100,15 @@ class Stall:
 
 
 def test_what_waits_when_it_closes_is_in_it(make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    stall = Stall(monkeypatch)
-    recorder = make_recorder(msgspec.structs.replace(LIMITS, max_s=0.2))
+    clock, stall = Clock(monkeypatch), Stall(monkeypatch)
+    recorder = make_recorder(msgspec.structs.replace(LIMITS, max_s=3_600.0))
     recorder.start()
     wait_until(lambda: recorder.until_ns is not None)
     moment_ns = now_ns()
     for number in range(1, 6):
         recorder.frame(facts_of(number, moment_ns), PIXELS)
         recorder.part(part_of(number, moment_ns))
-    assert recorder.until_ns is not None
-    wait_until(lambda: now_ns() > (recorder.until_ns or 0))
+    clock.sleep(3_600.0)
     stall.go_on.set()
     wait_until(lambda: recorder.is_done)
     reader = WindowReader(recorder.folder)
@@ -128,15 +142,15 @@ def test_parts_and_frames_that_wait_are_bounded(make_recorder: MakeRecorder, mon
 
 def test_nothing_is_taken_long_after_its_end(make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even though its writer still hangs on its disk."""
-    stall = Stall(monkeypatch)
-    recorder = make_recorder(msgspec.structs.replace(LIMITS, max_s=0.05))
+    clock, stall = Clock(monkeypatch), Stall(monkeypatch)
+    recorder = make_recorder(msgspec.structs.replace(LIMITS, max_s=3_600.0))
     recorder.start()
     wait_until(lambda: recorder.until_ns is not None)
     assert recorder.until_ns is not None
     recorder.frame(facts_of(1, recorder.until_ns - 1), PIXELS)
-    wait_until(lambda: now_ns() > (recorder.until_ns or 0))
+    clock.sleep(3_600.0)
     for number in range(2, 1_000):
-        recorder.part(part_of(number, now_ns()))
+        recorder.part(part_of(number, clock.now_ns()))
     stall.go_on.set()
     wait_until(lambda: recorder.is_done)
     assert (recorder.part_count, recorder.parts_lost_count) == (0, 0)

@@ -171,7 +171,7 @@ def test_blocks_and_chunks_give_what_all_at_once_does(
 ) -> None:
     features, folds = maps(COUNT), folds_of(COUNT)
     whole = cross_fit(features, LAYERS, folds, everyone())
-    monkeypatch.setattr("calibration.teaching.fitting._BLOCK_PARTS", block_parts)
+    monkeypatch.setattr("calibration.teaching.fitting.PARTS_AT_ONCE", block_parts)
     monkeypatch.setattr("calibration.teaching.fitting._SCATTER_BYTES", scatter_bytes)
     expect_same(cross_fit(features, LAYERS, folds, everyone()), whole, within=1e-6)
 

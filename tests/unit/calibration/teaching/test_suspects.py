@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from calibration.teaching.fitting import cross_fit, folds_of
+from calibration.teaching.kinds import kinds_of
 from calibration.teaching.suspects import FALSE_SHARE, robust_fit, suspicious
 from tests.good_parts import LAYERS, Features, maps
 
@@ -37,6 +38,54 @@ def test_planted_parts_are_found_and_hardly_a_good_one_with_them() -> None:
         false_counts.append(int(found.is_suspect.sum()) - len(planted))
         assert found.p_values[planted].max() < 1e-3
     assert np.mean(false_counts) <= 2
+
+
+def with_like_spots(features: Features, parts: list[int], *, by: float) -> Features:
+    """Those parts are changed at the same place in the same way."""
+    changed = features.copy()
+    changed[parts, :, 1, 2] += np.float32(by) * np.random.default_rng(5).choice([-1, 1], features.shape[1])
+    return changed
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 10), st.integers(0, 1000))
+def test_parts_with_the_same_defect_do_not_hide_one_another_whatever_their_order(count: int, seed: int) -> None:
+    planted = np.random.default_rng(seed).permutation(100)[:count].tolist()
+    found = robust_fit(with_like_spots(maps(100, seed), planted, by=6.0), LAYERS, folds_of(100))
+    assert set(planted) <= set(np.flatnonzero(found.is_suspect).tolist())
+    assert found.is_suspect.sum() - count <= 6
+
+
+def test_a_fit_that_has_seen_them_does_not_find_them() -> None:
+    """What the start is for."""
+    planted = list(range(8))
+    features = with_like_spots(maps(100), planted, by=6.0)
+    assert suspicious(cross_fit(features, LAYERS, folds_of(100), np.ones(100, np.bool_)).excess)[0][planted].sum() <= 2
+    assert robust_fit(features, LAYERS, folds_of(100)).is_suspect[planted].all()
+
+
+def test_a_few_parts_that_look_otherwise_all_over_are_suspects() -> None:
+    features = maps(100)
+    features[:3, ::2] += 3.0
+    assert not kinds_of(features).are_two
+    assert robust_fit(features, LAYERS, folds_of(100)).is_suspect[:3].all()
+
+
+def test_another_kind_is_told_as_such_and_learnt() -> None:
+    features = maps(200)
+    features[:30, ::2] += 3.0
+    kinds = kinds_of(features)
+    assert kinds.are_two
+    assert kinds.is_smaller[:30].all()
+    assert not robust_fit(features, LAYERS, folds_of(200)).is_suspect[:30].all()
+
+
+def test_of_parts_that_are_all_good_there_are_none() -> None:
+    features = with_like_spots(maps(60), [1, 2, 3], by=6.0)
+    found = robust_fit(features, LAYERS, folds_of(60), rounds_max=0)
+    assert not found.is_suspect.any()
+    everyone = cross_fit(features, LAYERS, folds_of(60), np.ones(60, np.bool_))
+    np.testing.assert_array_equal(found.cross.excess, everyone.excess)
 
 
 def test_of_one_kind_of_parts_hardly_any_are_suspects() -> None:

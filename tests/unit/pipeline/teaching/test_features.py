@@ -22,7 +22,7 @@ def pixels(number: int) -> npt.NDArray[np.uint8]:
 
 
 def picture(number: int) -> Picture:
-    return Picture(f"{number}.png", Path(f"{number}.png"), "", str(number), 96, 96, True, "", "")
+    return Picture(f"{number}.png", Path(f"{number}.png"), "", str(number), 96, 96, True, False, "", "")
 
 
 def read(of: Picture) -> npt.NDArray[np.uint8]:

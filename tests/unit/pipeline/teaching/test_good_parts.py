@@ -20,7 +20,7 @@ FRAME = FrameFormat(64, 48, PixelFormat.MONO8)
 
 def picture_set(names: list[str], views: tuple[str, ...] = ("",)) -> PictureSet:
     def picture(name: str, view: str) -> Picture:
-        return Picture(f"{view}/{name}.png", Path(name), view, name, 64, 48, True, "", f"{view}{name}")
+        return Picture(f"{view}/{name}.png", Path(name), view, name, 64, 48, True, False, "", f"{view}{name}")
 
     pictures = tuple(View(view, FRAME, tuple(picture(name, view) for name in names)) for view in views)
     return PictureSet(Path("good"), pictures, (), (), lambda picture: np.zeros((48, 64), np.uint8))
