@@ -46,7 +46,7 @@ class Picture:
 class View:
     """One camera's look at the parts, the pictures in the order of the parts' names.
 
-    ``name`` is empty where there is only one and nobody named it; ``frame``: the most frequent size and, Mono8 or BGR8, how
+    ``name`` is empty where there is only one; ``frame``: the most frequent size and, Mono8 or BGR8, how
     pixels are read, which is alike for all; sizes differ by at most what ``pictures.size_tolerance_px`` allows.
     """
 
@@ -73,7 +73,8 @@ class PictureSet:
 
     ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
     ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
-    It raises FaultsError where the picture is not as it was when it was looked at.
+    It raises FaultsError where the picture is not as it was when it was looked at. ``rejected_count``: parts left aside since the
+    line rejected them, good or not.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class PictureSet:
     copies: tuple[Copy, ...]
     left_out: tuple[str, ...]
     read: Callable[[Picture], Pixels]
+    rejected_count: int = 0
 
     @property
     def parts_count(self) -> int:

@@ -184,7 +184,7 @@ def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
         "suspects": len(report.suspects),
         "views": {view.name or "picture": [view.width_px, view.height_px] for view in report.views},
         **{key.replace(" ", "_"): value for key, value in report.fit},
-        "pictures_sha256": _digest(source),
+        "pictures_digest": f"sha256:{_digest(source)}",
     }
 
 
@@ -223,6 +223,7 @@ def accuracy(report: TeachReport) -> dict[str, object]:
 def kept(
     source: GoodParts,
     report: TeachReport,
+    is_said_good: npt.NDArray[np.bool_],
     sha256: str,
     shape: FeatureShape,
     features_sha256: Sequence[str],
@@ -246,9 +247,10 @@ def kept(
             for (name, frame), of_view in zip(source.frames.items(), features_sha256, strict=True)
         ),
         parts=tuple(
-            KeptPart(name=part.name, score=part.score, pictures=pictures)
-            for part, pictures in zip(report.good, (*kept, *new), strict=True)
+            KeptPart(name=part.name, score=part.score, pictures=pictures, is_said_good=bool(is_good))
+            for part, pictures, is_good in zip(report.good, (*kept, *new), is_said_good, strict=True)
         ),
+        rejected_count=source.rejected_count,
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
         card=card,
