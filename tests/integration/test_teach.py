@@ -652,7 +652,7 @@ def test_a_package_whose_teaching_is_damaged_is_left_as_it_is(
 def test_a_product_whose_name_was_made_one_with_control_characters(tmp_path: Path, taught: Taught, more: Path) -> None:
     model = taught.copy(tmp_path / "plate")
     card = yaml.safe_load((model / "model.yaml").read_text())
-    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\0b"}))
+    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\x1bb"}))
     before = files_of(model)
     told = refusal("--add", more, "--out", model)
     assert "model.yaml: name: got control characters, expected a name without control characters" in told
@@ -985,17 +985,15 @@ def test_killed_while_parts_are_added(
 def test_one_after_the_other(tmp_path: Path, taught: Taught, more: Path, extended: dict[str, str]) -> None:
     """While somebody adds parts nobody else does; one that was killed is in nobody's way."""
     model = taught.copy(tmp_path / "plate")
-    first = begun("publish:before", "SIGSTOP", "--add", more, "--out", model)
-    try:
-        assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-        done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
-        assert done.stderr == (
-            f"lineside: {model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended\n"
-        )
-        assert files_of(model) == files_of(taught.model)
-    finally:
-        first.kill()
-        first.wait()
+    with begun("publish:before", "SIGSTOP", "--add", more, "--out", model) as first:
+        try:
+            assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+            done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
+            told = f"{model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended"
+            assert done.stderr == f"lineside: {told}\n"
+            assert files_of(model) == files_of(taught.model)
+        finally:
+            first.kill()
     shutil.rmtree(tmp_path / "other")
     teach("--add", more, "--out", model)
     assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended
