@@ -804,6 +804,11 @@ def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
     assert suspects("--add", more, "--suspects-are-good") == set()
     assert json.loads(told_file.read_text())["added"]["added_count"] == 0
     assert suspects("--add", write_parts(tmp_path / "last", range(200, 202))) == set()
+    taken_out = [option for name in sorted(odd) for option in ("--without", name)]
+    teach("--good", good, "--out", tmp_path / "clean", *QUICK, *taken_out, "--json", told_file)
+    told = json.loads(told_file.read_text())
+    assert not {each["name"] for each in told["good"]} & {Path(name).stem for name in odd}
+    assert len(told["good"]) == 40
 
 
 def test_a_threshold_is_not_calibrated_on_what_was_taught(tmp_path: Path, taught: Taught) -> None:

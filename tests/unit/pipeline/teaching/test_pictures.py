@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.image_reading import decode_image, read_image
-from pipeline.teaching.picture_set import FAULTS_MAX, Copy, PictureSet, expect_apart, expect_content, without_known
+from pipeline.teaching.picture_set import (
+    FAULTS_MAX,
+    Copy,
+    PictureSet,
+    expect_apart,
+    expect_content,
+    without_known,
+    without_parts,
+)
 from pipeline.teaching.pictures import read_folder, size_tolerance_px
 from pipeline.teaching.pixel_facts import is_flat
 from tests.labelled import write_image
@@ -410,6 +418,20 @@ def test_names_that_do_not_pair(tmp_path: Path) -> None:
     write(tmp_path / "top", {f"t{number}.png": grey(10 + number) for number in range(3)})
     (line,) = told(tmp_path)
     assert "6 of 6 parts without a picture in every view (part s0 is in side)" in line
+
+
+def test_parts_that_are_not_good_after_all_are_left_out(tmp_path: Path) -> None:
+    for view in ("left", "right"):
+        write(tmp_path / view, {f"{number}.png": grey(2 * number + (view == "left")) for number in range(4)})
+    found = read_folder(tmp_path)
+    fewer = without_parts(found, ["1", "right/3.png"])
+    assert [[picture.part_name for picture in view.pictures] for view in fewer.views] == [["0", "2"]] * 2
+    assert fewer.left_out == ("part 1: by --without", "part 3: by --without")
+    assert without_parts(found, []) == found
+    with pytest.raises(FaultsError, match=r"--without: got 'top/1\.png', expected the name of a picture or part"):
+        without_parts(found, ["1", "top/1.png"])
+    with pytest.raises(FaultsError, match="all 4 parts"):
+        without_parts(found, ["0", "1", "2", "3"])
 
 
 def test_views_other_than_those_of_the_good_parts(good: Path, tmp_path: Path) -> None:
