@@ -149,7 +149,8 @@ class WindowLine:
         self.window = RecordedWindow(target)
         self.late_told: list[Late] = []
         self._timing = Timing.of(self.line.config)
-        self._machine = DeadlineMachine(CAMERAS, self._timing, Matching.of(self.line.config))
+        self._cameras = tuple(self._formats)
+        self._machine = DeadlineMachine(self._cameras, self._timing, Matching.of(self.line.config))
         self._machine.running = True
         self._count = 0
         self._batches = 0
@@ -160,15 +161,17 @@ class WindowLine:
         number = self._count
         # A microsecond apart: what is judged takes longer, so that all lie before the window's end.
         trigger_ns = self.writer.began_ns + number * 1_000
-        keys = {camera_id: FrameKey(camera_id, 1, number) for camera_id in CAMERAS}
+        keys = {camera_id: FrameKey(camera_id, 1, number) for camera_id in self._cameras}
         outputs: list[Output] = []
         self._machine.running = course != "not running"
-        for camera_id in CAMERAS:
+        for camera_id in self._cameras:
             trigger = Trigger(camera_id, 1, number, 1_000 * number, trigger_ns)
             outputs += self._machine.trigger(trigger, trigger_ns)
         early, late = trigger_ns + NS_PER_MS, self._timing.choice_ns(trigger_ns) + NS_PER_MS
         seen = {
-            camera_id: frames[camera_id] for camera_id in CAMERAS if not (course == "missed" and camera_id == "side")
+            camera_id: frames[camera_id]
+            for camera_id in self._cameras
+            if not (course == "missed" and camera_id == "side")
         }
         if course == "not running":
             seen = {}

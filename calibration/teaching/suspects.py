@@ -70,22 +70,23 @@ def robust_fit(
     features: Features,
     layers: Sequence[Layer],
     folds: npt.NDArray[np.int64],
-    rounds_max: int = ROUNDS_MAX,
+    is_said_good: Flags | None = None,
 ) -> RobustFit:
-    """``cross_fit`` without those parts that look unlike the others; of all parts for 0 rounds, when none is a suspect.
+    """``cross_fit`` without those parts that look unlike the others, but with those of which somebody said that they are good,
+    (parts,).
 
     It starts from the most central parts, since parts that are odd alike are usual to a fit that has seen them.
     Raises ValueError as ``cross_fit`` does.
     """
-    everyone = np.ones(len(features), np.bool_)
-    if rounds_max == 0:
-        cross = cross_fit(features, layers, folds, everyone)
-        return RobustFit(cross, ~everyone, suspicious(cross.excess)[1])
-    found = ~_central(features, layers, folds)
-    for number in range(rounds_max):
+    if is_said_good is None:
+        is_said_good = np.zeros(len(features), np.bool_)
+    found = np.zeros(len(features), np.bool_) if is_said_good.all() else ~_central(features, layers, folds)
+    found &= ~is_said_good
+    for number in range(ROUNDS_MAX):
         is_suspect = found
         cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)
+        found &= ~is_said_good
         if number >= _FREE_ROUNDS:
             found &= is_suspect
         if (found == is_suspect).all():

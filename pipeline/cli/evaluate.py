@@ -122,7 +122,9 @@ def evaluate(
         runtime = runtime.model_copy(update={"provider": provider})
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     with progress_bar("checking", None) as advance:
-        data_set = read_data_set(data, layout=layout, split=split, looked=advance)
+        # With a recipe all are of its one view.
+        views = package.card.input.views if rules is None else ()
+        data_set = read_data_set(data, layout=layout, split=split, views=views, looked=advance)
     if pixel_format is not None:
         data_set = data_set.seen_as(PixelFormat(pixel_format))
     if seen is not None:

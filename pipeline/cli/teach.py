@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,16 @@ def teach(
     all_parts: Annotated[
         bool, typer.Option("--all-parts", help="Of a recorded window also the parts that were rejected.")
     ] = False,
+    rejects_are_defective: Annotated[
+        bool,
+        typer.Option(
+            "--rejects-are-defective", help="Of a recorded window: somebody has looked at the rejected parts."
+        ),
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A part that is not good after all, as suspects are called; again for more."),
+    ] = None,
     suspects_are_good: Annotated[
         bool, typer.Option("--suspects-are-good", help="Somebody has looked at them: they are learnt from, too.")
     ] = False,
@@ -97,13 +108,14 @@ def teach(
     from pipeline.teaching.teaching import teach as taught_anew
     from pipeline.teaching.told import to_json, words
 
+    taking = _Taking(all_parts, rejects_are_defective, tuple(without or ()))
     out = out.absolute()  # the working directory has a name, too
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     try:
         if good is not None:
             expect_free(out)
             product = _product_name(name, out)
-            pictures = _read(good, has_all_parts=all_parts)
+            pictures = _read(good, taking)
             bad = None if defects is None else _read_defects(defects, pictures)
             if bad is not None:
                 expect_apart(pictures, bad)
@@ -113,7 +125,7 @@ def teach(
         else:
             assert add is not None
             found = _extended(
-                out, add, defects, budget_us, false_reject_max, confidence, all_parts, suspects_are_good, extend
+                out, add, defects, budget_us, false_reject_max, confidence, taking, suspects_are_good, extend
             )
     except (TeachingFailed, PackageHeld) as error:
         raise fail(str(error)) from None
@@ -126,6 +138,15 @@ def teach(
     console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """Of a recorded window: the rejected parts as well, or that somebody has looked at them; ``without``: names of parts."""
+
+    all_parts: bool
+    rejects_are_defective: bool
+    without: tuple[str, ...]
+
+
 def _extended(
     out: Path,
     add: Path,
@@ -133,7 +154,7 @@ def _extended(
     budget_us: float,
     false_reject_max: float | None,
     confidence: float | None,
-    all_parts: bool,
+    taking: _Taking,
     suspects_are_good: bool,
     extend: Any,
 ) -> TeachReport:
@@ -148,7 +169,7 @@ def _extended(
         if odd := oddity(package.card.name):
             raise FaultsError([Fault(str(package.card_path), "name", odd, EXPECTED_NAME)])
         taught, features = read_taught(package)
-        pictures = _read(add, has_all_parts=all_parts, frames=taught.frames)
+        pictures = _read(add, taking, frames=taught.frames)
         bad = None if defects is None else _read_defects(defects, pictures)
         if bad is not None:
             expect_apart(pictures, bad, taught.names_by_pixels)
@@ -171,23 +192,41 @@ def _product_name(name: str | None, out: Path) -> str:
     return product
 
 
-def _read(folder: Path, *, has_all_parts: bool, frames: Any = None) -> PictureSet:
+def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
+    from pipeline.teaching.picture_set import without_parts
     from pipeline.teaching.pictures import read_folder
     from pipeline.teaching.window_pictures import read_window
 
     is_window = (folder / DESCRIPTION_NAME).is_file()
-    if has_all_parts and not is_window:
-        raise fail(f"--all-parts: got {folder}, which is no recorded window", 2)
+    asked = "--all-parts" if taking.all_parts else "--rejects-are-defective" if taking.rejects_are_defective else None
+    if asked and not is_window:
+        raise fail(f"{asked}: got {folder}, which is no recorded window", 2)
+    if taking.all_parts and taking.rejects_are_defective:
+        raise fail(
+            "got --all-parts and --rejects-are-defective, expected one of them: the rejected parts are good or not", 2
+        )
     with progress_bar("checking", None) as advance:
         if not is_window:
-            return read_folder(folder, frames=frames, looked=advance)
-        pictures = read_window(folder, has_all_parts=has_all_parts, looked=advance)
+            return without_parts(read_folder(folder, frames=frames, looked=advance), taking.without)
+        pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
+    pictures = without_parts(pictures, taking.without)
+    if taking.rejects_are_defective:
+        pictures = replace(pictures, rejected_count=0)
     if frames is not None and pictures.frames != frames:
         got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
         expected = ", ".join(
             f"{view or 'one view'}: {frame.width_px}x{frame.height_px}" for view, frame in frames.items()
         )
-        raise FaultsError([Fault(str(folder), "", f"views {got}", f"those that were taught: {expected}")])
+        raise FaultsError(
+            [
+                Fault(
+                    str(folder),
+                    "",
+                    f"views {got}",
+                    f"those that were taught: {expected}; with other views or sizes teach anew, --good",
+                )
+            ]
+        )
     return pictures
 
 

@@ -18,12 +18,14 @@ from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.labels import expect_labels_fit
 from pipeline.evaluation.runner import Runner
 from pipeline.new_folder import scratch_folder
+from pipeline.picture_view import view_of
 from pipeline.shrink.calibration import CalibrationSet, rows
 from pipeline.shrink.comparison import Comparison, compare, gate_of, labels_of, too_few
 from pipeline.shrink.gate import Gate, Limits
 from pipeline.shrink.graph import fold_input, load_graph, to_float16
 from pipeline.shrink.int8 import CalibrationMethod, Int8, to_int8
 from pipeline.shrink.writing import Draft
+from vision.faults import Fault, FaultsError
 from vision.package import ModelPackage, PackageError, hash_fault, read_bytes
 from vision.recipe import Recipe
 
@@ -76,6 +78,7 @@ def shrink(
 ) -> Shrunk:
     """Raises TooFewImages, CannotShrink, FaultsError, RuntimeProviderError, InferenceError, OSError."""
     expect_labels_fit(data_set, package.card)
+    _expect_every_view(package, recipe, recipe_file, data_set)
     before = _runner(package, recipe, recipe_file, data_set)
     is_defective = labels_of(data_set, before)
     if words := too_few(data_set, is_defective, limits):
@@ -94,6 +97,19 @@ def shrink(
             draft.package()
             draft.publish(out)
         return Shrunk(found, gate, bytes_before, len(model), derivation, out if is_published else None)
+
+
+def _expect_every_view(package: ModelPackage, recipe: Recipe | None, recipe_file: str, data_set: DataSet) -> None:
+    """What judges one view says nothing about the others that the model knows. Raises FaultsError."""
+    views = package.card.input.views
+    if not views:
+        return
+    if recipe is not None:
+        expected = f"none: the model judges each of {', '.join(views)} by itself, and all of them are to be compared"
+        raise FaultsError([Fault(recipe_file, "", "a recipe of one view", expected)])
+    if missing := sorted(set(views) - {view_of(sample.image, views) for sample in data_set.samples}):
+        expected = f"labelled images of every view, in folders called so: {', '.join(views)}"
+        raise FaultsError([Fault(str(data_set.folder), "", f"no image of {', '.join(missing)}", expected)])
 
 
 def _runner(package: ModelPackage, recipe: Recipe | None, recipe_file: str, data_set: DataSet) -> Runner:

@@ -127,7 +127,7 @@ def choose(
         seen.append((shape, measured))
         if measured.p50_us <= budget_us:
             why = (
-                "the size that was asked for"
+                "the size that is nearest to what was asked for"
                 if size_px is not None
                 else "the size that did best on the data it was chosen by"
             )

@@ -12,7 +12,7 @@ from calibration.intervals import share_of
 from calibration.refusal import Refusal
 from calibration.teaching.fitting import ViewFit, folds_of
 from calibration.teaching.graph import score_of
-from calibration.teaching.suspects import ROUNDS_MAX, RobustFit, robust_fit
+from calibration.teaching.suspects import RobustFit, robust_fit
 from calibration.teaching.windows import Layer
 from calibration.threshold import ThresholdReport, find_thresholds, percent_of
 from pipeline.teaching.features import Features
@@ -34,14 +34,15 @@ class Fitted:
     worst_view: npt.NDArray[np.intp]
 
 
-def fit(features: Sequence[Features], layers: Sequence[Layer], *, are_all_good: bool = False) -> Fitted:
+def fit(
+    features: Sequence[Features], layers: Sequence[Layer], is_said_good: npt.NDArray[np.bool_] | None = None
+) -> Fitted:
     """Of each view's features, (parts, channels, rows, columns), the parts in one order, made up of ``layers``.
 
-    ``are_all_good``: somebody has looked at the suspects; there are none then.
+    ``is_said_good``, (parts,): somebody has looked at it, and it is no suspect.
     """
     folds = folds_of(len(features[0]))
-    rounds = 0 if are_all_good else ROUNDS_MAX
-    fits: list[RobustFit] = [robust_fit(of_view, layers, folds, rounds) for of_view in features]
+    fits: list[RobustFit] = [robust_fit(of_view, layers, folds, is_said_good) for of_view in features]
     excess = np.stack([fit.cross.excess for fit in fits])
     p_values = np.stack([fit.p_values for fit in fits])
     return Fitted(
@@ -53,15 +54,15 @@ def fit(features: Sequence[Features], layers: Sequence[Layer], *, are_all_good: 
     )
 
 
-def threshold_of(fitted: Fitted, false_reject_max: float, confidence: float) -> float:
-    """In excess, by ``calibration.threshold``, suspects taken for rejected; where the parts are too few for what is wanted, just
-    above the strangest that is no suspect.
+def threshold_of(fitted: Fitted, false_reject_max: float, confidence: float, rejected_count: int = 0) -> float:
+    """In excess, by ``calibration.threshold``, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected; where the
+    parts are too few for what is wanted, just above the strangest that is no suspect.
 
     Were the strangest suspects taken for good, a defective one among them would set the threshold, and others like it would pass.
     """
     excess = fitted.excess[~fitted.is_suspect]
     scores = score_of(excess, float(excess.max()))
-    found = _found(scores, (), int(fitted.is_suspect.sum()), false_reject_max, confidence)
+    found = _found(scores, (), int(fitted.is_suspect.sum()) + rejected_count, false_reject_max, confidence)
     passes = scores < found.threshold if found.threshold is not None else np.ones(len(scores), np.bool_)
     return float(excess[passes].max()) + _MARGIN
 
@@ -72,24 +73,36 @@ def promised(
     is_suspect: npt.NDArray[np.bool_],
     false_reject_max: float,
     confidence: float,
+    rejected_count: int = 0,
 ) -> ThresholdReport:
-    """What ``THRESHOLD`` promises, suspects taken for rejected; ``is_suspect``: (good,)."""
+    """What ``THRESHOLD`` promises, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected.
+
+    ``is_suspect``: (good,).
+    """
     good_scores = np.array([part.score for part in good])
     defective_scores = [part.score for part in defective]
     suspects = int(is_suspect.sum())
-    found = _found(good_scores[~is_suspect], defective_scores, suspects, false_reject_max, confidence)
+    found = _found(good_scores[~is_suspect], defective_scores, suspects + rejected_count, false_reject_max, confidence)
     # The first note is on those that "something else" rejects.
-    notes = (_counted(suspects, len(good)), *found.notes[1:]) if suspects else found.notes
+    notes = found.notes[1:] if suspects or rejected_count else found.notes
+    if rejected_count:
+        notes = (_left_aside(rejected_count), *notes)
+    if suspects:
+        notes = (_counted(suspects, len(good)), *notes)
     unseen = "Counted by fits that had not seen the parts: the package has, and may score one or another otherwise."
     notes = (*notes, unseen)
     if not found.thresholds:
-        refusals = (_unconfirmed(suspects, len(good), found),) if suspects else found.refusals
+        refusals = found.refusals
+        if rejected_count:
+            refusals = (_unseen(rejected_count, found),)
+        if suspects:
+            refusals = (_unconfirmed(suspects, len(good), found), *(refusals if rejected_count else ()))
         return replace(found, notes=notes, refusals=refusals)
     # It lies within rounding below THRESHOLD, and no part between.
     return replace(
         found,
         thresholds={"": THRESHOLD},
-        rejected_count=int((good_scores >= THRESHOLD).sum()),
+        rejected_count=int((good_scores >= THRESHOLD).sum()) + rejected_count,
         false_accept=share_of(sum(score < THRESHOLD for score in defective_scores), len(defective_scores), confidence),
         notes=notes,
     )
@@ -98,7 +111,7 @@ def promised(
 def _found(
     scores: npt.NDArray[np.float64],
     defective: Sequence[float],
-    suspects: int,
+    rejected_count: int,
     false_reject_max: float,
     confidence: float,
 ) -> ThresholdReport:
@@ -107,7 +120,7 @@ def _found(
         {"": defective},
         false_reject_max=false_reject_max,
         confidence=confidence,
-        good_rejected_count=suspects,
+        good_rejected_count=rejected_count,
     )
 
 
@@ -115,11 +128,27 @@ def _counted(suspects: int, good_count: int) -> str:
     return f"{suspects} of {good_count} good parts are suspects: they count as rejected until somebody says that they are good."
 
 
+def _left_aside(count: int) -> str:
+    said = "they count as good ones that are rejected, until somebody says that they are defective"
+    return f"{count} parts of recorded windows were rejected by the line: {said}."
+
+
+def _unseen(count: int, found: ThresholdReport) -> Refusal:
+    return Refusal(
+        "rejected parts of recorded windows",
+        f"{count} that nobody has looked at",
+        f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
+        "The parts that a line passed are chosen: those that it rejected may be good. Look at them; if all are defective, say so "
+        "with --rejects-are-defective; if some are good, take all with --all-parts once the defective ones are out of the window, "
+        "or give the good ones as pictures in a folder.",
+    )
+
+
 def _unconfirmed(suspects: int, good_count: int, found: ThresholdReport) -> Refusal:
     return Refusal(
         "suspects among the good parts",
         f"{suspects} of {good_count} that look unlike the others",
         f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
-        "Look at them: take out those that are defective and teach again; if all are good, say so with --suspects-are-good."
+        "Look at them: take out those that are defective (--without NAME) and teach again; if all are good, say so with --suspects-are-good."
         + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
     )

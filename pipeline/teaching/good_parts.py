@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.teaching.features import Features
 from pipeline.teaching.picture_set import Picture, PictureSet
 from pipeline.teaching.taught_file import Taught
@@ -26,6 +29,17 @@ class GoodParts:
     @property
     def frames(self) -> dict[str, FrameFormat]:
         return self.pictures.frames
+
+    @property
+    def are_said_good(self) -> npt.NDArray[np.bool_]:
+        """(parts,): of those taught before, as somebody said then."""
+        said = [part.is_said_good for part in self.kept.parts] if self.kept is not None else []
+        return np.array([*said, *[False] * (len(self.names) - len(said))], np.bool_)
+
+    @property
+    def rejected_count(self) -> int:
+        """Beside the good parts: of recorded windows, parts that the line rejected and that nobody said are defective."""
+        return self.pictures.rejected_count + (0 if self.kept is None else self.kept.rejected_count)
 
     @property
     def kept_count(self) -> int:

@@ -22,8 +22,9 @@ _KINDS = ", ".join(IMAGE_SUFFIXES)
 _VIEW_NAME_CHARS_MAX = 64
 
 
-def view_files(folder: Path, faults: FaultList) -> dict[str, list[Path]]:
-    """By view, by name, each with one picture at least; the one view of a folder without sub-folders is called "".
+def view_files(folder: Path, faults: FaultList, *, is_one_of_several: bool = False) -> dict[str, list[Path]]:
+    """By view, by name, each with one picture at least; an only view is called "", however its folder is, unless it is one of
+    several views of the product.
 
     What is no picture is added to ``faults``. Raises FaultsError where the folder has no such layout.
     """
@@ -54,6 +55,9 @@ def view_files(folder: Path, faults: FaultList) -> dict[str, list[Path]]:
             faults.add(inner, "a folder inside a view's folder", f"pictures only: move them into {view_folder.name}")
         if inner_files or not inner_folders:
             views[view_folder.name] = _pictures(view_folder, inner_files, faults)
+    if len(folders) == 1 and views and not is_one_of_several:
+        ((_, only),) = views.items()
+        return {"": only}
     return views
 
 

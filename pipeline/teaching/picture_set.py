@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from vision.faults import Fault, FaultsError
+from vision.faults import Fault, FaultsError, quote
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
@@ -46,7 +46,7 @@ class Picture:
 class View:
     """One camera's look at the parts, the pictures in the order of the parts' names.
 
-    ``name`` is empty where there is only one and nobody named it; ``frame``: the most frequent size and, Mono8 or BGR8, how
+    ``name`` is empty where there is only one; ``frame``: the most frequent size and, Mono8 or BGR8, how
     pixels are read, which is alike for all; sizes differ by at most what ``pictures.size_tolerance_px`` allows.
     """
 
@@ -73,7 +73,8 @@ class PictureSet:
 
     ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
     ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
-    It raises FaultsError where the picture is not as it was when it was looked at.
+    It raises FaultsError where the picture is not as it was when it was looked at. ``rejected_count``: parts left aside since the
+    line rejected them, good or not.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class PictureSet:
     copies: tuple[Copy, ...]
     left_out: tuple[str, ...]
     read: Callable[[Picture], Pixels]
+    rejected_count: int = 0
 
     @property
     def parts_count(self) -> int:
@@ -118,6 +120,24 @@ def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
         for view in pictures.views
     )
     return replace(pictures, views=views, copies=(*pictures.copies, *copies))
+
+
+def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
+    """Less the parts of these names, as a suspect's picture or its part is called. Raises FaultsError for a name of none."""
+    parts = {picture.part_name for picture in pictures.all()}
+    part_of = {picture.name: picture.part_name for picture in pictures.all()}
+    if unknown := [name for name in names if name not in parts and name not in part_of]:
+        expected = "the name of a picture or part that is there, as suspects are called"
+        raise FaultsError([Fault("--without", "", ", ".join(map(quote, unknown)), expected)])
+    dropped = {part_of.get(name, name) for name in names}
+    if parts and dropped >= parts:
+        raise FaultsError([Fault("--without", "", f"all {len(parts):,} parts", "some of them: no good part would be left")])
+    views = tuple(
+        replace(view, pictures=tuple(each for each in view.pictures if each.part_name not in dropped))
+        for view in pictures.views
+    )
+    told = tuple(f"part {name}: by --without" for name in sorted(dropped))
+    return replace(pictures, views=views, left_out=(*pictures.left_out, *told))
 
 
 def expect_content(pictures: PictureSet) -> None:

@@ -19,6 +19,7 @@ from pipeline.evaluation.image_check import check_image
 from pipeline.image_reading import decode_image
 from pipeline.teaching.layout import view_files
 from pipeline.teaching.picture_set import Copy, FaultList, Picture, PictureSet, Pixels, View, majority_frame
+from pipeline.teaching.pixel_facts import is_flat, is_grey, pixels_sha256
 from vision.faults import Fault, FaultsError, one_line
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
@@ -26,8 +27,6 @@ from vision.types import PixelFormat
 _SIZE_TOLERANCE = 0.03
 _SIZE_TOLERANCE_MIN_PX = 2
 _PAIRED_SHARE_MIN = 0.5
-_COARSE_PX = 16
-"""Of a picture in colour, or of one that shows something, every sixteenth pixel already says so."""
 
 
 def size_tolerance_px(side_px: int) -> int:
@@ -54,7 +53,7 @@ def read_folder(
     Raises FaultsError: all that is wrong with the pictures, or the first 20 faults and how many more there are.
     """
     faults = FaultList(folder)
-    files = view_files(folder, faults)
+    files = view_files(folder, faults, is_one_of_several=frames is not None and len(frames) > 1)
     if frames is not None:
         _expect_views(folder, files, frames, needs_all_views=needs_all_views)
     seen: dict[str, list[_Seen]] = {name: [] for name in files}
@@ -121,27 +120,6 @@ def _look(file: Path, folder: Path, view: str, faults: FaultList) -> _Seen | Non
         pixels_sha256=pixels_sha256(pixels),
     )
     return _Seen(picture, facts.format.pixel_format is PixelFormat.MONO8)
-
-
-def is_grey(pixels: Pixels) -> bool:
-    """Whether all channels of every pixel are alike; uint8 (height, width) or (height, width, 3)."""
-    if pixels.ndim == 2:
-        return True
-    coarse = pixels[::_COARSE_PX, ::_COARSE_PX]
-    return all(bool((each[..., 1:] == each[..., :1]).all()) for each in (coarse, pixels))
-
-
-def is_flat(pixels: Pixels) -> bool:
-    """Whether all pixels are alike; uint8 (height, width) or (height, width, 3)."""
-    return all(bool((each == pixels[0, 0]).all()) for each in (pixels[::_COARSE_PX, ::_COARSE_PX], pixels))
-
-
-def pixels_sha256(pixels: Pixels) -> str:
-    """Of size and pixels; a grey picture has the same one however it is stored."""
-    shown = pixels[..., 0] if pixels.ndim == 3 and is_grey(pixels) else pixels
-    digest = hashlib.sha256(repr(shown.shape).encode())
-    digest.update(np.ascontiguousarray(shown).data)
-    return digest.hexdigest()
 
 
 def _read(picture: Picture, pixel_format: PixelFormat) -> Pixels:

@@ -47,11 +47,14 @@ class KeptPicture(Strict):
 
 
 class KeptPart(Strict):
-    """A good part, with its score when it was last taught; ``pictures`` in the order of the views."""
+    """A good part, with its score when it was last taught; ``pictures`` in the order of the views; ``is_said_good``: somebody has
+    looked at it.
+    """
 
     name: SoundName
     score: Annotated[float, Field(ge=0.0, le=1.0)]
     pictures: tuple[KeptPicture, ...]
+    is_said_good: bool = False
 
 
 class KeptView(Strict):
@@ -82,6 +85,7 @@ class Taught(Strict):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
     views: Annotated[tuple[KeptView, ...], Field(min_length=1)]
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
+    rejected_count: Annotated[int, Field(ge=0)] = 0
     parts_missing: int | None
     auroc: Auroc | None
     card: WrittenCard | None = None
@@ -169,16 +173,11 @@ def write_taught(package: Path, taught: Taught) -> None:
 
 def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
     """What a package was taught; the features are mapped from their files. Raises FaultsError."""
-    file = package.folder / FOLDER / _FILE
-    expected = f"a package made by `lineside teach`, whole, with its folder {FOLDER}"
-    try:
-        taught = Taught.model_validate_json(read_plain_file(file, max_bytes=_BYTES_MAX))
-    except NotAPlainFile as error:
-        raise FaultsError([Fault(str(file), "", error.got, f"{error.expected}: {expected}")]) from error
-    except OSError as error:
-        raise FaultsError([Fault(str(file), "", str(error.strerror), expected)]) from error
-    except ValidationError as error:
-        raise FaultsError(faults_of(str(file), error)) from error
+    file, expected = (
+        package.folder / FOLDER / _FILE,
+        f"a package made by `lineside teach`, whole, with its folder {FOLDER}",
+    )
+    taught = _read(file, expected)
     if taught.sha256 != package.sha256:
         got, wanted = f"of the model {taught.sha256}", f"{package.sha256}, the model beside it: teach anew"
         raise FaultsError([Fault(str(file), "sha256", got, wanted)])
@@ -188,6 +187,28 @@ def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
         wanted = f"channels, height and width {wanted_shape}, as {CARD_NAME} says"
         raise FaultsError([Fault(str(file), "shape", got, wanted)])
     return taught, [_features(package.folder, taught, index, expected) for index in range(len(taught.views))]
+
+
+def taught_pixels(package: ModelPackage) -> frozenset[str]:
+    """The ``pixels_sha256`` of every good picture that the package was taught with; none of one that was made otherwise.
+
+    Raises FaultsError where what it was taught cannot be read, or is of another model.
+    """
+    if not (package.folder / FOLDER).exists():
+        return frozenset()
+    taught = _read(package.folder / FOLDER / _FILE, "what `lineside teach` wrote")
+    return frozenset(taught.names_by_pixels) if taught.sha256 == package.sha256 else frozenset()
+
+
+def _read(file: Path, expected: str) -> Taught:
+    try:
+        return Taught.model_validate_json(read_plain_file(file, max_bytes=_BYTES_MAX))
+    except NotAPlainFile as error:
+        raise FaultsError([Fault(str(file), "", error.got, f"{error.expected}: {expected}")]) from error
+    except OSError as error:
+        raise FaultsError([Fault(str(file), "", str(error.strerror), expected)]) from error
+    except ValidationError as error:
+        raise FaultsError(faults_of(str(file), error)) from error
 
 
 def _features(package: Path, taught: Taught, index: int, expected: str) -> Features:

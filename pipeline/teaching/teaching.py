@@ -46,7 +46,7 @@ class TeachingFailed(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence;
-    ``are_suspects_good``: somebody has looked at them.
+    ``are_suspects_good``: somebody has looked at them, and of all parts no one is a suspect any more.
     """
 
     product: str
@@ -93,16 +93,17 @@ def extend(
     the package meanwhile; then it is as it was.
     """
     new = without_known(more, taught.names_by_pixels)
-    if not new.views[0].pictures:
+    # Nothing new to learn, but to hear that its suspects are good.
+    if not new.views[0].pictures and not wanted.are_suspects_good:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     expect_content(new)
+    pixels = more.read(more.views[0].pictures[0])
     source = of_both(taught, features, new)
     kept = carried(package, taught)
     with scratch_folder(package.folder) as draft:
-        view = new.views[0]
         with progress("measuring", None):
-            measured = measure(taught.shape, tuple(taught.frames), new.read(view.pictures[0]), draft)
+            measured = measure(taught.shape, tuple(taught.frames), pixels, draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
         with progress("judging what is added", new.pictures_count) as advance:
@@ -139,8 +140,9 @@ def _teach(
             file = features_file(draft, index)
             features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
     with progress("fitting", None):
-        fitted = fit(features, shape.layers, are_all_good=wanted.are_suspects_good)
-    at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence)
+        is_said_good = source.are_said_good | wanted.are_suspects_good
+        fitted = fit(features, shape.layers, is_said_good)
+    at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, source.rejected_count)
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     views = tuple(good.frames)
     write_package(draft, shape, views, model, wanted.product, {}, {})
@@ -150,7 +152,14 @@ def _teach(
     good_parts = tuple(ScoredPart(name, float(score)) for name, score in zip(source.names, scores, strict=True))
     with progress("judging defects", 0 if defects is None else defects.pictures_count) as advance:
         defective_parts, worst = judge.parts(defects, lambda: advance())
-    promise = promised(good_parts, defective_parts, fitted.is_suspect, wanted.false_reject_max, wanted.confidence)
+    promise = promised(
+        good_parts,
+        defective_parts,
+        fitted.is_suspect,
+        wanted.false_reject_max,
+        wanted.confidence,
+        source.rejected_count,
+    )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
     report = TeachReport(
         product=wanted.product,
@@ -184,7 +193,7 @@ def _teach(
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
     keys = {"training": tuple(training), "accuracy": tuple(accuracy)}
     written = WrittenCard(values=fixed_card(shape, views), keys=keys)
-    write_taught(draft, telling.kept(source, report, judge.package.sha256, shape, hashes, written))
+    write_taught(draft, telling.kept(source, report, is_said_good, judge.package.sha256, shape, hashes, written))
     load_package(draft)
     return report
 

@@ -115,7 +115,7 @@ def suspects_words(fitted: Fitted) -> str:
         return ""
     return (
         f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
-        "the threshold takes them for rejected: take out those that are defective and teach again, or say --suspects-are-good."
+        "the threshold takes them for rejected: take out those that are defective (--without NAME) and teach again, or say --suspects-are-good."
     )
 
 
@@ -186,7 +186,7 @@ def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
         "suspects": len(report.suspects),
         "views": {view.name or "picture": [view.width_px, view.height_px] for view in report.views},
         **{key.replace(" ", "_"): value for key, value in report.fit},
-        "pictures_sha256": _digest(source),
+        "pictures_digest": f"sha256:{_digest(source)}",
     }
 
 
@@ -225,6 +225,7 @@ def accuracy(report: TeachReport) -> dict[str, object]:
 def kept(
     source: GoodParts,
     report: TeachReport,
+    is_said_good: npt.NDArray[np.bool_],
     sha256: str,
     shape: FeatureShape,
     features_sha256: Sequence[str],
@@ -248,9 +249,10 @@ def kept(
             for (name, frame), of_view in zip(source.frames.items(), features_sha256, strict=True)
         ),
         parts=tuple(
-            KeptPart(name=part.name, score=part.score, pictures=pictures)
-            for part, pictures in zip(report.good, (*kept, *new), strict=True)
+            KeptPart(name=part.name, score=part.score, pictures=pictures, is_said_good=bool(is_good))
+            for part, pictures, is_good in zip(report.good, (*kept, *new), is_said_good, strict=True)
         ),
+        rejected_count=source.rejected_count,
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
         card=card,

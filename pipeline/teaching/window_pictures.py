@@ -19,7 +19,7 @@ from pipeline.config import Line
 from pipeline.drift_baseline import UNCOUNTED_REASONS
 from pipeline.line_inspector import frame_formats
 from pipeline.teaching.picture_set import Copy, Picture, PictureSet, Pixels, View
-from pipeline.teaching.pictures import is_flat, is_grey, pixels_sha256
+from pipeline.teaching.pixel_facts import is_flat, is_grey, pixels_sha256
 from pipeline.window.format import FrameEntry
 from pipeline.window.reader import FrameDamaged, NotAWindow, WindowReader
 from vision.batch_rows import view_name
@@ -36,19 +36,19 @@ def read_window(folder: Path, *, has_all_parts: bool = False, looked: Callable[[
     """Looks at every frame of the parts that the line passed, or ``has_all_parts`` of all that production made; ``looked`` is
     called after each part.
 
-    Challenge parts, and those of a halted line, are left aside; parts that have not all their frames, whole and with the part in
-    its place, are told in ``left_out``. Raises FaultsError where it is no window, or none of its parts is left.
+    Challenge parts, and those of a halted line, are left aside. Parts that were not judged, or have not all their frames, whole and
+    with the part in its place, are told in ``left_out``; those that were rejected are counted. Raises FaultsError where it is no
+    window, or none of its parts is left.
     """
     try:
         reader = WindowReader(folder)
         line = reader.line()
-        cuts = _cuts(line, view_calibrations(line))
-        return _read(reader, cuts, has_all_parts=has_all_parts, looked=looked)
+        return _read(reader, cuts_of(line), has_all_parts=has_all_parts, looked=looked)
     except NotAWindow as error:
         raise FaultsError([Fault(str(folder), "", str(error), "the folder of a recorded window")]) from error
 
 
-class _Cut:
+class Cut:
     """One region of a camera's frames, at their own size."""
 
     def __init__(self, name: str, camera_id: str, region: Region, frame: FrameFormat, calibration: ViewCalibration):
@@ -73,15 +73,14 @@ class _Cut:
         self._locator = None if registration is None else PartLocator(camera_id, registration, frame)
         self._row = np.zeros(as_it_is.row_shape, np.uint8)
 
-    def pixels(self, reader: WindowReader, entry: FrameEntry) -> Pixels:
-        """Raises FrameDamaged; WrongFrame where the part is not in its place."""
-        frame = reader.frame(entry)
+    def of(self, frame: Pixels) -> Pixels:
+        """Raises WrongFrame where the part is not in its place."""
         shift_px = (0, 0)
         if self._locator is not None:
-            position = self._locator.locate(frame.pixels)
+            position = self._locator.locate(frame)
             shift_px = self._rule.whole_px(position)
             self._locator.check(position)
-        self._plan.fill(frame.pixels, self._row, shift_px)
+        self._plan.fill(frame, self._row, shift_px)
         return np.ascontiguousarray(self._row[0] if len(self._row) == 1 else self._row.transpose(1, 2, 0)).copy()
 
 
@@ -91,11 +90,13 @@ class _Part:
     entries: dict[str, FrameEntry]
 
 
-def _cuts(line: Line, calibrations: dict[str, ViewCalibration]) -> list[_Cut]:
-    formats = frame_formats(line.config)
+def cuts_of(line: Line) -> list[Cut]:
+    """Of each region of each camera, with what is calibrated of it. Raises FaultsError where that cannot be used."""
+    formats, calibrations = frame_formats(line.config), view_calibrations(line)
+    is_only_one = line.recipe.region_count == 1
     return [
-        _Cut(
-            view_name(view, region),
+        Cut(
+            "" if is_only_one else view_name(view, region),
             view.camera_id,
             region,
             formats[view.camera_id],
@@ -106,13 +107,14 @@ def _cuts(line: Line, calibrations: dict[str, ViewCalibration]) -> list[_Cut]:
     ]
 
 
-def _read(reader: WindowReader, cuts: list[_Cut], *, has_all_parts: bool, looked: Callable[[], None]) -> PictureSet:
+def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked: Callable[[], None]) -> PictureSet:
     by_name = {cut.name: cut for cut in cuts}
     pictures: dict[str, list[Picture]] = {name: [] for name in by_name}
     first: dict[tuple[str, str], Picture] = {}
     entries: dict[tuple[str, str], FrameEntry] = {}
     copies: list[Copy] = []
     left_out: list[str] = []
+    rejected_count = 0 if has_all_parts else _rejected_count(reader)
     for part in _parts(reader, {cut.camera_id for cut in cuts}, left_out, has_all_parts=has_all_parts):
         its_own = []
         try:
@@ -137,7 +139,7 @@ def _read(reader: WindowReader, cuts: list[_Cut], *, has_all_parts: bool, looked
 
     def read(picture: Picture) -> Pixels:
         try:
-            pixels = by_name[picture.view].pixels(reader, entries[picture.view, picture.part_name])
+            pixels = by_name[picture.view].of(reader.frame(entries[picture.view, picture.part_name]).pixels)
         except (FrameDamaged, WrongFrame, NotAWindow) as error:
             raise FaultsError([Fault(str(reader.folder), picture.name, str(error), "a whole window")]) from error
         if _sha256(pixels) != picture.sha256:
@@ -146,14 +148,23 @@ def _read(reader: WindowReader, cuts: list[_Cut], *, has_all_parts: bool, looked
         return pixels
 
     views = tuple(View(cut.name, cut.frame, tuple(pictures[cut.name])) for cut in cuts)
-    return PictureSet(reader.folder, views, tuple(copies), tuple(left_out), read)
+    return PictureSet(reader.folder, views, tuple(copies), tuple(left_out), read, rejected_count)
+
+
+def _rejected_count(reader: WindowReader) -> int:
+    results = (reader.part(part_id)[1] for part_id in reader.part_ids)
+    return sum(result.verdict == Verdict.REJECT.value and result.reason not in UNCOUNTED_REASONS for result in results)
 
 
 def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], *, has_all_parts: bool) -> Iterator[_Part]:
     session = reader.description.facts.session_id
     for part_id in reader.part_ids:
         entry, result = reader.part(part_id)
-        if result.reason in UNCOUNTED_REASONS or not (has_all_parts or result.verdict == Verdict.PASS.value):
+        if result.reason in UNCOUNTED_REASONS:
+            continue
+        if result.verdict != Verdict.PASS.value and not has_all_parts:
+            if result.verdict != Verdict.REJECT.value:
+                left_out.append(f"part {part_id}: {result.verdict}, {result.reason}")
             continue
         found = {key.camera_id: frame for key, frame in reader.entries_of(entry) if frame is not None}
         if missing := sorted(cameras - found.keys()):
@@ -162,10 +173,10 @@ def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], *, has_
         yield _Part(f"{session}-{part_id:08d}", found)
 
 
-def _picture(reader: WindowReader, part: _Part, cut: _Cut) -> Picture:
-    pixels = cut.pixels(reader, part.entries[cut.camera_id])
+def _picture(reader: WindowReader, part: _Part, cut: Cut) -> Picture:
+    pixels = cut.of(reader.frame(part.entries[cut.camera_id]).pixels)
     return Picture(
-        name=f"{cut.name}/{part.name}",
+        name=f"{cut.name}/{part.name}" if cut.name else part.name,
         path=reader.folder,
         view=cut.name,
         part_name=part.name,

@@ -89,6 +89,9 @@ def samples_for_card(package: ModelPackage, folder: Path) -> Samples:
     for image in images:
         height_px, width_px = _read(image, pixel_format, digest)
         looks.append(Look(image, view_of(image, card.input.views), FrameFormat(width_px, height_px, pixel_format)))
+    if missing := sorted(set(card.input.views) - {look.camera_id for look in looks}):
+        expected = "pictures of every view that the model knows, in folders called so: each is judged by itself"
+        raise FaultsError([Fault(str(folder), "", f"no picture of {', '.join(missing)}", expected)])
     return Samples(tuple(looks), len(images), digest.hexdigest(), recipe_of)
 
 

@@ -262,7 +262,7 @@ def test_a_picture_that_the_model_was_fitted_on_is_refused(tmp_path: Path) -> No
     (good / "003.png").unlink()
     done = lineside("calibrate", *asked(line, good))
     assert done.returncode == 0, done.stderr
-    assert "None of the pictures is among those that the model's card names" in done.stdout
+    assert "None of the pictures is among the 1 that the model's package names" in done.stdout
 
 
 def test_parts_without_a_judgement_are_told_and_count_as_rejected(tmp_path: Path) -> None:

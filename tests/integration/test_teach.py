@@ -652,7 +652,7 @@ def test_a_package_whose_teaching_is_damaged_is_left_as_it_is(
 def test_a_product_whose_name_was_made_one_with_control_characters(tmp_path: Path, taught: Taught, more: Path) -> None:
     model = taught.copy(tmp_path / "plate")
     card = yaml.safe_load((model / "model.yaml").read_text())
-    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\0b"}))
+    (model / "model.yaml").write_text(yaml.safe_dump(card | {"name": "a\x1bb"}))
     before = files_of(model)
     told = refusal("--add", more, "--out", model)
     assert "model.yaml: name: got control characters, expected a name without control characters" in told
@@ -751,8 +751,23 @@ def test_a_defect_that_looks_like_another_views_good_part(tmp_path: Path, broker
         }
         # The line's scores to the last bit: the same row of the same model.
         assert {images[name]["score"] for name in images} == seen[view, 0] | seen[view, 1]
+    done = lineside_here("evaluate", "--model", plate, "--data", tmp_path / "labelled", "--json", told_file)
+    assert done.returncode == 0, done.stderr
+    told_verdicts = {each["image"]: each["verdict"] for each in json.loads(told_file.read_text())["per_image"]}
+    assert told_verdicts == {
+        f"{view}/{name}": verdict
+        for view in looks
+        for name, verdict in (("good/0.png", "PASS"), ("anomaly/1.png", "REJECT"))
+    }
     done = lineside_here("model", "verify", plate, "--images", tmp_path / "good", "--config", line)
     assert done.returncode == 0, done.stdout + done.stderr
+    # What was seen of one view says nothing about the other.
+    done = lineside_here("model", "verify", plate, "--images", tmp_path / "good" / "left")
+    assert (done.returncode, "no picture of right" in done.stderr) == (2, True)
+    some = ("model", "quantize", "--model", plate, "--data", tmp_path / "labelled" / "left")
+    done = lineside_here(*some, "--fp16", "--out", tmp_path / "smaller")
+    assert (done.returncode, "no image of right" in done.stderr) == (2, True)
+    assert not (tmp_path / "smaller").exists()
     told = lineside_here(
         "evaluate", "--model", plate, "--data", write_parts(tmp_path / "any" / "good", range(2)).parent
     )
@@ -768,6 +783,53 @@ def test_several_views_are_called_as_cameras_can_be(tmp_path: Path) -> None:
     assert "camera_id.region: rename it" in told
     assert "top.left side" not in told
     assert not (tmp_path / "plate").exists()
+
+
+def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
+    """When parts are added, and of those that came later, once somebody has looked at them."""
+    good, out, told_file = write_parts(tmp_path / "good", range(40)), tmp_path / "plate", tmp_path / "told.json"
+    write_parts(good, range(900, 902), is_bad=True)
+    teach("--good", good, "--out", out, *QUICK, "--suspects-are-good")
+    odd = {"0900.png", "0901.png"}
+
+    def suspects(*arguments: str | Path) -> set[str]:
+        teach("--out", out, "--json", told_file, *arguments)
+        return {each["name"] for each in json.loads(told_file.read_text())["suspects"]}
+
+    more = write_parts(tmp_path / "more", range(100, 104))
+    write_parts(more, range(950, 951), is_bad=True)
+    assert not suspects("--add", more) & odd
+    again = refusal("--add", more, "--out", out)
+    assert "taught already" in again
+    assert suspects("--add", more, "--suspects-are-good") == set()
+    assert json.loads(told_file.read_text())["added"]["added_count"] == 0
+    assert suspects("--add", write_parts(tmp_path / "last", range(200, 202))) == set()
+
+
+def test_a_threshold_is_not_calibrated_on_what_was_taught(tmp_path: Path, taught: Taught) -> None:
+    """Scores of parts that the model has seen promise nothing; the part is known by its pixels, in whatever file."""
+    line = write_line(
+        tmp_path,
+        1,
+        cameras=[folder_camera("cam0", "good")],
+        calibrations="calibrations",
+        records={"path": "records.db"},
+    )
+    point_line_at(tmp_path, taught.model, {"cam0": (WIDTH_PX, HEIGHT_PX)})
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["rules"][0]["is_calibrated"] = True
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    good = write_parts(tmp_path / "good", range(5_000, 5_060))
+    ask = ("calibrate", "threshold", line, "--good", good, "--false-reject-max", "0.1", "--as", "Anna")
+    done = lineside(*ask)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"None of the pictures is among the {GOOD_COUNT} that the model's package names" in " ".join(
+        done.stdout.split()
+    )
+    write_image(good / "seen.bmp", part(7))
+    done = lineside(*ask)
+    assert done.returncode == 1
+    assert "pictures that the model was fitted on: got 1 (good/seen.bmp)" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("look", [{"is_colour": True}, {"width_px": 3 * HEIGHT_PX}], ids=["colour", "oblong"])
@@ -923,17 +985,15 @@ def test_killed_while_parts_are_added(
 def test_one_after_the_other(tmp_path: Path, taught: Taught, more: Path, extended: dict[str, str]) -> None:
     """While somebody adds parts nobody else does; one that was killed is in nobody's way."""
     model = taught.copy(tmp_path / "plate")
-    first = begun("publish:before", "SIGSTOP", "--add", more, "--out", model)
-    try:
-        assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-        done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
-        assert done.stderr == (
-            f"lineside: {model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended\n"
-        )
-        assert files_of(model) == files_of(taught.model)
-    finally:
-        first.kill()
-        first.wait()
+    with begun("publish:before", "SIGSTOP", "--add", more, "--out", model) as first:
+        try:
+            assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+            done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
+            told = f"{model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended"
+            assert done.stderr == f"lineside: {told}\n"
+            assert files_of(model) == files_of(taught.model)
+        finally:
+            first.kill()
     shutil.rmtree(tmp_path / "other")
     teach("--add", more, "--out", model)
     assert {name: sha256 for name, sha256 in files_of(model).items() if name != "model.yaml"} == extended

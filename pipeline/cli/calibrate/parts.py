@@ -1,11 +1,10 @@
-"""Pictures of known parts: each once, and none that the model was fitted on."""
+"""Pictures of known parts, each once."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from pipeline.cli.output import fail
 from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
 from vision.inspector import Inspector
-from vision.package import ModelCard, ModelPackage, load_package
+from vision.package import ModelPackage, load_package
 from vision.runtime import InferenceError, RuntimeProviderError
 
-_SHA256 = re.compile("[0-9a-fA-F]{64}")
 _NAMED_MAX = 5
 
 
@@ -86,38 +84,14 @@ class PartPictures:
         if not self._shared:
             return []
         advice = "One part was put into two folders: take it out of the wrong one."
-        return [Refusal("the same picture in two folders", _named(self._shared), "each picture in one", advice)]
+        return [Refusal("the same picture in two folders", named(self._shared), "each picture in one", advice)]
 
 
 def _name(file: Path) -> str:
     return f"{file.parent.name}/{file.name}"
 
 
-def fitted_hashes(card: ModelCard) -> frozenset[str]:
-    """The SHA-256 of every picture that the card says the model was fitted on; empty where it names none."""
-    return frozenset(_hashes(card.training))
-
-
-def fitted_refusals(pictures: list[tuple[str, bytes]], fitted: frozenset[str]) -> list[Refusal]:
-    """Names and SHA-256 of pictures: those that the model was fitted on say nothing about parts it has never seen."""
-    known = [name for name, digest in pictures if digest.hex() in fitted]
-    if not known:
-        return []
-    advice = "Take them out, and put pictures of other parts in their place."
-    return [Refusal("pictures that the model was fitted on", _named(known), "parts that it has never seen", advice)]
-
-
-def _named(names: list[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """How many, and the first of them."""
     more = len(names) - _NAMED_MAX
     return f"{len(names)} ({', '.join(names[:_NAMED_MAX])}{f' and {more} more' if more > 0 else ''})"
-
-
-def _hashes(content: object) -> Iterator[str]:
-    if isinstance(content, dict):
-        for each in (*content.keys(), *content.values()):
-            yield from _hashes(each)
-    elif isinstance(content, list):
-        for each in content:
-            yield from _hashes(each)
-    elif isinstance(content, str) and _SHA256.fullmatch(content):
-        yield content.lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from math import isfinite
@@ -17,8 +17,9 @@ from calibration.intervals import CONFIDENCE, Share
 from calibration.threshold import ASSUMPTIONS, ThresholdReport, find_thresholds
 from pipeline.calibrated_line import judged_by
 from pipeline.calibration_file import KeptShare, ThresholdSection, made_now
+from pipeline.cli.calibrate.fitted_on import FittedOn, fitted_refusals
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, WhoOption, station_of, told_in_force
-from pipeline.cli.calibrate.parts import PartPictures, fitted_hashes, fitted_refusals, open_station
+from pipeline.cli.calibrate.parts import PartPicture, PartPictures, open_station
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.progress import progress_bar
@@ -67,11 +68,16 @@ def threshold(
         line.recipe, package.card, inspector, station.camera_id, station.frame_format, recipe_file=str(line.recipe_file)
     )
     pictures = PartPictures(station)
-    good_parts, good_digests = _scored(good, "good", pictures, scorer)
+    fitted, fitted_names = FittedOn(package, station), []
+
+    def look(picture: PartPicture) -> None:
+        if fitted.has(picture):
+            fitted_names.append(picture.name)
+
+    good_parts, good_digests = _scored(good, "good", pictures, scorer, look)
     defective_parts, defective_digests = (
         ([], []) if defective is None else _scored(defective, "defective", pictures, scorer)
     )
-    fitted = fitted_hashes(package.card)
     found = find_thresholds(
         _by_class(good_parts, scorer),
         _by_class(defective_parts, scorer),
@@ -81,8 +87,7 @@ def threshold(
         good_rejected_count=_count(good_parts, Outcome.REJECTED),
         defective_rejected_count=_count(defective_parts, Outcome.REJECTED),
     )
-    known = zip((part.name for part in good_parts), good_digests, strict=True)
-    if refusals := [*pictures.shared_refusals(), *fitted_refusals(list(known), fitted)]:
+    if refusals := [*pictures.shared_refusals(), *fitted_refusals(fitted_names)]:
         found = dataclasses.replace(found, thresholds={}, false_accept=None, refusals=(*refusals, *found.refusals))
     kept = None
     if found.thresholds:
@@ -94,7 +99,7 @@ def threshold(
         good=good_parts,
         defective=defective_parts,
         copies=pictures.copies,
-        assumptions=_assumptions(station, is_training_known=bool(fitted)),
+        assumptions=_assumptions(station, training_count=fitted.count),
         of=_of(station, package, who, good, defective),
         calibration_id=None if kept is None else kept.calibration_id,
         pixel_format=station.frame_format.pixel_format,
@@ -111,7 +116,11 @@ def threshold(
 
 
 def _scored(
-    folder: Path, kind: str, pictures: PartPictures, scorer: PartScorer
+    folder: Path,
+    kind: str,
+    pictures: PartPictures,
+    scorer: PartScorer,
+    look: Callable[[PartPicture], None] = lambda picture: None,
 ) -> tuple[list[ScoredPart], list[bytes]]:
     parts, digests = [], []
     try:
@@ -119,6 +128,7 @@ def _scored(
             for picture in pictures.fresh(folder):
                 parts.append(ScoredPart(picture.name, picture.file, scorer.score(picture.pixels)))
                 digests.append(picture.digest)
+                look(picture)
                 advance()
     except InferenceError as error:
         raise fail(str(error)) from None
@@ -158,12 +168,12 @@ def _section(
     )
 
 
-def _assumptions(station: Station, *, is_training_known: bool) -> list[str]:
+def _assumptions(station: Station, *, training_count: int) -> list[str]:
     fitting = (
-        "None of the pictures is among those that the model's card names as its training pictures; other pictures of the same "
-        "parts would not be noticed."
-        if is_training_known
-        else "The model's card does not name its training pictures by their hashes: that no part was among them was not checked."
+        f"None of the pictures is among the {training_count:,} that the model's package names as its training pictures; other "
+        "pictures of the same parts would not be noticed."
+        if training_count
+        else "The model's package does not name its training pictures: that no part was among them was not checked."
     )
     cameras = len(station.line.config.cameras)
     alone = f"The promise is of camera {station.camera_id} alone: what the line's {cameras} cameras reject adds up."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +112,14 @@ def quantize(
     rules = None if recipe is None else load_model(recipe, Recipe)
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     data_set, calibrating, words = _images(
-        data, layout, split, calibration, calibration_share, calibration_count, int8=int8
+        data,
+        layout,
+        split,
+        package.card.input.views,
+        calibration,
+        calibration_share,
+        calibration_count,
+        int8=int8,
     )
     show(console, words)
     plan = Plan(
@@ -150,6 +157,7 @@ def _images(
     data: Path,
     layout: str | None,
     split: str | None,
+    views: Sequence[str],
     calibration: Path | None,
     share: float,
     count_max: int,
@@ -161,7 +169,7 @@ def _images(
     from pipeline.shrink.calibration import calibration_set, images_of, is_for_calibration
 
     with _bar("checking", None) as looked:
-        data_set = read_data_set(data, layout=layout, split=split, looked=looked)
+        data_set = read_data_set(data, layout=layout, split=split, views=views, looked=looked)
     if not int8:
         return data_set, None, [f"judging     {len(data_set.samples)} images of {data}"]
     left_out = 0

@@ -5,8 +5,8 @@ Nothing outside the data folder is read, whatever a label file names or a link p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.evaluation.data import DataSet, Faults, Sample
@@ -53,13 +53,23 @@ def find_layout(folder: Path) -> str:
 
 
 def read_data_set(
-    folder: Path, *, layout: str | None = None, split: str | None = None, looked: Callable[[], None] = lambda: None
+    folder: Path,
+    *,
+    layout: str | None = None,
+    split: str | None = None,
+    views: Sequence[str] = (),
+    looked: Callable[[], None] = lambda: None,
 ) -> DataSet:
     """Reads and checks all labels, and all images but for their pixels; ``looked`` is called after each image.
 
+    ``views``: that the model knows by name; a folder with nothing but sub-folders called so is a set of each, taken together.
     ``split``: which part of a set that has several (``train``, ``val``, ``test``); needed where it has and none is
     plainly meant. Raises FaultsError.
     """
+    if named := _views_in(folder, views):
+        return _together(
+            folder, [read_data_set(folder / view, layout=layout, split=split, looked=looked) for view in named]
+        )
     faults = Faults()
     try:
         name = layout if layout is not None else find_layout(folder)
@@ -80,6 +90,27 @@ def read_data_set(
         raise FaultsError([Fault(str(folder), "", f"--split {split}", expected)])
     samples.sort(key=lambda sample: sample.name)
     return DataSet(folder, name, reading.split.used, tuple(samples), any(sample.mask is not None for sample in samples))
+
+
+def _views_in(folder: Path, views: Sequence[str]) -> list[str]:
+    if not views or not folder.is_dir():
+        return []
+    found = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+    return found if set(found) <= set(views) else []
+
+
+def _together(folder: Path, sets: Sequence[DataSet]) -> DataSet:
+    """Raises FaultsError for sets that are not laid out alike."""
+    first = sets[0]
+    for other in sets[1:]:
+        if (other.layout, other.split) != (first.layout, first.split):
+            got, expected = (
+                f"layout {other.layout}, split {other.split}",
+                f"{first.layout}, {first.split}, as {first.folder} has",
+            )
+            raise FaultsError([Fault(str(other.folder), "", got, expected)])
+    samples = [replace(sample, name=f"{each.folder.name}/{sample.name}") for each in sets for sample in each.samples]
+    return DataSet(folder, first.layout, first.split, tuple(samples), any(each.has_masks for each in sets))
 
 
 def _expect_once(samples: list[Sample], faults: Faults) -> None:

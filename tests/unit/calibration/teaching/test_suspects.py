@@ -82,7 +82,7 @@ def test_another_kind_is_told_as_such_and_learnt() -> None:
 
 def test_of_parts_that_are_all_good_there_are_none() -> None:
     features = with_like_spots(maps(60), [1, 2, 3], by=6.0)
-    found = robust_fit(features, LAYERS, folds_of(60), rounds_max=0)
+    found = robust_fit(features, LAYERS, folds_of(60), np.ones(60, np.bool_))
     assert not found.is_suspect.any()
     everyone = cross_fit(features, LAYERS, folds_of(60), np.ones(60, np.bool_))
     np.testing.assert_array_equal(found.cross.excess, everyone.excess)

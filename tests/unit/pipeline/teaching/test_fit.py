@@ -116,6 +116,30 @@ def test_suspects_count_as_rejected_and_do_not_set_the_threshold() -> None:
     assert 2.0 < at < 2.01
 
 
+def test_parts_that_a_line_rejected_count_as_good_ones_that_are_rejected() -> None:
+    """What the line passed is chosen: of good parts that were rejected the highest scores would be missing."""
+    excess = np.linspace(-2, 2, 600)
+    at = threshold_of(fitted(excess), 0.01, 0.95, rejected_count=1)
+    promise = promised(parts(excess, at), [], NONE[:600], 0.01, 0.95, rejected_count=1)
+    # One of 601 may be rejected, and is already.
+    assert (promise.threshold, promise.good_count, promise.rejected_count) == (THRESHOLD, 601, 1)
+    assert "1 parts of recorded windows were rejected by the line" in " ".join(promise.notes)
+    refused = promised(parts(excess, at), [], NONE[:600], 0.01, 0.95, rejected_count=40)
+    assert refused.thresholds == {}
+    assert "40 that nobody has looked at" in " ".join(refused.words())
+    assert "--rejects-are-defective" in " ".join(refused.words())
+
+
+def test_a_part_that_somebody_said_is_good_is_no_suspect() -> None:
+    strange = features(60)
+    strange[3] += 4.0
+    strange[11] += 4.0
+    said = np.zeros(60, np.bool_)
+    said[3] = True
+    assert fit([strange], LAYERS).is_suspect[[3, 11]].all()
+    assert fit([strange], LAYERS, said).is_suspect[[3, 11]].tolist() == [False, True]
+
+
 def test_defective_parts_that_pass_are_counted_at_the_threshold() -> None:
     excess = np.linspace(-2, 2, 400)
     at = threshold_of(fitted(excess), 0.01, 0.95)

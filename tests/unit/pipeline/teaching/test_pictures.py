@@ -17,7 +17,8 @@ from PIL import Image
 
 from pipeline.image_reading import decode_image, read_image
 from pipeline.teaching.picture_set import FAULTS_MAX, Copy, PictureSet, expect_apart, expect_content, without_known
-from pipeline.teaching.pictures import is_flat, read_folder, size_tolerance_px
+from pipeline.teaching.pictures import read_folder, size_tolerance_px
+from pipeline.teaching.pixel_facts import is_flat
 from tests.labelled import write_image
 from vision.faults import FaultsError
 from vision.preprocess import FrameFormat
@@ -414,12 +415,16 @@ def test_names_that_do_not_pair(tmp_path: Path) -> None:
 def test_views_other_than_those_of_the_good_parts(good: Path, tmp_path: Path) -> None:
     frames = read_folder(good).frames
     write(tmp_path / "defects" / "scratch", {"0.png": grey(0)})
+    # The only view, whatever its folder is called.
+    assert list(read_folder(tmp_path / "defects", frames=frames).frames) == [""]
+    write(tmp_path / "defects" / "stain", {"0.png": grey(1)})
     (line,) = told(tmp_path / "defects", frames=frames)
     assert line == (
-        ": got the sub-folders scratch, expected pictures directly in it, as the good parts of one view are"
+        ": got the sub-folders scratch, stain, expected pictures directly in it, as the good parts of one view are"
     )
-    (line,) = told(good, frames={"top": FrameFormat(60, 40, PixelFormat.MONO8)})
-    assert "expected a sub-folder for each view, called as those of the good parts: top" in line
+    frame = FrameFormat(60, 40, PixelFormat.MONO8)
+    (line,) = told(good, frames={"side": frame, "top": frame})
+    assert "expected a sub-folder for each view, called as those of the good parts: side, top" in line
 
 
 def test_pictures_unlike_the_good_ones(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 
 from pipeline.simulator.part_scene import Look, PartScene
 from pipeline.teaching import window_pictures
 from pipeline.teaching.picture_set import PictureSet
+from pipeline.teaching.pictures import read_folder
 from pipeline.teaching.window_pictures import read_window
 from pipeline.window.format import DESCRIPTION_NAME, chunk_name
 from tests.windows import HEIGHT_PX, WIDTH_PX, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
@@ -55,6 +58,11 @@ def test_parts_that_passed_by_region(recorded: RecordedWindow) -> None:
     passed = [result.part_id for result in recorded.results if result.verdict == "PASS"]
     assert 3 < len(passed) < PARTS - 3
     assert numbers(found) == passed
+    # Whoever was rejected may have been good all the same.
+    assert found.rejected_count == sum(
+        result.verdict == "REJECT" and result.part_id != 8 for result in recorded.results
+    )
+    assert len(passed) + found.rejected_count + len(found.left_out) == PARTS - 1
     assert [view.name for view in found.views] == list(REGIONS)
     assert (found.parts_count, found.pictures_count, len(looked)) == (len(passed), 3 * len(passed), len(passed))
     for view in found.views:
@@ -73,8 +81,32 @@ def test_parts_that_passed_by_region(recorded: RecordedWindow) -> None:
 
 def test_all_parts_that_production_made(recorded: RecordedWindow) -> None:
     found = read_window(recorded.folder, has_all_parts=True)
+    assert found.rejected_count == 0
     assert numbers(found) == [result.part_id for result in recorded.results if result.part_id not in (7, 8)]
     assert found.left_out == ("part 7: no frame of camera side",)
+
+
+def test_the_only_view_has_no_name_as_in_a_folder_of_pictures(tmp_path: Path) -> None:
+    """So that a product taught from either takes more parts from the other."""
+    file = write_window_line(tmp_path / "line", threshold=0.9)
+    line = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**line, "cameras": line["cameras"][:1]}))
+    recipe = recipe_of(0.9)
+    recipe["views"] = [{**recipe["views"][0], "regions": recipe["views"][0]["regions"][:1]}]
+    (tmp_path / "line" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    played = WindowLine(file, tmp_path / "window")
+    for number in range(1, 6):
+        played.run({"top": seen(number)["top"]})
+    played.close()
+    found = read_window(tmp_path / "window")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for picture in found.views[0].pictures:
+        assert picture.name == picture.part_name
+        cv2.imwrite(str(folder / f"{picture.name}.png"), found.read(picture))
+    same = read_folder(folder, frames=found.frames)
+    assert (list(found.frames), same.frames) == ([""], found.frames)
+    assert same.names_by_pixels.keys() == found.names_by_pixels.keys()
 
 
 def test_a_part_that_is_seen_twice_counts_once(tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ def test_whatever_the_batch_each_image_gets_its_own_verdict(
 def test_views_that_a_model_knows_by_name_are_judged_in_their_rows(tmp_path: Path) -> None:
     """By the folder that an image lies in; as many of one after the other as there are, whatever the number of the other."""
     package = load_package(write_views_package(tmp_path / "model", {"left": 0.3, "right": 0.7}))
+    write_images(tmp_path / "samples" / "left", [77])
+    with pytest.raises(FaultsError, match="no picture of right"):
+        samples_for_card(package, tmp_path / "samples")
     for view, greys in (("left", [77, 179, 77]), ("right", [179])):
         write_images(tmp_path / "samples" / view, greys)
     samples = samples_for_card(package, tmp_path / "samples")
