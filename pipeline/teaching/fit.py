@@ -149,6 +149,6 @@ def _unconfirmed(suspects: int, good_count: int, found: ThresholdReport) -> Refu
         "suspects among the good parts",
         f"{suspects} of {good_count} that look unlike the others",
         f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
-        "Look at them: take out those that are defective (--without NAME) and teach again; if all are good, say so with --suspects-are-good."
-        + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
+        "Look at them: take out those that are defective (--without NAME) and teach again; if all are good, say so "
+        "with --suspects-are-good." + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
     )

@@ -131,7 +131,9 @@ def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
         raise FaultsError([Fault("--without", "", ", ".join(map(quote, unknown)), expected)])
     dropped = {part_of.get(name, name) for name in names}
     if parts and dropped >= parts:
-        raise FaultsError([Fault("--without", "", f"all {len(parts):,} parts", "some of them: no good part would be left")])
+        raise FaultsError(
+            [Fault("--without", "", f"all {len(parts):,} parts", "some of them: no good part would be left")]
+        )
     views = tuple(
         replace(view, pictures=tuple(each for each in view.pictures if each.part_name not in dropped))
         for view in pictures.views

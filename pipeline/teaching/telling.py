@@ -115,7 +115,8 @@ def suspects_words(fitted: Fitted) -> str:
         return ""
     return (
         f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
-        "the threshold takes them for rejected: take out those that are defective (--without NAME) and teach again, or say --suspects-are-good."
+        "the threshold takes them for rejected: take out those that are defective (--without NAME) and teach again, or say "
+        "--suspects-are-good."
     )
 
 
