@@ -75,18 +75,21 @@ def robust_fit(
     """``cross_fit`` without those parts that look unlike the others, but with those of which somebody said that they are good,
     (parts,).
 
-    It starts from the most central parts, since parts that are odd alike are usual to a fit that has seen them.
-    Raises ValueError as ``cross_fit`` does.
+    It starts from the most central parts, since parts that are odd alike are usual to a fit that has seen them. The fewer ones of
+    two kinds are suspects, each of them: what they are somebody has to say. Raises ValueError as ``cross_fit`` does.
     """
     if is_said_good is None:
         is_said_good = np.zeros(len(features), np.bool_)
-    found = np.zeros(len(features), np.bool_) if is_said_good.all() else ~_central(features, layers, folds)
-    found &= ~is_said_good
+    kinds = kinds_of(features)
+    is_other_kind = (kinds.is_smaller if kinds.are_two else np.zeros(len(features), np.bool_)) & ~is_said_good
+    found = np.zeros(len(features), np.bool_)
+    if not is_said_good.all():
+        found = ~_central(features, layers, folds, ~is_other_kind) & ~is_said_good
     for number in range(ROUNDS_MAX):
         is_suspect = found
         cross = cross_fit(features, layers, folds, ~is_suspect)
         found, p_values = suspicious(cross.excess)
-        found &= ~is_said_good
+        found = (found & ~is_said_good) | is_other_kind
         if number >= _FREE_ROUNDS:
             found &= is_suspect
         if (found == is_suspect).all():
@@ -94,10 +97,9 @@ def robust_fit(
     return RobustFit(cross, is_suspect, p_values)
 
 
-def _central(features: Features, layers: Sequence[Layer], folds: npt.NDArray[np.int64]) -> Flags:
-    """Those to start from, (parts,). Another kind of part is told as such, and is learnt: see ``kinds``."""
-    kinds = kinds_of(features)
-    is_other_kind = kinds.is_smaller if kinds.are_two else np.zeros(len(features), np.bool_)
-    is_kept = most_central(robust_strangeness(features, layers)) | is_other_kind
-    cross = cross_fit(features, layers, folds % _START_FOLDS, is_kept)
-    return most_central(cross.excess) | is_other_kind
+def _central(features: Features, layers: Sequence[Layer], folds: npt.NDArray[np.int64], is_of_kind: Flags) -> Flags:
+    """Those of the kind to start from, (parts,)."""
+    cross = cross_fit(
+        features, layers, folds % _START_FOLDS, most_central(robust_strangeness(features, layers)) & is_of_kind
+    )
+    return most_central(cross.excess) & is_of_kind

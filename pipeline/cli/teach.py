@@ -132,10 +132,11 @@ def teach(
     except OSError as error:
         raise fail(f"{out}: {error.strerror}. Nothing was written") from None
     show(console, words(found))
+    # Before what may still fail: the package is there.
+    console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)
     if report is not None:
         _write_report(report, found)
     write_json(json_file, to_json(found))
-    console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
         pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
     pictures = without_parts(pictures, taking.without)
     if taking.rejects_are_defective:
-        pictures = replace(pictures, rejected_count=0)
+        pictures = replace(pictures, rejected=frozenset(), settled=pictures.rejected)
     if frames is not None and pictures.frames != frames:
         got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
         expected = ", ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +26,30 @@ _MARGIN = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """``excess``, ``is_suspect``, ``p_values``: (parts,) each, of the view in which a part is the strangest, ``worst_view``."""
+    """``excess``, ``is_suspect``, ``p_values``: (pictures,) each, of the view in which it is the strangest, ``worst_view``.
+
+    ``part``: (pictures,), the same number for pictures of one part, see ``calibration.teaching.near_copies``.
+    """
 
     views: tuple[ViewFit, ...]
     excess: npt.NDArray[np.float64]
     is_suspect: npt.NDArray[np.bool_]
     p_values: npt.NDArray[np.float64]
     worst_view: npt.NDArray[np.intp]
+    part: npt.NDArray[np.intp]
 
 
 def fit(
-    features: Sequence[Features], layers: Sequence[Layer], is_said_good: npt.NDArray[np.bool_] | None = None
+    features: Sequence[Features],
+    layers: Sequence[Layer],
+    part: npt.NDArray[np.intp],
+    is_said_good: npt.NDArray[np.bool_] | None = None,
 ) -> Fitted:
-    """Of each view's features, (parts, channels, rows, columns), the parts in one order, made up of ``layers``.
+    """Of each view's features, (pictures, channels, rows, columns), the pictures in one order, made up of ``layers``.
 
-    ``is_said_good``, (parts,): somebody has looked at it, and it is no suspect.
+    ``part``: as in ``Fitted``; ``is_said_good``, (pictures,): somebody has looked at it, and it is no suspect.
     """
-    folds = folds_of(len(features[0]))
+    folds = folds_of(int(part.max()) + 1)[part]
     fits: list[RobustFit] = [robust_fit(of_view, layers, folds, is_said_good) for of_view in features]
     excess = np.stack([fit.cross.excess for fit in fits])
     p_values = np.stack([fit.p_values for fit in fits])
@@ -51,6 +59,7 @@ def fit(
         is_suspect=np.logical_or.reduce([fit.is_suspect for fit in fits]),
         p_values=p_values.min(axis=0),
         worst_view=excess.argmax(axis=0),
+        part=part,
     )
 
 
@@ -60,9 +69,10 @@ def threshold_of(fitted: Fitted, false_reject_max: float, confidence: float, rej
 
     Were the strangest suspects taken for good, a defective one among them would set the threshold, and others like it would pass.
     """
-    excess = fitted.excess[~fitted.is_suspect]
+    is_suspect = _of_parts(fitted.is_suspect, fitted.part)
+    excess = _of_parts(fitted.excess, fitted.part)[~is_suspect]
     scores = score_of(excess, float(excess.max()))
-    found = _found(scores, (), int(fitted.is_suspect.sum()) + rejected_count, false_reject_max, confidence)
+    found = _found(scores, (), int(is_suspect.sum()) + rejected_count, false_reject_max, confidence)
     passes = scores < found.threshold if found.threshold is not None else np.ones(len(scores), np.bool_)
     return float(excess[passes].max()) + _MARGIN
 
@@ -70,16 +80,17 @@ def threshold_of(fitted: Fitted, false_reject_max: float, confidence: float, rej
 def promised(
     good: Sequence[ScoredPart],
     defective: Sequence[ScoredPart],
-    is_suspect: npt.NDArray[np.bool_],
+    fitted: Fitted,
     false_reject_max: float,
     confidence: float,
     rejected_count: int = 0,
 ) -> ThresholdReport:
     """What ``THRESHOLD`` promises, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected.
 
-    ``is_suspect``: (good,).
+    Each part counts once, with the highest score of its pictures.
     """
-    good_scores = np.array([part.score for part in good])
+    good_scores = _of_parts(np.array([part.score for part in good]), fitted.part)
+    is_suspect = _of_parts(fitted.is_suspect, fitted.part)
     defective_scores = [part.score for part in defective]
     suspects = int(is_suspect.sum())
     found = _found(good_scores[~is_suspect], defective_scores, suspects + rejected_count, false_reject_max, confidence)
@@ -88,7 +99,9 @@ def promised(
     if rejected_count:
         notes = (_left_aside(rejected_count), *notes)
     if suspects:
-        notes = (_counted(suspects, len(good)), *notes)
+        notes = (_counted(suspects, len(good_scores)), *notes)
+    if len(good_scores) < len(good):
+        notes = (_counted_once(len(good), len(good_scores)), *notes)
     unseen = "Counted by fits that had not seen the parts: the package has, and may score one or another otherwise."
     notes = (*notes, unseen)
     if not found.thresholds:
@@ -96,7 +109,7 @@ def promised(
         if rejected_count:
             refusals = (_unseen(rejected_count, found),)
         if suspects:
-            refusals = (_unconfirmed(suspects, len(good), found), *(refusals if rejected_count else ()))
+            refusals = (_unconfirmed(suspects, len(good_scores), found), *(refusals if rejected_count else ()))
         return replace(found, notes=notes, refusals=refusals)
     # It lies within rounding below THRESHOLD, and no part between.
     return replace(
@@ -122,6 +135,17 @@ def _found(
         confidence=confidence,
         good_rejected_count=rejected_count,
     )
+
+
+def _of_parts(values: npt.NDArray[Any], part: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Of pictures' values the highest of each part."""
+    found = np.full(int(part.max()) + 1, values.min(), values.dtype)
+    np.maximum.at(found, part, values)
+    return found
+
+
+def _counted_once(pictures: int, parts: int) -> str:
+    return f"{pictures} pictures show {parts} parts, some of them several times: each part counts once, with its highest score."
 
 
 def _counted(suspects: int, good_count: int) -> str:

@@ -37,9 +37,10 @@ class GoodParts:
         return np.array([*said, *[False] * (len(self.names) - len(said))], np.bool_)
 
     @property
-    def rejected_count(self) -> int:
+    def rejected(self) -> frozenset[str]:
         """Beside the good parts: of recorded windows, parts that the line rejected and that nobody said are defective."""
-        return self.pictures.rejected_count + (0 if self.kept is None else self.kept.rejected_count)
+        before = frozenset() if self.kept is None else frozenset(self.kept.rejected)
+        return (before | self.pictures.rejected) - self.pictures.settled
 
     @property
     def kept_count(self) -> int:

@@ -20,6 +20,22 @@ _LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx", "@eadir"))
 """What file managers and stores leave behind, beside hidden files."""
 _KINDS = ", ".join(IMAGE_SUFFIXES)
 _VIEW_NAME_CHARS_MAX = 64
+_GOOD_OR_NOT = (
+    "good",
+    "bad",
+    "ok",
+    "nok",
+    "ng",
+    "pass",
+    "fail",
+    "reject",
+    "rejected",
+    "defect",
+    "defects",
+    "defective",
+)
+_LABELS = frozenset((*_GOOD_OR_NOT, "anomaly", "train", "test", "val"))
+"""A folder of folders called so is a labelled set, and would teach the bad ones as another view of the good ones."""
 
 
 def view_files(folder: Path, faults: FaultList, *, is_one_of_several: bool = False) -> dict[str, list[Path]]:
@@ -45,6 +61,10 @@ def view_files(folder: Path, faults: FaultList, *, is_one_of_several: bool = Fal
         if not view_folder.name.isprintable() or len(view_folder.name) > _VIEW_NAME_CHARS_MAX:
             expected = f"a name of at most {_VIEW_NAME_CHARS_MAX} printable characters: rename it"
             faults.add(view_folder, f"the name {quote(view_folder.name)} for a view", expected)
+            continue
+        if len(folders) > 1 and view_folder.name.lower() in _LABELS:
+            expected = "sub-folders that are views of the part, each called as its camera: are its pictures good ones?"
+            faults.add(view_folder, f"the name {quote(view_folder.name)} for one of several views", expected)
             continue
         if len(folders) > 1 and not _is_camera_or_region(view_folder.name):
             expected = f"the view's camera_id in the line ({CAMERA_ID_CHARS}), or camera_id.region: rename it"

@@ -73,8 +73,8 @@ class PictureSet:
 
     ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
     ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
-    It raises FaultsError where the picture is not as it was when it was looked at. ``rejected_count``: parts left aside since the
-    line rejected them, good or not.
+    It raises FaultsError where the picture is not as it was when it was looked at. ``rejected``: names of parts left aside since
+    the line rejected them, good or not; ``settled``: of rejected parts that are here, or that somebody said are defective.
     """
 
     path: Path
@@ -82,7 +82,8 @@ class PictureSet:
     copies: tuple[Copy, ...]
     left_out: tuple[str, ...]
     read: Callable[[Picture], Pixels]
-    rejected_count: int = 0
+    rejected: frozenset[str] = frozenset()
+    settled: frozenset[str] = frozenset()
 
     @property
     def parts_count(self) -> int:

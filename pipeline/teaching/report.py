@@ -22,8 +22,8 @@ KINDS = "kinds"
 _SAMPLE, _, *_OTHERS = ASSUMPTIONS
 CROSS_FIT_ASSUMPTIONS = (
     _SAMPLE,
-    "Each good part was scored by a fit that had seen neither it nor another picture of it, while the package's own fit has seen "
-    "them all: the rule is exact for scores of one fit, and these come from several that are nearly alike.",
+    "Each good part was scored by a fit that had seen neither it nor a picture found to be of it, while the package's own fit has "
+    "seen them all: the rule is exact for scores of one fit, and these come from several that are nearly alike.",
     *_OTHERS,
 )
 """What the promise of a threshold rests on where the good parts were both fitted and scored, by turns."""

@@ -85,7 +85,7 @@ class Taught(Strict):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
     views: Annotated[tuple[KeptView, ...], Field(min_length=1)]
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
-    rejected_count: Annotated[int, Field(ge=0)] = 0
+    rejected: tuple[SoundName, ...] = ()
     parts_missing: int | None
     auroc: Auroc | None
     card: WrittenCard | None = None

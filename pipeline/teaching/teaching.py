@@ -14,6 +14,7 @@ import numpy as np
 from calibration.auroc import auroc_of
 from calibration.teaching.fitting import PARTS_MIN
 from calibration.teaching.graph import product_model, score_of
+from calibration.teaching.near_copies import same_part
 from pipeline.new_folder import scratch_folder
 from pipeline.teaching import telling
 from pipeline.teaching.budget import Choice, choose, measure, tried
@@ -62,7 +63,7 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
     fails; then nothing is written.
     """
     source = of_pictures(good)
-    _expect_enough(len(source.names), good.path)
+    _expect_enough(len(source.names), good.path, len(source.names))
     expect_content(good)
     with scratch_folder(out) as draft:
         largest = max(good.views, key=lambda view: view.frame.width_px * view.frame.height_px)
@@ -93,8 +94,9 @@ def extend(
     the package meanwhile; then it is as it was.
     """
     new = without_known(more, taught.names_by_pixels)
-    # Nothing new to learn, but to hear that its suspects are good.
-    if not new.views[0].pictures and not wanted.are_suspects_good:
+    # Nothing new to learn, but to hear that suspects are good or rejected parts defective.
+    is_heard = wanted.are_suspects_good or not more.settled.isdisjoint(taught.rejected)
+    if not new.views[0].pictures and not is_heard:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     expect_content(new)
@@ -140,9 +142,11 @@ def _teach(
             file = features_file(draft, index)
             features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
     with progress("fitting", None):
+        part = same_part(features, shape.layers)
+        _expect_enough(int(part.max()) + 1, good.path, len(part))
         is_said_good = source.are_said_good | wanted.are_suspects_good
-        fitted = fit(features, shape.layers, is_said_good)
-    at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, source.rejected_count)
+        fitted = fit(features, shape.layers, part, is_said_good)
+    at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, len(source.rejected))
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     views = tuple(good.frames)
     write_package(draft, shape, views, model, wanted.product, {}, {})
@@ -155,10 +159,10 @@ def _teach(
     promise = promised(
         good_parts,
         defective_parts,
-        fitted.is_suspect,
+        fitted,
         wanted.false_reject_max,
         wanted.confidence,
-        source.rejected_count,
+        len(source.rejected),
     )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
     report = TeachReport(
@@ -172,7 +176,11 @@ def _teach(
         tried=choice.tried,
         budget_us=choice.budget_us,
         why_chosen=choice.why,
-        fit=(*telling.fit_facts(shape, fitted), *telling.kinds(source, features, fitted)),
+        fit=(
+            *telling.fit_facts(shape, fitted),
+            *telling.near_copies(source, fitted),
+            *telling.kinds(source, features, fitted),
+        ),
         model=(("written to", str(out)), ("sha256", judge.package.sha256)),
         suspects=telling.suspects(source, fitted, scores, judge),
         suspects_words=telling.suspects_words(fitted),
@@ -201,10 +209,11 @@ def _teach(
 # --- what pictures must be -------------------------------------------------------------------------------------------
 
 
-def _expect_enough(count: int, path: Path) -> None:
+def _expect_enough(count: int, path: Path, pictures_count: int) -> None:
     if count < PARTS_MIN:
         expected = f"{PARTS_MIN} good parts at the least, to learn what is usual; some hundred are better"
-        raise FaultsError([Fault(str(path), "", f"{count} different parts", expected)])
+        shown = f": {pictures_count} pictures show some of them several times" if pictures_count > count else ""
+        raise FaultsError([Fault(str(path), "", f"{count} different parts{shown}", expected)])
 
 
 def _shared_frame(good: PictureSet) -> FrameFormat:

@@ -84,6 +84,16 @@ def kinds(source: GoodParts, features: Sequence[Features], fitted: Fitted) -> It
             )
 
 
+def near_copies(source: GoodParts, fitted: Fitted) -> Iterator[tuple[str, str]]:
+    """Which pictures show one and the same part, by how near they are to each other."""
+    counts = np.bincount(fitted.part)
+    if not (several := np.flatnonzero(counts > 1)).size:
+        return
+    shown = [source.names[index] for index in np.flatnonzero(fitted.part == several[0])[:2]]
+    told = f"{int(counts[several].sum()):,} pictures of {several.size:,} parts, as {shown[0]} and {shown[1]}"
+    yield ("near copies", f"{told}: each of these parts counts once; take one picture of each part")
+
+
 def suspects(source: GoodParts, fitted: Fitted, scores: npt.NDArray[np.float64], judge: Judge) -> tuple[Suspect, ...]:
     """The strangest first, with the pictures of the first."""
     found = sorted(np.flatnonzero(fitted.is_suspect), key=lambda part: -fitted.excess[part])
@@ -253,7 +263,7 @@ def kept(
             KeptPart(name=part.name, score=part.score, pictures=pictures, is_said_good=bool(is_good))
             for part, pictures, is_good in zip(report.good, (*kept, *new), is_said_good, strict=True)
         ),
-        rejected_count=source.rejected_count,
+        rejected=tuple(sorted(source.rejected)),
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
         card=card,

@@ -114,7 +114,7 @@ def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked:
     entries: dict[tuple[str, str], FrameEntry] = {}
     copies: list[Copy] = []
     left_out: list[str] = []
-    rejected_count = 0 if has_all_parts else _rejected_count(reader)
+    rejected = _rejected(reader)
     for part in _parts(reader, {cut.camera_id for cut in cuts}, left_out, has_all_parts=has_all_parts):
         its_own = []
         try:
@@ -148,16 +148,24 @@ def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked:
         return pixels
 
     views = tuple(View(cut.name, cut.frame, tuple(pictures[cut.name])) for cut in cuts)
-    return PictureSet(reader.folder, views, tuple(copies), tuple(left_out), read, rejected_count)
+    left_aside, settled = (frozenset[str](), rejected) if has_all_parts else (rejected, frozenset[str]())
+    return PictureSet(reader.folder, views, tuple(copies), tuple(left_out), read, left_aside, settled)
 
 
-def _rejected_count(reader: WindowReader) -> int:
-    results = (reader.part(part_id)[1] for part_id in reader.part_ids)
-    return sum(result.verdict == Verdict.REJECT.value and result.reason not in UNCOUNTED_REASONS for result in results)
+def _rejected(reader: WindowReader) -> frozenset[str]:
+    results = ((part_id, reader.part(part_id)[1]) for part_id in reader.part_ids)
+    return frozenset(
+        _part_name(reader, part_id)
+        for part_id, result in results
+        if result.verdict == Verdict.REJECT.value and result.reason not in UNCOUNTED_REASONS
+    )
+
+
+def _part_name(reader: WindowReader, part_id: int) -> str:
+    return f"{reader.description.facts.session_id}-{part_id:08d}"
 
 
 def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], *, has_all_parts: bool) -> Iterator[_Part]:
-    session = reader.description.facts.session_id
     for part_id in reader.part_ids:
         entry, result = reader.part(part_id)
         if result.reason in UNCOUNTED_REASONS:
@@ -170,7 +178,7 @@ def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], *, has_
         if missing := sorted(cameras - found.keys()):
             left_out.append(f"part {part_id}: no frame of camera {', '.join(missing)}")
             continue
-        yield _Part(f"{session}-{part_id:08d}", found)
+        yield _Part(_part_name(reader, part_id), found)
 
 
 def _picture(reader: WindowReader, part: _Part, cut: Cut) -> Picture:

@@ -811,6 +811,25 @@ def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
     assert len(told["good"]) == 40
 
 
+def test_a_part_that_is_shown_several_times_counts_once(tmp_path: Path) -> None:
+    """Each picture has noise of its own, so no two are alike pixel for pixel."""
+    rng, told_file = np.random.default_rng(0), tmp_path / "told.json"
+    for seed in range(25):
+        for shot in range(4):
+            noisy = np.clip(part(seed) + rng.normal(0, 1.5, (HEIGHT_PX, WIDTH_PX)), 0, 255).astype(np.uint8)
+            write_image(tmp_path / "good" / f"{seed:03d}-{shot}.png", noisy)
+    ask = ("--good", tmp_path / "good", *QUICK, "--false-reject-max", "0.05", "--json", told_file)
+    done = teach(*ask, "--out", tmp_path / "plate", "--suspects-are-good")
+    assert "100 pictures of 25 parts, as 000-0 and 000-1" in done.stdout
+    told = json.loads(told_file.read_text())
+    # Of 100 parts 5 % could be promised, of 25 not.
+    assert (told["threshold"]["good"], told["threshold"]["is_promised"]) == (25, False)
+    for file in (tmp_path / "good").glob("0[12]*"):
+        file.unlink()
+    told_words = refusal("--good", tmp_path / "good", "--out", tmp_path / "few", *QUICK)
+    assert "10 different parts: 40 pictures show some of them several times" in told_words
+
+
 def test_a_threshold_is_not_calibrated_on_what_was_taught(tmp_path: Path, taught: Taught) -> None:
     """Scores of parts that the model has seen promise nothing; the part is known by its pixels, in whatever file."""
     line = write_line(

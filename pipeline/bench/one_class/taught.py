@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.teaching.backbone import feature_shape
 from calibration.teaching.graph import product_model
+from calibration.teaching.near_copies import same_part
 from pipeline.bench.one_class.data import Mask, Pixels
 from pipeline.bench.one_class.methods import Map
 from pipeline.teaching.budget import PREFERRED, opened
@@ -22,10 +23,16 @@ _FALSE_REJECT_MAX, _CONFIDENCE = 0.01, 0.95
 
 
 class Taught:
-    """Of the size that is taught where nothing else is asked for and the box is quick enough."""
+    """Of the size that is taught where nothing else is asked for and the box is quick enough.
+
+    ``is_said_good``: somebody knows that all pictures are good, as is said of data that are labelled; else it looks for suspects.
+    """
 
     name = "lineside teach"
     reject_at_score = THRESHOLD
+
+    def __init__(self, *, is_said_good: bool) -> None:
+        self._is_said_good = is_said_good
 
     def fit(self, good: Sequence[Pixels]) -> None:
         """At least ``PARTS_MIN`` pictures."""
@@ -33,7 +40,9 @@ class Taught:
         size_px, depth = PREFERRED[0]
         shape = feature_shape(width_px, height_px, is_grey=good[0].ndim == 2, size_px=size_px, depth=depth)
         reader = FeatureReader(shape)
-        self.fitted = fit([np.stack([reader.features(picture) for picture in good])], shape.layers)
+        features = np.stack([reader.features(picture) for picture in good])
+        is_said_good = np.full(len(features), self._is_said_good)
+        self.fitted = fit([features], shape.layers, same_part([features], shape.layers), is_said_good)
         at = threshold_of(self.fitted, _FALSE_REJECT_MAX, _CONFIDENCE)
         with tempfile.TemporaryDirectory() as folder:
             write_package(Path(folder), shape, ("",), product_model(shape, self.fitted.views, [at]), "bench", {}, {})

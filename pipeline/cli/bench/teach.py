@@ -80,12 +80,17 @@ def teach(
         try:
             if hidden_share:
                 hidden = teach_hidden(
-                    Taught(), chosen, part=part.value, splits=splits, hidden_share=hidden_share, progress=tell_progress
+                    Taught(is_said_good=False),
+                    chosen,
+                    part=part.value,
+                    splits=splits,
+                    hidden_share=hidden_share,
+                    progress=tell_progress,
                 )
                 tell(json_file, hidden, [_hidden_table(hidden), *_HIDDEN_WORDS], width=_TABLE_WIDTH, highlight=False)
                 return
             result = measure_teach(
-                [Taught(), *rivals()],
+                [Taught(is_said_good=True), *rivals()],
                 chosen,
                 part=part.value,
                 splits=splits,

@@ -71,13 +71,19 @@ def test_a_few_parts_that_look_otherwise_all_over_are_suspects() -> None:
     assert robust_fit(features, LAYERS, folds_of(100)).is_suspect[:3].all()
 
 
-def test_another_kind_is_told_as_such_and_learnt() -> None:
+@pytest.mark.parametrize("count", [12, 30, 90])
+def test_the_fewer_ones_of_another_kind_are_suspects_until_somebody_says_otherwise(count: int) -> None:
     features = maps(200)
-    features[:30, ::2] += 3.0
+    features[:count, ::2] += 3.0
     kinds = kinds_of(features)
     assert kinds.are_two
-    assert kinds.is_smaller[:30].all()
-    assert not robust_fit(features, LAYERS, folds_of(200)).is_suspect[:30].all()
+    assert kinds.is_smaller[:count].all()
+    found = robust_fit(features, LAYERS, folds_of(200)).is_suspect
+    assert found[:count].all()
+    assert found.sum() <= count + 6
+    said = np.zeros(200, np.bool_)
+    said[:count] = True
+    assert not robust_fit(features, LAYERS, folds_of(200), said).is_suspect[:count].any()
 
 
 def test_of_parts_that_are_all_good_there_are_none() -> None:

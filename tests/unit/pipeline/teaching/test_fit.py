@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -28,7 +30,9 @@ def fitted(excess: Floats, suspects: npt.NDArray[np.bool_] | None = None) -> Fit
     """Of one view, whose fit is of no matter here."""
     is_suspect = np.zeros(len(excess), np.bool_) if suspects is None else suspects
     worst = np.zeros(len(excess), np.intp)
-    return Fitted((), np.asarray(excess, np.float64), is_suspect, np.full(len(excess), 0.5), worst)
+    return Fitted(
+        (), np.asarray(excess, np.float64), is_suspect, np.full(len(excess), 0.5), worst, np.arange(len(excess))
+    )
 
 
 def parts(excess: Floats, at: float) -> list[ScoredPart]:
@@ -60,7 +64,7 @@ def test_as_many_good_parts_are_rejected_as_the_order_statistic_allows(
     excess = np.random.default_rng(seed).standard_t(4, count)
     at = threshold_of(fitted(excess), share, confidence)
     rule = find_threshold(list(score_of(excess, 0.0)), false_reject_max=share, confidence=confidence)
-    promise = promised(parts(excess, at), [], NONE[:count], share, confidence)
+    promise = promised(parts(excess, at), [], fitted(excess), share, confidence)
     assert bool(promise.thresholds) == bool(rule.thresholds)
     assert promise.parts_missing == rule.parts_missing
     rejected = int((score_of(excess, at) >= THRESHOLD).sum())
@@ -78,7 +82,7 @@ def test_as_many_good_parts_are_rejected_as_the_order_statistic_allows(
 @pytest.mark.parametrize("seed", range(3))
 def test_new_good_parts_are_rejected_no_more_often_than_promised(seed: int) -> None:
     """400 parts are fitted by turns; of 4,000 others at most 1 % are above the threshold, unless chance wills it (5 %)."""
-    fit_of = fit([features(400, seed)], LAYERS)
+    fit_of = fit([features(400, seed)], LAYERS, np.arange(400))
     at = threshold_of(fit_of, 0.01, 0.95)
     others = fit_of.views[0].excess(features(4_000, 1_000 + seed))
     assert np.mean(score_of(others, at) >= THRESHOLD) <= 0.01
@@ -92,7 +96,7 @@ def test_with_too_few_parts_the_strangest_that_is_no_suspect_passes() -> None:
     suspects[[7, 9]] = True
     at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
     assert 2.0 < at < 2.01
-    promise = promised(parts(excess, at), [], suspects, 0.01, 0.95)
+    promise = promised(parts(excess, at), [], fitted(excess, suspects), 0.01, 0.95)
     assert promise.thresholds == {}
     assert promise.parts_missing == parts_needed(0.01, 0.95, 2) - 50  # the two are taken for rejected
     assert int((score_of(excess, at) >= THRESHOLD).sum()) == 2
@@ -103,13 +107,13 @@ def test_suspects_count_as_rejected_and_do_not_set_the_threshold() -> None:
     suspects = np.zeros(600, np.bool_)
     suspects[:1], excess[:1] = True, 50.0
     at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
-    promise = promised(parts(excess, at), [], suspects, 0.01, 0.95)
+    promise = promised(parts(excess, at), [], fitted(excess, suspects), 0.01, 0.95)
     # One of 600 may be rejected: it is the suspect.
     assert (promise.threshold, promise.rejected_count) == (THRESHOLD, 1)
     assert 2.0 < at < 2.01
     suspects[:5], excess[:5] = True, 50.0
     at = threshold_of(fitted(excess, suspects), 0.01, 0.95)
-    refused = promised(parts(excess, at), [], suspects, 0.01, 0.95)
+    refused = promised(parts(excess, at), [], fitted(excess, suspects), 0.01, 0.95)
     assert refused.thresholds == {}
     assert "5 of 600 that look unlike the others" in " ".join(refused.words())
     assert "--suspects-are-good" in " ".join(refused.words())
@@ -120,14 +124,32 @@ def test_parts_that_a_line_rejected_count_as_good_ones_that_are_rejected() -> No
     """What the line passed is chosen: of good parts that were rejected the highest scores would be missing."""
     excess = np.linspace(-2, 2, 600)
     at = threshold_of(fitted(excess), 0.01, 0.95, rejected_count=1)
-    promise = promised(parts(excess, at), [], NONE[:600], 0.01, 0.95, rejected_count=1)
+    promise = promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, rejected_count=1)
     # One of 601 may be rejected, and is already.
     assert (promise.threshold, promise.good_count, promise.rejected_count) == (THRESHOLD, 601, 1)
     assert "1 parts of recorded windows were rejected by the line" in " ".join(promise.notes)
-    refused = promised(parts(excess, at), [], NONE[:600], 0.01, 0.95, rejected_count=40)
+    refused = promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, rejected_count=40)
     assert refused.thresholds == {}
     assert "40 that nobody has looked at" in " ".join(refused.words())
     assert "--rejects-are-defective" in " ".join(refused.words())
+
+
+def test_a_part_counts_once_however_many_pictures_show_it() -> None:
+    excess = np.linspace(-2, 2, 600)
+    part = np.arange(600) // 2
+    twice = replace(fitted(excess), part=part)
+    at = threshold_of(twice, 0.01, 0.95)
+    promise = promised(parts(excess, at), [], twice, 0.01, 0.95)
+    assert (promise.threshold, promise.good_count) == (THRESHOLD, 300)
+    assert "600 pictures show 300 parts" in " ".join(promise.notes)
+    often = replace(fitted(excess), part=np.arange(600) // 8)
+    refused = promised(parts(excess, threshold_of(often, 0.01, 0.95)), [], often, 0.01, 0.95)
+    assert (refused.thresholds, refused.good_count) == ({}, 75)
+    # The higher of a part's scores is its own.
+    suspects = np.zeros(600, np.bool_)
+    suspects[[0, 1, 2]], excess[[0, 1, 2]] = True, 50.0
+    found = promised(parts(excess, at), [], replace(fitted(excess, suspects), part=part), 0.01, 0.95)
+    assert "2 of 300 good parts are suspects" in " ".join(found.notes)
 
 
 def test_a_part_that_somebody_said_is_good_is_no_suspect() -> None:
@@ -136,15 +158,15 @@ def test_a_part_that_somebody_said_is_good_is_no_suspect() -> None:
     strange[11] += 4.0
     said = np.zeros(60, np.bool_)
     said[3] = True
-    assert fit([strange], LAYERS).is_suspect[[3, 11]].all()
-    assert fit([strange], LAYERS, said).is_suspect[[3, 11]].tolist() == [False, True]
+    assert fit([strange], LAYERS, np.arange(60)).is_suspect[[3, 11]].all()
+    assert fit([strange], LAYERS, np.arange(60), said).is_suspect[[3, 11]].tolist() == [False, True]
 
 
 def test_defective_parts_that_pass_are_counted_at_the_threshold() -> None:
     excess = np.linspace(-2, 2, 400)
     at = threshold_of(fitted(excess), 0.01, 0.95)
     defective = parts(np.array([at - 1, at - 1e-6, at, at + 5]), at)
-    promise = promised(parts(excess, at), defective, NONE[:400], 0.01, 0.95)
+    promise = promised(parts(excess, at), defective, fitted(excess), 0.01, 0.95)
     assert promise.false_accept is not None
     assert promise.false_accept.value == 0.5
 
@@ -153,7 +175,7 @@ def test_a_part_is_judged_by_the_view_in_which_it_is_the_strangest() -> None:
     one, other = features(40), features(40, 1, grid=(4, 4))
     one[3] += 4.0
     other[11] += 4.0
-    found = fit([one, other], LAYERS)
+    found = fit([one, other], LAYERS, np.arange(40))
     assert len(found.views) == 2
     assert found.excess.shape == found.is_suspect.shape == found.p_values.shape == (40,)
     assert set(np.argsort(found.excess)[-2:]) == {3, 11}
@@ -163,5 +185,5 @@ def test_a_part_is_judged_by_the_view_in_which_it_is_the_strangest() -> None:
 
 
 def test_a_fit_is_the_same_again() -> None:
-    first, second = (fit([features(60)], LAYERS) for _ in range(2))
+    first, second = (fit([features(60)], LAYERS, np.arange(60)) for _ in range(2))
     assert np.array_equal(first.excess, second.excess)

@@ -420,6 +420,15 @@ def test_names_that_do_not_pair(tmp_path: Path) -> None:
     assert "6 of 6 parts without a picture in every view (part s0 is in side)" in line
 
 
+def test_a_labelled_set_is_not_taken_for_views(tmp_path: Path) -> None:
+    """Its defective parts would be taught as another look at the good ones."""
+    write(tmp_path / "good", {f"{number}.png": grey(number) for number in range(4)})
+    write(tmp_path / "bad", {f"{number}.png": grey(9 + number) for number in range(4)})
+    lines = told(tmp_path)
+    assert [line.partition(":")[0] for line in lines] == ["/bad", "/good"]
+    assert "are its pictures good ones?" in lines[0]
+
+
 def test_parts_that_are_not_good_after_all_are_left_out(tmp_path: Path) -> None:
     for view in ("left", "right"):
         write(tmp_path / view, {f"{number}.png": grey(2 * number + (view == "left")) for number in range(4)})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ MAKE: dict[str, Callable[[], Method]] = {
     "channels": ChannelGaussian,
     "bank": lambda: MemoryBank("bank", ("block2", "block4"), 96, by_mean=False, drawn=3_000, kept=200),
     "pixels": PixelGaussian,
-    "taught": Taught,
+    "taught": partial(Taught, is_said_good=True),
 }
 
 
