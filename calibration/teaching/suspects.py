@@ -43,7 +43,7 @@ _START_FOLDS = 3
 class RobustFit:
     """``cross``: fitted without the suspects, ``is_suspect``, (parts,).
 
-    ``p_values``, (parts,): how often a good part would be as strange.
+    ``p_values``, (parts,): how often a good part would be as strange; 0 of another kind.
     """
 
     cross: CrossFit
@@ -88,8 +88,11 @@ def robust_fit(
     for number in range(ROUNDS_MAX):
         is_suspect = found
         cross = cross_fit(features, layers, folds, ~is_suspect)
-        found, p_values = suspicious(cross.excess)
-        found = (found & ~is_said_good) | is_other_kind
+        # The other kind's excess says nothing of the spread of this one's, and would hide its suspects.
+        p_values = np.zeros(len(features))
+        found = is_other_kind.copy()
+        found[~is_other_kind], p_values[~is_other_kind] = suspicious(cross.excess[~is_other_kind])
+        found &= ~is_said_good
         if number >= _FREE_ROUNDS:
             found &= is_suspect
         if (found == is_suspect).all():

@@ -86,6 +86,15 @@ def test_the_fewer_ones_of_another_kind_are_suspects_until_somebody_says_otherwi
     assert not robust_fit(features, LAYERS, folds_of(200), said).is_suspect[:count].any()
 
 
+def test_another_kind_does_not_hide_suspects_of_this_one() -> None:
+    planted = list(range(190, 200))
+    features = with_like_spots(maps(200), planted, by=6.0)
+    features[:30, ::2] += 3.0
+    found = robust_fit(features, LAYERS, folds_of(200)).is_suspect
+    assert found[:30].all()
+    assert found[planted].all()
+
+
 def test_of_parts_that_are_all_good_there_are_none() -> None:
     features = with_like_spots(maps(60), [1, 2, 3], by=6.0)
     found = robust_fit(features, LAYERS, folds_of(60), np.ones(60, np.bool_))
