@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ FINE = Layer("fine", 0, 3, 2, (1, 3), 1)
 DEEP = Layer("deep", 12, 4, 1, (2,), 1)
 LAYERS = (FINE, DEEP)
 """Of maps of 16 channels."""
+LAYER_OF_MANY = (Layer("deep", 0, 64, 1, (2,), 1),)
+"""Of maps of 64 channels."""
 
 
 def maps(part_count: int, seed: int = 0, *, channel_count: int = 16, grid: tuple[int, int] = (3, 4)) -> Features:
@@ -52,3 +56,20 @@ def run_model(model: bytes, image: npt.NDArray[np.float32]) -> Sequence[Features
 def features_of(shape: FeatureShape, image: npt.NDArray[np.float32]) -> Features:
     (features,) = run_model(feature_model(shape), image)
     return features
+
+
+def growth_of_memory(folder: Path, few: int, many: int, work: Callable[[Features], object]) -> float:
+    """By how much more memory ``work`` takes for many parts than for few, as a share of how much more their features are."""
+    peaks_bytes, features_bytes = [], []
+    for count in (few, many):
+        features = maps(count, channel_count=64, grid=(4, 4))
+        np.save(folder / f"{count}.npy", features)
+        mapped = np.load(folder / f"{count}.npy", mmap_mode="r")
+        tracemalloc.start()
+        try:
+            work(mapped)
+            peaks_bytes.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        features_bytes.append(features.nbytes)
+    return float(np.diff(peaks_bytes)[0] / np.diff(features_bytes)[0])

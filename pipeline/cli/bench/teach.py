@@ -177,6 +177,7 @@ def _pointing(told: dict[str, Any] | None) -> str:
 def _words(result: dict[str, Any]) -> list[str]:
     return [
         f"AUROC: mean over {result['splits']} splits; each is a mean over the products",
+        "lineside teach is told that all pictures it learns from are good, as --suspects-are-good does",
         f"a hit: the anomaly map is highest in a defect, or within {result['pointing_tolerance_px']} px of one",
         *(f"{method} did not run: {reason}" for method, reason in result["not_run"].items()),
     ]

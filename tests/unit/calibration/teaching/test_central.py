@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from calibration.teaching.central import CENTRAL_SHARE, most_central, robust_strangeness
-from calibration.teaching.windows import Layer
-from tests.good_parts import LAYERS, Features, maps
+from tests.good_parts import LAYER_OF_MANY, LAYERS, Features, growth_of_memory, maps
 
 COUNT = 60
 
@@ -71,21 +69,7 @@ def test_of_many_parts_some_tell_what_is_usual_and_all_are_judged(monkeypatch: p
 
 
 def test_memory_does_not_grow_with_the_features(tmp_path: Path) -> None:
-    layers = (Layer("deep", 0, 64, 1, (2,), 1),)
-
-    def peak_bytes(count: int) -> tuple[int, int]:
-        features = maps(count, channel_count=64, grid=(4, 4))
-        np.save(tmp_path / f"{count}.npy", features)
-        mapped = np.load(tmp_path / f"{count}.npy", mmap_mode="r")
-        tracemalloc.start()
-        try:
-            robust_strangeness(mapped, layers)
-            return tracemalloc.get_traced_memory()[1], features.nbytes
-        finally:
-            tracemalloc.stop()
-
-    (few_bytes, few_features_bytes), (many_bytes, many_features_bytes) = peak_bytes(400), peak_bytes(2000)
-    assert many_bytes - few_bytes < 0.25 * (many_features_bytes - few_features_bytes)
+    assert growth_of_memory(tmp_path, 400, 2000, lambda features: robust_strangeness(features, LAYER_OF_MANY)) < 0.25
 
 
 def test_parts_that_are_all_alike_are_equally_strange() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.teaching.fitting import FOLD_COUNT, CrossFit, ViewFit, cross_fit, folds_of, nothing_learnt
-from calibration.teaching.windows import Layer
 from tests import naive_teaching as naive
-from tests.good_parts import LAYERS, maps
+from tests.good_parts import LAYER_OF_MANY, LAYERS, growth_of_memory, maps
 
 Folds = npt.NDArray[np.int64]
 COUNT = 40
@@ -178,21 +176,15 @@ def test_blocks_and_chunks_give_what_all_at_once_does(
 
 def test_memory_does_not_grow_with_the_features(tmp_path: Path) -> None:
     """Ten times as many parts take room for their strangeness alone, some numbers for each."""
-    layers = (Layer("deep", 0, 64, 1, (2,), 1),)
-
-    def peak_bytes(count: int) -> tuple[int, int]:
-        features = maps(count, channel_count=64, grid=(4, 4))
-        np.save(tmp_path / f"{count}.npy", features)
-        mapped = np.load(tmp_path / f"{count}.npy", mmap_mode="r")
-        tracemalloc.start()
-        try:
-            cross_fit(mapped, layers, folds_of(count), everyone(count))
-            return tracemalloc.get_traced_memory()[1], features.nbytes
-        finally:
-            tracemalloc.stop()
-
-    (few_bytes, few_features_bytes), (many_bytes, many_features_bytes) = peak_bytes(80), peak_bytes(800)
-    assert many_bytes - few_bytes < 0.25 * (many_features_bytes - few_features_bytes)
+    assert (
+        growth_of_memory(
+            tmp_path,
+            80,
+            800,
+            lambda features: cross_fit(features, LAYER_OF_MANY, folds_of(len(features)), everyone(len(features))),
+        )
+        < 0.25
+    )
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 4), (2, 1)])
