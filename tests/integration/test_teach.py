@@ -1045,3 +1045,27 @@ def test_told_to_end(tmp_path: Path, taught: Taught, more: Path, moment: str, ac
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert files_of(tmp_path) == before
+
+
+def test_what_a_line_rejected_counts_until_somebody_has_looked(tmp_path: Path) -> None:
+    """Parts that were passed are chosen: good ones that the line rejected would be missing from the promise."""
+    for folder, threshold, first in (("all", 0.9, 1), ("some", 0.5, 31)):
+        line = WindowLine(write_window_line(tmp_path / f"line-{folder}", threshold=threshold), tmp_path / folder)
+        for number in range(first, first + 30):
+            line.run(window_pictures(number, np.random.default_rng(number)))
+        window = line.close()
+    rejected = sum(result.verdict == "REJECT" for result in window.results)
+    assert 3 < rejected < 27
+    out, told_file = tmp_path / "stub", tmp_path / "told.json"
+
+    def counted(*arguments: str | Path) -> int:
+        teach("--out", out, "--json", told_file, "--suspects-are-good", *arguments)
+        told = json.loads(told_file.read_text())
+        return int(told["threshold"]["good"]) - len(told["good"])
+
+    assert counted("--good", tmp_path / "all", *QUICK) == 0
+    assert counted("--add", tmp_path / "some") == rejected
+    assert "parts of recorded windows were rejected by the line" in told_file.read_text()
+    assert counted("--add", tmp_path / "some") == rejected
+    assert counted("--add", tmp_path / "some", "--rejects-are-defective") == 0
+    assert counted("--add", tmp_path / "all") == 0

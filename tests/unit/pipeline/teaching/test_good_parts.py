@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,13 @@ def test_views_keep_the_order_that_they_were_taught_in() -> None:
     both = of_both(taught(["a"], ("top", "side")), [], picture_set(["b"], ("side", "top")))
     assert list(both.frames) == ["top", "side"]
     assert [picture.view for picture in (*both.of_view(0), *both.of_view(1))] == ["top", "side"]
+
+
+def test_rejected_parts_of_windows_count_once_and_until_they_are_settled() -> None:
+    before = taught(["a"]).model_copy(update={"rejected": ("w-1", "w-2")})
+    same_window = replace(picture_set(["b"]), rejected=frozenset({"w-1", "w-2", "w-3"}))
+    assert of_pictures(same_window).rejected == {"w-1", "w-2", "w-3"}
+    assert of_both(before, [], same_window).rejected == {"w-1", "w-2", "w-3"}
+    said = replace(picture_set(["b"]), settled=frozenset({"w-1", "w-2", "w-3"}))
+    assert of_both(before, [], said).rejected == set()
+    assert of_both(before, [], picture_set(["b"])).rejected == {"w-1", "w-2"}
