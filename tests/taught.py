@@ -11,7 +11,7 @@ from calibration.threshold import find_threshold
 from pipeline.teaching.overlay import shown_picture
 from pipeline.teaching.picture_set import Copy
 from pipeline.teaching.report import (
-    Added,
+    Changed,
     ScoredPart,
     ShownPicture,
     SizeTried,
@@ -58,7 +58,7 @@ def example(
     defective_count: int = 60,
     suspects_count: int = 3,
     is_grey: bool = True,
-    has_added: bool = False,
+    has_changed: bool = False,
     product: str = "cover plate",
 ) -> TeachReport:
     """Numbers of the kind that a teaching comes to; nothing was measured."""
@@ -117,15 +117,16 @@ def example(
         strangest_good=pictures_of(strangest(good), is_grey=is_grey),
         strangest_defective=pictures_of(strangest(defective), is_grey=is_grey),
         least_strange_defective=pictures_of(least_strange(defective), is_grey=is_grey),
-        added=Added(
+        changed=Changed(
             300,
             good_count - 300,
+            0,
             0,
             5,
             auroc_of(good_scores[:300], defective_scores),
             0.12,
             most_moved(before, good),
         )
-        if has_added
+        if has_changed
         else None,
     )

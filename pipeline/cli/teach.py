@@ -24,6 +24,7 @@ from vision.package import load_package
 if TYPE_CHECKING:  # they need the extra, and a second to load
     from pipeline.teaching.picture_set import PictureSet
     from pipeline.teaching.report import TeachReport
+    from pipeline.teaching.teaching import Wanted
 
 _BUDGET_US = 4_000.0
 """Of a line's 5 ms, what is left for the model."""
@@ -35,7 +36,10 @@ _TABLE_WIDTH = 100
 
 def teach(
     out: Annotated[
-        Path, typer.Option(metavar="MODELDIR", help="The package: not there yet, or with --add the one to extend.")
+        Path,
+        typer.Option(
+            metavar="MODELDIR", help="The package: not there yet, or with --add and --take-out the one to change."
+        ),
     ],
     good: Annotated[
         Path | None,
@@ -45,6 +49,10 @@ def teach(
     ] = None,
     add: Annotated[
         Path | None, typer.Option(metavar="DIR", help="More good parts for the product in MODELDIR.")
+    ] = None,
+    take_out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pictures of parts that MODELDIR was taught with, and that were not good."),
     ] = None,
     defects: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Defective parts: nothing is learnt from them, they test.")
@@ -94,21 +102,31 @@ def teach(
     """
     if importlib.util.find_spec("PIL") is None:
         raise fail("lineside teach needs pillow: pip install 'lineside[teach]'", 2)
-    if (good is None) == (add is None):
-        raise fail(f"got {'neither --good nor' if good is None else 'both --good and'} --add, expected one of them", 2)
-    if add is not None and (size is not None or name is not None):
+    given = good or add or take_out
+    options = [key for key, value in (("--good", good), ("--add", add), ("--take-out", take_out)) if value is not None]
+    if len(options) != 1:
+        got = " and ".join(options) or "none"
+        raise fail(f"got {got} of --good, --add and --take-out, expected one of them", 2)
+    if good is None and (size is not None or name is not None):
         raise fail(f"{'--size' if size is not None else '--name'}: the product in {out} keeps its own", 2)
+    if (all_parts or rejects_are_defective) and given is not None and not _is_window(given):
+        which = "--all-parts" if all_parts else "--rejects-are-defective"
+        raise fail(f"{which}: got {given}, which is no recorded window", 2)
+    if take_out is not None and (all_parts or rejects_are_defective or without):
+        which = "--all-parts" if all_parts else "--rejects-are-defective" if rejects_are_defective else "--without"
+        raise fail(f"{which}: goes with --good or --add; --take-out takes out what is shown", 2)
     check_json_target(json_file)
     check_report_folder(report)
-    spare_inputs({"--json": json_file, "--report": report}, good, add, defects, out)
-    spare_inputs({"--out": out}, good, add, defects)
+    spare_inputs({"--json": json_file, "--report": report}, good, add, take_out, defects, out)
+    spare_inputs({"--out": out}, good, add, take_out, defects)
     from pipeline.teaching.picture_set import expect_apart
     from pipeline.teaching.taught_file import PackageHeld
-    from pipeline.teaching.teaching import TeachingFailed, Wanted, extend
+    from pipeline.teaching.teaching import TeachingFailed
     from pipeline.teaching.teaching import teach as taught_anew
     from pipeline.teaching.told import to_json, words
 
-    taking = _Taking(all_parts, rejects_are_defective, tuple(without or ()))
+    taking = _Taking(all_parts or take_out is not None, rejects_are_defective, tuple(without or ()))
+    asked = _Asked(size, budget_us, false_reject_max, confidence, suspects_are_good)
     out = out.absolute()  # the working directory has a name, too
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     try:
@@ -118,15 +136,12 @@ def teach(
             pictures = _read(good, taking)
             bad = None if defects is None else _read_defects(defects, pictures)
             if bad is not None:
-                expect_apart(pictures, bad)
-            share, certainty = false_reject_max or _FALSE_REJECT_MAX, confidence or _CONFIDENCE
-            wanted = Wanted(product, size, budget_us, share, certainty, suspects_are_good)
+                expect_apart(bad, pictures.names_by_pixels)
+            wanted = asked.wanted(product, _FALSE_REJECT_MAX, _CONFIDENCE)
             found = taught_anew(pictures, bad, out, wanted, _progress)
         else:
-            assert add is not None
-            found = _extended(
-                out, add, defects, budget_us, false_reject_max, confidence, taking, suspects_are_good, extend
-            )
+            assert given is not None
+            found = _changed(out, _Shown(given, take_out is not None, defects, taking), asked)
     except (TeachingFailed, PackageHeld) as error:
         raise fail(str(error)) from None
     except OSError as error:
@@ -148,21 +163,39 @@ class _Taking:
     without: tuple[str, ...]
 
 
-def _extended(
-    out: Path,
-    add: Path,
-    defects: Path | None,
-    budget_us: float,
-    false_reject_max: float | None,
-    confidence: float | None,
-    taking: _Taking,
-    suspects_are_good: bool,
-    extend: Any,
-) -> TeachReport:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Parts to add to a package, or to take out of it."""
+
+    pictures: Path
+    are_taken_out: bool
+    defects: Path | None
+    taking: _Taking
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """As ``Wanted``, None where nothing is asked for."""
+
+    size_px: int | None
+    budget_us: float
+    false_reject_max: float | None
+    confidence: float | None
+    are_suspects_good: bool
+
+    def wanted(self, product: str, false_reject_max: float, confidence: float) -> Wanted:
+        """What is not asked for as it is given here."""
+        from pipeline.teaching.teaching import Wanted
+
+        share, certainty = self.false_reject_max or false_reject_max, self.confidence or confidence
+        return Wanted(product, self.size_px, self.budget_us, share, certainty, self.are_suspects_good)
+
+
+def _changed(out: Path, shown: _Shown, asked: _Asked) -> TeachReport:
     from pipeline.teaching.names import EXPECTED_NAME, oddity
     from pipeline.teaching.picture_set import expect_apart
     from pipeline.teaching.taught_file import held, read_taught
-    from pipeline.teaching.teaching import Wanted
+    from pipeline.teaching.teaching import extend, shrink
 
     folder = out.resolve()  # where a link leads, so that it is the package that is exchanged
     with held(folder):
@@ -170,14 +203,15 @@ def _extended(
         if odd := oddity(package.card.name):
             raise FaultsError([Fault(str(package.card_path), "name", odd, EXPECTED_NAME)])
         taught, features = read_taught(package)
-        pictures = _read(add, taking, frames=taught.frames)
-        bad = None if defects is None else _read_defects(defects, pictures)
+        pictures = _read(shown.pictures, shown.taking, frames=taught.frames, needs_all_views=not shown.are_taken_out)
+        bad = None if shown.defects is None else _read_defects(shown.defects, pictures)
         if bad is not None:
-            expect_apart(pictures, bad, taught.names_by_pixels)
-        share, certainty = false_reject_max or taught.false_reject_max, confidence or taught.confidence
-        wanted = Wanted(package.card.name, None, budget_us, share, certainty, suspects_are_good)
-        found: TeachReport = extend(package, taught, features, pictures, bad, wanted, _progress)
-        return found
+            known, shown_here = taught.names_by_pixels, pictures.names_by_pixels
+            left = {key: name for key, name in known.items() if key not in shown_here}
+            expect_apart(bad, left if shown.are_taken_out else {**known, **shown_here})
+        wanted = asked.wanted(package.card.name, taught.false_reject_max, taught.confidence)
+        change = shrink if shown.are_taken_out else extend
+        return change(package, taught, features, pictures, bad, wanted, _progress)
 
 
 def _product_name(name: str | None, out: Path) -> str:
@@ -193,22 +227,19 @@ def _product_name(name: str | None, out: Path) -> str:
     return product
 
 
-def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
+def _read(folder: Path, taking: _Taking, *, frames: Any = None, needs_all_views: bool = True) -> PictureSet:
     from pipeline.teaching.picture_set import without_parts
     from pipeline.teaching.pictures import read_folder
     from pipeline.teaching.window_pictures import read_window
 
-    is_window = (folder / DESCRIPTION_NAME).is_file()
-    asked = "--all-parts" if taking.all_parts else "--rejects-are-defective" if taking.rejects_are_defective else None
-    if asked and not is_window:
-        raise fail(f"{asked}: got {folder}, which is no recorded window", 2)
     if taking.all_parts and taking.rejects_are_defective:
         raise fail(
             "got --all-parts and --rejects-are-defective, expected one of them: the rejected parts are good or not", 2
         )
     with progress_bar("checking", None) as advance:
-        if not is_window:
-            return without_parts(read_folder(folder, frames=frames, looked=advance), taking.without)
+        if not _is_window(folder):
+            found = read_folder(folder, frames=frames, needs_all_views=needs_all_views, looked=advance)
+            return without_parts(found, taking.without)
         pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
     pictures = without_parts(pictures, taking.without)
     if taking.rejects_are_defective:
@@ -229,6 +260,10 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None) -> PictureSet:
             ]
         )
     return pictures
+
+
+def _is_window(folder: Path) -> bool:
+    return (folder / DESCRIPTION_NAME).is_file()
 
 
 def _read_defects(folder: Path, good: PictureSet) -> PictureSet:

@@ -81,23 +81,25 @@ def write_features(
     file: Path,
     shape: FeatureShape,
     known: Features | None,
+    known_rows: Sequence[int],
     pictures: Sequence[Picture],
     read: Callable[[Picture], Pixels],
     advance: Callable[[], object],
 ) -> Features:
-    """The features of ``known`` pictures, then those of ``pictures``: (pictures, channels, rows, columns), mapped from ``file``, so
-    that memory does not grow with their number. Raises FaultsError where a picture is not what it was, OSError where the disk is
-    full: of what is written by way of a map, a full disk would kill the process.
+    """Of the ``known`` features those of ``known_rows``, then those of ``pictures``: (pictures, channels, rows, columns), mapped
+    from ``file``, so that memory does not grow with their number.
+
+    Raises FaultsError where a picture is not what it was, OSError where the disk is full: of what is written by way of a map, a
+    full disk would kill the process.
     """
-    known_count = 0 if known is None else len(known)
-    size = (known_count + len(pictures), shape.channel_count, *shape.grid)
+    size = (len(known_rows) + len(pictures), shape.channel_count, *shape.grid)
     reader = FeatureReader(shape)
     with file.open("wb") as written:
         header = {"descr": "<f4", "fortran_order": False, "shape": size}
         np.lib.format.write_array_header_1_0(written, header)
-        for index in range(known_count):
+        for row in known_rows:
             assert known is not None
-            written.write(np.ascontiguousarray(known[index], "<f4").data)
+            written.write(np.ascontiguousarray(known[row], "<f4").data)
         for picture in pictures:
             written.write(np.ascontiguousarray(reader.features(read(picture)), "<f4").data)
             advance()

@@ -1,29 +1,31 @@
-"""The good parts that a product is taught from: those taught before, then those whose pictures are here."""
+"""The good parts that a product is taught from: those taught before that stay, then those whose pictures are here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.teaching.features import Features
-from pipeline.teaching.picture_set import Picture, PictureSet
-from pipeline.teaching.taught_file import Taught
+from pipeline.teaching.picture_set import Picture, PictureSet, View
+from pipeline.teaching.taught_file import KeptPart, Taught
 from vision.preprocess import FrameFormat
 
 
 @dataclass(frozen=True, slots=True)
 class GoodParts:
-    """Those of ``kept`` first, then those of ``pictures``, in their order.
+    """Those of ``before`` that stay, then those of ``pictures``, in their order.
 
-    ``kept_features`` by view; ``names`` of all parts, each once.
+    ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
+    ``names`` of all parts, each once.
     """
 
     pictures: PictureSet
-    kept: Taught | None
-    kept_features: Sequence[Features]
+    before: Taught | None
+    features_before: Sequence[Features]
+    kept_rows: tuple[int, ...]
     names: tuple[str, ...]
 
     @property
@@ -33,21 +35,48 @@ class GoodParts:
     @property
     def are_said_good(self) -> npt.NDArray[np.bool_]:
         """(parts,): of those taught before, as somebody said then."""
-        said = [part.is_said_good for part in self.kept.parts] if self.kept is not None else []
+        said = [part.is_said_good for part in self.kept]
         return np.array([*said, *[False] * (len(self.names) - len(said))], np.bool_)
 
     @property
     def rejected(self) -> frozenset[str]:
         """Beside the good parts: of recorded windows, parts that the line rejected and that nobody said are defective."""
-        before = frozenset() if self.kept is None else frozenset(self.kept.rejected)
+        before = frozenset() if self.before is None else frozenset(self.before.rejected)
         return (before | self.pictures.rejected) - self.pictures.settled
 
     @property
+    def kept(self) -> tuple[KeptPart, ...]:
+        return () if self.before is None else tuple(self.before.parts[row] for row in self.kept_rows)
+
+    @property
     def kept_count(self) -> int:
-        return 0 if self.kept is None else len(self.kept.parts)
+        return len(self.kept_rows)
 
     def of_view(self, index: int) -> tuple[Picture, ...]:
         return self.pictures.views[index].pictures
+
+    @property
+    def taken_out_count(self) -> int:
+        return 0 if self.before is None else len(self.before.parts) - self.kept_count
+
+    def looked_at(self, features: Sequence[Features]) -> Iterator[tuple[Picture, int, Features]]:
+        """Pictures that are here, those of parts taken out among them, each with its view's number and features, (channels, rows,
+        columns); ``features`` of all parts, by view.
+        """
+        for index, view in enumerate(self.pictures.views):
+            for number, picture in enumerate(view.pictures):
+                yield picture, index, features[index][self.kept_count + number]
+        if self.before is None:
+            return
+        row_of = {
+            (self.before.views[index].name, picture.pixels_sha256): (row, index)
+            for row, part in enumerate(self.before.parts)
+            for index, picture in enumerate(part.pictures)
+        }
+        for picture in self.pictures.not_good:
+            if (found := row_of.get((picture.view, picture.pixels_sha256))) is not None:
+                row, index = found
+                yield picture, index, self.features_before[index][row]
 
     def picture(self, part: int, view: int) -> Picture | None:
         """None of a part that was taught before: no picture is kept."""
@@ -56,19 +85,29 @@ class GoodParts:
 
 def of_pictures(pictures: PictureSet) -> GoodParts:
     """Taught anew."""
-    return GoodParts(pictures, None, (), tuple(picture.part_name for picture in pictures.views[0].pictures))
+    return GoodParts(pictures, None, (), (), tuple(picture.part_name for picture in pictures.views[0].pictures))
 
 
-def of_both(taught: Taught, features: Sequence[Features], new: PictureSet) -> GoodParts:
-    """Taught before, and new ones of the same views in whatever order, which get names of their own."""
+def of_both(taught: Taught, features: Sequence[Features], here: PictureSet) -> GoodParts:
+    """Taught before, less those of which a picture is ``not_good`` now, by its pixels; and new ones of the same views in whatever
+    order, which get names of their own.
+    """
     order = [view.name for view in taught.views]
-    new = replace(new, views=tuple(sorted(new.views, key=lambda view: order.index(view.name))))
-    names = [part.name for part in taught.parts]
+    empty = {view.name: View(view.name, view.frame, ()) for view in taught.views}
+    views = {**empty, **{view.name: view for view in here.views}}
+    here = replace(here, views=tuple(views[name] for name in order))
+    not_good = {picture.pixels_sha256 for picture in here.not_good}
+    kept_rows = tuple(
+        row
+        for row, part in enumerate(taught.parts)
+        if not_good.isdisjoint(picture.pixels_sha256 for picture in part.pictures)
+    )
+    names = [taught.parts[row].name for row in kept_rows]
     taken = set(names)
-    for picture in new.views[0].pictures:
+    for picture in here.views[0].pictures:
         names.append(_free_name(picture.part_name, taken))
         taken.add(names[-1])
-    return GoodParts(new, taught, features, tuple(names))
+    return GoodParts(here, taught, features, kept_rows, tuple(names))
 
 
 def _free_name(name: str, taken: set[str]) -> str:

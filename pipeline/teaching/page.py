@@ -13,7 +13,7 @@ from pipeline.report.plots import Dot, Mark, RatioCurve, heat_bar, ratio_curves,
 from pipeline.report.shares import percent, told
 from pipeline.teaching.overlay import HOT_MIN, bare_picture, heat_scale, map_picture
 from pipeline.teaching.report import KINDS, ShownPicture, TeachReport
-from pipeline.teaching.told import added_lines, auroc_words, chance, rejected_before_words, shift_words, view_words
+from pipeline.teaching.told import auroc_words, chance, changed_lines, rejected_before_words, shift_words, view_words
 
 _SCORE_BINS = 50
 _NAMED_MAX = 30
@@ -25,8 +25,8 @@ def teach_page(report: TeachReport) -> Page:
     sections = [Section("Scores", [*_scores(report)])]
     if report.suspects:
         sections.insert(0, Section("Suspects among the good", [*_suspects(report)]))
-    if report.added is not None:
-        sections.insert(0, Section("What the added parts changed", [*_added(report)]))
+    if report.changed is not None:
+        sections.insert(0, Section("What changed", [*_changed(report)]))
     sections += [
         Section("What it finds strange, and where", [*_maps(report)]),
         Section("Size and time", [*_sizes(report)]),
@@ -79,21 +79,22 @@ def _outcome(report: TeachReport) -> Iterator[Block]:
     yield Facts(facts)
 
 
-def _added(report: TeachReport) -> Iterator[Block]:
-    added = report.added
-    assert added is not None
+def _changed(report: TeachReport) -> Iterator[Block]:
+    changed = report.changed
+    assert changed is not None
+    taken_out = f"{changed.taken_out_count:,} parts were taken out"
     yield Table(
-        f"{added.added_count:,} good parts were added",
+        taken_out if changed.taken_out_count else f"{changed.added_count:,} good parts were added",
         ["what", "before", "now"],
-        added_lines(added, report),
+        changed_lines(changed, report),
         frozenset({1, 2}),
-        note=shift_words(added),
+        note=shift_words(changed),
     )
-    if added.would_be_rejected:
-        yield Notice("warning", "Added parts that the product rejected as it was", [rejected_before_words(added)])
-        rejected = [(plain(part.name, 120), f"{part.score:.3f}") for part in added.would_be_rejected]
+    if changed.would_be_rejected:
+        yield Notice("warning", "Added parts that the product rejected as it was", [rejected_before_words(changed)])
+        rejected = [(plain(part.name, 120), f"{part.score:.3f}") for part in changed.would_be_rejected]
         yield from _listed("They may be defective", ["part", "score before"], rejected)
-    if added.moved:
+    if changed.moved:
         rows = [
             (
                 plain(each.name, 120),
@@ -102,12 +103,12 @@ def _added(report: TeachReport) -> Iterator[Block]:
                 f"{each.score_after - each.score_before:+.3f}",
                 _crossed(each.score_before, each.score_after, report.reject_at_score),
             )
-            for each in added.moved
+            for each in changed.moved
         ]
         columns = ["picture", "score before", "now", "difference", "verdict"]
         yield Table("Parts that were taught before whose scores moved most", columns, rows, frozenset({1, 2, 3}))
     yield from _listed(
-        "What became of the package's card and other files", ["what"], [(plain(each, 300),) for each in added.card]
+        "What became of the package's card and other files", ["what"], [(plain(each, 300),) for each in changed.card]
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +73,8 @@ class PictureSet:
     ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
     ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
     It raises FaultsError where the picture is not as it was when it was looked at. ``rejected``: names of parts left aside since
-    the line rejected them, good or not; ``settled``: of rejected parts that are here, or that somebody said are defective.
+    the line rejected them, good or not; ``settled``: of rejected parts that are here, or that somebody said are defective;
+    ``not_good``: pictures that are here and in no view, as somebody said that their parts are not good.
     """
 
     path: Path
@@ -84,6 +84,7 @@ class PictureSet:
     read: Callable[[Picture], Pixels]
     rejected: frozenset[str] = frozenset()
     settled: frozenset[str] = frozenset()
+    not_good: tuple[Picture, ...] = ()
 
     @property
     def parts_count(self) -> int:
@@ -124,7 +125,7 @@ def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
 
 
 def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
-    """Less the parts of these names, as a suspect's picture or its part is called. Raises FaultsError for a name of none."""
+    """These parts are ``not_good``, by their name or a suspect's picture's. Raises FaultsError for a name of none."""
     parts = {picture.part_name for picture in pictures.all()}
     part_of = {picture.name: picture.part_name for picture in pictures.all()}
     if unknown := [name for name in names if name not in parts and name not in part_of]:
@@ -140,7 +141,14 @@ def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
         for view in pictures.views
     )
     told = tuple(f"part {name}: by --without" for name in sorted(dropped))
-    return replace(pictures, views=views, left_out=(*pictures.left_out, *told))
+    not_good = tuple(picture for picture in pictures.all() if picture.part_name in dropped)
+    return replace(pictures, views=views, left_out=(*pictures.left_out, *told), not_good=not_good)
+
+
+def none_good(pictures: PictureSet) -> PictureSet:
+    """The same pictures, all of them ``not_good``; copies of each other may be among them."""
+    views = tuple(replace(view, pictures=()) for view in pictures.views)
+    return replace(pictures, views=views, copies=(), left_out=(), not_good=tuple(pictures.all()))
 
 
 def expect_content(pictures: PictureSet) -> None:
@@ -154,13 +162,14 @@ def expect_content(pictures: PictureSet) -> None:
             raise FaultsError([Fault(str(pictures.path), "", got, expected)])
 
 
-def expect_apart(good: PictureSet, defects: PictureSet, taught: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Raises FaultsError where a picture is among both: somebody put it into the wrong folder. ``taught``: good ones, too, names by
-    ``pixels_sha256``.
+def expect_apart(defects: PictureSet, good: Mapping[str, str]) -> None:
+    """Raises FaultsError where a picture is among both: somebody put it into the wrong folder.
+
+    ``good``: names by ``pixels_sha256``.
     """
-    known, faults = {**taught, **good.names_by_pixels}, FaultList(defects.path)
+    faults = FaultList(defects.path)
     for picture in defects.all():
-        if (other := known.get(picture.pixels_sha256)) is not None:
+        if (other := good.get(picture.pixels_sha256)) is not None:
             expected = "each picture in one of the two: take it out of the wrong one"
             faults.add(picture.name, f"the same picture as {other}, one of the good parts", expected)
     faults.settle()

@@ -100,15 +100,18 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
-    """What ``--add`` changed. ``rejected_count_before``: of the good parts there were before, each by a fit that had not seen it;
-    ``mean_shift``: by how much the mean of the features moved, as a share of a usual good part's own distance from it; ``moved``:
-    the scores that changed most, those first; ``would_be_rejected``: added parts that the product rejected as it was, with the
-    scores that it gave them; ``card``: what became of what somebody had made of the package since, a line each.
+class Changed:
+    """What ``--add`` or ``--take-out`` changed.
+
+    ``rejected_count_before``: of the good parts there were before, each by a fit that had not seen it; ``mean_shift``: by how
+    much the mean of the features moved, as a share of a usual good part's own distance from it; ``moved``: the scores that
+    changed most, those first; ``would_be_rejected``: added parts that the product rejected as it was, with the scores that it
+    gave them; ``card``: what became of what somebody had made of the package since, a line each.
     """
 
     good_count_before: int
     added_count: int
+    taken_out_count: int
     parts_missing_before: int | None
     rejected_count_before: int
     auroc_before: Auroc | None
@@ -129,7 +132,7 @@ class TeachReport:
     ``good`` and ``defective``: scores of all parts; ``reject_at_score``: what the package rejects from, on the same scale;
     ``threshold``: what it promises, on its own scale; ``auroc`` None without defects;
     ``strangest_good``, ``strangest_defective``, ``least_strange_defective`` (the missed ones first): at most ten each;
-    ``added`` None for a product that was taught anew; ``assumptions``: what the promise rests on.
+    ``changed`` None for a product that was taught anew; ``assumptions``: what the promise rests on.
     """
 
     product: str
@@ -154,7 +157,7 @@ class TeachReport:
     strangest_good: tuple[ShownPicture, ...]
     strangest_defective: tuple[ShownPicture, ...]
     least_strange_defective: tuple[ShownPicture, ...]
-    added: Added | None = None
+    changed: Changed | None = None
     assumptions: tuple[str, ...] = CROSS_FIT_ASSUMPTIONS
 
     @property

@@ -139,9 +139,7 @@ def _lock(descriptor: int, package: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        told = (
-            f"{package}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended"
-        )
+        told = f"{package}: another `lineside teach` is at work on it; nothing was written: wait until it has ended"
         raise PackageHeld(told) from None
     except OSError:  # a network file system without locks: the model's hash is looked at again before it is replaced
         return

@@ -24,7 +24,7 @@ from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
-from pipeline.teaching.picture_set import PictureSet, expect_content, without_known
+from pipeline.teaching.picture_set import PictureSet, expect_content, none_good, without_known
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
 from pipeline.teaching.taught_file import FOLDER, Taught, WrittenCard, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
@@ -37,7 +37,11 @@ Progress = Callable[[str, int | None], AbstractContextManager[Callable[[], objec
 _AGREEMENT = 1e-3
 """Between the scores of the model and those of the fit it was made of."""
 
-_CHECKED_PARTS = 8
+_CHECKED_PICTURES = 8
+_NAMED_MAX = 3
+
+_UNLIKE_SHARE_MAX = 0.1
+"""Of the parts taught before. More that were added and rejected are another kind of parts (``calibration.teaching.kinds``)."""
 
 
 class TeachingFailed(RuntimeError):
@@ -76,7 +80,7 @@ def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wante
                 wanted.budget_us,
                 draft,
             )
-        report = _teach(source, defects, draft, out, wanted, choice, (), Carried(), progress)
+        report = _taught(source, defects, draft, out, wanted, choice, (), Carried(), progress)
         publish(draft, out)
         return report
 
@@ -91,27 +95,65 @@ def extend(
     progress: Progress,
 ) -> TeachReport:
     """The package with more good parts, in its place. Raises as ``teach`` does, and TeachingFailed where somebody else has changed
-    the package meanwhile; then it is as it was.
+    the package meanwhile; then it is as it was. Many parts that the product rejects are refused, until somebody has looked at them.
     """
     new = without_known(more, taught.names_by_pixels)
-    # Nothing new to learn, but to hear that suspects are good or rejected parts defective.
-    is_heard = wanted.are_suspects_good or not more.settled.isdisjoint(taught.rejected)
+    source = of_both(taught, features, new)
+    # Nothing new to learn, but to hear that suspects are good, or that parts are not, or rejected ones defective.
+    is_heard = wanted.are_suspects_good or source.taken_out_count > 0 or not more.settled.isdisjoint(taught.rejected)
     if not new.views[0].pictures and not is_heard:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     expect_content(new)
-    pixels = more.read(more.views[0].pictures[0])
-    source = of_both(taught, features, new)
+    with progress("judging what is added", new.pictures_count) as advance:
+        scored, _ = Judge(package).parts(new, lambda: advance())
+    would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
+    if not wanted.are_suspects_good:
+        _expect_alike(more.path, len(scored), would_be_rejected, len(taught.parts))
+    return _taught_again(package, taught, source, more, defects, wanted, would_be_rejected, progress)
+
+
+def shrink(
+    package: ModelPackage,
+    taught: Taught,
+    features: Sequence[Features],
+    gone: PictureSet,
+    defects: PictureSet | None,
+    wanted: Wanted,
+    progress: Progress,
+) -> TeachReport:
+    """The package in its place as if it had not been taught the parts that ``gone`` shows. Raises as ``extend`` does."""
+    source = of_both(taught, features, none_good(gone))
+    if not source.taken_out_count:
+        got = f"{gone.pictures_count:,} pictures, none of which the product was taught with"
+        raise FaultsError(
+            [Fault(str(gone.path), "", got, "pictures of parts to take out, as they were taught or added")]
+        )
+    known = taught.names_by_pixels
+    strangers = [picture.name for picture in gone.all() if picture.pixels_sha256 not in known]
+    told = tuple(f"{name}: not taught, so not taken out" for name in strangers)
+    source = replace(source, pictures=replace(source.pictures, left_out=told))
+    return _taught_again(package, taught, source, gone, defects, wanted, (), progress)
+
+
+def _taught_again(
+    package: ModelPackage,
+    taught: Taught,
+    source: GoodParts,
+    here: PictureSet,
+    defects: PictureSet | None,
+    wanted: Wanted,
+    would_be_rejected: tuple[ScoredPart, ...],
+    progress: Progress,
+) -> TeachReport:
     kept = carried(package, taught)
+    pixels = here.read(next(here.all()))  # of a part that is known, or is not good: its time is that of any
     with scratch_folder(package.folder) as draft:
         with progress("measuring", None):
             measured = measure(taught.shape, tuple(taught.frames), pixels, draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
-        with progress("judging what is added", new.pictures_count) as advance:
-            scored, _ = Judge(package).parts(new, lambda: advance())
-        would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
-        report = _teach(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
+        report = _taught(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
         kept.copy_files(draft)
         if load_package(package.folder).sha256 != package.sha256:
             raise TeachingFailed(
@@ -121,7 +163,7 @@ def extend(
         return report
 
 
-def _teach(
+def _taught(
     source: GoodParts,
     defects: PictureSet | None,
     draft: Path,
@@ -138,9 +180,11 @@ def _teach(
     features = []
     with progress("looking", good.pictures_count) as advance:
         for index, view in enumerate(good.views):
-            known = source.kept_features[index] if source.kept is not None else None
+            known = source.features_before[index] if source.before is not None else None
             file = features_file(draft, index)
-            features.append(write_features(file, shape, known, view.pictures, good.read, lambda: advance()))
+            features.append(
+                write_features(file, shape, known, source.kept_rows, view.pictures, good.read, lambda: advance())
+            )
     with progress("fitting", None):
         part = same_part(features, shape.layers)
         _expect_enough(int(part.max()) + 1, good.path, len(part))
@@ -183,7 +227,7 @@ def _teach(
         ),
         model=(("written to", str(out)), ("sha256", judge.package.sha256)),
         suspects=telling.suspects(source, fitted, scores, judge),
-        suspects_words=telling.suspects_words(fitted),
+        suspects_words=telling.suspects_words(fitted, is_new=source.before is None),
         good=good_parts,
         defective=defective_parts,
         reject_at_score=THRESHOLD,
@@ -192,7 +236,7 @@ def _teach(
         strangest_good=telling.shown_good(source, fitted, good_parts, judge),
         strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
-        added=telling.added(source, features, good_parts, would_be_rejected, kept.told),
+        changed=telling.changed(source, features, good_parts, would_be_rejected, kept.told),
     )
     training, accuracy = telling.training(report, source), telling.accuracy(report)
     write_package(
@@ -216,6 +260,16 @@ def _expect_enough(count: int, path: Path, pictures_count: int) -> None:
         raise FaultsError([Fault(str(path), "", f"{count} different parts{shown}", expected)])
 
 
+def _expect_alike(path: Path, count: int, rejected: Sequence[ScoredPart], taught_count: int) -> None:
+    if 2 * len(rejected) > count and len(rejected) > _UNLIKE_SHARE_MAX * taught_count:
+        named = ", ".join(part.name for part in rejected[:_NAMED_MAX]) + (", ..." if len(rejected) > _NAMED_MAX else "")
+        got = f"{count:,} parts, of which the product as it is, taught with {taught_count:,}, rejects {len(rejected):,} ({named})"
+        expected = (
+            "good parts of this product; where somebody has looked at them, and they are, say --suspects-are-good"
+        )
+        raise FaultsError([Fault(str(path), "", got, expected)])
+
+
 def _shared_frame(good: PictureSet) -> FrameFormat:
     """The largest view's, in colour where any is."""
     largest = max((view.frame for view in good.views), key=lambda frame: frame.width_px * frame.height_px)
@@ -225,13 +279,14 @@ def _shared_frame(good: PictureSet) -> FrameFormat:
 
 def _expect_agreement(judge: Judge, source: GoodParts, fitted: Fitted, features: Sequence[Features], at: float) -> None:
     """Raises TeachingFailed."""
-    for index, view in enumerate(source.pictures.views):
-        for part in range(source.kept_count, min(len(source.names), source.kept_count + _CHECKED_PARTS)):
-            picture = view.pictures[part - source.kept_count]
-            score, _ = judge.judged(source.pictures, picture)
-            one = np.asarray(features[index][part : part + 1])
-            expected = float(score_of(fitted.views[index].excess(one), at)[0])
-            if abs(score - expected) > _AGREEMENT:
-                raise TeachingFailed(
-                    f"{picture.name}: the model scores {score:.6f}, what was fitted {expected:.6f}; nothing was written"
-                )
+    checked = [0] * len(features)
+    for picture, index, of_picture in source.looked_at(features):
+        if checked[index] == _CHECKED_PICTURES:
+            continue
+        checked[index] += 1
+        score, _ = judge.judged(source.pictures, picture)
+        expected = float(score_of(fitted.views[index].excess(np.asarray(of_picture)[None]), at)[0])
+        if abs(score - expected) > _AGREEMENT:
+            raise TeachingFailed(
+                f"{picture.name}: the model scores {score:.6f}, what was fitted {expected:.6f}; nothing was written"
+            )

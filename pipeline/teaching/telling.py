@@ -21,7 +21,7 @@ from pipeline.teaching.picture_set import Picture, PictureSet
 from pipeline.teaching.report import (
     KINDS,
     SHOWN_COUNT,
-    Added,
+    Changed,
     ScoredPart,
     ShownPicture,
     Suspect,
@@ -38,8 +38,12 @@ _NAMED_OF_KIND = 3
 def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
     """Where the pictures came from."""
     told = [("good parts", str(source.pictures.path))]
-    if source.kept is not None:
-        told = [("taught before", f"{source.kept_count:,} parts"), ("added", str(source.pictures.path))]
+    if source.before is not None:
+        told = [("taught before", f"{len(source.before.parts):,} parts")]
+        if source.taken_out_count:
+            told.append(("taken out", f"{source.taken_out_count:,} of them, {source.pictures.path}"))
+        if source.pictures.pictures_count:
+            told.append(("added", str(source.pictures.path)))
     return (*told, *([("defects", str(defects.path))] if defects is not None else []))
 
 
@@ -107,8 +111,7 @@ def _suspect(
     picture, name = source.picture(part, view), source.names[part]
     path, score, p_value = "", float(scores[part]), float(fitted.p_values[part])
     if picture is None:
-        assert source.kept is not None
-        name = source.kept.parts[part].pictures[view].name
+        name = source.kept[part].pictures[view].name
     else:
         name, path = picture.name, str(picture.path)
     reason = f"{fitted.excess[part]:.1f} times the usual spread stranger than usual"
@@ -118,14 +121,15 @@ def _suspect(
     return Suspect(name, path, score, p_value, reason, shown)
 
 
-def suspects_words(fitted: Fitted) -> str:
-    """What was done about them; empty where there are none."""
+def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
+    """What was done about them; empty where there are none. ``is_new``: taught anew."""
     count = int(fitted.is_suspect.sum())
     if count == 0:
         return ""
+    taking_out = "(--without NAME) and teach again" if is_new else "(--take-out, a folder with pictures of them)"
     return (
         f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
-        "the threshold takes them for rejected: take out those that are defective (--without NAME) and teach again, or say "
+        f"the threshold takes them for rejected: take out those that are defective {taking_out}, or say "
         "--suspects-are-good."
     )
 
@@ -153,37 +157,48 @@ def shown(
     return tuple(judge.shown(defects, worst[part.name], part.score) for part in parts)
 
 
-def added(
+def changed(
     source: GoodParts,
     features: Sequence[Features],
     good: Sequence[ScoredPart],
     would_be_rejected: tuple[ScoredPart, ...],
     card: tuple[str, ...],
-) -> Added | None:
-    """What ``--add`` changed; None for a product taught anew."""
-    kept = source.kept
-    if kept is None:
+) -> Changed | None:
+    """What ``--add`` or ``--take-out`` changed; None for a product taught anew."""
+    taught = source.before
+    if taught is None:
         return None
-    before = [ScoredPart(part.name, part.score) for part in kept.parts]
-    return Added(
-        good_count_before=len(kept.parts),
-        added_count=len(good) - len(kept.parts),
-        parts_missing_before=kept.parts_missing,
+    before = [ScoredPart(part.name, part.score) for part in taught.parts]
+    return Changed(
+        good_count_before=len(before),
+        added_count=len(good) - source.kept_count,
+        taken_out_count=source.taken_out_count,
+        parts_missing_before=taught.parts_missing,
         rejected_count_before=sum(part.score >= THRESHOLD for part in before),
-        auroc_before=kept.auroc,
-        mean_shift=max(_mean_shift(of_view, len(kept.parts)) for of_view in features),
+        auroc_before=taught.auroc,
+        mean_shift=max(
+            _mean_shift(old, new, source.kept_rows) for old, new in zip(source.features_before, features, strict=True)
+        ),
         moved=most_moved(before, good),
         would_be_rejected=would_be_rejected,
         card=card,
     )
 
 
-def _mean_shift(features: Features, kept_count: int) -> float:
-    """By how much the mean of pictures' mean features moved, as a share of a usual picture's distance from it."""
-    means = np.stack([np.asarray(each).mean(axis=(1, 2), dtype=np.float64) for each in features])
-    before, now = means[:kept_count].mean(axis=0), means.mean(axis=0)
-    usual = float(np.median(np.linalg.norm(means[:kept_count] - before, axis=1)))
-    return float(np.linalg.norm(now - before)) / max(usual, np.finfo(np.float64).tiny)
+def _mean_shift(before: Features, now: Features, kept_rows: Sequence[int]) -> float:
+    """By how much the mean of pictures' mean features moved, as a share of a usual picture's distance from it; ``kept_rows`` of
+    ``before`` are the first of ``now``.
+    """
+    means_before = np.stack([_mean_features(each) for each in before])
+    added = [_mean_features(now[row]) for row in range(len(kept_rows), len(now))]
+    then, now_mean = means_before.mean(axis=0), np.stack([*means_before[list(kept_rows)], *added]).mean(axis=0)
+    usual = float(np.median(np.linalg.norm(means_before - then, axis=1)))
+    return float(np.linalg.norm(now_mean - then)) / max(usual, np.finfo(np.float64).tiny)
+
+
+def _mean_features(of_picture: Features) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = np.asarray(of_picture).mean(axis=(1, 2), dtype=np.float64)
+    return found
 
 
 def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
@@ -209,8 +224,8 @@ def _digest(source: GoodParts) -> str:
 
 
 def _hashes(source: GoodParts) -> Iterator[str]:
-    if source.kept is not None:
-        yield from source.kept.names_by_pixels
+    for part in source.kept:
+        yield from (picture.pixels_sha256 for picture in part.pictures)
     yield from source.pictures.names_by_pixels
 
 
@@ -242,8 +257,8 @@ def kept(
     features_sha256: Sequence[str],
     card: WrittenCard,
 ) -> Taught:
-    """What a later ``--add`` starts from."""
-    kept = [] if source.kept is None else [part.pictures for part in source.kept.parts]
+    """What a later ``--add`` or ``--take-out`` starts from."""
+    kept = [part.pictures for part in source.kept]
     new = [
         tuple(KeptPicture(name=picture.name, pixels_sha256=picture.pixels_sha256) for picture in pictures)
         for pictures in zip(*(view.pictures for view in source.pictures.views), strict=True)

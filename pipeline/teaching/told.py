@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from calibration.auroc import Auroc
-from pipeline.teaching.report import Added, SizeTried, Suspect, TeachReport, ViewTaught
+from pipeline.teaching.report import Changed, SizeTried, Suspect, TeachReport, ViewTaught
 from vision.faults import one_line
 
 _NAMED_MAX = 10
@@ -20,7 +20,7 @@ def words(report: TeachReport) -> list[str]:
 
 def to_json(report: TeachReport) -> dict[str, Any]:
     """Everything but the pictures."""
-    threshold, added = report.threshold, report.added
+    threshold, changed = report.threshold, report.changed
     return {
         "product": report.product,
         "made_utc": report.made_utc,
@@ -62,13 +62,13 @@ def to_json(report: TeachReport) -> dict[str, Any]:
         "auroc": None if report.auroc is None else asdict(report.auroc),
         "good": [asdict(part) for part in report.good],
         "defective": [asdict(part) for part in report.defective],
-        "added": None if added is None else asdict(added),
+        "changed": None if changed is None else asdict(changed),
     }
 
 
 def view_words(view: ViewTaught) -> str:
     """A view's size and kind."""
-    sizes = "" if view.sizes_count == 1 else f" (most of them: {view.sizes_count} sizes)"
+    sizes = "" if view.sizes_count <= 1 else f" (most of them: {view.sizes_count} sizes)"
     return f"{view.width_px} x {view.height_px} px{sizes}, {'grey' if view.is_grey else 'colour'}"
 
 
@@ -92,41 +92,46 @@ def chance(p_value: float) -> str:
     return f"{p_value:.2g}" if p_value >= 1e-4 else f"{p_value:.0e}"
 
 
-def added_lines(added: Added, report: TeachReport) -> list[tuple[str, str, str]]:
+def changed_lines(changed: Changed, report: TeachReport) -> list[tuple[str, str, str]]:
     """What, before, now."""
-    before, now = added.auroc_before, report.auroc
+    before, now = changed.auroc_before, report.auroc
     auroc_before = "not measured" if before is None else auroc_words(before)
     auroc_now = "not measured again (no --defects)" if now is None else auroc_words(now)
-    good_before, good_now = added.good_count_before, added.good_count_before + added.added_count
+    good_before, good_now = changed.good_count_before, len(report.good)
     return [
         ("good parts", f"{good_before:,}", f"{good_now:,}"),
         (
             "good parts rejected",
-            f"{added.rejected_count_before:,} of {good_before:,}",
+            f"{changed.rejected_count_before:,} of {good_before:,}",
             f"{len(report.rejected_good):,} of {good_now:,}",
         ),
         (
             "good parts missing for the promise",
-            "-" if added.parts_missing_before is None else f"{added.parts_missing_before:,}",
+            "-" if changed.parts_missing_before is None else f"{changed.parts_missing_before:,}",
             "-" if report.threshold.parts_missing is None else f"{report.threshold.parts_missing:,}",
         ),
         *([] if before is None and now is None else [("AUROC", auroc_before, auroc_now)]),
     ]
 
 
-def shift_words(added: Added) -> str:
-    """Whether the added parts are like those before."""
+def shift_words(changed: Changed) -> str:
+    """Whether the parts that came or went are like the others."""
+    which = (
+        "added parts are unlike those taught before"
+        if changed.added_count
+        else "parts taken out were unlike the others"
+    )
     return (
-        f"The mean of the features moved by {100 * added.mean_shift:.0f} % of a usual good part's distance from it"
-        f"{': the added parts are unlike those taught before' if added.mean_shift > 0.5 else ''}."
+        f"The mean of the features moved by {100 * changed.mean_shift:.0f} % of a usual good part's distance from it"
+        f"{f': the {which}' if changed.mean_shift > 0.5 else ''}."
     )
 
 
-def rejected_before_words(added: Added) -> str:
+def rejected_before_words(changed: Changed) -> str:
     """What the product said of them before it learnt from them."""
     return (
-        f"{len(added.would_be_rejected):,} OF {added.added_count:,} ADDED PARTS WOULD HAVE BEEN REJECTED: look at each of them. "
-        "Parts like them may pass from now on."
+        f"{len(changed.would_be_rejected):,} OF {changed.added_count:,} ADDED PARTS WOULD HAVE BEEN REJECTED: look at each of "
+        "them. Parts like them may pass from now on."
     )
 
 
@@ -158,16 +163,16 @@ def _words(report: TeachReport) -> Iterator[str]:
         missed = report.missed
         yield f"defects   AUROC {auroc_words(report.auroc)}; {len(missed):,} of {len(report.defective):,} would pass"
         yield from _named("missed", [f"{part.name}: score {part.score:.3f}" for part in missed])
-    if (added := report.added) is not None:
-        yield from (f"added     {what}: {now}, before {before}" for what, before, now in added_lines(added, report))
-        yield f"          {shift_words(added)}"
-        if added.would_be_rejected:
-            yield f"          {rejected_before_words(added)}"
-            names = [f"{part.name}: score {part.score:.3f} before" for part in added.would_be_rejected]
+    if (changed := report.changed) is not None:
+        yield from (f"changed   {what}: {now}, before {before}" for what, before, now in changed_lines(changed, report))
+        yield f"          {shift_words(changed)}"
+        if changed.would_be_rejected:
+            yield f"          {rejected_before_words(changed)}"
+            names = [f"{part.name}: score {part.score:.3f} before" for part in changed.would_be_rejected]
             yield from _named("rejected", names)
     yield from (f"model     {name}: {value}" for name, value in report.model)
-    if added is not None:
-        yield from _named("package", list(added.card))
+    if changed is not None:
+        yield from _named("package", list(changed.card))
 
 
 def _named(label: str, lines: list[str]) -> Iterator[str]:

@@ -393,8 +393,11 @@ def test_pictures_that_cannot_be_taught_are_named_and_nothing_is_written(
 
 def test_options_that_do_not_go_together(tmp_path: Path, taught: Taught) -> None:
     good, out = taught.good, tmp_path / "out"
-    assert "neither --good nor --add" in refusal("--out", out)
-    assert "both --good and --add" in refusal("--good", good, "--add", good, "--out", out)
+    assert "got none of --good, --add and --take-out" in refusal("--out", out)
+    assert "got --good and --add of" in refusal("--good", good, "--add", good, "--out", out)
+    assert "got --add and --take-out of" in refusal("--take-out", good, "--add", good, "--out", taught.model)
+    assert "--without" in refusal("--take-out", good, "--without", "0001", "--out", taught.model)
+    assert "--all-parts" in refusal("--take-out", good, "--all-parts", "--out", taught.model)
     assert "--size" in refusal("--add", good, "--out", taught.model, "--size", "96")
     assert "--name" in refusal("--add", good, "--out", taught.model, "--name", "other")
     assert "--all-parts" in refusal("--good", good, "--out", out, "--all-parts")
@@ -470,7 +473,7 @@ def test_more_parts_extend_a_product(tmp_path: Path, taught: Taught) -> None:
     told_file = tmp_path / "told.json"
     done = teach("--add", more, "--defects", taught.bad, "--out", model, "--budget-us", "1000000", "--json", told_file)
     told = json.loads(told_file.read_text())
-    added = told["added"]
+    added = told["changed"]
     assert (added["good_count_before"], added["added_count"], len(told["good"])) == (40, 20, 60)
     assert (added["parts_missing_before"], told["threshold"]["parts_missing"]) == (259, 239)
     assert added["auroc_before"] == taught.told["auroc"]
@@ -529,7 +532,7 @@ def test_what_somebody_made_of_a_package_stays_where_it_holds(
     assert extended.verification.flips_max == 3
     assert extended.training["good_parts"] == GOOD_COUNT + 10
     assert sorted(file.name for file in model.iterdir()) == ["model.onnx", "model.yaml", "notes.txt", FOLDER]
-    told = json.loads(told_file.read_text())["added"]["card"]
+    told = json.loads(told_file.read_text())["changed"]["card"]
     assert told == [
         "name: kept as edited; it was plate",
         "thresholds: kept as edited (0.6), while what is promised and counted here is for 0.5",
@@ -544,7 +547,7 @@ def test_what_somebody_made_of_a_package_stays_where_it_holds(
     assert written.startswith("written to")
     # And they are still known for somebody's when parts are added once more.
     teach("--add", write_parts(tmp_path / "again", range(200, 203)), "--out", model, "--json", told_file)
-    assert json.loads(told_file.read_text())["added"]["card"] == [
+    assert json.loads(told_file.read_text())["changed"]["card"] == [
         *told[1:4],
         "notes.txt: kept",
     ]
@@ -584,6 +587,85 @@ def test_parts_that_cannot_be_added_change_nothing(tmp_path: Path, taught: Taugh
     for each in words:
         assert each in told
     assert files_of(tmp_path) == before
+
+
+def test_many_parts_that_the_product_rejects_are_added_once_somebody_has_looked(tmp_path: Path, taught: Taught) -> None:
+    """Another folder's parts, more than there are of the product: they would be the usual ones from then on."""
+    others = write_parts(tmp_path / "others", range(100, 150), is_bad=True)
+    model = taught.copy(tmp_path / "plate")
+    before = files_of(model)
+    told = refusal("--add", others, "--out", model)
+    assert f"{others}: got 50 parts, of which the product as it is, taught with 40, rejects " in told
+    assert "--suspects-are-good" in told
+    assert files_of(model) == before
+    teach("--add", others, "--out", model, "--suspects-are-good")
+    assert load_package(model).card.training["good_parts"] == 90
+
+
+# Parts that were taught and should not have been.
+
+
+def test_what_is_taken_out_was_never_taught(tmp_path: Path, taught: Taught) -> None:
+    """The package is to the bit what it would be without."""
+    model = taught.copy(tmp_path / "plate")
+    before = files_of(model)
+    wrong = write_parts(tmp_path / "wrong", range(100, 104), is_bad=True)
+    teach("--add", wrong, "--out", model, "--suspects-are-good")
+    assert load_package(model).sha256 != load_package(taught.model).sha256
+    write_parts(wrong, range(300, 302))  # never taught
+    told_file, report = tmp_path / "told.json", tmp_path / "report"
+    # They are the very defects that are tested with.
+    done = teach("--take-out", wrong, "--out", model, "--defects", taught.bad, "--json", told_file, "--report", report)
+    told = json.loads(told_file.read_text())
+    changed = told["changed"]
+    assert (changed["good_count_before"], changed["added_count"], changed["taken_out_count"]) == (44, 0, 4)
+    assert changed["mean_shift"] > 0
+    assert told["auroc"] == taught.told["auroc"]
+    assert [each["name"] for each in told["good"]] == [each["name"] for each in taught.told["good"]]
+    assert told["left_out"] == [f"0{number}.png: not taught, so not taken out" for number in (300, 301)]
+    assert f"taken out: 4 of them, {wrong}" in done.stdout
+    assert "good parts: 40, before 44" in done.stdout
+    assert "4 parts were taken out" in (report / "index.html").read_text()
+    now = files_of(model)
+    assert {name for name in before if now[name] != before[name]} <= {"model.yaml", f"{FOLDER}/parts.json"}
+    # Once they are out they are not there.
+    assert "none of which the product was taught with" in refusal("--take-out", wrong, "--out", model)
+    assert files_of(model) == now
+
+
+def test_parts_that_were_added_are_taken_out_by_name(tmp_path: Path, taught: Taught) -> None:
+    """As suspects among them are called, by the command that added them."""
+    model = taught.copy(tmp_path / "plate")
+    more = write_parts(tmp_path / "more", range(100, 104))
+    teach("--add", more, "--out", model, "--suspects-are-good")
+    before = load_package(model).sha256
+    wrong = write_parts(tmp_path / "wrong", range(110, 112), is_bad=True)
+    for file in wrong.iterdir():
+        shutil.copy(file, more / f"bad{file.name}")
+    teach("--add", more, "--out", model, "--suspects-are-good")
+    assert load_package(model).card.training["good_parts"] == 46
+    without = ("--without", "bad0110", "--without", "bad0111.png")
+    done = teach("--add", more, "--out", model, *without, "--suspects-are-good")
+    assert f"taken out: 2 of them, {more}" in done.stdout
+    assert "good parts: 44, before 46" in done.stdout
+    assert load_package(model).sha256 == before
+
+
+def test_a_part_that_is_taken_out_may_test_as_a_defect(tmp_path: Path, taught: Taught) -> None:
+    model = taught.copy(tmp_path / "plate")
+    wrong = write_parts(tmp_path / "wrong", range(100, 103), is_bad=True)
+    teach("--add", wrong, "--out", model, "--suspects-are-good")
+    assert "one of the good parts" in refusal("--take-out", taught.bad, "--out", model, "--defects", taught.good)
+    done = teach("--take-out", wrong, "--out", model, "--defects", wrong)
+    assert "of 3 would pass" in done.stdout
+
+
+def test_too_few_parts_cannot_be_left(tmp_path: Path, taught: Taught) -> None:
+    model = taught.copy(tmp_path / "plate")
+    before = files_of(model)
+    told = refusal("--take-out", write_parts(tmp_path / "most", range(25)), "--out", model)
+    assert "15 different parts" in told
+    assert files_of(model) == before
 
 
 def cut_features(model: Path) -> None:
@@ -802,7 +884,7 @@ def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
     again = refusal("--add", more, "--out", out)
     assert "taught already" in again
     assert suspects("--add", more, "--suspects-are-good") == set()
-    assert json.loads(told_file.read_text())["added"]["added_count"] == 0
+    assert json.loads(told_file.read_text())["changed"]["added_count"] == 0
     assert suspects("--add", write_parts(tmp_path / "last", range(200, 202))) == set()
     taken_out = [option for name in sorted(odd) for option in ("--without", name)]
     teach("--good", good, "--out", tmp_path / "clean", *QUICK, *taken_out, "--json", told_file)
@@ -1013,7 +1095,7 @@ def test_one_after_the_other(tmp_path: Path, taught: Taught, more: Path, extende
         try:
             assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
             done = teach("--add", write_parts(tmp_path / "other", range(300, 303)), "--out", model, status=1)
-            told = f"{model}: another `lineside teach --add` is at work on it; nothing was written: wait until it has ended"
+            told = f"{model}: another `lineside teach` is at work on it; nothing was written: wait until it has ended"
             assert done.stderr == f"lineside: {told}\n"
             assert files_of(model) == files_of(taught.model)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ def read(of: Picture) -> npt.NDArray[np.uint8]:
 def test_known_features_come_first_and_the_others_as_the_backbone_makes_them(tmp_path: Path) -> None:
     looked: list[None] = []
 
-    def write(name: str, known: npt.NDArray[np.float32] | None, numbers: range) -> npt.NDArray[np.float32]:
+    def write(
+        name: str, known: npt.NDArray[np.float32] | None, rows: Sequence[int], numbers: range
+    ) -> npt.NDArray[np.float32]:
         shown = [picture(number) for number in numbers]
-        return write_features(tmp_path / name, SHAPE, known, shown, read, lambda: looked.append(None))
+        return write_features(tmp_path / name, SHAPE, known, rows, shown, read, lambda: looked.append(None))
 
-    first = write("first.npy", None, range(5))
-    both = write("both.npy", first, range(5, 8))
+    first = write("first.npy", None, (), range(5))
+    both = write("both.npy", first, range(5), range(5, 8))
     assert both.shape == (8, SHAPE.channel_count, *SHAPE.grid)
     assert both.dtype == np.float32
     assert len(looked) == 8
@@ -46,6 +49,8 @@ def test_known_features_come_first_and_the_others_as_the_backbone_makes_them(tmp
     for number in range(8):
         assert np.array_equal(both[number], reader.features(pixels(number)))
     assert np.array_equal(np.load(tmp_path / "both.npy"), both[:])
+    some = write("some.npy", both, [1, 6], range(0))
+    assert np.array_equal(some[:], both[[1, 6]])
 
 
 @pytest.mark.parametrize("index", [3, slice(2, 5), np.array([4, 0, 4]), np.arange(6) % 2 == 0, (slice(None), 0), ...])
@@ -83,5 +88,5 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     if not full.exists():
         pytest.skip("needs /dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        write_features(full, SHAPE, None, [picture(0)], read, lambda: None)
+        write_features(full, SHAPE, None, (), [picture(0)], read, lambda: None)
     assert caught.value.errno == errno.ENOSPC

@@ -23,7 +23,7 @@ from pipeline.teaching.report import (
     most_moved,
     strangest,
 )
-from pipeline.teaching.told import added_lines, auroc_words, to_json, words
+from pipeline.teaching.told import auroc_words, changed_lines, to_json, words
 from tests.taught import example
 
 HOSTILE = "<i>&\N{RIGHT-TO-LEFT OVERRIDE}\x1b[2J\n"
@@ -31,7 +31,7 @@ HOSTILE = "<i>&\N{RIGHT-TO-LEFT OVERRIDE}\x1b[2J\n"
 
 @pytest.fixture(scope="module")
 def report() -> TeachReport:
-    return example(has_added=True)
+    return example(has_changed=True)
 
 
 def blocks(page: Page, kind: type[Plot] | type[Gallery] | type[Table]) -> list[Plot | Gallery | Table]:
@@ -84,7 +84,7 @@ def test_missed_and_rejected_by_what_the_package_rejects_from(report: TeachRepor
 def test_everything_has_its_place_on_the_page(report: TeachReport) -> None:
     page = teach_page(report)
     assert [section.title for section in page.sections] == [
-        "What the added parts changed",
+        "What changed",
         "Suspects among the good",
         "Scores",
         "What it finds strange, and where",
@@ -153,7 +153,7 @@ def test_without_defects_nothing_is_said_of_them() -> None:
     assert page.sections[0].title == "Scores"
     assert len(blocks(page, Plot)) == 2
     assert "how many of them pass is not known" in render(page)
-    assert not any(line.startswith(("defects", "missed", "suspect", "added")) for line in words(report))
+    assert not any(line.startswith(("defects", "missed", "suspect", "changed")) for line in words(report))
     assert to_json(report)["auroc"] is None
 
 
@@ -181,9 +181,9 @@ def test_pictures_in_colour_stand_beside_their_maps() -> None:
 
 
 def test_verdicts_that_changed_are_told(report: TeachReport) -> None:
-    assert report.added is not None
+    assert report.changed is not None
     moved = (Moved("a", 0.9, 0.1), Moved("b", 0.1, 0.9), Moved("c", 0.9, 0.8), Moved("d", 0.1, 0.2))
-    changed = dataclasses.replace(report, added=dataclasses.replace(report.added, moved=moved))
+    changed = dataclasses.replace(report, changed=dataclasses.replace(report.changed, moved=moved))
     verdicts = [row[-1] for row in cells(teach_page(changed), "moved most")]
     assert verdicts == [
         "PASSED, before rejected",
@@ -195,24 +195,24 @@ def test_verdicts_that_changed_are_told(report: TeachReport) -> None:
 
 def test_what_was_measured_before_and_is_not_now_is_told(report: TeachReport) -> None:
     """Of a product that was taught with defects, and extended without."""
-    assert report.added is not None
-    assert report.added.auroc_before is not None
-    before = auroc_words(report.added.auroc_before)
-    lines = added_lines(report.added, dataclasses.replace(report, auroc=None, defective=()))
+    assert report.changed is not None
+    assert report.changed.auroc_before is not None
+    before = auroc_words(report.changed.auroc_before)
+    lines = changed_lines(report.changed, dataclasses.replace(report, auroc=None, defective=()))
     assert ("AUROC", before, "not measured again (no --defects)") in lines
     assert ("good parts rejected", "5 of 300", f"{len(report.rejected_good)} of 400") in lines
-    never = dataclasses.replace(report.added, auroc_before=None)
-    assert added_lines(never, report)[-1][:2] == ("AUROC", "not measured")
-    assert all(what != "AUROC" for what, _, _ in added_lines(never, dataclasses.replace(report, auroc=None)))
+    never = dataclasses.replace(report.changed, auroc_before=None)
+    assert changed_lines(never, report)[-1][:2] == ("AUROC", "not measured")
+    assert all(what != "AUROC" for what, _, _ in changed_lines(never, dataclasses.replace(report, auroc=None)))
 
 
 def test_what_became_of_the_package_is_told_last(report: TeachReport) -> None:
-    assert report.added is not None
+    assert report.changed is not None
     card = ("thresholds: kept as edited", "verification.json: REMOVED")
-    extended = dataclasses.replace(report, added=dataclasses.replace(report.added, card=card))
+    extended = dataclasses.replace(report, changed=dataclasses.replace(report.changed, card=card))
     assert words(extended)[-2:] == [f"package   {each}" for each in card]
     assert [row[0] for row in cells(teach_page(extended), "card and other files")] == list(card)
-    assert to_json(extended)["added"]["card"] == card
+    assert to_json(extended)["changed"]["card"] == card
 
 
 def test_a_page_full_of_large_pictures_stays_below_5_mb(report: TeachReport) -> None:
@@ -241,7 +241,7 @@ def test_lines_on_the_terminal(report: TeachReport) -> None:
         "copy      good/0007 (copy).png is good/0007.png: NOT COUNTED",
         "chosen    224 x 168 px, to stage 4: p50 2.61 ms, p99 3.35 ms",
         "suspect   good/0235.png: score 0.539, p 3e-07: far from all others in what the middle of the picture shows",
-        "added     good parts: 400, before 300",
+        "changed   good parts: 400, before 300",
         "missed    and 9 more",
     ):
         assert expected in lines
@@ -256,5 +256,5 @@ def test_json_holds_every_score(report: TeachReport) -> None:
     assert told["good"][0] == {"name": report.good[0].name, "score": report.good[0].score}
     assert told["suspects"][0]["p_value"] == report.suspects[0].p_value
     assert told["threshold"]["is_promised"] is True
-    assert told["added"]["moved"][0]["name"]
+    assert told["changed"]["moved"][0]["name"]
     assert told["sizes"]["tried"][1]["is_chosen"] is True

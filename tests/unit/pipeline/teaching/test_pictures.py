@@ -279,7 +279,7 @@ def test_a_picture_among_the_good_and_the_defects(good: Path, tmp_path: Path) ->
     pictures = read_folder(good)
     defects = write(tmp_path / "defects", {"a.png": grey(60), "b.png": grey(2)})
     with pytest.raises(FaultsError, match=r"b\.png: got the same picture as 02\.png, one of the good parts, expected"):
-        expect_apart(pictures, read_folder(defects, frames=pictures.frames, needs_all_views=False))
+        expect_apart(read_folder(defects, frames=pictures.frames, needs_all_views=False), pictures.names_by_pixels)
 
 
 # Refusals.

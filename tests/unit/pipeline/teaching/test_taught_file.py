@@ -191,7 +191,7 @@ def test_a_name_with_control_characters(kept: ModelPackage, way: tuple[Any, ...]
 def test_one_at_a_time(kept: ModelPackage) -> None:
     with held(kept.folder):
         before = sorted(kept.folder.rglob("*"))
-        with pytest.raises(PackageHeld, match="another `lineside teach --add` is at work on it"), held(kept.folder):
+        with pytest.raises(PackageHeld, match="another `lineside teach` is at work on it"), held(kept.folder):
             pass
         assert sorted(kept.folder.rglob("*")) == before
     with held(kept.folder):
