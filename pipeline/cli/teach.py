@@ -93,6 +93,10 @@ def teach(
     suspects_are_good: Annotated[
         bool, typer.Option("--suspects-are-good", help="Somebody has looked at them: they are learnt from, too.")
     ] = False,
+    parts_differ: Annotated[
+        bool,
+        typer.Option("--parts-differ", help="Somebody knows that each picture shows another part, alike as they are."),
+    ] = False,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -126,7 +130,7 @@ def teach(
     from pipeline.teaching.told import to_json, words
 
     taking = _Taking(all_parts or take_out is not None, rejects_are_defective, tuple(without or ()))
-    asked = _Asked(size, budget_us, false_reject_max, confidence, suspects_are_good)
+    asked = _Asked(size, budget_us, false_reject_max, confidence, suspects_are_good, parts_differ)
     out = out.absolute()  # the working directory has a name, too
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     try:
@@ -182,13 +186,16 @@ class _Asked:
     false_reject_max: float | None
     confidence: float | None
     are_suspects_good: bool
+    do_parts_differ: bool
 
     def wanted(self, product: str, false_reject_max: float, confidence: float) -> Wanted:
         """What is not asked for as it is given here."""
         from pipeline.teaching.teaching import Wanted
 
         share, certainty = self.false_reject_max or false_reject_max, self.confidence or confidence
-        return Wanted(product, self.size_px, self.budget_us, share, certainty, self.are_suspects_good)
+        return Wanted(
+            product, self.size_px, self.budget_us, share, certainty, self.are_suspects_good, self.do_parts_differ
+        )
 
 
 def _changed(out: Path, shown: _Shown, asked: _Asked) -> TeachReport:

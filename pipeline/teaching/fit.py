@@ -20,6 +20,9 @@ from pipeline.teaching.features import Features
 from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.report import ScoredPart
 
+_NEAR_SHARE_MAX = 0.1
+"""Of all pictures. Of different parts none was seen that has a near one, of parts with several pictures two thirds and more."""
+
 _MARGIN = 1e-3
 """Of excess, between the strangest part that passes and the threshold: single precision errs by less."""
 
@@ -84,10 +87,12 @@ def promised(
     false_reject_max: float,
     confidence: float,
     rejected_count: int = 0,
+    near_count: int = 0,
 ) -> ThresholdReport:
     """What ``THRESHOLD`` promises, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected.
 
-    Each part counts once, with the highest score of its pictures.
+    Each part counts once, with the highest score of its pictures. Nothing is promised where ``near_count``, of pictures that may
+    show the part of another one (``calibration.teaching.near_copies``), is a good share of them.
     """
     good_scores = _of_parts(np.array([part.score for part in good]), fitted.part)
     is_suspect = _of_parts(fitted.is_suspect, fitted.part)
@@ -104,12 +109,15 @@ def promised(
         notes = (_counted_once(len(good), len(good_scores)), *notes)
     unseen = "Counted by fits that had not seen the parts: the package has, and may score one or another otherwise."
     notes = (*notes, unseen)
+    refusals = found.refusals
+    if not found.thresholds and rejected_count:
+        refusals = (_unseen(rejected_count, found),)
+    if not found.thresholds and suspects:
+        refusals = (_unconfirmed(suspects, len(good_scores), found), *(refusals if rejected_count else ()))
+    if near_count > _NEAR_SHARE_MAX * len(good):
+        refusals = (_may_be_one_part(near_count, len(good)), *refusals)
+        found = replace(found, thresholds={}, parts_missing=None)
     if not found.thresholds:
-        refusals = found.refusals
-        if rejected_count:
-            refusals = (_unseen(rejected_count, found),)
-        if suspects:
-            refusals = (_unconfirmed(suspects, len(good_scores), found), *(refusals if rejected_count else ()))
         return replace(found, notes=notes, refusals=refusals)
     # It lies within rounding below THRESHOLD, and no part between.
     return replace(
@@ -165,6 +173,17 @@ def _unseen(count: int, found: ThresholdReport) -> Refusal:
         "The parts that a line passed are chosen: those that it rejected may be good. Look at them; if all are defective, say so "
         "with --rejects-are-defective; if some are good, take all with --all-parts once the defective ones are out of the window, "
         "or give the good ones as pictures in a folder.",
+    )
+
+
+def _may_be_one_part(near: int, pictures: int) -> Refusal:
+    return Refusal(
+        "pictures of different parts",
+        f"{near} of {pictures} that have another picture much nearer to them than pictures usually are",
+        "one picture of each part, so that they are as many as there are parts",
+        "If parts are shown several times, keep one picture of each: no promise holds for more parts than there are. If each shows "
+        "another part (those that are cut from one piece are alike, too, and those of one kind among several), say so with "
+        "--parts-differ.",
     )
 
 

@@ -35,8 +35,15 @@ class GoodParts:
     @property
     def are_said_good(self) -> npt.NDArray[np.bool_]:
         """(parts,): of those taught before, as somebody said then."""
-        said = [part.is_said_good for part in self.kept]
-        return np.array([*said, *[False] * (len(self.names) - len(said))], np.bool_)
+        return self._said([part.is_said_good for part in self.kept])
+
+    @property
+    def are_said_other(self) -> npt.NDArray[np.bool_]:
+        """(parts,): as ``are_said_good``."""
+        return self._said([part.is_said_other for part in self.kept])
+
+    def _said(self, of_kept: list[bool]) -> npt.NDArray[np.bool_]:
+        return np.array([*of_kept, *[False] * (len(self.names) - len(of_kept))], np.bool_)
 
     @property
     def rejected(self) -> frozenset[str]:

@@ -48,13 +48,14 @@ class KeptPicture(Strict):
 
 class KeptPart(Strict):
     """A good part, with its score when it was last taught; ``pictures`` in the order of the views; ``is_said_good``: somebody has
-    looked at it.
+    looked at it; ``is_said_other``: somebody knows that no other picture shows it.
     """
 
     name: SoundName
     score: Annotated[float, Field(ge=0.0, le=1.0)]
     pictures: tuple[KeptPicture, ...]
     is_said_good: bool = False
+    is_said_other: bool = False
 
 
 class KeptView(Strict):

@@ -14,7 +14,7 @@ import numpy as np
 from calibration.auroc import auroc_of
 from calibration.teaching.fitting import PARTS_MIN
 from calibration.teaching.graph import product_model, score_of
-from calibration.teaching.near_copies import same_part
+from calibration.teaching.near_copies import near_copies, variety
 from pipeline.new_folder import scratch_folder
 from pipeline.teaching import telling
 from pipeline.teaching.budget import Choice, choose, measure, tried
@@ -40,6 +40,9 @@ _AGREEMENT = 1e-3
 _CHECKED_PICTURES = 8
 _NAMED_MAX = 3
 
+_VARIETY_MIN = 0.01
+"""Below it single precision is not enough for the fit."""
+
 _UNLIKE_SHARE_MAX = 0.1
 """Of the parts taught before. More that were added and rejected are another kind of parts (``calibration.teaching.kinds``)."""
 
@@ -51,7 +54,8 @@ class TeachingFailed(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence;
-    ``are_suspects_good``: somebody has looked at them, and of all parts no one is a suspect any more.
+    ``are_suspects_good``: somebody has looked at them, and of all parts no one is a suspect any more; ``do_parts_differ``: somebody
+    knows that no part is shown twice.
     """
 
     product: str
@@ -60,6 +64,7 @@ class Wanted:
     false_reject_max: float
     confidence: float
     are_suspects_good: bool = False
+    do_parts_differ: bool = False
 
 
 def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wanted, progress: Progress) -> TeachReport:
@@ -99,8 +104,9 @@ def extend(
     """
     new = without_known(more, taught.names_by_pixels)
     source = of_both(taught, features, new)
-    # Nothing new to learn, but to hear that suspects are good, or that parts are not, or rejected ones defective.
-    is_heard = wanted.are_suspects_good or source.taken_out_count > 0 or not more.settled.isdisjoint(taught.rejected)
+    # Nothing new to learn, but to hear that suspects are good, that parts differ or are not good, or rejected ones defective.
+    is_said = wanted.are_suspects_good or wanted.do_parts_differ
+    is_heard = is_said or source.taken_out_count > 0 or not more.settled.isdisjoint(taught.rejected)
     if not new.views[0].pictures and not is_heard:
         got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
@@ -185,11 +191,13 @@ def _taught(
             features.append(
                 write_features(file, shape, known, source.kept_rows, view.pictures, good.read, lambda: advance())
             )
+    _expect_variety(good, features)
     with progress("fitting", None):
-        part = same_part(features, shape.layers)
-        _expect_enough(int(part.max()) + 1, good.path, len(part))
+        near = near_copies(features, shape.layers)
+        _expect_enough(int(near.part.max()) + 1, good.path, len(near.part))
         is_said_good = source.are_said_good | wanted.are_suspects_good
-        fitted = fit(features, shape.layers, part, is_said_good)
+        is_said_other = source.are_said_other | wanted.do_parts_differ
+        fitted = fit(features, shape.layers, near.part, is_said_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, len(source.rejected))
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     views = tuple(good.frames)
@@ -207,6 +215,7 @@ def _taught(
         wanted.false_reject_max,
         wanted.confidence,
         len(source.rejected),
+        int((near.has_near & ~is_said_other).sum()),
     )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
     report = TeachReport(
@@ -245,7 +254,9 @@ def _taught(
     hashes = [features_sha256(draft, index) for index in range(len(good.views))]
     keys = {"training": tuple(training), "accuracy": tuple(accuracy)}
     written = WrittenCard(values=fixed_card(shape, views), keys=keys)
-    write_taught(draft, telling.kept(source, report, is_said_good, judge.package.sha256, shape, hashes, written))
+    write_taught(
+        draft, telling.kept(source, report, is_said_good, is_said_other, judge.package.sha256, shape, hashes, written)
+    )
     load_package(draft)
     return report
 
@@ -258,6 +269,15 @@ def _expect_enough(count: int, path: Path, pictures_count: int) -> None:
         expected = f"{PARTS_MIN} good parts at the least, to learn what is usual; some hundred are better"
         shown = f": {pictures_count} pictures show some of them several times" if pictures_count > count else ""
         raise FaultsError([Fault(str(path), "", f"{count} different parts{shown}", expected)])
+
+
+def _expect_variety(good: PictureSet, features: Sequence[Features]) -> None:
+    for view, of_view in zip(good.views, features, strict=True):
+        if (found := variety(of_view)) < _VARIETY_MIN:
+            named = f" of view {view.name}" if view.name else ""
+            got = f"pictures{named} most of which differ by {100 * found:.2g} % of what they show"
+            expected = "pictures of different parts, 30 % is usual: does the camera see one part again and again?"
+            raise FaultsError([Fault(str(good.path), "", got, expected)])
 
 
 def _expect_alike(path: Path, count: int, rejected: Sequence[ScoredPart], taught_count: int) -> None:

@@ -252,6 +252,7 @@ def kept(
     source: GoodParts,
     report: TeachReport,
     is_said_good: npt.NDArray[np.bool_],
+    is_said_other: npt.NDArray[np.bool_],
     sha256: str,
     shape: FeatureShape,
     features_sha256: Sequence[str],
@@ -275,8 +276,10 @@ def kept(
             for (name, frame), of_view in zip(source.frames.items(), features_sha256, strict=True)
         ),
         parts=tuple(
-            KeptPart(name=part.name, score=part.score, pictures=pictures, is_said_good=bool(is_good))
-            for part, pictures, is_good in zip(report.good, (*kept, *new), is_said_good, strict=True)
+            KeptPart(
+                name=part.name, score=part.score, pictures=shown, is_said_good=bool(good), is_said_other=bool(other)
+            )
+            for part, shown, good, other in zip(report.good, (*kept, *new), is_said_good, is_said_other, strict=True)
         ),
         rejected=tuple(sorted(source.rejected)),
         parts_missing=report.threshold.parts_missing,

@@ -318,6 +318,14 @@ def all_alike(folder: Path) -> None:
         write_image(folder / f"{number}.png", part(1))
 
 
+def nearly_alike(folder: Path) -> None:
+    """By one grey level of one pixel."""
+    for number in range(40):
+        pixels = part(1).copy()
+        pixels[number, number] ^= 1
+        write_image(folder / f"{number}.png", pixels)
+
+
 def without_content(folder: Path) -> None:
     for number in range(60):
         write_image(folder / f"{number}.png", np.full((HEIGHT_PX, WIDTH_PX), 60 + number, np.uint8))
@@ -369,6 +377,7 @@ def one_in_colour(folder: Path) -> None:
     [
         (ten, ["10 different parts", "20 good parts"]),
         (all_alike, ["30 pictures that are all the same", "stuck"]),
+        (nearly_alike, ["most of which differ by 0.", "again and again"]),
         (without_content, ["60 of 60 pictures", "all of whose pixels are alike", "exposure"]),
         (mixed_sizes, ["0025.png", "0029.png", "160x96", "112x96"]),
         (corrupt, ["0003.png", "0004.png"]),
@@ -910,6 +919,32 @@ def test_a_part_that_is_shown_several_times_counts_once(tmp_path: Path) -> None:
         file.unlink()
     told_words = refusal("--good", tmp_path / "good", "--out", tmp_path / "few", *QUICK)
     assert "10 different parts: 40 pictures show some of them several times" in told_words
+
+
+def test_where_parts_may_be_shown_several_times_nothing_is_promised_until_somebody_says(tmp_path: Path) -> None:
+    """Each was put down anew for each of its pictures, so that they are not told for sure. It stays said when parts are added."""
+    good = tmp_path / "good"
+    for number in range(120):
+        rng = np.random.default_rng(5_000 + number)
+        grain = np.random.default_rng(number // 4).normal(0, 60, (HEIGHT_PX, WIDTH_PX))
+        still = cv2.GaussianBlur(part(number // 4) + grain, (0, 0), 2.0)
+        x_px, y_px = rng.normal(0, 1, 2)
+        moved = cv2.warpAffine(
+            still, np.array([[1, 0, x_px], [0, 1, y_px]]), (WIDTH_PX, HEIGHT_PX), borderMode=cv2.BORDER_REPLICATE
+        )
+        seen = moved * rng.normal(1, 0.03) + rng.normal(0, 2, moved.shape)
+        write_image(good / f"{number:03d}.png", np.clip(seen, 0, 255).astype(np.uint8))
+    told_file, model = tmp_path / "told.json", tmp_path / "plate"
+    asked = ("--false-reject-max", "0.05", "--suspects-are-good", "--json", told_file)
+    done = teach("--good", good, "--out", model, *QUICK, *asked)
+    threshold = json.loads(told_file.read_text())["threshold"]
+    assert (threshold["is_promised"], threshold["parts_missing"]) == (False, None)
+    assert "that have another picture much nearer to them than pictures usually are" in done.stdout
+    teach("--add", good, "--out", model, *asked, "--parts-differ")
+    assert json.loads(told_file.read_text())["threshold"]["is_promised"] is True
+    more = write_parts(tmp_path / "more", range(300, 303))
+    teach("--add", more, "--out", model, *asked)
+    assert json.loads(told_file.read_text())["threshold"]["is_promised"] is True
 
 
 def test_a_threshold_is_not_calibrated_on_what_was_taught(tmp_path: Path, taught: Taught) -> None:

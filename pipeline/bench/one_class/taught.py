@@ -10,7 +10,7 @@ import numpy as np
 
 from calibration.teaching.backbone import feature_shape
 from calibration.teaching.graph import product_model
-from calibration.teaching.near_copies import same_part
+from calibration.teaching.near_copies import near_copies
 from pipeline.bench.one_class.data import Mask, Pixels
 from pipeline.bench.one_class.methods import Map
 from pipeline.teaching.budget import PREFERRED, opened
@@ -42,7 +42,7 @@ class Taught:
         reader = FeatureReader(shape)
         features = np.stack([reader.features(picture) for picture in good])
         is_said_good = np.full(len(features), self._is_said_good)
-        self.fitted = fit([features], shape.layers, same_part([features], shape.layers), is_said_good)
+        self.fitted = fit([features], shape.layers, near_copies([features], shape.layers).part, is_said_good)
         at = threshold_of(self.fitted, _FALSE_REJECT_MAX, _CONFIDENCE)
         with tempfile.TemporaryDirectory() as folder:
             write_package(Path(folder), shape, ("",), product_model(shape, self.fitted.views, [at]), "bench", {}, {})

@@ -134,6 +134,21 @@ def test_parts_that_a_line_rejected_count_as_good_ones_that_are_rejected() -> No
     assert "--rejects-are-defective" in " ".join(refused.words())
 
 
+def test_of_pictures_that_may_show_one_part_nothing_is_promised() -> None:
+    excess = np.linspace(-2, 2, 600)
+    at = threshold_of(fitted(excess), 0.01, 0.95)
+    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=61).thresholds == {}
+    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=60).threshold == THRESHOLD
+    refused = promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=590)
+    assert (refused.thresholds, refused.parts_missing) == ({}, None)
+    assert len(refused.refusals) == 1
+    assert "590 of 600 that have another picture much nearer" in " ".join(refused.words())
+    assert "--parts-differ" in " ".join(refused.words())
+    few = excess[::10]
+    refused = promised(parts(few, 3.0), [], fitted(few), 0.01, 0.95, near_count=60)
+    assert len(refused.refusals) == 2
+
+
 def test_a_part_counts_once_however_many_pictures_show_it() -> None:
     excess = np.linspace(-2, 2, 600)
     part = np.arange(600) // 2
