@@ -106,8 +106,11 @@ def _write(json_file: Path, text: str) -> None:
         json_file.write_text(text, encoding="utf-8")
         return
     scratch = _scratch(json_file)
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(json_file)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(json_file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _is_written_in_place(json_file: Path) -> bool:

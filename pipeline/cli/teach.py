@@ -91,7 +91,8 @@ def teach(
         typer.Option(metavar="NAME", help="A part that is not good after all, as suspects are called; again for more."),
     ] = None,
     suspects_are_good: Annotated[
-        bool, typer.Option("--suspects-are-good", help="Somebody has looked at them: they are learnt from, too.")
+        bool,
+        typer.Option("--suspects-are-good", help="Somebody has looked at those of DIR: they are learnt from, too."),
     ] = False,
     parts_differ: Annotated[
         bool,
@@ -116,8 +117,15 @@ def teach(
     if (all_parts or rejects_are_defective) and given is not None and not _is_window(given):
         which = "--all-parts" if all_parts else "--rejects-are-defective"
         raise fail(f"{which}: got {given}, which is no recorded window", 2)
-    if take_out is not None and (all_parts or rejects_are_defective or without):
-        which = "--all-parts" if all_parts else "--rejects-are-defective" if rejects_are_defective else "--without"
+    of_shown_good = {
+        "--all-parts": all_parts,
+        "--rejects-are-defective": rejects_are_defective,
+        "--without": bool(without),
+        "--suspects-are-good": suspects_are_good,
+        "--parts-differ": parts_differ,
+    }
+    if take_out is not None and any(of_shown_good.values()):
+        which = next(key for key, is_asked in of_shown_good.items() if is_asked)
         raise fail(f"{which}: goes with --good or --add; --take-out takes out what is shown", 2)
     check_json_target(json_file)
     check_report_folder(report)
@@ -153,9 +161,9 @@ def teach(
     show(console, words(found))
     # Before what may still fail: the package is there.
     console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)
+    write_json(json_file, to_json(found))
     if report is not None:
         _write_report(report, found)
-    write_json(json_file, to_json(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +258,8 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None, needs_all_views:
         pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
     pictures = without_parts(pictures, taking.without)
     if taking.rejects_are_defective:
-        pictures = replace(pictures, rejected=frozenset(), settled=pictures.rejected)
+        rejected = pictures.rejected
+        pictures = replace(pictures, rejected=frozenset(), settled=rejected, said_defective=rejected)
     if frames is not None and pictures.frames != frames:
         got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
         expected = ", ".join(

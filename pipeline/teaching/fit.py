@@ -88,11 +88,13 @@ def promised(
     confidence: float,
     rejected_count: int = 0,
     near_count: int = 0,
+    said: Sequence[str] = (),
 ) -> ThresholdReport:
     """What ``THRESHOLD`` promises, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected.
 
     Each part counts once, with the highest score of its pictures. Nothing is promised where ``near_count``, of pictures that may
-    show the part of another one (``calibration.teaching.near_copies``), is a good share of them.
+    show the part of another one (``calibration.teaching.near_copies``), is a good share of them. ``said``: what it takes somebody's
+    word for, told with it.
     """
     good_scores = _of_parts(np.array([part.score for part in good]), fitted.part)
     is_suspect = _of_parts(fitted.is_suspect, fitted.part)
@@ -108,7 +110,7 @@ def promised(
     if len(good_scores) < len(good):
         notes = (_counted_once(len(good), len(good_scores)), *notes)
     unseen = "Counted by fits that had not seen the parts: the package has, and may score one or another otherwise."
-    notes = (*notes, unseen)
+    notes = (*notes, *said, unseen)
     refusals = found.refusals
     if not found.thresholds and rejected_count:
         refusals = (_unseen(rejected_count, found),)

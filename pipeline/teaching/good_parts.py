@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.teaching.features import Features
-from pipeline.teaching.picture_set import Picture, PictureSet, View
+from pipeline.teaching.picture_set import Picture, PictureSet, View, without_known
 from pipeline.teaching.taught_file import KeptPart, Taught
 from vision.preprocess import FrameFormat
 
@@ -19,7 +19,7 @@ class GoodParts:
     """Those of ``before`` that stay, then those of ``pictures``, in their order.
 
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
-    ``names`` of all parts, each once.
+    ``names`` of all parts, each once; ``known_here``: ``pixels_sha256`` of pictures that are here and were taught before.
     """
 
     pictures: PictureSet
@@ -27,6 +27,7 @@ class GoodParts:
     features_before: Sequence[Features]
     kept_rows: tuple[int, ...]
     names: tuple[str, ...]
+    known_here: frozenset[str] = frozenset()
 
     @property
     def frames(self) -> dict[str, FrameFormat]:
@@ -42,6 +43,18 @@ class GoodParts:
         """(parts,): as ``are_said_good``."""
         return self._said([part.is_said_other for part in self.kept])
 
+    @property
+    def are_shown(self) -> npt.NDArray[np.bool_]:
+        """(parts,): a picture of it is here, whether it was taught before or not."""
+        here = self.known_here
+        return np.array(
+            [
+                *(any(picture.pixels_sha256 in here for picture in part.pictures) for part in self.kept),
+                *[True] * (len(self.names) - self.kept_count),
+            ],
+            np.bool_,
+        )
+
     def _said(self, of_kept: list[bool]) -> npt.NDArray[np.bool_]:
         return np.array([*of_kept, *[False] * (len(self.names) - len(of_kept))], np.bool_)
 
@@ -50,6 +63,13 @@ class GoodParts:
         """Beside the good parts: of recorded windows, parts that the line rejected and that nobody said are defective."""
         before = frozenset() if self.before is None else frozenset(self.before.rejected)
         return (before | self.pictures.rejected) - self.pictures.settled
+
+    @property
+    def said_defective(self) -> frozenset[str]:
+        """Of parts that the line rejected: somebody said so, and none is among the good ones since."""
+        before = frozenset() if self.before is None else frozenset(self.before.said_defective)
+        all_here = self.pictures.settled - self.pictures.said_defective
+        return (before | self.pictures.said_defective) - all_here
 
     @property
     def kept(self) -> tuple[KeptPart, ...]:
@@ -95,10 +115,13 @@ def of_pictures(pictures: PictureSet) -> GoodParts:
     return GoodParts(pictures, None, (), (), tuple(picture.part_name for picture in pictures.views[0].pictures))
 
 
-def of_both(taught: Taught, features: Sequence[Features], here: PictureSet) -> GoodParts:
-    """Taught before, less those of which a picture is ``not_good`` now, by its pixels; and new ones of the same views in whatever
-    order, which get names of their own.
+def of_both(taught: Taught, features: Sequence[Features], shown: PictureSet) -> GoodParts:
+    """Taught before, less those of which a picture is ``not_good`` now, by its pixels; and of those that are shown the new ones,
+    which get names of their own.
     """
+    known = taught.names_by_pixels
+    known_here = frozenset(picture.pixels_sha256 for picture in shown.all() if picture.pixels_sha256 in known)
+    here = without_known(shown, known)
     order = [view.name for view in taught.views]
     empty = {view.name: View(view.name, view.frame, ()) for view in taught.views}
     views = {**empty, **{view.name: view for view in here.views}}
@@ -114,7 +137,7 @@ def of_both(taught: Taught, features: Sequence[Features], here: PictureSet) -> G
     for picture in here.views[0].pictures:
         names.append(_free_name(picture.part_name, taken))
         taken.add(names[-1])
-    return GoodParts(here, taught, features, kept_rows, tuple(names))
+    return GoodParts(here, taught, features, kept_rows, tuple(names), known_here)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

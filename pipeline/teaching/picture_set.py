@@ -73,7 +73,7 @@ class PictureSet:
     ``path``: the folder or recorded window; ``copies`` and ``left_out`` (names with the reason) are in no view;
     ``read(picture)``: uint8, C-contiguous, (height, width) of a grey view and (height, width, 3) in BGR order of one in colour.
     It raises FaultsError where the picture is not as it was when it was looked at. ``rejected``: names of parts left aside since
-    the line rejected them, good or not; ``settled``: of rejected parts that are here, or that somebody said are defective;
+    the line rejected them, good or not; ``settled``: of rejected parts that are here, or ``said_defective``, as somebody said;
     ``not_good``: pictures that are here and in no view, as somebody said that their parts are not good.
     """
 
@@ -84,6 +84,7 @@ class PictureSet:
     read: Callable[[Picture], Pixels]
     rejected: frozenset[str] = frozenset()
     settled: frozenset[str] = frozenset()
+    said_defective: frozenset[str] = frozenset()
     not_good: tuple[Picture, ...] = ()
 
     @property

@@ -22,7 +22,7 @@ from calibration.auroc import Auroc
 from calibration.teaching.backbone import CHANNELS_BY_DEPTH, FeatureShape
 from pipeline.teaching.features import Features, mapped
 from pipeline.teaching.names import SoundName
-from vision.faults import Fault, FaultsError, disagreement, faults_of
+from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.package import CARD_NAME, ModelPackage
 from vision.plain_file import NotAPlainFile, read_plain_file
 from vision.preprocess import FrameFormat
@@ -87,6 +87,7 @@ class Taught(Strict):
     views: Annotated[tuple[KeptView, ...], Field(min_length=1)]
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
     rejected: tuple[SoundName, ...] = ()
+    said_defective: tuple[SoundName, ...] = ()
     parts_missing: int | None
     auroc: Auroc | None
     card: WrittenCard | None = None
@@ -180,6 +181,13 @@ def read_taught(package: ModelPackage) -> tuple[Taught, list[Features]]:
     if taught.sha256 != package.sha256:
         got, wanted = f"of the model {taught.sha256}", f"{package.sha256}, the model beside it: teach anew"
         raise FaultsError([Fault(str(file), "sha256", got, wanted)])
+    views = package.card.input.views or [""]
+    if len(taught.views) > 1 and views != [view.name for view in taught.views]:
+        got, wanted = ", ".join(map(quote, views)), ", ".join(quote(view.name) for view in taught.views)
+        fault = Fault(
+            str(package.card_path), "input.views", got, f"{wanted}, as they were taught: name them so, or teach anew"
+        )
+        raise FaultsError([fault])
     shape, wanted_shape = taught.shape, package.card.input.row_shape
     if (shape.input_channel_count, shape.input_height_px, shape.input_width_px) != wanted_shape:
         got = f"an input of {shape.input_width_px}x{shape.input_height_px}, {shape.input_channel_count} channels"

@@ -24,7 +24,7 @@ from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
-from pipeline.teaching.picture_set import PictureSet, expect_content, none_good, without_known
+from pipeline.teaching.picture_set import PictureSet, expect_content, none_good
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
 from pipeline.teaching.taught_file import FOLDER, Taught, WrittenCard, features_file, features_sha256, write_taught
 from vision.faults import Fault, FaultsError
@@ -54,8 +54,8 @@ class TeachingFailed(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence;
-    ``are_suspects_good``: somebody has looked at them, and of all parts no one is a suspect any more; ``do_parts_differ``: somebody
-    knows that no part is shown twice.
+    ``are_suspects_good``: somebody has looked at them, and none of the parts that are shown is a suspect any more;
+    ``do_parts_differ``: somebody knows of these that no part is shown twice.
     """
 
     product: str
@@ -102,8 +102,8 @@ def extend(
     """The package with more good parts, in its place. Raises as ``teach`` does, and TeachingFailed where somebody else has changed
     the package meanwhile; then it is as it was. Many parts that the product rejects are refused, until somebody has looked at them.
     """
-    new = without_known(more, taught.names_by_pixels)
-    source = of_both(taught, features, new)
+    source = of_both(taught, features, more)
+    new = source.pictures
     # Nothing new to learn, but to hear that suspects are good, that parts differ or are not good, or rejected ones defective.
     is_said = wanted.are_suspects_good or wanted.do_parts_differ
     is_heard = is_said or source.taken_out_count > 0 or not more.settled.isdisjoint(taught.rejected)
@@ -195,8 +195,9 @@ def _taught(
     with progress("fitting", None):
         near = near_copies(features, shape.layers)
         _expect_enough(int(near.part.max()) + 1, good.path, len(near.part))
-        is_said_good = source.are_said_good | wanted.are_suspects_good
-        is_said_other = source.are_said_other | wanted.do_parts_differ
+        # Of parts that are not shown nobody says anything now.
+        is_said_good = source.are_said_good | (source.are_shown & wanted.are_suspects_good)
+        is_said_other = source.are_said_other | (source.are_shown & wanted.do_parts_differ)
         fitted = fit(features, shape.layers, near.part, is_said_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, len(source.rejected))
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
@@ -208,6 +209,7 @@ def _taught(
     good_parts = tuple(ScoredPart(name, float(score)) for name, score in zip(source.names, scores, strict=True))
     with progress("judging defects", 0 if defects is None else defects.pictures_count) as advance:
         defective_parts, worst = judge.parts(defects, lambda: advance())
+    said = telling.said(source, is_said_good, is_said_other)
     promise = promised(
         good_parts,
         defective_parts,
@@ -216,6 +218,7 @@ def _taught(
         wanted.confidence,
         len(source.rejected),
         int((near.has_near & ~is_said_other).sum()),
+        said,
     )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
     report = TeachReport(
@@ -232,6 +235,7 @@ def _taught(
         fit=(
             *telling.fit_facts(shape, fitted),
             *telling.near_copies(source, fitted),
+            *telling.varieties(source, features),
             *telling.kinds(source, features, fitted),
         ),
         model=(("written to", str(out)), ("sha256", judge.package.sha256)),
@@ -247,7 +251,7 @@ def _taught(
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
         changed=telling.changed(source, features, good_parts, would_be_rejected, kept.told),
     )
-    training, accuracy = telling.training(report, source), telling.accuracy(report)
+    training, accuracy = telling.training(report, source, said), telling.accuracy(report)
     write_package(
         draft, shape, views, model, wanted.product, {**kept.training, **training}, accuracy, kept.card, kept.version
     )

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from calibration.teaching.backbone import BACKBONE_NAME, FeatureShape
 from calibration.teaching.kinds import kinds_of
+from calibration.teaching.near_copies import variety
 from pipeline.teaching.budget import words_of_depth
 from pipeline.teaching.features import Features
 from pipeline.teaching.fit import Fitted
@@ -33,6 +35,9 @@ from pipeline.teaching.report import (
 from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taught, WrittenCard
 
 _NAMED_OF_KIND = 3
+
+_VARIETY_USUAL_MIN = 0.15
+"""Of one part under a noisy camera 0.07 to 0.13, of different ones 0.17 to 0.8."""
 
 
 def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
@@ -114,7 +119,9 @@ def _suspect(
         name = source.kept[part].pictures[view].name
     else:
         name, path = picture.name, str(picture.path)
-    reason = f"{fitted.excess[part]:.1f} times the usual spread stranger than usual"
+    reason = "far beyond the others, or of another kind"
+    if p_value > 0:
+        reason = f"{norm.isf(p_value):.1f} times the spread of good parts above their middle"
     shown = None
     if picture is not None and rank < SHOWN_COUNT:
         shown = judge.shown(source.pictures, picture, score)
@@ -126,11 +133,13 @@ def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
     count = int(fitted.is_suspect.sum())
     if count == 0:
         return ""
-    taking_out = "(--without NAME) and teach again" if is_new else "(--take-out, a folder with pictures of them)"
+    taking_out, saying = "(--without NAME) and teach again", "--suspects-are-good"
+    if not is_new:
+        taking_out, saying = "(--take-out, a folder with them)", "--suspects-are-good (with --add, a folder with them)"
     return (
         f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
         f"the threshold takes them for rejected: take out those that are defective {taking_out}, or say "
-        "--suspects-are-good."
+        f"{saying}."
     )
 
 
@@ -201,7 +210,32 @@ def _mean_features(of_picture: Features) -> npt.NDArray[np.float64]:
     return found
 
 
-def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
+def said(
+    source: GoodParts, is_said_good: npt.NDArray[np.bool_], is_said_other: npt.NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """What somebody's word is taken for, a sentence each."""
+    good, other, defective = int(is_said_good.sum()), int(is_said_other.sum()), len(source.said_defective)
+    told = (
+        (good, "Somebody said of {0:,} parts that they are good: none of them is a suspect."),
+        (other, "Somebody said of {0:,} parts that no other picture shows them."),
+        (
+            defective,
+            "Somebody said of {0:,} parts that a recorded line rejected that they are defective: they do not count. Were some of "
+            "them good, more good parts would be rejected than is said here.",
+        ),
+    )
+    return tuple(words.format(count) for count, words in told if count)
+
+
+def varieties(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str, str]]:
+    """Of each view whose pictures differ so little that they may show one part."""
+    for view, of_view in zip(source.pictures.views, features, strict=True):
+        if (found := variety(of_view)) < _VARIETY_USUAL_MIN:
+            told = f"pictures differ by {100 * found:.2g} % of what they show, 30 and more are usual: are they of different parts?"
+            yield f"variety{f' in {view.name}' if view.name else ''}", told
+
+
+def training(report: TeachReport, source: GoodParts, said: Sequence[str]) -> dict[str, object]:
     """For the card."""
     return {
         "method": "taught from good parts alone by lineside teach",
@@ -212,6 +246,7 @@ def training(report: TeachReport, source: GoodParts) -> dict[str, object]:
         "suspects": len(report.suspects),
         "views": {view.name or "picture": [view.width_px, view.height_px] for view in report.views},
         **{key.replace(" ", "_"): value for key, value in report.fit},
+        **({"said": list(said)} if said else {}),
         "pictures_digest": f"sha256:{_digest(source)}",
     }
 
@@ -282,6 +317,7 @@ def kept(
             for part, shown, good, other in zip(report.good, (*kept, *new), is_said_good, is_said_other, strict=True)
         ),
         rejected=tuple(sorted(source.rejected)),
+        said_defective=tuple(sorted(source.said_defective)),
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
         card=card,

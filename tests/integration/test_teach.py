@@ -406,7 +406,8 @@ def test_options_that_do_not_go_together(tmp_path: Path, taught: Taught) -> None
     assert "got --good and --add of" in refusal("--good", good, "--add", good, "--out", out)
     assert "got --add and --take-out of" in refusal("--take-out", good, "--add", good, "--out", taught.model)
     assert "--without" in refusal("--take-out", good, "--without", "0001", "--out", taught.model)
-    assert "--all-parts" in refusal("--take-out", good, "--all-parts", "--out", taught.model)
+    assert "recorded window" in refusal("--take-out", good, "--all-parts", "--out", taught.model)
+    assert "--suspects-are-good" in refusal("--take-out", good, "--suspects-are-good", "--out", taught.model)
     assert "--size" in refusal("--add", good, "--out", taught.model, "--size", "96")
     assert "--name" in refusal("--add", good, "--out", taught.model, "--name", "other")
     assert "--all-parts" in refusal("--good", good, "--out", out, "--all-parts")
@@ -894,7 +895,16 @@ def test_what_somebody_said_is_good_stays_said(tmp_path: Path) -> None:
     assert "taught already" in again
     assert suspects("--add", more, "--suspects-are-good") == set()
     assert json.loads(told_file.read_text())["changed"]["added_count"] == 0
-    assert suspects("--add", write_parts(tmp_path / "last", range(200, 202))) == set()
+    last = write_parts(tmp_path / "last", range(200, 202))
+    write_parts(last, range(960, 962), is_bad=True)
+    assert suspects("--add", last) >= {"0960.png", "0961.png"}
+    # It is said of the parts that are shown, and of no others.
+    other = write_parts(tmp_path / "other", range(300, 302))
+    assert suspects("--add", other, "--suspects-are-good") >= {"0960.png", "0961.png"}
+    assert any("49 parts that they are good" in each for each in json.loads(told_file.read_text())["threshold"]["told"])
+    card = load_package(out).card.training
+    assert "49 parts that they are good" in card["said"][0]
+    assert not suspects("--take-out", last) & {"0960.png", "0961.png"}
     taken_out = [option for name in sorted(odd) for option in ("--without", name)]
     teach("--good", good, "--out", tmp_path / "clean", *QUICK, *taken_out, "--json", told_file)
     told = json.loads(told_file.read_text())
@@ -928,7 +938,7 @@ def test_where_parts_may_be_shown_several_times_nothing_is_promised_until_somebo
         rng = np.random.default_rng(5_000 + number)
         grain = np.random.default_rng(number // 4).normal(0, 60, (HEIGHT_PX, WIDTH_PX))
         still = cv2.GaussianBlur(part(number // 4) + grain, (0, 0), 2.0)
-        x_px, y_px = rng.normal(0, 1, 2)
+        x_px, y_px = rng.normal(0, 2, 2)
         moved = cv2.warpAffine(
             still, np.array([[1, 0, x_px], [0, 1, y_px]]), (WIDTH_PX, HEIGHT_PX), borderMode=cv2.BORDER_REPLICATE
         )
@@ -1185,4 +1195,6 @@ def test_what_a_line_rejected_counts_until_somebody_has_looked(tmp_path: Path) -
     assert "parts of recorded windows were rejected by the line" in told_file.read_text()
     assert counted("--add", tmp_path / "some") == rejected
     assert counted("--add", tmp_path / "some", "--rejects-are-defective") == 0
+    assert f"said of {rejected} parts that a recorded line rejected that they are defective" in told_file.read_text()
     assert counted("--add", tmp_path / "all") == 0
+    assert f"said of {rejected} parts that a recorded line rejected" in told_file.read_text()
