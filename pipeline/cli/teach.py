@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from errno import EEXIST, ENOTEMPTY
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,7 +158,8 @@ def teach(
     except (TeachingFailed, PackageHeld) as error:
         raise fail(str(error)) from None
     except OSError as error:
-        raise fail(f"{out}: {error.strerror}. Nothing was written") from None
+        told = "somebody else has made it meanwhile" if error.errno in (EEXIST, ENOTEMPTY) else error.strerror
+        raise fail(f"{out}: {told}. Nothing was written") from None
     show(console, words(found))
     # Before what may still fail: the package is there.
     console.print(f"written to {out}; run `lineside model verify` on it before a line does", soft_wrap=True)

@@ -151,7 +151,7 @@ def _size_words(frame: FrameFormat, shape: FeatureShape, size_px: int, *, is_ask
     aspect = frame.width_px / frame.height_px
     sides_px = size_px * aspect**0.5, size_px / aspect**0.5
     if max(sides_px) > SIZE_MAX_PX + SIZE_STEP_PX / 2 or min(sides_px) < SIZE_MIN_PX - SIZE_STEP_PX / 2:
-        shown = f"{aspect:.3g} times as wide as high" if aspect > 1 else f"{1 / aspect:.3g} times as high as wide"
+        shown = f"{aspect:,.4g} times as wide as high" if aspect > 1 else f"{1 / aspect:,.4g} times as high as wide"
         words += (
             f" THE PICTURES ARE SQUEEZED: they are {shown}, and the model sees {seen}, as no side is below {SIZE_MIN_PX} or above "
             f"{SIZE_MAX_PX} px. Pictures of smaller regions would not be."

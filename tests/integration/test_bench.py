@@ -185,17 +185,17 @@ def test_tampering(tmp_path: Path) -> None:
 
 def test_teach(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    short = ("--set", "rendered-grey", "--most", "20", "--splits", "2")
+    short = ("--set", "rendered-grey", "--most", "30", "--splits", "2", "--apart")
     done = lineside("bench", "teach", *short, "--json", file, timeout_s=100.0)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     told = result["sets"]["rendered-grey"]
-    assert (result["part"], told["good"], told["defective"]) == ("report", 20, 20)
+    assert (result["part"], told["good"], told["defective"]) == ("report", 30, 30)
     for method, row in told["methods"].items():
         assert method in done.stdout
         assert len(row["auroc"]["of_splits"]) == 2
         assert row["score_us"]["p50"] > 0 < row["fit_ms"]
-    assert "rendered-grey (report): 20 good and 20 defective pictures, 240x320 px" in done.stdout
+    assert "rendered-grey (report): 30 good and 30 defective pictures, 240x320 px" in done.stdout
 
 
 def test_teach_without_what_it_needs(tmp_path: Path) -> None:
@@ -203,6 +203,8 @@ def test_teach_without_what_it_needs(tmp_path: Path) -> None:
     stranger.write_text("no JSON")
     for arguments, status, words in (
         (("--set", "nosuch"), 2, "rendered-colour, and with --deeppcb DIR those of boards"),
+        (("--others", stranger, "--apart"), 2, "of other splits"),
+        (("--hidden-share", "0.01", "--set", "rendered-grey", "--most", "30"), 1, "so many that 0.01 of them is one"),
         (("--others", stranger), 2, "expected what scripts/anomalib_rivals.py wrote"),
     ):
         done = lineside("bench", "teach", *arguments)

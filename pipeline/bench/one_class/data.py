@@ -88,6 +88,10 @@ def with_hidden(product: Product, train: Indices, share: float, seed: int) -> Mi
     if not 0.0 <= share < 0.5:
         raise ValueError(f"got a share of {share}, expected 0 to below 0.5")
     count = round(share / (1.0 - share) * len(train))
+    if share > 0.0 and count == 0:
+        raise NoData(
+            f"{product.name}: got {len(train)} pictures to learn from, expected so many that {share:.2g} of them is one"
+        )
     if count >= len(product.defective):
         raise NoData(f"{product.name}: got {len(product.defective)} defective pictures, expected more than {count}")
     generator = np.random.default_rng([_SPLIT_SEED + seed, 1])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from pipeline.bench.one_class.apart import near_copies_apart
 from pipeline.bench.one_class.boards import boards_anywhere, boards_in_place
 from pipeline.bench.one_class.data import Part, Product
 from pipeline.bench.one_class.rendered import DEFECTIVE_COUNT, GOOD_COUNT, alike_parts, rendered_parts
@@ -14,10 +15,13 @@ from pipeline.bench.one_class.solar_cells import solar_cells
 _Read = Callable[[Part], list[Product]]
 
 
-def data_sets(deeppcb: Path | None, *, most: int | None = None, has_alike: bool = False) -> dict[str, _Read]:
+def data_sets(
+    deeppcb: Path | None, *, most: int | None = None, has_alike: bool = False, is_apart: bool = False
+) -> dict[str, _Read]:
     """Each reads its products. Raises ImageError or NoData; those of boards are there with the folder of DeepPCB alone.
 
     ``most``: pictures of each kind and product, for a short run. ``has_alike``: with products that have one defect alone, to hide.
+    ``is_apart``: near copies among the good pictures have one source.
     """
 
     def cut(products: Iterable[Product]) -> list[Product]:
@@ -39,4 +43,10 @@ def data_sets(deeppcb: Path | None, *, most: int | None = None, has_alike: bool 
     if deeppcb is not None:
         sets["boards-in-place"] = lambda part: cut(boards_in_place(deeppcb, part))
         sets["boards-anywhere"] = lambda part: cut(boards_anywhere(deeppcb, part))
-    return sets
+    if not is_apart:
+        return sets
+    return {name: partial(_apart, read) for name, read in sets.items()}
+
+
+def _apart(read: _Read, part: Part) -> list[Product]:
+    return [near_copies_apart(product) for product in read(part)]

@@ -38,8 +38,11 @@ def teach(
     splits: Annotated[
         int, typer.Option(min=1, max=100, help="Of the good pictures, to learn from and to test on.")
     ] = 5,
+    is_apart: Annotated[
+        bool, typer.Option("--apart", help="Near copies among the good pictures are on one side of each split.")
+    ] = False,
     most: Annotated[
-        int | None, typer.Option(min=5, metavar="N", help="Pictures of each kind and product, for a short run.")
+        int | None, typer.Option(min=30, metavar="N", help="Pictures of each kind and product, for a short run.")
     ] = None,
     hidden_share: Annotated[
         float,
@@ -71,7 +74,9 @@ def teach(
     from pipeline.bench.teach import TIMED_PICTURES
     from pipeline.bench.teach import teach as measure_teach
 
-    sets = data_sets(deeppcb, most=most, has_alike=hidden_share > 0)
+    if is_apart and others:
+        raise fail("--apart: got --others too, whose scores are of other splits", 2)
+    sets = data_sets(deeppcb, most=most, has_alike=hidden_share > 0, is_apart=is_apart)
     boards = "" if deeppcb else ", and with --deeppcb DIR those of boards"
     if unknown := [name for name in only_set or () if name not in sets]:
         raise fail(f"--set: got {', '.join(unknown)}, expected some of {', '.join(sets)}{boards}", 2)

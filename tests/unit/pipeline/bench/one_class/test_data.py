@@ -32,7 +32,7 @@ def test_a_split_is_drawn_by_its_seed() -> None:
     np.testing.assert_array_equal(np.array(members)[split.test], drawn[8:])
 
 
-@given(st.integers(5, 150), st.floats(0.0, 0.2), st.integers(0, 3))
+@given(st.integers(50, 150), st.one_of(st.just(0.0), st.floats(0.02, 0.2)), st.integers(0, 3))
 def test_hidden_defects_are_the_share_asked_for_and_are_not_tested_on(good: int, share: float, seed: int) -> None:
     each = product(list(range(good)), defective=55)
     train = split_of(each, seed).train
@@ -64,6 +64,11 @@ def test_without_hidden_defects_the_pictures_keep_their_order() -> None:
 def test_hiding_a_share_that_cannot_be(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         with_hidden(product([0, 1], 5), np.array([0, 1]), share, 0)
+
+
+def test_hiding_none() -> None:
+    with pytest.raises(NoData, match="got 24 pictures to learn from, expected so many that 0.01 of them is one"):
+        with_hidden(product(list(range(30)), 30), np.arange(24), 0.01, 0)
 
 
 def test_hiding_more_than_there_are() -> None:
