@@ -71,21 +71,23 @@ def near_copies(views: Sequence[Features], layers: Sequence[Layer]) -> NearCopie
             group = np.append(np.flatnonzero(distances[index] <= within[index]), rows[index])
             first[np.isin(first, first[group])] = first[group].min()
         has_near[rows] = np.isfinite(_within_gap(distances, int(_SHARE_MAX * len(sketch)), usual))
-    own = _own(sketch)
-    usual = _usual(own)
-    for rows, distances in _distances(own):
-        has_near[rows] |= (distances < NEAR_MAX * usual).any(axis=1)
+    for rows, distances in _distances(_own(sketch)):
+        has_near[rows] |= (distances < NEAR_MAX * 2.0).any(axis=1)  # 2 of those at right angles
     part = np.unique(first, return_inverse=True)[1]
     has_near &= np.bincount(part)[part] == 1
     return NearCopies(np.asarray(part, np.intp), has_near)
 
 
 def _own(sketch: Floats) -> Floats:
-    """Less what pictures differ by most: place and light are few numbers, by which different parts may be near each other, too."""
+    """Less what pictures differ by most: place and light are few numbers, by which different parts may be near each other, too.
+
+    Of unit length: of a part that is odd little is left, which would be near to everything.
+    """
     left = sketch - sketch.mean(axis=0)
     _, directions = np.linalg.eigh(left.T @ left)
     most = directions[:, -_COMMON_DIRECTIONS:]
-    return np.asarray(left - left @ most @ most.T, np.float64)
+    left = left - left @ most @ most.T
+    return np.asarray(left / np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-9), np.float64)
 
 
 def _usual(sketch: Floats) -> float:

@@ -71,17 +71,23 @@ def robust_fit(
     layers: Sequence[Layer],
     folds: npt.NDArray[np.int64],
     is_said_good: Flags | None = None,
+    is_held: Flags | None = None,
 ) -> RobustFit:
     """``cross_fit`` without those parts that look unlike the others, but with those of which somebody said that they are good,
-    (parts,).
+    (parts,); ``is_held``, (parts,): a suspect whatever the others are like.
 
     It starts from the most central parts, since parts that are odd alike are usual to a fit that has seen them. The fewer ones of
     two kinds are suspects, each of them: what they are somebody has to say. Raises ValueError as ``cross_fit`` does.
     """
     if is_said_good is None:
         is_said_good = np.zeros(len(features), np.bool_)
-    kinds = kinds_of(features)
-    is_other_kind = (kinds.is_smaller if kinds.are_two else np.zeros(len(features), np.bool_)) & ~is_said_good
+    is_other_kind = np.zeros(len(features), np.bool_) if is_held is None else is_held & ~is_said_good
+    is_open = ~is_other_kind
+    # Held parts might be so many that they were the usual ones.
+    kinds = kinds_of(features[is_open] if is_other_kind.any() else features)
+    if kinds.are_two:
+        is_other_kind[np.flatnonzero(is_open)[kinds.is_smaller]] = True
+        is_other_kind &= ~is_said_good
     found = np.zeros(len(features), np.bool_)
     if not is_said_good.all():
         found = ~_central(features, layers, folds, ~is_other_kind) & ~is_said_good

@@ -224,8 +224,11 @@ def _changed(out: Path, shown: _Shown, asked: _Asked) -> TeachReport:
         bad = None if shown.defects is None else _read_defects(shown.defects, pictures)
         if bad is not None:
             known, shown_here = taught.names_by_pixels, pictures.names_by_pixels
-            left = {key: name for key, name in known.items() if key not in shown_here}
-            expect_apart(bad, left if shown.are_taken_out else {**known, **shown_here})
+            gone = {picture.pixels_sha256 for picture in pictures.not_good} | (
+                shown_here.keys() if shown.are_taken_out else set()
+            )
+            left = {key: name for key, name in {**known, **shown_here}.items() if key not in gone}
+            expect_apart(bad, left)
         wanted = asked.wanted(package.card.name, taught.false_reject_max, taught.confidence)
         change = shrink if shown.are_taken_out else extend
         return change(package, taught, features, pictures, bad, wanted, _progress)
@@ -247,6 +250,7 @@ def _product_name(name: str | None, out: Path) -> str:
 def _read(folder: Path, taking: _Taking, *, frames: Any = None, needs_all_views: bool = True) -> PictureSet:
     from pipeline.teaching.picture_set import without_parts
     from pipeline.teaching.pictures import read_folder
+    from pipeline.teaching.window_pictures import Taking as WindowTaking
     from pipeline.teaching.window_pictures import read_window
 
     if taking.all_parts and taking.rejects_are_defective:
@@ -257,11 +261,12 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None, needs_all_views:
         if not _is_window(folder):
             found = read_folder(folder, frames=frames, needs_all_views=needs_all_views, looked=advance)
             return without_parts(found, taking.without)
-        pictures = read_window(folder, has_all_parts=taking.all_parts, looked=advance)
+        pictures = read_window(folder, WindowTaking(taking.all_parts, taking.rejects_are_defective), looked=advance)
+    read = pictures
     pictures = without_parts(pictures, taking.without)
-    if taking.rejects_are_defective:
-        rejected = pictures.rejected
-        pictures = replace(pictures, rejected=frozenset(), settled=rejected, said_defective=rejected)
+    if taking.all_parts:
+        not_good = {picture.part_name for picture in pictures.not_good}
+        pictures = replace(pictures, said_defective=read.settled & not_good)
     if frames is not None and pictures.frames != frames:
         got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
         expected = ", ".join(

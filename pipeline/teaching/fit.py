@@ -47,13 +47,15 @@ def fit(
     layers: Sequence[Layer],
     part: npt.NDArray[np.intp],
     is_said_good: npt.NDArray[np.bool_] | None = None,
+    is_held: npt.NDArray[np.bool_] | None = None,
 ) -> Fitted:
     """Of each view's features, (pictures, channels, rows, columns), the pictures in one order, made up of ``layers``.
 
-    ``part``: as in ``Fitted``; ``is_said_good``, (pictures,): somebody has looked at it, and it is no suspect.
+    ``part``: as in ``Fitted``; ``is_said_good``, (pictures,): somebody has looked at it, and it is no suspect; ``is_held``,
+    (pictures,): it is one.
     """
     folds = folds_of(int(part.max()) + 1)[part]
-    fits: list[RobustFit] = [robust_fit(of_view, layers, folds, is_said_good) for of_view in features]
+    fits: list[RobustFit] = [robust_fit(of_view, layers, folds, is_said_good, is_held) for of_view in features]
     excess = np.stack([fit.cross.excess for fit in fits])
     p_values = np.stack([fit.p_values for fit in fits])
     return Fitted(
@@ -194,6 +196,6 @@ def _unconfirmed(suspects: int, good_count: int, found: ThresholdReport) -> Refu
         "suspects among the good parts",
         f"{suspects} of {good_count} that look unlike the others",
         f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
-        "Look at them: take out those that are defective (--without NAME) and teach again; if all are good, say so with "
-        "--suspects-are-good." + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
+        "Look at them: take out those that are defective; if all are good, say so with --suspects-are-good."
+        + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
     )

@@ -19,7 +19,8 @@ class GoodParts:
     """Those of ``before`` that stay, then those of ``pictures``, in their order.
 
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
-    ``names`` of all parts, each once; ``known_here``: ``pixels_sha256`` of pictures that are here and were taught before.
+    ``names`` of all parts, each once; ``known_here``: ``pixels_sha256`` of pictures that are here and were taught before;
+    ``rejected_now``: part names of new ones that the product rejects as it is.
     """
 
     pictures: PictureSet
@@ -28,6 +29,7 @@ class GoodParts:
     kept_rows: tuple[int, ...]
     names: tuple[str, ...]
     known_here: frozenset[str] = frozenset()
+    rejected_now: frozenset[str] = frozenset()
 
     @property
     def frames(self) -> dict[str, FrameFormat]:
@@ -42,6 +44,12 @@ class GoodParts:
     def are_said_other(self) -> npt.NDArray[np.bool_]:
         """(parts,): as ``are_said_good``."""
         return self._said([part.is_said_other for part in self.kept])
+
+    @property
+    def were_rejected(self) -> npt.NDArray[np.bool_]:
+        """(parts,): by the product as it was when they were added."""
+        now = [picture.part_name in self.rejected_now for picture in self.pictures.views[0].pictures]
+        return np.array([*(part.was_rejected for part in self.kept), *now], np.bool_)
 
     @property
     def are_shown(self) -> npt.NDArray[np.bool_]:
@@ -62,7 +70,7 @@ class GoodParts:
     def rejected(self) -> frozenset[str]:
         """Beside the good parts: of recorded windows, parts that the line rejected and that nobody said are defective."""
         before = frozenset() if self.before is None else frozenset(self.before.rejected)
-        return (before | self.pictures.rejected) - self.pictures.settled
+        return (before | self.pictures.rejected) - self.pictures.settled - self.said_defective
 
     @property
     def said_defective(self) -> frozenset[str]:

@@ -135,7 +135,14 @@ def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
     dropped = {part_of.get(name, name) for name in names}
     if parts and dropped >= parts:
         raise FaultsError(
-            [Fault("--without", "", f"all {len(parts):,} parts", "some of them: no good part would be left")]
+            [
+                Fault(
+                    "--without",
+                    "",
+                    f"all {len(parts):,} parts",
+                    "some of them: no good part would be left (of a product, parts are taken out by --take-out)",
+                )
+            ]
         )
     views = tuple(
         replace(view, pictures=tuple(each for each in view.pictures if each.part_name not in dropped))
@@ -143,7 +150,9 @@ def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:
     )
     told = tuple(f"part {name}: by --without" for name in sorted(dropped))
     not_good = tuple(picture for picture in pictures.all() if picture.part_name in dropped)
-    return replace(pictures, views=views, left_out=(*pictures.left_out, *told), not_good=not_good)
+    return replace(
+        pictures, views=views, left_out=(*pictures.left_out, *told), not_good=(*pictures.not_good, *not_good)
+    )
 
 
 def none_good(pictures: PictureSet) -> PictureSet:

@@ -106,7 +106,8 @@ class Changed:
     ``rejected_count_before``: of the good parts there were before, each by a fit that had not seen it; ``mean_shift``: by how
     much the mean of the features moved, as a share of a usual good part's own distance from it; ``moved``: the scores that
     changed most, those first; ``would_be_rejected``: added parts that the product rejected as it was, with the scores that it
-    gave them; ``card``: what became of what somebody had made of the package since, a line each.
+    gave them, and whether somebody said that they are good; ``card``: what became of what somebody had made of the package since,
+    a line each.
     """
 
     good_count_before: int
@@ -118,6 +119,7 @@ class Changed:
     mean_shift: float
     moved: tuple[Moved, ...]
     would_be_rejected: tuple[ScoredPart, ...] = ()
+    are_said_good: bool = False
     card: tuple[str, ...] = ()
 
 

@@ -48,7 +48,8 @@ class KeptPicture(Strict):
 
 class KeptPart(Strict):
     """A good part, with its score when it was last taught; ``pictures`` in the order of the views; ``is_said_good``: somebody has
-    looked at it; ``is_said_other``: somebody knows that no other picture shows it.
+    looked at it; ``is_said_other``: somebody knows that no other picture shows it; ``was_rejected``: by the product as it was when
+    the part was added.
     """
 
     name: SoundName
@@ -56,6 +57,7 @@ class KeptPart(Strict):
     pictures: tuple[KeptPicture, ...]
     is_said_good: bool = False
     is_said_other: bool = False
+    was_rejected: bool = False
 
 
 class KeptView(Strict):

@@ -114,6 +114,7 @@ def extend(
     with progress("judging what is added", new.pictures_count) as advance:
         scored, _ = Judge(package).parts(new, lambda: advance())
     would_be_rejected = tuple(strangest([part for part in scored if part.score >= THRESHOLD], len(scored)))
+    source = replace(source, rejected_now=frozenset(part.name for part in would_be_rejected))
     if not wanted.are_suspects_good:
         _expect_alike(more.path, len(scored), would_be_rejected, len(taught.parts))
     return _taught_again(package, taught, source, more, defects, wanted, would_be_rejected, progress)
@@ -198,7 +199,8 @@ def _taught(
         # Of parts that are not shown nobody says anything now.
         is_said_good = source.are_said_good | (source.are_shown & wanted.are_suspects_good)
         is_said_other = source.are_said_other | (source.are_shown & wanted.do_parts_differ)
-        fitted = fit(features, shape.layers, near.part, is_said_good)
+        # What the product rejects is not learnt on its own say-so, however many are alike.
+        fitted = fit(features, shape.layers, near.part, is_said_good, source.were_rejected & ~is_said_good)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, len(source.rejected))
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     views = tuple(good.frames)
@@ -249,7 +251,9 @@ def _taught(
         strangest_good=telling.shown_good(source, fitted, good_parts, judge),
         strangest_defective=telling.shown(strangest(defective_parts), worst, judge, defects),
         least_strange_defective=telling.shown(least_strange(defective_parts), worst, judge, defects),
-        changed=telling.changed(source, features, good_parts, would_be_rejected, kept.told),
+        changed=telling.changed(
+            source, features, good_parts, would_be_rejected, kept.told, are_said_good=wanted.are_suspects_good
+        ),
     )
     training, accuracy = telling.training(report, source, said), telling.accuracy(report)
     write_package(

@@ -120,7 +120,9 @@ def _suspect(
     else:
         name, path = picture.name, str(picture.path)
     reason = "far beyond the others, or of another kind"
-    if p_value > 0:
+    if source.were_rejected[part]:
+        reason = "the product rejected it as it was when this part was added"
+    elif p_value > 0:
         reason = f"{norm.isf(p_value):.1f} times the spread of good parts above their middle"
     shown = None
     if picture is not None and rank < SHOWN_COUNT:
@@ -135,7 +137,8 @@ def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
         return ""
     taking_out, saying = "(--without NAME) and teach again", "--suspects-are-good"
     if not is_new:
-        taking_out, saying = "(--take-out, a folder with them)", "--suspects-are-good (with --add, a folder with them)"
+        taking_out = "(--take-out, a folder with them; or --add as before, with --without NAME)"
+        saying = "--suspects-are-good (with --add, a folder or window with them)"
     return (
         f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
         f"the threshold takes them for rejected: take out those that are defective {taking_out}, or say "
@@ -172,6 +175,8 @@ def changed(
     good: Sequence[ScoredPart],
     would_be_rejected: tuple[ScoredPart, ...],
     card: tuple[str, ...],
+    *,
+    are_said_good: bool,
 ) -> Changed | None:
     """What ``--add`` or ``--take-out`` changed; None for a product taught anew."""
     taught = source.before
@@ -190,6 +195,7 @@ def changed(
         ),
         moved=most_moved(before, good),
         would_be_rejected=would_be_rejected,
+        are_said_good=are_said_good,
         card=card,
     )
 
@@ -217,7 +223,10 @@ def said(
     good, other, defective = int(is_said_good.sum()), int(is_said_other.sum()), len(source.said_defective)
     told = (
         (good, "Somebody said of {0:,} parts that they are good: none of them is a suspect."),
-        (other, "Somebody said of {0:,} parts that no other picture shows them."),
+        (
+            other,
+            "Somebody said of {0:,} parts that no other picture shows them; those found to show one part count once nevertheless.",
+        ),
         (
             defective,
             "Somebody said of {0:,} parts that a recorded line rejected that they are defective: they do not count. Were some of "
@@ -312,9 +321,16 @@ def kept(
         ),
         parts=tuple(
             KeptPart(
-                name=part.name, score=part.score, pictures=shown, is_said_good=bool(good), is_said_other=bool(other)
+                name=part.name,
+                score=part.score,
+                pictures=shown,
+                is_said_good=bool(good),
+                is_said_other=bool(other),
+                was_rejected=bool(rejected),
             )
-            for part, shown, good, other in zip(report.good, (*kept, *new), is_said_good, is_said_other, strict=True)
+            for part, shown, good, other, rejected in zip(
+                report.good, (*kept, *new), is_said_good, is_said_other, source.were_rejected, strict=True
+            )
         ),
         rejected=tuple(sorted(source.rejected)),
         said_defective=tuple(sorted(source.said_defective)),

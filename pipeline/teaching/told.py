@@ -129,10 +129,11 @@ def shift_words(changed: Changed) -> str:
 
 def rejected_before_words(changed: Changed) -> str:
     """What the product said of them before it learnt from them."""
-    return (
-        f"{len(changed.would_be_rejected):,} OF {changed.added_count:,} ADDED PARTS WOULD HAVE BEEN REJECTED: look at each of "
-        "them. Parts like them may pass from now on."
-    )
+    count = f"{len(changed.would_be_rejected):,} OF {changed.added_count:,}"
+    told = f"{count} ADDED PARTS WOULD HAVE BEEN REJECTED: look at each of them. "
+    if changed.are_said_good:
+        return told + "Somebody said that they are good: parts like them may pass from now on."
+    return told + "They are suspects until somebody says that they are good."
 
 
 def _words(report: TeachReport) -> Iterator[str]:

@@ -32,9 +32,19 @@ from vision.types import PixelFormat, Verdict
 from vision.view_calibration import UNCALIBRATED, ShiftRule, ViewCalibration
 
 
-def read_window(folder: Path, *, has_all_parts: bool = False, looked: Callable[[], None] = lambda: None) -> PictureSet:
-    """Looks at every frame of the parts that the line passed, or ``has_all_parts`` of all that production made; ``looked`` is
-    called after each part.
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """Which parts beside those that the line passed: all that production made; or those that it rejected, as ``not_good``."""
+
+    all_parts: bool = False
+    rejects_are_defective: bool = False
+
+
+_PASSED = Taking()
+
+
+def read_window(folder: Path, taking: Taking = _PASSED, *, looked: Callable[[], None] = lambda: None) -> PictureSet:
+    """Looks at every frame of the parts that are taken; ``looked`` is called after each part.
 
     Challenge parts, and those of a halted line, are left aside. Parts that were not judged, or have not all their frames, whole and
     with the part in its place, are told in ``left_out``; those that were rejected are counted. Raises FaultsError where it is no
@@ -43,7 +53,7 @@ def read_window(folder: Path, *, has_all_parts: bool = False, looked: Callable[[
     try:
         reader = WindowReader(folder)
         line = reader.line()
-        return _read(reader, cuts_of(line), has_all_parts=has_all_parts, looked=looked)
+        return _read(reader, cuts_of(line), taking, looked)
     except NotAWindow as error:
         raise FaultsError([Fault(str(folder), "", str(error), "the folder of a recorded window")]) from error
 
@@ -107,15 +117,16 @@ def cuts_of(line: Line) -> list[Cut]:
     ]
 
 
-def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked: Callable[[], None]) -> PictureSet:
+def _read(reader: WindowReader, cuts: list[Cut], taking: Taking, looked: Callable[[], None]) -> PictureSet:
     by_name = {cut.name: cut for cut in cuts}
     pictures: dict[str, list[Picture]] = {name: [] for name in by_name}
     first: dict[tuple[str, str], Picture] = {}
     entries: dict[tuple[str, str], FrameEntry] = {}
     copies: list[Copy] = []
     left_out: list[str] = []
+    not_good: list[Picture] = []
     rejected = _rejected(reader)
-    for part in _parts(reader, {cut.camera_id for cut in cuts}, left_out, has_all_parts=has_all_parts):
+    for part in _parts(reader, {cut.camera_id for cut in cuts}, left_out, taking):
         its_own = []
         try:
             for cut in cuts:
@@ -124,7 +135,11 @@ def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked:
             left_out.append(f"{part.name}: {error}")
             looked()
             continue
-        if known := [(each, first[seen]) for each in its_own if (seen := (each.view, each.pixels_sha256)) in first]:
+        if taking.rejects_are_defective and part.name in rejected:
+            not_good += its_own
+            for each in its_own:
+                entries[each.view, each.part_name] = part.entries[by_name[each.view].camera_id]
+        elif known := [(each, first[seen]) for each in its_own if (seen := (each.view, each.pixels_sha256)) in first]:
             copies += [Copy(each.name, other.name) for each, other in known]
         else:
             for each in its_own:
@@ -132,8 +147,8 @@ def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked:
                 first[each.view, each.pixels_sha256] = each
                 entries[each.view, each.part_name] = part.entries[by_name[each.view].camera_id]
         looked()
-    if not entries:
-        kind = "production made" if has_all_parts else "the line passed"
+    if not first:
+        kind = "production made" if taking.all_parts else "the line passed"
         got = f"no part that {kind} with all its frames" + (f" ({left_out[0]})" if left_out else "")
         raise FaultsError([Fault(str(reader.folder), "", got, "a window of a line that passes good parts")])
 
@@ -148,8 +163,20 @@ def _read(reader: WindowReader, cuts: list[Cut], *, has_all_parts: bool, looked:
         return pixels
 
     views = tuple(View(cut.name, cut.frame, tuple(pictures[cut.name])) for cut in cuts)
-    left_aside, settled = (frozenset[str](), rejected) if has_all_parts else (rejected, frozenset[str]())
-    return PictureSet(reader.folder, views, tuple(copies), tuple(left_out), read, left_aside, settled)
+    none = frozenset[str]()
+    left_aside, settled = (none, rejected) if taking.all_parts or taking.rejects_are_defective else (rejected, none)
+    defective = rejected if taking.rejects_are_defective else none
+    return PictureSet(
+        reader.folder,
+        views,
+        tuple(copies),
+        tuple(left_out),
+        read,
+        rejected=left_aside,
+        settled=settled,
+        said_defective=defective,
+        not_good=tuple(not_good),
+    )
 
 
 def _rejected(reader: WindowReader) -> frozenset[str]:
@@ -165,15 +192,17 @@ def _part_name(reader: WindowReader, part_id: int) -> str:
     return f"{reader.description.facts.session_id}-{part_id:08d}"
 
 
-def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], *, has_all_parts: bool) -> Iterator[_Part]:
+def _parts(reader: WindowReader, cameras: set[str], left_out: list[str], taking: Taking) -> Iterator[_Part]:
     for part_id in reader.part_ids:
         entry, result = reader.part(part_id)
         if result.reason in UNCOUNTED_REASONS:
             continue
-        if result.verdict != Verdict.PASS.value and not has_all_parts:
-            if result.verdict != Verdict.REJECT.value:
+        if result.verdict != Verdict.PASS.value and not taking.all_parts:
+            is_rejected = result.verdict == Verdict.REJECT.value
+            if not is_rejected:
                 left_out.append(f"part {part_id}: {result.verdict}, {result.reason}")
-            continue
+            if not (is_rejected and taking.rejects_are_defective):
+                continue
         found = {key.camera_id: frame for key, frame in reader.entries_of(entry) if frame is not None}
         if missing := sorted(cameras - found.keys()):
             left_out.append(f"part {part_id}: no frame of camera {', '.join(missing)}")

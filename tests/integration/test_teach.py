@@ -612,6 +612,41 @@ def test_many_parts_that_the_product_rejects_are_added_once_somebody_has_looked(
     assert load_package(model).card.training["good_parts"] == 90
 
 
+def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says_so(tmp_path: Path) -> None:
+    """Lot by lot, all with the same defect, until they are more than a tenth: they are never the usual ones."""
+
+    def lacking(seed: int) -> Pixels:
+        drawn = part(seed)
+        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where a hole is
+        return drawn
+
+    told_file, model = tmp_path / "told.json", tmp_path / "plate"
+    teach("--good", write_parts(tmp_path / "good", range(40)), "--out", model, *QUICK)
+    for seed in range(900, 905):
+        write_image(tmp_path / "bad" / f"{seed}.png", lacking(seed))
+
+    def passing() -> int:
+        defects = json.loads(told_file.read_text())["defective"]
+        return sum(each["score"] < 0.5 for each in defects)
+
+    asked = ("--out", model, "--defects", tmp_path / "bad", "--json", told_file)
+    for lot in range(2):
+        for seed in range(1_000 + 4 * lot, 1_004 + 4 * lot):
+            write_image(tmp_path / f"lot{lot}" / f"{seed}.png", lacking(seed))
+        done = teach("--add", tmp_path / f"lot{lot}", *asked)
+        assert "They are suspects until somebody says that they are good." in done.stdout
+        assert passing() == 0
+    suspects = {each["name"]: each["reason"] for each in json.loads(told_file.read_text())["suspects"]}
+    for seed in range(1_000, 1_008):
+        assert suspects[f"{seed}.png"] == "the product rejected it as it was when this part was added"
+    for lot in range(2):
+        done = teach("--add", tmp_path / f"lot{lot}", *asked, "--suspects-are-good")
+    assert not {f"{seed}.png" for seed in range(1_000, 1_008)} & {
+        each["name"] for each in json.loads(told_file.read_text())["suspects"]
+    }
+    assert passing() == 5
+
+
 # Parts that were taught and should not have been.
 
 
@@ -1198,3 +1233,10 @@ def test_what_a_line_rejected_counts_until_somebody_has_looked(tmp_path: Path) -
     assert f"said of {rejected} parts that a recorded line rejected that they are defective" in told_file.read_text()
     assert counted("--add", tmp_path / "all") == 0
     assert f"said of {rejected} parts that a recorded line rejected" in told_file.read_text()
+    assert counted("--add", tmp_path / "some") == 0
+    # They were taken for good ones by mistake.
+    assert counted("--add", tmp_path / "some", "--all-parts") == 0
+    good = len(json.loads(told_file.read_text())["good"])
+    assert "that a recorded line rejected" not in told_file.read_text()
+    assert counted("--add", tmp_path / "some", "--rejects-are-defective") == 0
+    assert len(json.loads(told_file.read_text())["good"]) == good - rejected

@@ -16,7 +16,7 @@ from pipeline.simulator.part_scene import Look, PartScene
 from pipeline.teaching import window_pictures
 from pipeline.teaching.picture_set import PictureSet
 from pipeline.teaching.pictures import read_folder
-from pipeline.teaching.window_pictures import read_window
+from pipeline.teaching.window_pictures import Taking, read_window
 from pipeline.window.format import DESCRIPTION_NAME, chunk_name
 from tests.windows import HEIGHT_PX, WIDTH_PX, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
 from vision.faults import FaultsError
@@ -79,9 +79,17 @@ def test_parts_that_passed_by_region(recorded: RecordedWindow) -> None:
 
 
 def test_all_parts_that_production_made(recorded: RecordedWindow) -> None:
-    found = read_window(recorded.folder, has_all_parts=True)
+    found = read_window(recorded.folder, Taking(all_parts=True))
     assert found.rejected == frozenset()
     assert found.settled == read_window(recorded.folder).rejected
+    # Or somebody knows that those that were rejected are defective: they are here, and not good.
+    known = read_window(recorded.folder, Taking(rejects_are_defective=True))
+    assert known.views == read_window(recorded.folder).views
+    assert known.said_defective == known.settled == found.settled
+    # One of them has not all its frames.
+    assert {picture.part_name for picture in known.not_good} < found.settled
+    for picture in known.not_good:
+        assert known.read(picture).shape[:2] == (picture.height_px, picture.width_px)
     assert numbers(found) == [result.part_id for result in recorded.results if result.part_id not in (7, 8)]
     assert found.left_out == ("part 7: no frame of camera side",)
 
@@ -120,12 +128,12 @@ def test_a_part_that_is_seen_twice_counts_once(tmp_path: Path) -> None:
 
 def test_what_is_not_as_it_was_recorded(recorded: RecordedWindow, tmp_path: Path) -> None:
     window = Path(shutil.copytree(recorded.folder, tmp_path / "window"))
-    whole = read_window(window, has_all_parts=True)
+    whole = read_window(window, Taking(all_parts=True))
     chunk = window / chunk_name(1)
     content = bytearray(chunk.read_bytes())
     content[5_000] ^= 0xFF
     chunk.write_bytes(content)
-    damaged = read_window(window, has_all_parts=True)
+    damaged = read_window(window, Taking(all_parts=True))
     assert damaged.parts_count == whole.parts_count - 1
     assert "its pixels are not those that were recorded" in damaged.left_out[0]
     lost = set(whole.all()) - set(damaged.all())
