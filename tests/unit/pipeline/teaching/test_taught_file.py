@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,18 @@ VIEWS = {"top": FrameFormat(96, 96, PixelFormat.MONO8), "side": FrameFormat(120,
 SHAPE = feature_shape(96, 96, is_grey=True, size_px=96, depth=10)
 
 
+def with_views(package: ModelPackage, views: list[str]) -> ModelPackage:
+    """As if its card said so."""
+    model_input = package.card.input.model_copy(update={"views": views})
+    return replace(package, card=package.card.model_copy(update={"input": model_input}))
+
+
 def write(folder: Path) -> tuple[ModelPackage, Taught, list[Features]]:
     """A package, whose model is of no matter here, and what it was taught."""
-    package = load_package(write_stub_package(folder, width_px=SHAPE.input_width_px, height_px=SHAPE.input_height_px))
+    package = with_views(
+        load_package(write_stub_package(folder, width_px=SHAPE.input_width_px, height_px=SHAPE.input_height_px)),
+        list(VIEWS),
+    )
     (folder / FOLDER).mkdir()
     features = []
     for index in range(len(VIEWS)):
@@ -162,6 +172,12 @@ def test_what_is_of_another_input(tmp_path: Path) -> None:
     write_taught(package.folder, taught.model_copy(update={"shape": other}))
     with pytest.raises(FaultsError, match=r"parts\.json: shape"):
         read_taught(package)
+
+
+def test_views_that_are_called_otherwise_since(kept: ModelPackage) -> None:
+    for views in (["left", "right"], ["side", "top"], ["top"], []):
+        with pytest.raises(FaultsError, match=r"model\.yaml: input\.views: got .*, expected 'top', 'side'"):
+            read_taught(with_views(kept, views))
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\x1b[2Jb", "a\nb"])
