@@ -175,8 +175,8 @@ def _unseen(count: int, found: ThresholdReport) -> Refusal:
         f"{count} that nobody has looked at",
         f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
         "The parts that a line passed are chosen: those that it rejected may be good. Look at them; if all are defective, say so "
-        "with --rejects-are-defective; if some are good, take all with --all-parts once the defective ones are out of the window, "
-        "or give the good ones as pictures in a folder.",
+        "with --rejects-are-defective; if some are good, take all with --all-parts, less the defective ones: --without NAME "
+        "for each.",
     )
 
 
@@ -196,6 +196,5 @@ def _unconfirmed(suspects: int, good_count: int, found: ThresholdReport) -> Refu
         "suspects among the good parts",
         f"{suspects} of {good_count} that look unlike the others",
         f"so few that {percent_of(found.false_reject_max)} can be promised with {percent_of(found.confidence)} confidence",
-        "Look at them: take out those that are defective; if all are good, say so with --suspects-are-good."
-        + (f" Or add {found.parts_missing} good parts." if found.parts_missing else ""),
+        "Look at them: take out those that are defective; if all are good, say so with --suspects-are-good.",
     )

@@ -20,7 +20,8 @@ class GoodParts:
 
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
     ``names`` of all parts, each once; ``known_here``: ``pixels_sha256`` of pictures that are here and were taught before;
-    ``rejected_now``: part names of new ones that the product rejects as it is.
+    ``rejected_now``: part names of new ones that the product rejects as it is; ``rejected_again``: see ``later_lots``, rows of
+    ``before``, out of so many that were judged once more.
     """
 
     pictures: PictureSet
@@ -30,6 +31,8 @@ class GoodParts:
     names: tuple[str, ...]
     known_here: frozenset[str] = frozenset()
     rejected_now: frozenset[str] = frozenset()
+    rejected_again: frozenset[int] = frozenset()
+    judged_again_count: int = 0
 
     @property
     def frames(self) -> dict[str, FrameFormat]:
@@ -81,7 +84,13 @@ class GoodParts:
 
     @property
     def kept(self) -> tuple[KeptPart, ...]:
-        return () if self.before is None else tuple(self.before.parts[row] for row in self.kept_rows)
+        if self.before is None:
+            return ()
+        parts = ((row, self.before.parts[row]) for row in self.kept_rows)
+        return tuple(
+            part.model_copy(update={"was_rejected": True}) if row in self.rejected_again else part
+            for row, part in parts
+        )
 
     @property
     def kept_count(self) -> int:
@@ -89,6 +98,13 @@ class GoodParts:
 
     def of_view(self, index: int) -> tuple[Picture, ...]:
         return self.pictures.views[index].pictures
+
+    @property
+    def lots(self) -> list[int]:
+        """Of each part."""
+        kept = [part.lot for part in self.kept]
+        now = 0 if self.before is None else max(part.lot for part in self.before.parts) + 1
+        return [*kept, *[now] * (len(self.names) - len(kept))]
 
     @property
     def taken_out_count(self) -> int:

@@ -49,7 +49,7 @@ class KeptPicture(Strict):
 class KeptPart(Strict):
     """A good part, with its score when it was last taught; ``pictures`` in the order of the views; ``is_said_good``: somebody has
     looked at it; ``is_said_other``: somebody knows that no other picture shows it; ``was_rejected``: by the product as it was when
-    the part was added.
+    the part was added; ``lot``: 0 of those that it was taught with first, and one more at each time that parts were added.
     """
 
     name: SoundName
@@ -58,6 +58,7 @@ class KeptPart(Strict):
     is_said_good: bool = False
     is_said_other: bool = False
     was_rejected: bool = False
+    lot: Annotated[int, Field(ge=0)] = 0
 
 
 class KeptView(Strict):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from pipeline.teaching.features import Features, write_features
 from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
+from pipeline.teaching.later_lots import judged_again
 from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
 from pipeline.teaching.picture_set import PictureSet, expect_content, none_good
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
@@ -160,6 +162,8 @@ def _taught_again(
             measured = measure(taught.shape, tuple(taught.frames), pixels, draft)
         shown = tried(taught.shape, measured, is_chosen=True)
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
+        with TemporaryDirectory(dir=draft) as folder, progress("judging later parts again", None):
+            source = judged_again(source, Path(folder))
         report = _taught(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
         kept.copy_files(draft)
         if load_package(package.folder).sha256 != package.sha256:

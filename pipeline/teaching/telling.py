@@ -46,10 +46,20 @@ def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, s
     if source.before is not None:
         told = [("taught before", f"{len(source.before.parts):,} parts")]
         if source.taken_out_count:
-            told.append(("taken out", f"{source.taken_out_count:,} of them, {source.pictures.path}"))
+            told.append(("taken out", f"{source.taken_out_count:,} of them, {source.pictures.path}{_unsaid(source)}"))
+        if source.judged_again_count:
+            count, rejected = source.judged_again_count, len(source.rejected_again)
+            told.append(("judged again", f"{count:,} parts that came later, {rejected:,} of which are suspects now"))
         if source.pictures.pictures_count:
             told.append(("added", str(source.pictures.path)))
     return (*told, *([("defects", str(defects.path))] if defects is not None else []))
+
+
+def _unsaid(source: GoodParts) -> str:
+    assert source.before is not None
+    kept = set(source.kept_rows)
+    count = sum(part.is_said_good and row not in kept for row, part in enumerate(source.before.parts))
+    return f"; SOMEBODY HAD SAID OF {count:,} that they are good" if count else ""
 
 
 def views(source: GoodParts, defects: PictureSet | None) -> tuple[ViewTaught, ...]:
@@ -121,7 +131,7 @@ def _suspect(
         name, path = picture.name, str(picture.path)
     reason = "far beyond the others, or of another kind"
     if source.were_rejected[part]:
-        reason = "the product rejected it as it was when this part was added"
+        reason = "the product rejected it when it was added, or had done so without what was taken out since"
     elif p_value > 0:
         reason = f"{norm.isf(p_value):.1f} times the spread of good parts above their middle"
     shown = None
@@ -140,9 +150,9 @@ def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
         taking_out = "(--take-out, a folder with them; or --add as before, with --without NAME)"
         saying = "--suspects-are-good (with --add, a folder or window with them)"
     return (
-        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others: look at them. Nothing was learnt from them, and "
-        f"the threshold takes them for rejected: take out those that are defective {taking_out}, or say "
-        f"{saying}."
+        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others, or were rejected when they were added: look at "
+        "them. Nothing was learnt from them, and the threshold takes them for rejected: take out those that are defective "
+        f"{taking_out}, or say {saying}."
     )
 
 
@@ -327,9 +337,10 @@ def kept(
                 is_said_good=bool(good),
                 is_said_other=bool(other),
                 was_rejected=bool(rejected),
+                lot=lot,
             )
-            for part, shown, good, other, rejected in zip(
-                report.good, (*kept, *new), is_said_good, is_said_other, source.were_rejected, strict=True
+            for part, shown, good, other, rejected, lot in zip(
+                report.good, (*kept, *new), is_said_good, is_said_other, source.were_rejected, source.lots, strict=True
             )
         ),
         rejected=tuple(sorted(source.rejected)),

@@ -159,7 +159,8 @@ def _words(report: TeachReport) -> Iterator[str]:
         yield f"{label if number == 0 else '':<9} {line}"
     yield from (f"assumes   {each}" for each in report.assumptions)
     if threshold.parts_missing:
-        yield f"missing   {threshold.parts_missing:,} good parts for what was asked for"
+        condition = ", if nothing is said of the suspects and no more come" if report.suspects else ""
+        yield f"missing   {threshold.parts_missing:,} good parts for what was asked for{condition}"
     if report.auroc is not None:
         missed = report.missed
         yield f"defects   AUROC {auroc_words(report.auroc)}; {len(missed):,} of {len(report.defective):,} would pass"

@@ -612,39 +612,61 @@ def test_many_parts_that_the_product_rejects_are_added_once_somebody_has_looked(
     assert load_package(model).card.training["good_parts"] == 90
 
 
-def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says_so(tmp_path: Path) -> None:
-    """Lot by lot, all with the same defect, until they are more than a tenth: they are never the usual ones."""
-
-    def lacking(seed: int) -> Pixels:
+def without_a_hole(folder: Path, seeds: range) -> Path:
+    for seed in seeds:
         drawn = part(seed)
-        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where a hole is
-        return drawn
+        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where it is
+        write_image(folder / f"{seed}.png", drawn)
+    return folder
 
-    told_file, model = tmp_path / "told.json", tmp_path / "plate"
-    teach("--good", write_parts(tmp_path / "good", range(40)), "--out", model, *QUICK)
-    for seed in range(900, 905):
-        write_image(tmp_path / "bad" / f"{seed}.png", lacking(seed))
 
-    def passing() -> int:
-        defects = json.loads(told_file.read_text())["defective"]
-        return sum(each["score"] < 0.5 for each in defects)
+def reasons(told_file: Path) -> dict[str, str]:
+    """Of the suspects."""
+    return {each["name"]: each["reason"] for each in json.loads(told_file.read_text())["suspects"]}
 
-    asked = ("--out", model, "--defects", tmp_path / "bad", "--json", told_file)
+
+def passing(told_file: Path) -> int:
+    """Of the defective parts."""
+    return sum(each["score"] < 0.5 for each in json.loads(told_file.read_text())["defective"])
+
+
+HELD = "the product rejected it when it was added, or had done so without what was taken out since"
+
+
+def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says_so(
+    tmp_path: Path, taught: Taught
+) -> None:
+    """Lot by lot, all with the same defect, until they are more than a tenth: they are never the usual ones."""
+    told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
+    asked = ("--out", model, "--defects", without_a_hole(tmp_path / "bad", range(900, 905)), "--json", told_file)
     for lot in range(2):
-        for seed in range(1_000 + 4 * lot, 1_004 + 4 * lot):
-            write_image(tmp_path / f"lot{lot}" / f"{seed}.png", lacking(seed))
-        done = teach("--add", tmp_path / f"lot{lot}", *asked)
+        first = 1_000 + 4 * lot
+        done = teach("--add", without_a_hole(tmp_path / f"lot{lot}", range(first, first + 4)), *asked)
         assert "They are suspects until somebody says that they are good." in done.stdout
-        assert passing() == 0
-    suspects = {each["name"]: each["reason"] for each in json.loads(told_file.read_text())["suspects"]}
-    for seed in range(1_000, 1_008):
-        assert suspects[f"{seed}.png"] == "the product rejected it as it was when this part was added"
-    for lot in range(2):
-        done = teach("--add", tmp_path / f"lot{lot}", *asked, "--suspects-are-good")
-    assert not {f"{seed}.png" for seed in range(1_000, 1_008)} & {
-        each["name"] for each in json.loads(told_file.read_text())["suspects"]
-    }
-    assert passing() == 5
+        assert passing(told_file) == 0
+    odd = {f"{seed}.png" for seed in range(1_000, 1_008)}
+    assert {name for name, reason in reasons(told_file).items() if reason == HELD} == odd
+    shutil.copytree(tmp_path / "lot0", tmp_path / "lot1", dirs_exist_ok=True)
+    teach("--add", tmp_path / "lot1", *asked, "--suspects-are-good")
+    assert not odd & reasons(told_file).keys()
+    assert passing(told_file) == 5
+
+
+def test_parts_that_came_later_are_judged_again_when_others_are_taken_out(tmp_path: Path, taught: Taught) -> None:
+    """The product took them for good ones only for those that should not have been there."""
+    told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
+    asked = ("--out", model, "--defects", without_a_hole(tmp_path / "bad", range(900, 905)), "--json", told_file)
+    wrong = without_a_hole(tmp_path / "wrong", range(1_000, 1_008))
+    teach("--add", wrong, *asked, "--suspects-are-good")
+    later = write_parts(without_a_hole(tmp_path / "later", range(1_100, 1_104)), range(1_200, 1_204))
+    teach("--add", later, *asked)
+    assert passing(told_file) >= 4
+    done = teach("--take-out", wrong, *asked)
+    assert "SOMEBODY HAD SAID OF 8 that they are good" in done.stdout
+    assert "parts that came later" in done.stdout
+    for seed in range(1_100, 1_104):
+        assert reasons(told_file)[f"{seed}.png"] == HELD
+    assert passing(told_file) == 0
 
 
 # Parts that were taught and should not have been.
