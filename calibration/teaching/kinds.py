@@ -34,14 +34,18 @@ class Kinds:
         return self.is_second if 2 * self.is_second.sum() <= len(self.is_second) else ~self.is_second
 
 
-def kinds_of(features: Features) -> Kinds:
-    """Along the direction in which the pictures' mean features differ most. ``features``: (parts, channels, rows, columns)."""
+def kinds_of(features: Features, which: Flags | None = None) -> Kinds:
+    """Along the direction in which the pictures' mean features differ most. ``features``: (parts, channels, rows, columns);
+    ``which``, (parts,): of these parts alone, as if the others were not there.
+    """
     means = np.concatenate(
         [
             np.asarray(features[first : first + _BLOCK_PARTS]).mean(axis=(2, 3), dtype=np.float64)
             for first in range(0, len(features), _BLOCK_PARTS)
         ]
     )
+    if which is not None:
+        means = means[which]
     left = means - means.mean(axis=0)
     _, _, directions = np.linalg.svd(left, full_matrices=False)
     return _best_cut(left @ directions[0])

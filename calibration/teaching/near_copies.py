@@ -29,7 +29,7 @@ from calibration.teaching.windows import Layer, look, windows_of
 GAP_MAX = 0.5
 """Of the squared distances before and after it."""
 
-NEAR_MAX = 0.5
+_NEAR_MAX = 0.5
 """Of the usual squared distance."""
 
 _PICTURES_MAX = 30
@@ -52,7 +52,7 @@ _SEEN_FOR_VARIETY = 64
 class NearCopies:
     """``part``: a number for each picture, (pictures,), from 0 on and the same for pictures of one part, where that can be told.
 
-    ``has_near``, (pictures,): taken for the only one of its part, but another is nearer than ``NEAR_MAX`` of the usual squared
+    ``has_near``, (pictures,): taken for the only one of its part, but another is nearer than ``_NEAR_MAX`` of the usual squared
     distance, or it lies in a group of more pictures than can be told from a kind of parts.
     """
 
@@ -72,7 +72,7 @@ def near_copies(views: Sequence[Features], layers: Sequence[Layer]) -> NearCopie
             first[np.isin(first, first[group])] = first[group].min()
         has_near[rows] = np.isfinite(_within_gap(distances, int(_SHARE_MAX * len(sketch)), usual))
     for rows, distances in _distances(_own(sketch)):
-        has_near[rows] |= (distances < NEAR_MAX * 2.0).any(axis=1)  # 2 of those at right angles
+        has_near[rows] |= (distances < _NEAR_MAX * 2.0).any(axis=1)  # 2 of those at right angles
     part = np.unique(first, return_inverse=True)[1]
     has_near &= np.bincount(part)[part] == 1
     return NearCopies(np.asarray(part, np.intp), has_near)
@@ -119,7 +119,7 @@ def variety(features: Features) -> float:
 def _within_gap(distances: Floats, count: int, usual: float) -> Floats:
     """(some,): of each picture the distance of the last one before a gap among the next ``count`` neighbours; infinite without one.
 
-    What lies in a group of its own further than ``NEAR_MAX`` is another kind of part, see ``kinds``.
+    What lies in a group of its own further than ``_NEAR_MAX`` is another kind of part, see ``kinds``.
     """
     if count < 1:
         return np.full(len(distances), np.inf)
@@ -129,7 +129,7 @@ def _within_gap(distances: Floats, count: int, usual: float) -> Floats:
     everyone = np.arange(len(distances))
     within = nearest[everyone, at]
     return np.asarray(
-        np.where((gaps[everyone, at] < GAP_MAX) & (within < NEAR_MAX * usual), within, np.inf), np.float64
+        np.where((gaps[everyone, at] < GAP_MAX) & (within < _NEAR_MAX * usual), within, np.inf), np.float64
     )
 
 

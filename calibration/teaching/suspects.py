@@ -84,7 +84,7 @@ def robust_fit(
     is_other_kind = np.zeros(len(features), np.bool_) if is_held is None else is_held & ~is_said_good
     is_open = ~is_other_kind
     # Held parts might be so many that they were the usual ones.
-    kinds = kinds_of(features[is_open] if is_other_kind.any() else features)
+    kinds = kinds_of(features, is_open)
     if kinds.are_two:
         is_other_kind[np.flatnonzero(is_open)[kinds.is_smaller]] = True
         is_other_kind &= ~is_said_good

@@ -262,11 +262,10 @@ def _read(folder: Path, taking: _Taking, *, frames: Any = None, needs_all_views:
             found = read_folder(folder, frames=frames, needs_all_views=needs_all_views, looked=advance)
             return without_parts(found, taking.without)
         pictures = read_window(folder, WindowTaking(taking.all_parts, taking.rejects_are_defective), looked=advance)
-    read = pictures
     pictures = without_parts(pictures, taking.without)
     if taking.all_parts:
         not_good = {picture.part_name for picture in pictures.not_good}
-        pictures = replace(pictures, said_defective=read.settled & not_good)
+        pictures = replace(pictures, said_defective=pictures.settled & not_good)
     if frames is not None and pictures.frames != frames:
         got = ", ".join(f"{view}: {frame.width_px}x{frame.height_px}" for view, frame in pictures.frames.items())
         expected = ", ".join(

@@ -68,3 +68,14 @@ def test_parts_are_read_in_blocks_as_if_at_once(monkeypatch: pytest.MonkeyPatch)
 def test_parts_that_are_all_alike_are_one_kind(count: int) -> None:
     for seed in range(5):
         assert not kinds_of(np.repeat(maps(1, seed), count, axis=0)).are_two
+
+
+def test_kinds_of_some_of_the_parts() -> None:
+    features = maps(100)
+    features[:60, ::2] += 3.0
+    which = np.arange(100) >= 60
+    assert kinds_of(features).are_two
+    some, alone = kinds_of(features, which), kinds_of(features[which])
+    assert not some.are_two
+    assert some.separation == alone.separation
+    assert (some.is_second == alone.is_second).all()

@@ -154,3 +154,16 @@ def test_parts_that_are_all_alike_are_no_suspects() -> None:
     assert p_values.tolist() == [0.5] * 40
     features = np.repeat(maps(1), 40, axis=0)
     assert not robust_fit(features, LAYERS, folds_of(40)).is_suspect.any()
+
+
+@pytest.mark.parametrize("count", [20, 120])
+def test_parts_that_are_held_are_suspects_and_of_no_matter_for_the_others(count: int) -> None:
+    """However many they are, and alike."""
+    held = np.arange(200) < count
+    features = maps(200)
+    features[held] = with_like_spots(features[held], list(range(count)), by=6.0)
+    found = robust_fit(features, LAYERS, folds_of(200), None, held)
+    assert found.is_suspect[:count].all()
+    assert found.is_suspect[count:].sum() <= 6
+    said = robust_fit(features, LAYERS, folds_of(200), held, held)
+    assert not said.is_suspect[:count].any()
