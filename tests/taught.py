@@ -98,6 +98,7 @@ def example(
         suspects=tuple(
             Suspect(
                 shown.name,
+                "plates",
                 f"plates/{shown.name}",
                 shown.score,
                 3.1e-7 * 10**number,

@@ -12,6 +12,9 @@ degrees and under light that differs by 5 %, were taken for 297 parts. But most 
 nearer than half the usual distance, less what place and light make; so have those of a part that is shown more often than can be
 told, and of different parts none (rendered parts, boards in place). Of solar cells, many of one module, it is a quarter to a half:
 whether pictures show one part or what was cut from one piece they cannot tell, and somebody has to say.
+
+Neither does this find a dozen parts that are shown again and again, since they differ by no more directions than place and light
+do: of these ``few_parts`` tells; nor a single one, of which all that can be told is that its pictures differ little (``variety``).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.teaching.few_parts import groups_of
 from calibration.teaching.fitting import PARTS_AT_ONCE, Features, Floats
 from calibration.teaching.gaussian import Moments, shared_of
 from calibration.teaching.windows import Layer, look, windows_of
@@ -47,35 +51,42 @@ _COMMON_DIRECTIONS = 8
 
 _SEEN_FOR_VARIETY = 64
 
+VARIETY_USUAL_MIN = 0.15
+"""Of one part under a noisy camera 0.07 to 0.13, of different ones 0.17 to 0.8."""
+
 
 @dataclass(frozen=True, slots=True)
 class NearCopies:
     """``part``: a number for each picture, (pictures,), from 0 on and the same for pictures of one part, where that can be told.
 
-    ``has_near``, (pictures,): taken for the only one of its part, but another is nearer than ``_NEAR_MAX`` of the usual squared
-    distance, or it lies in a group of more pictures than can be told from a kind of parts.
+    ``may_repeat``, (pictures,): taken for the only one of its part, but another is nearer than ``_NEAR_MAX`` of the usual squared
+    distance, or it lies in a group of more pictures than can be told from a kind of parts; or whatever it is taken for, it lies in
+    one of a few groups (``few_parts``, there are ``groups_count``), or all pictures differ little.
     """
 
     part: npt.NDArray[np.intp]
-    has_near: npt.NDArray[np.bool_]
+    may_repeat: npt.NDArray[np.bool_]
+    groups_count: int
 
 
 def near_copies(views: Sequence[Features], layers: Sequence[Layer]) -> NearCopies:
     """``views``: features of each view as in ``cross_fit``, the pictures in one order."""
     sketch = np.concatenate([_sketch(features, layers) for features in views], axis=1)
-    first, has_near = np.arange(len(sketch)), np.zeros(len(sketch), np.bool_)
+    first, groups = np.arange(len(sketch)), groups_of(sketch)
+    has_near = np.zeros(len(sketch), np.bool_)
     usual = _usual(sketch)
     for rows, distances in _distances(sketch):
         within = _within_gap(distances, min(_PICTURES_MAX, distances.shape[1] - 2), usual)
         for index in np.flatnonzero(np.isfinite(within)):
             group = np.append(np.flatnonzero(distances[index] <= within[index]), rows[index])
             first[np.isin(first, first[group])] = first[group].min()
-        has_near[rows] = np.isfinite(_within_gap(distances, int(_SHARE_MAX * len(sketch)), usual))
+        has_near[rows] |= np.isfinite(_within_gap(distances, int(_SHARE_MAX * len(sketch)), usual))
     for rows, distances in _distances(_own(sketch)):
         has_near[rows] |= (distances < _NEAR_MAX * 2.0).any(axis=1)  # 2 of those at right angles
     part = np.unique(first, return_inverse=True)[1]
     has_near &= np.bincount(part)[part] == 1
-    return NearCopies(np.asarray(part, np.intp), has_near)
+    differ_little = all(variety(features) < VARIETY_USUAL_MIN for features in views)
+    return NearCopies(np.asarray(part, np.intp), has_near | groups.is_in_one | differ_little, groups.count)
 
 
 def _own(sketch: Floats) -> Floats:

@@ -183,7 +183,8 @@ def _unseen(count: int, found: ThresholdReport) -> Refusal:
 def _may_be_one_part(near: int, pictures: int) -> Refusal:
     return Refusal(
         "pictures of different parts",
-        f"{near} of {pictures} that have another picture much nearer to them than pictures usually are",
+        f"{near} of {pictures} that may show the part of another one: they are much nearer to it than pictures usually are, fall "
+        "into a few groups far apart, or all differ little",
         "one picture of each part, so that they are as many as there are parts",
         "If parts are shown several times, keep one picture of each: no promise holds for more parts than there are. If each shows "
         "another part (those that are cut from one piece are alike, too, and those of one kind among several), say so with "

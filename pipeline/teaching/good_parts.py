@@ -19,7 +19,7 @@ class GoodParts:
     """Those of ``before`` that stay, then those of ``pictures``, in their order.
 
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
-    ``names`` of all parts, each once; ``known_here``: ``pixels_sha256`` of pictures that are here and were taught before;
+    ``names`` of all parts, each once; ``known_here``: pictures that are shown and were taught before;
     ``rejected_now``: part names of new ones that the product rejects as it is; ``rejected_again``: see ``later_lots``, rows of
     ``before``, out of so many that were judged once more.
     """
@@ -29,7 +29,7 @@ class GoodParts:
     features_before: Sequence[Features]
     kept_rows: tuple[int, ...]
     names: tuple[str, ...]
-    known_here: frozenset[str] = frozenset()
+    known_here: tuple[Picture, ...] = ()
     rejected_now: frozenset[str] = frozenset()
     rejected_again: frozenset[int] = frozenset()
     judged_again_count: int = 0
@@ -57,7 +57,7 @@ class GoodParts:
     @property
     def are_shown(self) -> npt.NDArray[np.bool_]:
         """(parts,): a picture of it is here, whether it was taught before or not."""
-        here = self.known_here
+        here = {picture.pixels_sha256 for picture in self.known_here}
         return np.array(
             [
                 *(any(picture.pixels_sha256 in here for picture in part.pictures) for part in self.kept),
@@ -144,7 +144,7 @@ def of_both(taught: Taught, features: Sequence[Features], shown: PictureSet) -> 
     which get names of their own.
     """
     known = taught.names_by_pixels
-    known_here = frozenset(picture.pixels_sha256 for picture in shown.all() if picture.pixels_sha256 in known)
+    known_here = tuple(picture for picture in shown.all() if picture.pixels_sha256 in known)
     here = without_known(shown, known)
     order = [view.name for view in taught.views]
     empty = {view.name: View(view.name, view.frame, ()) for view in taught.views}

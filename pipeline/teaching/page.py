@@ -123,13 +123,20 @@ def _suspects(report: TeachReport) -> Iterator[Block]:
         "them teaches that its defect is nothing; one that was badly taken teaches nothing of the parts."
     )
     rows = [
-        (plain(each.name, 120), f"{each.score:.3f}", chance(each.p_value), plain(each.reason, 200))
+        (
+            plain(each.name, 120),
+            plain(each.source, 200),
+            f"{each.score:.3f}",
+            chance(each.p_value),
+            plain(each.reason, 200),
+        )
         for each in report.suspects[:_NAMED_MAX]
     ]
     note = "chance: how often a good part would be so strange by itself."
     if (more := len(report.suspects) - _NAMED_MAX) > 0:
         note += f" {more:,} more are in the JSON."
-    yield Table("Suspects, the strangest first", ["picture", "score", "chance", "why"], rows, frozenset({1, 2}), note)
+    columns = ["picture", "of", "score", "chance", "why"]
+    yield Table("Suspects, the strangest first", columns, rows, frozenset({2, 3}), note)
     shown = [each for each in report.suspects if each.picture is not None][:_SUSPECTS_SHOWN_MAX]
     if shown:
         yield _scale_of_heat()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,17 +112,14 @@ class PictureSet:
             yield from view.pictures
 
 
-def without_known(pictures: PictureSet, known: Mapping[str, str]) -> PictureSet:
-    """Less the parts of which a picture is known: ``known`` is names by ``pixels_sha256``. None may be left."""
+def without_known(pictures: PictureSet, known: Container[str]) -> PictureSet:
+    """Less the parts of which a picture is known: ``known`` is by ``pixels_sha256``. None may be left."""
     found = {picture.part_name for picture in pictures.all() if picture.pixels_sha256 in known}
-    copies = [
-        Copy(picture.name, known[picture.pixels_sha256]) for picture in pictures.all() if picture.pixels_sha256 in known
-    ]
     views = tuple(
         replace(view, pictures=tuple(each for each in view.pictures if each.part_name not in found))
         for view in pictures.views
     )
-    return replace(pictures, views=views, copies=(*pictures.copies, *copies))
+    return replace(pictures, views=views)
 
 
 def without_parts(pictures: PictureSet, names: Sequence[str]) -> PictureSet:

@@ -78,11 +78,13 @@ class ShownPicture:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A picture among the good that does not look like the others. ``p_value``: how often a good one would be so strange by chance;
-    ``reason`` in words; ``picture`` None where only the first are shown.
+    """A picture among the good that does not look like the others. ``source``: the folder or recorded window that ``name`` is of,
+    as it is kept; ``path``: its file, empty of one that was taught before; ``p_value``: how often a good one would be so strange by
+    chance; ``reason`` in words; ``picture`` None where only the first are shown.
     """
 
     name: str
+    source: str
     path: str
     score: float
     p_value: float

@@ -40,10 +40,11 @@ _FEATURE_MAX = 1e4
 
 
 class KeptPicture(Strict):
-    """One view of a part."""
+    """One view of a part. ``source``: the folder or recorded window that ``name`` is of; empty where it was not kept."""
 
     name: SoundName
     pixels_sha256: str
+    source: str = ""
 
 
 class KeptPart(Strict):

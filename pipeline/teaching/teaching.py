@@ -223,7 +223,7 @@ def _taught(
         wanted.false_reject_max,
         wanted.confidence,
         len(source.rejected),
-        int((near.has_near & ~is_said_other).sum()),
+        int((near.may_repeat & ~is_said_other).sum()),
         said,
     )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
@@ -241,6 +241,7 @@ def _taught(
         fit=(
             *telling.fit_facts(shape, fitted),
             *telling.near_copies(source, fitted),
+            *telling.groups(near.groups_count),
             *telling.varieties(source, features),
             *telling.kinds(source, features, fitted),
         ),

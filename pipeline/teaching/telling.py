@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from calibration.teaching.backbone import BACKBONE_NAME, FeatureShape
 from calibration.teaching.kinds import kinds_of
-from calibration.teaching.near_copies import variety
+from calibration.teaching.near_copies import VARIETY_USUAL_MIN, variety
 from pipeline.teaching.budget import words_of_depth
 from pipeline.teaching.features import Features
 from pipeline.teaching.fit import Fitted
@@ -36,9 +36,6 @@ from pipeline.teaching.taught_file import KeptPart, KeptPicture, KeptView, Taugh
 
 _NAMED_OF_KIND = 3
 
-_VARIETY_USUAL_MIN = 0.15
-"""Of one part under a noisy camera 0.07 to 0.13, of different ones 0.17 to 0.8."""
-
 
 def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, str], ...]:
     """Where the pictures came from."""
@@ -50,9 +47,24 @@ def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, s
         if source.judged_again_count:
             count, rejected = source.judged_again_count, len(source.rejected_again)
             told.append(("judged again", f"{count:,} parts that came later, {rejected:,} of which are suspects now"))
+        told += _taught_already(source)
         if source.pictures.pictures_count:
             told.append(("added", str(source.pictures.path)))
     return (*told, *([("defects", str(defects.path))] if defects is not None else []))
+
+
+def _taught_already(source: GoodParts) -> Iterator[tuple[str, str]]:
+    assert source.before is not None
+    gone = {picture.pixels_sha256 for picture in source.pictures.not_good}
+    if known := [picture for picture in source.known_here if picture.pixels_sha256 not in gone]:
+        first, names = known[0], source.before.names_by_pixels
+        told = f"{len(known):,} of the pictures in {source.pictures.path}, as {first.name} ({names[first.pixels_sha256]} then)"
+        yield "taught already", f"{told}: each counts once"
+
+
+def kept_path(pictures: PictureSet) -> str:
+    """Of the folder or recorded window, as a package may hold it: names of files need be no UTF-8."""
+    return str(pictures.path.absolute()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _unsaid(source: GoodParts) -> str:
@@ -113,6 +125,13 @@ def near_copies(source: GoodParts, fitted: Fitted) -> Iterator[tuple[str, str]]:
     yield ("near copies", f"{told}: each of these parts counts once; take one picture of each part")
 
 
+def groups(count: int) -> Iterator[tuple[str, str]]:
+    """Whether the pictures may show a few parts."""
+    if count:
+        told = f"the pictures fall into {count} groups that lie far apart: are they of {count} parts, or of so many kinds of parts?"
+        yield "groups", told
+
+
 def suspects(source: GoodParts, fitted: Fitted, scores: npt.NDArray[np.float64], judge: Judge) -> tuple[Suspect, ...]:
     """The strangest first, with the pictures of the first."""
     found = sorted(np.flatnonzero(fitted.is_suspect), key=lambda part: -fitted.excess[part])
@@ -124,9 +143,10 @@ def _suspect(
 ) -> Suspect:
     view = int(fitted.worst_view[part])
     picture, name = source.picture(part, view), source.names[part]
-    path, score, p_value = "", float(scores[part]), float(fitted.p_values[part])
+    given, path, score, p_value = kept_path(source.pictures), "", float(scores[part]), float(fitted.p_values[part])
     if picture is None:
-        name = source.kept[part].pictures[view].name
+        known = source.kept[part].pictures[view]
+        name, given = known.name, known.source
     else:
         name, path = picture.name, str(picture.path)
     reason = "far beyond the others, or of another kind"
@@ -137,7 +157,7 @@ def _suspect(
     shown = None
     if picture is not None and rank < SHOWN_COUNT:
         shown = judge.shown(source.pictures, picture, score)
-    return Suspect(name, path, score, p_value, reason, shown)
+    return Suspect(name, given, path, score, p_value, reason, shown)
 
 
 def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
@@ -249,7 +269,7 @@ def said(
 def varieties(source: GoodParts, features: Sequence[Features]) -> Iterator[tuple[str, str]]:
     """Of each view whose pictures differ so little that they may show one part."""
     for view, of_view in zip(source.pictures.views, features, strict=True):
-        if (found := variety(of_view)) < _VARIETY_USUAL_MIN:
+        if (found := variety(of_view)) < VARIETY_USUAL_MIN:
             told = f"pictures differ by {100 * found:.2g} % of what they show, 30 and more are usual: are they of different parts?"
             yield f"variety{f' in {view.name}' if view.name else ''}", told
 
@@ -314,8 +334,9 @@ def kept(
 ) -> Taught:
     """What a later ``--add`` or ``--take-out`` starts from."""
     kept = [part.pictures for part in source.kept]
+    given = kept_path(source.pictures)
     new = [
-        tuple(KeptPicture(name=picture.name, pixels_sha256=picture.pixels_sha256) for picture in pictures)
+        tuple(KeptPicture(name=each.name, pixels_sha256=each.pixels_sha256, source=given) for each in pictures)
         for pictures in zip(*(view.pictures for view in source.pictures.views), strict=True)
     ]
     return Taught(

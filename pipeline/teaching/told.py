@@ -37,7 +37,14 @@ def to_json(report: TeachReport) -> dict[str, Any]:
         },
         "fit": dict(report.fit),
         "suspects": [
-            {"name": each.name, "path": each.path, "score": each.score, "p_value": each.p_value, "reason": each.reason}
+            {
+                "name": each.name,
+                "source": each.source,
+                "path": each.path,
+                "score": each.score,
+                "p_value": each.p_value,
+                "reason": each.reason,
+            }
             for each in report.suspects
         ],
         "suspects_told": report.suspects_words,
@@ -150,7 +157,11 @@ def _words(report: TeachReport) -> Iterator[str]:
         yield f"{mark:<9} {size_words(size)}: p50 {size.p50_us / 1e3:.2f} ms, p99 {size.p99_us / 1e3:.2f} ms"
     yield f"          {report.why_chosen}"
     yield from (f"fit       {name}: {value}" for name, value in report.fit)
-    yield from _named("suspect", [f"{each.name}: {suspect_words(each)}" for each in report.suspects])
+    is_changed = report.changed is not None  # then names may be of several folders
+    found = [
+        (f"{each.name} of {each.source}" if is_changed and each.source else each.name, each) for each in report.suspects
+    ]
+    yield from _named("suspect", [f"{name}: {suspect_words(each)}" for name, each in found])
     if report.suspects_words:
         yield f"suspects  {report.suspects_words}"
     threshold = report.threshold

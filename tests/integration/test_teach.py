@@ -493,7 +493,7 @@ def test_more_parts_extend_a_product(tmp_path: Path, taught: Taught) -> None:
     assert added["moved"]
     for moved in added["moved"]:
         assert moved["score_before"] == score_before[moved["name"]]
-    assert len(told["copies"]) == 5
+    assert told["sources"]["taught already"].startswith(f"5 of the pictures in {more}, as ")
     assert "60, before 40" in done.stdout
     assert sorted(file.name for file in tmp_path.iterdir()) == ["more", "plate", "told.json"]
     package = load_package(model)
@@ -650,6 +650,28 @@ def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says
     teach("--add", tmp_path / "lot1", *asked, "--suspects-are-good")
     assert not odd & reasons(told_file).keys()
     assert passing(told_file) == 5
+
+
+def test_suspects_of_several_folders_are_told_apart(tmp_path: Path, taught: Taught) -> None:
+    """Pictures of one name: what is taken out is the one that is meant."""
+    told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
+    for lot in ("morning", "noon"):
+        folder = write_parts(tmp_path / lot, range(700 if lot == "noon" else 720, 712 if lot == "noon" else 732))
+        for number, file in enumerate(sorted(folder.iterdir())):
+            file.rename(folder / f"p{number:02}.png")
+        without_a_hole(folder, range(1_000 + ord(lot[0]), 1_001 + ord(lot[0])))
+        (folder / f"{1_000 + ord(lot[0])}.png").replace(folder / "p05.png")
+        done = teach("--add", folder, "--out", model, "--json", told_file)
+
+    def odd() -> set[str]:
+        told = json.loads(told_file.read_text())
+        return {each["source"] for each in told["suspects"] if each["name"] == "p05.png"}
+
+    assert odd() == {str(tmp_path / "morning"), str(tmp_path / "noon")}
+    for lot in ("morning", "noon"):
+        assert f"suspect   p05.png of {tmp_path / lot}: " in done.stdout
+    teach("--add", tmp_path / "morning", "--out", model, "--without", "p05.png", "--json", told_file)
+    assert odd() == {str(tmp_path / "noon")}
 
 
 def test_parts_that_came_later_are_judged_again_when_others_are_taken_out(tmp_path: Path, taught: Taught) -> None:
@@ -1006,7 +1028,7 @@ def test_where_parts_may_be_shown_several_times_nothing_is_promised_until_somebo
     done = teach("--good", good, "--out", model, *QUICK, *asked)
     threshold = json.loads(told_file.read_text())["threshold"]
     assert (threshold["is_promised"], threshold["parts_missing"]) == (False, None)
-    assert "that have another picture much nearer to them than pictures usually are" in done.stdout
+    assert "that may show the part of another one: " in done.stdout
     teach("--add", good, "--out", model, *asked, "--parts-differ")
     assert json.loads(told_file.read_text())["threshold"]["is_promised"] is True
     more = write_parts(tmp_path / "more", range(300, 303))

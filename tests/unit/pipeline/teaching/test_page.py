@@ -130,7 +130,7 @@ def test_names_are_text(report: TeachReport) -> None:
         fit=((HOSTILE, HOSTILE),),
         model=((HOSTILE, HOSTILE),),
         why_chosen=HOSTILE,
-        suspects=(Suspect(HOSTILE, HOSTILE, 0.9, 1e-9, HOSTILE, shown),),
+        suspects=(Suspect(HOSTILE, HOSTILE, HOSTILE, 0.9, 1e-9, HOSTILE, shown),),
         suspects_words=HOSTILE,
         good=(*report.good, ScoredPart(HOSTILE, 0.9)),
         strangest_good=(shown,),
@@ -223,7 +223,7 @@ def test_a_page_full_of_large_pictures_stays_below_5_mb(report: TeachReport) -> 
     ten = (shown,) * 10
     full = dataclasses.replace(
         report,
-        suspects=tuple(Suspect(f"{number}", "x", 0.5, 1e-3, "odd", shown) for number in range(100)),
+        suspects=tuple(Suspect(f"{number}", "x", "x", 0.5, 1e-3, "odd", shown) for number in range(100)),
         strangest_good=ten,
         strangest_defective=ten,
         least_strange_defective=ten,
