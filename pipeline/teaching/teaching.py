@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.auroc import auroc_of
 from calibration.teaching.fitting import PARTS_MIN
@@ -186,8 +187,14 @@ def _taught(
     progress: Progress,
 ) -> TeachReport:
     """Everything but to put it in its place."""
-    (draft / FOLDER).mkdir()
     good, shape = source.pictures, choice.shape
+    # Of parts that are not shown nobody says anything now.
+    is_said_good = source.are_said_good | (source.are_shown & wanted.are_suspects_good)
+    is_said_other = source.are_said_other | (source.are_shown & wanted.do_parts_differ)
+    # What the product rejects is not learnt on its own say-so, however many are alike.
+    is_held = source.were_rejected & ~is_said_good
+    _expect_some_to_learn(good.path, is_held)
+    (draft / FOLDER).mkdir()
     features = []
     with progress("looking", good.pictures_count) as advance:
         for index, view in enumerate(good.views):
@@ -200,11 +207,7 @@ def _taught(
     with progress("fitting", None):
         near = near_copies(features, shape.layers)
         _expect_enough(int(near.part.max()) + 1, good.path, len(near.part))
-        # Of parts that are not shown nobody says anything now.
-        is_said_good = source.are_said_good | (source.are_shown & wanted.are_suspects_good)
-        is_said_other = source.are_said_other | (source.are_shown & wanted.do_parts_differ)
-        # What the product rejects is not learnt on its own say-so, however many are alike.
-        fitted = fit(features, shape.layers, near.part, is_said_good, source.were_rejected & ~is_said_good)
+        fitted = fit(features, shape.layers, near.part, is_said_good, is_held)
     at = threshold_of(fitted, wanted.false_reject_max, wanted.confidence, len(source.rejected))
     model = product_model(shape, fitted.views, [at] * len(fitted.views))
     views = tuple(good.frames)
@@ -282,6 +285,14 @@ def _expect_enough(count: int, path: Path, pictures_count: int) -> None:
         expected = f"{PARTS_MIN} good parts at the least, to learn what is usual; some hundred are better"
         shown = f": {pictures_count} pictures show some of them several times" if pictures_count > count else ""
         raise FaultsError([Fault(str(path), "", f"{count} different parts{shown}", expected)])
+
+
+def _expect_some_to_learn(path: Path, is_held: npt.NDArray[np.bool_]) -> None:
+    """Raises FaultsError. ``is_held``, (parts,): suspects whatever the others are like."""
+    if (count := int((~is_held).sum())) < PARTS_MIN:
+        held = f" and {int(is_held.sum()):,} that the product rejected when they were added" if is_held.any() else ""
+        expected = f"{PARTS_MIN} at the least that it did not reject; to teach the product anew: --good"
+        raise FaultsError([Fault(str(path), "", f"{count:,} good parts would be left{held}", expected)])
 
 
 def _expect_variety(good: PictureSet, features: Sequence[Features]) -> None:

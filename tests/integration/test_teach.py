@@ -674,6 +674,22 @@ def test_suspects_of_several_folders_are_told_apart(tmp_path: Path, taught: Taug
     assert odd() == {str(tmp_path / "noon")}
 
 
+def test_all_that_was_learnt_is_not_taken_out(tmp_path: Path, taught: Taught) -> None:
+    """Of parts that the product rejects alone nothing would be learnt."""
+    model = taught.copy(tmp_path / "plate")
+    lot = write_parts(tmp_path / "lot", range(100, 121))
+    teach("--add", without_a_hole(lot, range(1_000, 1_020)), "--out", model)
+    before = files_of(model)
+    everything = write_parts(write_parts(tmp_path / "all", range(40)), range(100, 121))
+    told = refusal("--take-out", everything, "--out", model)
+    assert "got 0 good parts would be left and " in told
+    assert "that the product rejected when they were added, expected 20 at the least that it did not reject" in told
+    told = refusal("--take-out", without_a_hole(everything, range(1_000, 1_020)), "--out", model)
+    assert "got 0 good parts would be left, expected" in told
+    assert files_of(model) == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["all", "lot", "plate"]
+
+
 def test_parts_that_came_later_are_judged_again_when_others_are_taken_out(tmp_path: Path, taught: Taught) -> None:
     """The product took them for good ones only for those that should not have been there."""
     told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
@@ -753,7 +769,7 @@ def test_too_few_parts_cannot_be_left(tmp_path: Path, taught: Taught) -> None:
     model = taught.copy(tmp_path / "plate")
     before = files_of(model)
     told = refusal("--take-out", write_parts(tmp_path / "most", range(25)), "--out", model)
-    assert "15 different parts" in told
+    assert "15 good parts would be left, expected" in told
     assert files_of(model) == before
 
 
