@@ -34,6 +34,9 @@ _FALSE_REJECT_MAX, _CONFIDENCE = 0.01, 0.95
 
 _TABLE_WIDTH = 100
 
+_INTERRUPTED = 130
+"""128 and SIGINT, as shells have it."""
+
 
 def teach(
     out: Annotated[
@@ -157,6 +160,10 @@ def teach(
             found = _changed(out, _Shown(given, take_out is not None, defects, taking), asked)
     except (TeachingFailed, PackageHeld) as error:
         raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        # It may have come in the moment after.
+        left = "the package is whole, as it was or as asked for" if out.exists() else "nothing was written"
+        raise fail(f"{out}: interrupted; {left}", _INTERRUPTED) from None
     except OSError as error:
         told = "somebody else has made it meanwhile" if error.errno in (EEXIST, ENOTEMPTY) else error.strerror
         raise fail(f"{out}: {told}. Nothing was written") from None

@@ -165,13 +165,14 @@ def suspects_words(fitted: Fitted, *, is_new: bool) -> str:
     count = int(fitted.is_suspect.sum())
     if count == 0:
         return ""
-    taking_out, saying = "(--without NAME) and teach again", "--suspects-are-good"
+    taking_out, saying, how = "(--without NAME) and teach again", "--suspects-are-good", ""
     if not is_new:
+        how = ", or were rejected when they were added"
         taking_out = "(--take-out, a folder with them; or --add as before, with --without NAME)"
         saying = "--suspects-are-good (with --add, a folder or window with them)"
     return (
-        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others, or were rejected when they were added: look at "
-        "them. Nothing was learnt from them, and the threshold takes them for rejected: take out those that are defective "
+        f"{count:,} of {len(fitted.excess):,} good parts look unlike the others{how}: look at them. "
+        "Nothing was learnt from them, and the threshold takes them for rejected: take out those that are defective "
         f"{taking_out}, or say {saying}."
     )
 

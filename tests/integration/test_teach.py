@@ -1266,6 +1266,9 @@ def test_told_to_end(tmp_path: Path, taught: Taught, more: Path, moment: str, ac
     done = stopped_at(moment, act, *arguments)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+    if act == "SIGINT":
+        left = "the package is whole, as it was or as asked for" if extending else "nothing was written"
+        assert done.stderr.endswith(f"lineside: {model if extending else tmp_path / 'new'}: interrupted; {left}\n")
     assert files_of(tmp_path) == before
 
 
