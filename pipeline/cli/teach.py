@@ -102,6 +102,10 @@ def teach(
         bool,
         typer.Option("--parts-differ", help="Somebody knows that each picture shows another part, alike as they are."),
     ] = False,
+    take_back: Annotated[
+        bool,
+        typer.Option("--take-back", help="Parts of DIR that were taken out before are good after all; with --add."),
+    ] = False,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -118,6 +122,8 @@ def teach(
         raise fail(f"got {got} of --good, --add and --take-out, expected one of them", 2)
     if good is None and (size is not None or name is not None):
         raise fail(f"{'--size' if size is not None else '--name'}: the product in {out} keeps its own", 2)
+    if take_back and add is None:
+        raise fail("--take-back: goes with --add", 2)
     if (all_parts or rejects_are_defective) and given is not None and not _is_window(given):
         which = "--all-parts" if all_parts else "--rejects-are-defective"
         raise fail(f"{which}: got {given}, which is no recorded window", 2)
@@ -142,7 +148,7 @@ def teach(
     from pipeline.teaching.told import to_json, words
 
     taking = _Taking(all_parts or take_out is not None, rejects_are_defective, tuple(without or ()))
-    asked = _Asked(size, budget_us, false_reject_max, confidence, suspects_are_good, parts_differ)
+    asked = _Asked(size, budget_us, false_reject_max, confidence, suspects_are_good, parts_differ, take_back)
     out = out.absolute()  # the working directory has a name, too
     console = console_for(json_file, width=_TABLE_WIDTH, highlight=False)
     try:
@@ -204,6 +210,7 @@ class _Asked:
     confidence: float | None
     are_suspects_good: bool
     do_parts_differ: bool
+    are_taken_back: bool
 
     def wanted(self, product: str, false_reject_max: float, confidence: float) -> Wanted:
         """What is not asked for as it is given here."""
@@ -211,7 +218,14 @@ class _Asked:
 
         share, certainty = self.false_reject_max or false_reject_max, self.confidence or confidence
         return Wanted(
-            product, self.size_px, self.budget_us, share, certainty, self.are_suspects_good, self.do_parts_differ
+            product,
+            self.size_px,
+            self.budget_us,
+            share,
+            certainty,
+            self.are_suspects_good,
+            self.do_parts_differ,
+            self.are_taken_back,
         )
 
 
@@ -234,6 +248,8 @@ def _changed(out: Path, shown: _Shown, asked: _Asked) -> TeachReport:
             gone = {picture.pixels_sha256 for picture in pictures.not_good} | (
                 shown_here.keys() if shown.are_taken_out else set()
             )
+            if not asked.are_taken_back:
+                gone |= {picture.pixels_sha256 for part in taught.taken_out for picture in part.pictures}
             left = {key: name for key, name in {**known, **shown_here}.items() if key not in gone}
             expect_apart(bad, left)
         wanted = asked.wanted(package.card.name, taught.false_reject_max, taught.confidence)

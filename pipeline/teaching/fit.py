@@ -89,14 +89,14 @@ def promised(
     false_reject_max: float,
     confidence: float,
     rejected_count: int = 0,
-    near_count: int = 0,
+    may_repeat: npt.NDArray[np.bool_] | None = None,
     said: Sequence[str] = (),
 ) -> ThresholdReport:
     """What ``THRESHOLD`` promises, suspects and ``rejected_count`` others (``GoodParts``) taken for rejected.
 
-    Each part counts once, with the highest score of its pictures. Nothing is promised where ``near_count``, of pictures that may
-    show the part of another one (``calibration.teaching.near_copies``), is a good share of them. ``said``: what it takes somebody's
-    word for, told with it.
+    Each part counts once, with the highest score of its pictures. Nothing is promised where pictures that may show the part of
+    another one, ``may_repeat``, (pictures,), are a good share of those that are no suspects (``calibration.teaching.near_copies``).
+    ``said``: what it takes somebody's word for, told with it.
     """
     good_scores = _of_parts(np.array([part.score for part in good]), fitted.part)
     is_suspect = _of_parts(fitted.is_suspect, fitted.part)
@@ -118,8 +118,10 @@ def promised(
         refusals = (_unseen(rejected_count, found),)
     if not found.thresholds and suspects:
         refusals = (_unconfirmed(suspects, len(good_scores), found), *(refusals if rejected_count else ()))
-    if near_count > _NEAR_SHARE_MAX * len(good):
-        refusals = (_may_be_one_part(near_count, len(good)), *refusals)
+    learnt = ~fitted.is_suspect
+    near_count = 0 if may_repeat is None else int((may_repeat & learnt).sum())
+    if near_count > _NEAR_SHARE_MAX * learnt.sum():
+        refusals = (_may_be_one_part(near_count, int(learnt.sum())), *refusals)
         found = replace(found, thresholds={}, parts_missing=None)
     if not found.thresholds:
         return replace(found, notes=notes, refusals=refusals)

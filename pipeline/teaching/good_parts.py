@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.teaching.features import Features
 from pipeline.teaching.picture_set import Picture, PictureSet, View, without_known
-from pipeline.teaching.taught_file import KeptPart, Taught
+from pipeline.teaching.taught_file import KeptPart, KeptPicture, TakenOut, Taught
 from vision.preprocess import FrameFormat
 
 
@@ -20,8 +20,8 @@ class GoodParts:
 
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
     ``names`` of all parts, each once; ``known_here``: pictures that are shown and were taught before;
-    ``rejected_now``: part names of new ones that the product rejects as it is; ``rejected_again``: see ``later_lots``, rows of
-    ``before``, out of so many that were judged once more.
+    ``taken_back``: see ``of_both``, ``pixels_sha256``; ``rejected_now``: part names of new ones that the product rejects as it is;
+    ``rejected_again``: see ``later_lots``, rows of ``before``, out of so many that were judged once more.
     """
 
     pictures: PictureSet
@@ -30,6 +30,7 @@ class GoodParts:
     kept_rows: tuple[int, ...]
     names: tuple[str, ...]
     known_here: tuple[Picture, ...] = ()
+    taken_back: frozenset[str] = frozenset()
     rejected_now: frozenset[str] = frozenset()
     rejected_again: frozenset[int] = frozenset()
     judged_again_count: int = 0
@@ -81,6 +82,19 @@ class GoodParts:
         before = frozenset() if self.before is None else frozenset(self.before.said_defective)
         all_here = self.pictures.settled - self.pictures.said_defective
         return (before | self.pictures.said_defective) - all_here
+
+    @property
+    def taken_out(self) -> tuple[TakenOut, ...]:
+        """Parts of which somebody said that they are not good, now or before."""
+        before = () if self.before is None else self.before.taken_out
+        still = [part for part in before if self.taken_back.isdisjoint(each.pixels_sha256 for each in part.pictures)]
+        known = {each.pixels_sha256 for part in still for each in part.pictures}
+        source, new = kept_path(self.pictures), dict[str, list[KeptPicture]]()
+        for picture in self.pictures.not_good:
+            if picture.pixels_sha256 not in known:
+                kept = KeptPicture(name=picture.name, pixels_sha256=picture.pixels_sha256, source=source)
+                new.setdefault(picture.part_name, []).append(kept)
+        return (*still, *(TakenOut(name=name, pictures=tuple(of_part)) for name, of_part in new.items()))
 
     @property
     def kept(self) -> tuple[KeptPart, ...]:
@@ -139,11 +153,19 @@ def of_pictures(pictures: PictureSet) -> GoodParts:
     return GoodParts(pictures, None, (), (), tuple(picture.part_name for picture in pictures.views[0].pictures))
 
 
-def of_both(taught: Taught, features: Sequence[Features], shown: PictureSet) -> GoodParts:
+def of_both(
+    taught: Taught, features: Sequence[Features], shown: PictureSet, *, are_taken_back: bool = False
+) -> GoodParts:
     """Taught before, less those of which a picture is ``not_good`` now, by its pixels; and of those that are shown the new ones,
-    which get names of their own.
+    which get names of their own. Parts that were taken out before stay out, unless ``are_taken_back``.
     """
     known = taught.names_by_pixels
+    out = {each.pixels_sha256: part.name for part in taught.taken_out for each in part.pictures}
+    taken_back = frozenset[str]()
+    if are_taken_back:
+        taken_back = frozenset(picture.pixels_sha256 for picture in shown.all() if picture.pixels_sha256 in out)
+    else:
+        shown = _without_taken_out(shown, out)
     known_here = tuple(picture for picture in shown.all() if picture.pixels_sha256 in known)
     here = without_known(shown, known)
     order = [view.name for view in taught.views]
@@ -161,7 +183,25 @@ def of_both(taught: Taught, features: Sequence[Features], shown: PictureSet) -> 
     for picture in here.views[0].pictures:
         names.append(_free_name(picture.part_name, taken))
         taken.add(names[-1])
-    return GoodParts(here, taught, features, kept_rows, tuple(names), known_here)
+    return GoodParts(here, taught, features, kept_rows, tuple(names), known_here, taken_back)
+
+
+def kept_path(pictures: PictureSet) -> str:
+    """Of the folder or recorded window, as a package may hold it: names of files need be no UTF-8."""
+    return str(pictures.path.absolute()).encode("utf-8", "replace").decode("utf-8")
+
+
+def _without_taken_out(shown: PictureSet, out: Mapping[str, str]) -> PictureSet:
+    """``out``: names of parts that were taken out before, by ``pixels_sha256``."""
+    found = {picture.part_name: out[picture.pixels_sha256] for picture in shown.all() if picture.pixels_sha256 in out}
+    told = tuple(
+        f"part {name}: taken out before{f' as {then}' if then != name else ''}; --take-back if it is good after all"
+        for name, then in found.items()
+    )
+    left = without_known(shown, out)
+    # Of a part that the line rejected it stays said, too.
+    said_defective = shown.said_defective | (shown.settled & found.keys())
+    return replace(left, left_out=(*shown.left_out, *told), said_defective=said_defective)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

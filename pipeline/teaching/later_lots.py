@@ -21,7 +21,7 @@ from pipeline.teaching.taught_file import KeptPart, Taught
 
 def judged_again(source: GoodParts, folder: Path) -> GoodParts:
     """As if what is taken out had never been taught: of the lots that came after it, parts of which nobody said that they are good
-    are held as suspects where a product of the lots up to then rejects them.
+    are held as suspects where a product of the others rejects them; all of them, where the others are too few for a product.
 
     ``folder``: an empty one. Raises OSError, and FaultsError as ``write_features`` does.
     """
@@ -32,7 +32,7 @@ def judged_again(source: GoodParts, folder: Path) -> GoodParts:
     learnt = [part.lot for row, part in enumerate(taught.parts) if row not in kept and not _is_held(part)]
     if not learnt:
         return source
-    base = [row for row in source.kept_rows if taught.parts[row].lot <= min(learnt)]
+    base = [row for row in source.kept_rows if taught.parts[row].lot <= min(learnt) or taught.parts[row].is_said_good]
     later = [
         row
         for row in source.kept_rows
@@ -40,9 +40,10 @@ def judged_again(source: GoodParts, folder: Path) -> GoodParts:
         and not taught.parts[row].is_said_good
         and not _is_held(taught.parts[row])
     ]
-    if not later or len(base) < PARTS_MIN:
+    if not later:
         return source
-    rejected = _rejected(taught, source.features_before, base, later, folder)
+    can_judge = len(base) >= PARTS_MIN
+    rejected = _rejected(taught, source.features_before, base, later, folder) if can_judge else later
     return replace(source, rejected_again=frozenset(rejected), judged_again_count=len(later))
 
 

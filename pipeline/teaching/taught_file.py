@@ -62,6 +62,13 @@ class KeptPart(Strict):
     lot: Annotated[int, Field(ge=0)] = 0
 
 
+class TakenOut(Strict):
+    """A part of which somebody said that it is not good: ``pictures`` as they were shown then."""
+
+    name: SoundName
+    pictures: tuple[KeptPicture, ...]
+
+
 class KeptView(Strict):
     """A view, what its pictures are like, and the hash of the file with their features."""
 
@@ -92,6 +99,7 @@ class Taught(Strict):
     parts: Annotated[tuple[KeptPart, ...], Field(min_length=1)]
     rejected: tuple[SoundName, ...] = ()
     said_defective: tuple[SoundName, ...] = ()
+    taken_out: tuple[TakenOut, ...] = ()
     parts_missing: int | None
     auroc: Auroc | None
     card: WrittenCard | None = None

@@ -58,7 +58,8 @@ class TeachingFailed(RuntimeError):
 class Wanted:
     """``size_px`` and ``budget_us``: see ``budget.choose``; the rate of good parts that may be rejected, with that confidence;
     ``are_suspects_good``: somebody has looked at them, and none of the parts that are shown is a suspect any more;
-    ``do_parts_differ``: somebody knows of these that no part is shown twice.
+    ``do_parts_differ``: somebody knows of these that no part is shown twice; ``are_taken_back``: those of them that were taken out
+    before are good after all.
     """
 
     product: str
@@ -68,6 +69,7 @@ class Wanted:
     confidence: float
     are_suspects_good: bool = False
     do_parts_differ: bool = False
+    are_taken_back: bool = False
 
 
 def teach(good: PictureSet, defects: PictureSet | None, out: Path, wanted: Wanted, progress: Progress) -> TeachReport:
@@ -105,13 +107,13 @@ def extend(
     """The package with more good parts, in its place. Raises as ``teach`` does, and TeachingFailed where somebody else has changed
     the package meanwhile; then it is as it was. Many parts that the product rejects are refused, until somebody has looked at them.
     """
-    source = of_both(taught, features, more)
+    source = of_both(taught, features, more, are_taken_back=wanted.are_taken_back)
     new = source.pictures
     # Nothing new to learn, but to hear that suspects are good, that parts differ or are not good, or rejected ones defective.
     is_said = wanted.are_suspects_good or wanted.do_parts_differ
-    is_heard = is_said or source.taken_out_count > 0 or not more.settled.isdisjoint(taught.rejected)
+    is_heard = is_said or source.taken_out != taught.taken_out or not more.settled.isdisjoint(taught.rejected)
     if not new.views[0].pictures and not is_heard:
-        got = f"{more.parts_count:,} parts, of each of which a picture was taught already"
+        got = f"{more.parts_count:,} parts, of each of which a picture was taught already, or taken out"
         raise FaultsError([Fault(str(more.path), "", got, "pictures of other parts")])
     expect_content(new)
     with progress("judging what is added", new.pictures_count) as advance:
@@ -141,7 +143,7 @@ def shrink(
         )
     known = taught.names_by_pixels
     strangers = [picture.name for picture in gone.all() if picture.pixels_sha256 not in known]
-    told = tuple(f"{name}: not taught, so not taken out" for name in strangers)
+    told = tuple(f"{name}: not taught, so not taken out; nor will it be learnt when it is added" for name in strangers)
     source = replace(source, pictures=replace(source.pictures, left_out=told))
     return _taught_again(package, taught, source, gone, defects, wanted, (), progress)
 
@@ -226,7 +228,7 @@ def _taught(
         wanted.false_reject_max,
         wanted.confidence,
         len(source.rejected),
-        int((near.may_repeat & ~is_said_other).sum()),
+        near.may_repeat & ~is_said_other,
         said,
     )
     auroc = auroc_of([part.score for part in good_parts], [part.score for part in defective_parts])
@@ -290,8 +292,11 @@ def _expect_enough(count: int, path: Path, pictures_count: int) -> None:
 def _expect_some_to_learn(path: Path, is_held: npt.NDArray[np.bool_]) -> None:
     """Raises FaultsError. ``is_held``, (parts,): suspects whatever the others are like."""
     if (count := int((~is_held).sum())) < PARTS_MIN:
-        held = f" and {int(is_held.sum()):,} that the product rejected when they were added" if is_held.any() else ""
-        expected = f"{PARTS_MIN} at the least that it did not reject; to teach the product anew: --good"
+        why = "which the product rejected when they were added, or took for good for what goes now"
+        held = f" and {int(is_held.sum()):,} of which nobody has said so, {why}" if is_held.any() else ""
+        expected = (
+            f"{PARTS_MIN} at the least: say so of others (--add DIR --suspects-are-good), or teach the product anew"
+        )
         raise FaultsError([Fault(str(path), "", f"{count:,} good parts would be left{held}", expected)])
 
 
@@ -309,7 +314,7 @@ def _expect_alike(path: Path, count: int, rejected: Sequence[ScoredPart], taught
         named = ", ".join(part.name for part in rejected[:_NAMED_MAX]) + (", ..." if len(rejected) > _NAMED_MAX else "")
         got = f"{count:,} parts, of which the product as it is, taught with {taught_count:,}, rejects {len(rejected):,} ({named})"
         expected = (
-            "good parts of this product; where somebody has looked at them, and they are, say --suspects-are-good"
+            f"{PARTS_MIN} at the least: say so of others (--add DIR --suspects-are-good), or teach the product anew"
         )
         raise FaultsError([Fault(str(path), "", got, expected)])
 

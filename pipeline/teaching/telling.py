@@ -16,7 +16,7 @@ from calibration.teaching.near_copies import VARIETY_USUAL_MIN, variety
 from pipeline.teaching.budget import words_of_depth
 from pipeline.teaching.features import Features
 from pipeline.teaching.fit import Fitted
-from pipeline.teaching.good_parts import GoodParts
+from pipeline.teaching.good_parts import GoodParts, kept_path
 from pipeline.teaching.judge import Judge
 from pipeline.teaching.package_writer import THRESHOLD
 from pipeline.teaching.picture_set import Picture, PictureSet
@@ -60,11 +60,6 @@ def _taught_already(source: GoodParts) -> Iterator[tuple[str, str]]:
         first, names = known[0], source.before.names_by_pixels
         told = f"{len(known):,} of the pictures in {source.pictures.path}, as {first.name} ({names[first.pixels_sha256]} then)"
         yield "taught already", f"{told}: each counts once"
-
-
-def kept_path(pictures: PictureSet) -> str:
-    """Of the folder or recorded window, as a package may hold it: names of files need be no UTF-8."""
-    return str(pictures.path.absolute()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _unsaid(source: GoodParts) -> str:
@@ -252,6 +247,7 @@ def said(
 ) -> tuple[str, ...]:
     """What somebody's word is taken for, a sentence each."""
     good, other, defective = int(is_said_good.sum()), int(is_said_other.sum()), len(source.said_defective)
+    taken_out = sum(part.name not in source.said_defective for part in source.taken_out)
     told = (
         (good, "Somebody said of {0:,} parts that they are good: none of them is a suspect."),
         (
@@ -262,6 +258,11 @@ def said(
             defective,
             "Somebody said of {0:,} parts that a recorded line rejected that they are defective: they do not count. Were some of "
             "them good, more good parts would be rejected than is said here.",
+        ),
+        (
+            taken_out,
+            "Somebody said of {0:,} parts that they are not good, and took them out: the sample is without them, and so is what is "
+            "promised.",
         ),
     )
     return tuple(words.format(count) for count, words in told if count)
@@ -367,6 +368,7 @@ def kept(
         ),
         rejected=tuple(sorted(source.rejected)),
         said_defective=tuple(sorted(source.said_defective)),
+        taken_out=source.taken_out,
         parts_missing=report.threshold.parts_missing,
         auroc=report.auroc,
         card=card,

@@ -683,7 +683,7 @@ def test_all_that_was_learnt_is_not_taken_out(tmp_path: Path, taught: Taught) ->
     everything = write_parts(write_parts(tmp_path / "all", range(40)), range(100, 121))
     told = refusal("--take-out", everything, "--out", model)
     assert "got 0 good parts would be left and " in told
-    assert "that the product rejected when they were added, expected 20 at the least that it did not reject" in told
+    assert "of which nobody has said so, which the product rejected when they were added" in told
     told = refusal("--take-out", without_a_hole(everything, range(1_000, 1_020)), "--out", model)
     assert "got 0 good parts would be left, expected" in told
     assert files_of(model) == before
@@ -727,7 +727,8 @@ def test_what_is_taken_out_was_never_taught(tmp_path: Path, taught: Taught) -> N
     assert changed["mean_shift"] > 0
     assert told["auroc"] == taught.told["auroc"]
     assert [each["name"] for each in told["good"]] == [each["name"] for each in taught.told["good"]]
-    assert told["left_out"] == [f"0{number}.png: not taught, so not taken out" for number in (300, 301)]
+    strangers = "not taught, so not taken out; nor will it be learnt when it is added"
+    assert told["left_out"] == [f"0{number}.png: {strangers}" for number in (300, 301)]
     assert f"taken out: 4 of them, {wrong}" in done.stdout
     assert "good parts: 40, before 44" in done.stdout
     assert "4 parts were taken out" in (report / "index.html").read_text()
@@ -736,6 +737,66 @@ def test_what_is_taken_out_was_never_taught(tmp_path: Path, taught: Taught) -> N
     # Once they are out they are not there.
     assert "none of which the product was taught with" in refusal("--take-out", wrong, "--out", model)
     assert files_of(model) == now
+
+
+def test_what_was_taken_out_stays_out_until_it_is_taken_back(tmp_path: Path, taught: Taught) -> None:
+    """Its folder is shown once more, to say of the others that they are good."""
+    told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
+    asked = ("--out", model, "--json", told_file)
+    more = without_a_hole(write_parts(tmp_path / "more", range(100, 104)), range(1_000, 1_003))
+    names = [f"{seed}.png" for seed in range(1_000, 1_003)]
+
+    def left_out() -> list[str]:
+        return [line.partition(":")[0] for line in json.loads(told_file.read_text())["left_out"]]
+
+    teach("--add", more, *asked)
+    teach("--add", more, *asked, *(argument for name in names for argument in ("--without", name)))
+    odd = copied(more, names, tmp_path / "odd")
+    teach("--add", more, *asked, "--suspects-are-good", "--defects", odd)
+    assert left_out() == ["part 1000", "part 1001", "part 1002"]
+    assert passing(told_file) == 0
+    assert "Somebody said of 3 parts that they are not good" in str(load_package(model).card.training["said"])
+    # Also of parts that come under another name, beside others.
+    write_parts(odd, range(110, 112))
+    teach("--add", odd, *asked, "--suspects-are-good")
+    assert (len(left_out()), json.loads(told_file.read_text())["changed"]["added_count"]) == (3, 2)
+    assert "or taken out" in refusal("--add", odd, "--out", model)
+    assert "--take-back: goes with --add" in refusal("--take-out", odd, "--out", model, "--take-back")
+    # Taken back they are what they would be had they come now.
+    teach("--add", odd, *asked, "--take-back")
+    assert set(reasons(told_file)) >= set(names)
+    assert "they are not good" not in str(load_package(model).card.training.get("said"))
+    teach("--add", odd, *asked, "--suspects-are-good")
+    assert not set(reasons(told_file)) & set(names)
+
+
+def copied(folder: Path, names: list[str], to: Path) -> Path:
+    to.mkdir()
+    for name in names:
+        shutil.copy(folder / name, to / name)
+    return to
+
+
+def test_parts_that_came_later_cannot_be_judged_by_too_few(tmp_path: Path) -> None:
+    """Most of those that were there first were good for nothing: what they let in is not learnt."""
+    model = tmp_path / "plate"
+    first = without_a_hole(write_parts(tmp_path / "first", range(12)), range(1_000, 1_010))
+    teach("--good", first, "--out", model, *QUICK, "--suspects-are-good")
+    later = without_a_hole(write_parts(tmp_path / "later", range(100, 130)), range(1_100, 1_110))
+    teach("--add", later, "--out", model)
+    before = files_of(model)
+    wrong = without_a_hole(tmp_path / "wrong", range(1_000, 1_010))
+    told = refusal("--take-out", wrong, "--out", model)
+    assert "got 12 good parts would be left and 40 of which nobody has said so" in told
+    assert files_of(model) == before
+    # Those of which somebody has said so can tell.
+    shutil.move(later / "1100.png", tmp_path)
+    for seed in range(1_101, 1_110):
+        (later / f"{seed}.png").unlink()
+    teach("--add", later, "--out", model, "--suspects-are-good")
+    done = teach("--take-out", wrong, "--out", model, "--json", tmp_path / "told.json")
+    assert "judged again: 10 parts that came later, 10 of which are suspects now" in done.stdout
+    assert {f"{seed}.png" for seed in range(1_100, 1_110)} <= set(reasons(tmp_path / "told.json"))
 
 
 def test_parts_that_were_added_are_taken_out_by_name(tmp_path: Path, taught: Taught) -> None:
@@ -1297,9 +1358,28 @@ def test_what_a_line_rejected_counts_until_somebody_has_looked(tmp_path: Path) -
     assert counted("--add", tmp_path / "all") == 0
     assert f"said of {rejected} parts that a recorded line rejected" in told_file.read_text()
     assert counted("--add", tmp_path / "some") == 0
-    # They were taken for good ones by mistake.
-    assert counted("--add", tmp_path / "some", "--all-parts") == 0
-    good = len(json.loads(told_file.read_text())["good"])
-    assert "that a recorded line rejected" not in told_file.read_text()
-    assert counted("--add", tmp_path / "some", "--rejects-are-defective") == 0
-    assert len(json.loads(told_file.read_text())["good"]) == good - rejected
+
+
+def test_rejected_parts_that_were_good_after_all_are_taken_back(tmp_path: Path) -> None:
+    """What somebody said is not forgotten, even where the window is taken whole."""
+    line = WindowLine(write_window_line(tmp_path / "line", threshold=0.6), tmp_path / "some")
+    for number in range(31, 71):
+        line.run(window_pictures(number, np.random.default_rng(number)))
+    window = line.close()
+    rejected = sum(result.verdict == "REJECT" for result in window.results)
+    assert 3 < rejected < 20
+    asked = ("--out", tmp_path / "stub", "--json", tmp_path / "told.json", "--suspects-are-good")
+
+    def good_count(*arguments: str | Path) -> int:
+        teach(*asked, *arguments)
+        return len(json.loads((tmp_path / "told.json").read_text())["good"])
+
+    def is_said() -> bool:
+        said = f"Somebody said of {rejected} parts that a recorded line rejected that they are defective"
+        return said in (tmp_path / "told.json").read_text()
+
+    good = good_count("--good", tmp_path / "some", "--rejects-are-defective", *QUICK)
+    assert (good, is_said()) == (40 - rejected, True)
+    assert (good_count("--add", tmp_path / "some", "--all-parts"), is_said()) == (good, True)
+    assert (good_count("--add", tmp_path / "some", "--all-parts", "--take-back"), is_said()) == (40, False)
+    assert (good_count("--add", tmp_path / "some", "--rejects-are-defective"), is_said()) == (good, True)

@@ -135,17 +135,21 @@ def test_parts_that_a_line_rejected_count_as_good_ones_that_are_rejected() -> No
 
 
 def test_of_pictures_that_may_show_one_part_nothing_is_promised() -> None:
+    def first(count: int) -> npt.NDArray[np.bool_]:
+        return np.arange(600) < count
+
     excess = np.linspace(-2, 2, 600)
     at = threshold_of(fitted(excess), 0.01, 0.95)
-    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=61).thresholds == {}
-    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=60).threshold == THRESHOLD
-    refused = promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, near_count=590)
+    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, may_repeat=first(61)).thresholds == {}
+    assert promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, may_repeat=first(60)).threshold == THRESHOLD
+    refused = promised(parts(excess, at), [], fitted(excess), 0.01, 0.95, may_repeat=first(590))
     assert (refused.thresholds, refused.parts_missing) == ({}, None)
     assert len(refused.refusals) == 1
-    assert "590 of 600 that have another picture much nearer" in " ".join(refused.words())
+    assert "590 of 600 that may show the part of another one" in " ".join(refused.words())
     assert "--parts-differ" in " ".join(refused.words())
     few = excess[::10]
-    refused = promised(parts(few, 3.0), [], fitted(few), 0.01, 0.95, near_count=60)
+    assert len(few) == 60
+    refused = promised(parts(few, 3.0), [], fitted(few), 0.01, 0.95, may_repeat=np.ones(60, np.bool_))
     assert len(refused.refusals) == 2
 
 

@@ -240,7 +240,7 @@ def test_lines_on_the_terminal(report: TeachReport) -> None:
         "pictures  400 of good parts, 60 of defects; 640 x 480 px (most of them: 2 sizes), grey",
         "copy      good/0007 (copy).png is good/0007.png: NOT COUNTED",
         "chosen    224 x 168 px, to stage 4: p50 2.61 ms, p99 3.35 ms",
-        "suspect   good/0235.png: score 0.539, p 3e-07: far from all others in what the middle of the picture shows",
+        "suspect   good/0235.png of plates: score 0.539, p 3e-07: far from all others in what the middle of the picture shows",
         "changed   good parts: 400, before 300",
         "missed    and 9 more",
     ):
