@@ -21,7 +21,8 @@ class GoodParts:
     ``before``: None of a product taught anew; ``features_before`` of all its parts, by view; ``kept_rows``: which of them stay;
     ``names`` of all parts, each once; ``known_here``: pictures that are shown and were taught before;
     ``taken_back``: see ``of_both``, ``pixels_sha256``; ``rejected_now``: part names of new ones that the product rejects as it is;
-    ``rejected_again``: see ``later_lots``, rows of ``before``, out of so many that were judged once more.
+    ``unlike_first``, part names, and ``rejected_again``, rows of ``before`` out of so many that were judged once more: see
+    ``later_lots``.
     """
 
     pictures: PictureSet
@@ -32,6 +33,7 @@ class GoodParts:
     known_here: tuple[Picture, ...] = ()
     taken_back: frozenset[str] = frozenset()
     rejected_now: frozenset[str] = frozenset()
+    unlike_first: frozenset[str] = frozenset()
     rejected_again: frozenset[int] = frozenset()
     judged_again_count: int = 0
 
@@ -51,8 +53,9 @@ class GoodParts:
 
     @property
     def were_rejected(self) -> npt.NDArray[np.bool_]:
-        """(parts,): by the product as it was when they were added."""
-        now = [picture.part_name in self.rejected_now for picture in self.pictures.views[0].pictures]
+        """(parts,): by the product as it was when they were added, or by what it was taught with first."""
+        odd = self.rejected_now | self.unlike_first
+        now = [picture.part_name in odd for picture in self.pictures.views[0].pictures]
         return np.array([*(part.was_rejected for part in self.kept), *now], np.bool_)
 
     @property
@@ -102,7 +105,9 @@ class GoodParts:
             return ()
         parts = ((row, self.before.parts[row]) for row in self.kept_rows)
         return tuple(
-            part.model_copy(update={"was_rejected": True}) if row in self.rejected_again else part
+            part.model_copy(update={"was_rejected": True, "is_said_good": False})
+            if row in self.rejected_again
+            else part
             for row, part in parts
         )
 

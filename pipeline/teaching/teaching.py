@@ -25,7 +25,7 @@ from pipeline.teaching.features import Features, write_features
 from pipeline.teaching.fit import Fitted, fit, promised, threshold_of
 from pipeline.teaching.good_parts import GoodParts, of_both, of_pictures
 from pipeline.teaching.judge import Judge
-from pipeline.teaching.later_lots import judged_again
+from pipeline.teaching.later_lots import judged_again, judged_by_first
 from pipeline.teaching.package_writer import THRESHOLD, fixed_card, publish, write_package
 from pipeline.teaching.picture_set import PictureSet, expect_content, none_good
 from pipeline.teaching.report import ScoredPart, TeachReport, least_strange, strangest
@@ -167,6 +167,8 @@ def _taught_again(
         choice = Choice(taught.shape, (shown,), wanted.budget_us, "the size that was taught before.")
         with TemporaryDirectory(dir=draft) as folder, progress("judging later parts again", None):
             source = judged_again(source, Path(folder))
+        with TemporaryDirectory(dir=draft) as folder, progress("judging by the first parts", None):
+            source = judged_by_first(source, Path(folder))
         report = _taught(source, defects, draft, package.folder, wanted, choice, would_be_rejected, kept, progress)
         kept.copy_files(draft)
         if load_package(package.folder).sha256 != package.sha256:
@@ -314,7 +316,7 @@ def _expect_alike(path: Path, count: int, rejected: Sequence[ScoredPart], taught
         named = ", ".join(part.name for part in rejected[:_NAMED_MAX]) + (", ..." if len(rejected) > _NAMED_MAX else "")
         got = f"{count:,} parts, of which the product as it is, taught with {taught_count:,}, rejects {len(rejected):,} ({named})"
         expected = (
-            f"{PARTS_MIN} at the least: say so of others (--add DIR --suspects-are-good), or teach the product anew"
+            "good parts of this product; where somebody has looked at them, and they are, say --suspects-are-good"
         )
         raise FaultsError([Fault(str(path), "", got, expected)])
 

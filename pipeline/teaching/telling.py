@@ -50,6 +50,11 @@ def sources(source: GoodParts, defects: PictureSet | None) -> tuple[tuple[str, s
         told += _taught_already(source)
         if source.pictures.pictures_count:
             told.append(("added", str(source.pictures.path)))
+        if source.unlike_first:
+            unlike = f"{len(source.unlike_first):,} of {len(source.pictures.views[0].pictures):,} that are added"
+            told.append(
+                ("unlike the first", f"{unlike}, by the parts taught first and those that somebody said are good")
+            )
     return (*told, *([("defects", str(defects.path))] if defects is not None else []))
 
 
@@ -146,7 +151,7 @@ def _suspect(
         name, path = picture.name, str(picture.path)
     reason = "far beyond the others, or of another kind"
     if source.were_rejected[part]:
-        reason = "the product rejected it when it was added, or had done so without what was taken out since"
+        reason = "the product, or what it was taught with first, rejected it when it was added, or would without what was taken out"
     elif p_value > 0:
         reason = f"{norm.isf(p_value):.1f} times the spread of good parts above their middle"
     shown = None

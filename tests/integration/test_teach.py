@@ -606,16 +606,19 @@ def test_many_parts_that_the_product_rejects_are_added_once_somebody_has_looked(
     before = files_of(model)
     told = refusal("--add", others, "--out", model)
     assert f"{others}: got 50 parts, of which the product as it is, taught with 40, rejects " in told
+    assert "expected good parts of this product; where somebody has looked at them" in told
     assert "--suspects-are-good" in told
     assert files_of(model) == before
     teach("--add", others, "--out", model, "--suspects-are-good")
     assert load_package(model).card.training["good_parts"] == 90
 
 
-def without_a_hole(folder: Path, seeds: range) -> Path:
+def without_a_hole(folder: Path, seeds: range, *, share: float = 1.0) -> Path:
+    """``share`` of it."""
     for seed in seeds:
         drawn = part(seed)
-        drawn[8:34, 6:36] = drawn[8:34, 42:72]  # plate where it is
+        hole, plate = drawn[8:34, 6:36].astype(np.float32), drawn[8:34, 42:72]
+        drawn[8:34, 6:36] = (hole + share * (plate - hole)).astype(np.uint8)
         write_image(folder / f"{seed}.png", drawn)
     return folder
 
@@ -630,7 +633,9 @@ def passing(told_file: Path) -> int:
     return sum(each["score"] < 0.5 for each in json.loads(told_file.read_text())["defective"])
 
 
-HELD = "the product rejected it when it was added, or had done so without what was taken out since"
+HELD = (
+    "the product, or what it was taught with first, rejected it when it was added, or would without what was taken out"
+)
 
 
 def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says_so(
@@ -650,6 +655,38 @@ def test_added_parts_that_the_product_rejects_are_not_learnt_until_somebody_says
     teach("--add", tmp_path / "lot1", *asked, "--suspects-are-good")
     assert not odd & reasons(told_file).keys()
     assert passing(told_file) == 5
+
+
+def test_a_word_on_suspects_is_no_word_on_what_had_passed(tmp_path: Path) -> None:
+    """A lot was said to be good for its suspects; others in it had passed for parts that are taken out."""
+    model, told_file = tmp_path / "plate", tmp_path / "told.json"
+    first = without_a_hole(write_parts(tmp_path / "first", range(30)), range(1_000, 1_020))
+    teach("--good", first, "--out", model, *QUICK, "--suspects-are-good")
+    lot = without_a_hole(write_parts(tmp_path / "lot", range(100, 110)), range(1_101, 1_105))
+    write_parts(lot, range(900, 903), is_bad=True)
+    teach("--add", lot, "--out", model, "--suspects-are-good")
+    kept = {part["name"]: part for part in json.loads((model / FOLDER / "parts.json").read_text())["parts"]}
+    assert [kept[f"{seed}"]["was_rejected"] for seed in range(1_101, 1_105)] == [False] * 4
+    assert [kept[f"0{seed}"]["was_rejected"] for seed in range(900, 903)] == [True] * 3
+    wrong = without_a_hole(tmp_path / "wrong", range(1_000, 1_020))
+    done = teach("--take-out", wrong, "--out", model, "--json", told_file)
+    assert "judged again: " in done.stdout
+    assert {f"{seed}.png" for seed in range(1_101, 1_105)} <= set(reasons(told_file))
+    # Of these it was said when they had been rejected.
+    assert not {"0900.png", "0901.png", "0902.png"} & set(reasons(told_file))
+
+
+def test_a_defect_that_creeps_from_lot_to_lot_is_not_learnt(tmp_path: Path, taught: Taught) -> None:
+    """Each lot is like the one before, and the product has learnt that: by itself it passes 22 of 24 of each."""
+    told_file, model = tmp_path / "told.json", taught.copy(tmp_path / "plate")
+    for lot in range(1, 6):
+        worn = write_parts(tmp_path / f"lot{lot}", range(1_000 * lot + 50, 1_000 * lot + 80))
+        without_a_hole(worn, range(1_000 * lot, 1_000 * lot + 24), share=0.12 * lot)
+        done = teach("--add", worn, "--out", model, "--json", told_file)
+    assert "unlike the first: " in done.stdout
+    held = {name for name, reason in reasons(told_file).items() if reason == HELD}
+    assert {f"{seed}.png" for lot in (3, 4, 5) for seed in range(1_000 * lot, 1_000 * lot + 24)} <= held
+    assert "suspects among the good parts" in done.stdout
 
 
 def test_suspects_of_several_folders_are_told_apart(tmp_path: Path, taught: Taught) -> None:
