@@ -33,15 +33,15 @@ def judged_again(source: GoodParts, folder: Path) -> GoodParts:
     learnt = [part.lot for row, part in enumerate(taught.parts) if row not in kept and not _is_held(part)]
     if not learnt:
         return source
-    base = [row for row in source.kept_rows if taught.parts[row].lot <= min(learnt) or _is_known(taught.parts[row])]
+    base = {row for row in kept if taught.parts[row].lot <= min(learnt) or _is_known(taught.parts[row])}
     if len(base) < PARTS_MIN:  # then those count of which somebody spoke who may have looked at others
-        base = [row for row in source.kept_rows if row in base or taught.parts[row].is_said_good]
-    later = sorted(set(source.kept_rows) - set(base) - {row for row in kept if _is_held(taught.parts[row])})
+        base |= {row for row in kept if taught.parts[row].is_said_good}
+    later = [row for row in source.kept_rows if row not in base and not _is_held(taught.parts[row])]
     if not later:
         return source
     rejected = later
     if len(base) >= PARTS_MIN:
-        product = _product_of(taught, source.features_before, base, folder)
+        product = _product_of(taught, source.features_before, sorted(base), folder)
         rejected = [row for row in later if product.rejects([of_view[row] for of_view in source.features_before])]
     return replace(source, rejected_again=frozenset(rejected), judged_again_count=len(later))
 

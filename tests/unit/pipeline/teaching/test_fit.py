@@ -147,6 +147,10 @@ def test_of_pictures_that_may_show_one_part_nothing_is_promised() -> None:
     assert len(refused.refusals) == 1
     assert "590 of 600 that may show the part of another one" in " ".join(refused.words())
     assert "--parts-differ" in " ".join(refused.words())
+    # Suspects are told by themselves.
+    found = fitted(excess, first(100))
+    refused = promised(parts(excess, at), [], found, 0.01, 0.95, may_repeat=first(100))
+    assert "--parts-differ" not in " ".join(refused.words())
     few = excess[::10]
     assert len(few) == 60
     refused = promised(parts(few, 3.0), [], fitted(few), 0.01, 0.95, may_repeat=np.ones(60, np.bool_))
