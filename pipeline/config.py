@@ -18,11 +18,11 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, judging_id, line_calibration_id
+from pipeline.camera_config import KINDS, Camera, FolderCamera, SimulatedCamera, resolved
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
 from vision.recipe import Recipe, Strict, with_thresholds
-from vision.types import PixelFormat
 from vision.unique_keys import UniqueKeyLoader
 
 _LINE_BYTES_MAX = 60_000
@@ -30,39 +30,8 @@ _LINE_BYTES_MAX = 60_000
 _CHALLENGE_PARTS_MAX = 1_000
 _RECORD_NAME_BYTES_MAX = 200
 """A file's name has 255, and a damaged record's has the session's id added."""
-CAMERA_ID_PATTERN = r"^[A-Za-z0-9_.-]{1,32}$"
-CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and underscores"
 _Model = TypeVar("_Model", bound=BaseModel)
-_TAG_IN_KEY = re.compile(r"^(cameras\.\d+)\.(?:folder|simulated)(?=\.|$)")
-
-
-class _CameraBase(Strict):
-    camera_id: str = Field(pattern=CAMERA_ID_PATTERN)
-    width_px: int = Field(gt=0, le=65_536)
-    height_px: int = Field(gt=0, le=65_536)
-    pixel_format: PixelFormat = Field(strict=False)
-    ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
-
-
-class FolderCamera(_CameraBase):
-    """Plays the images of a folder, each at a trigger of its own."""
-
-    kind: Literal["folder"]
-    folder: Path = Field(strict=False, description="relative to this file")
-    order: Literal["sorted", "shuffled"] = "sorted"
-    seed: int = 0
-    loop: bool = True
-    parts_per_min: float = Field(ge=0.01, le=1_000_000)
-
-
-class SimulatedCamera(_CameraBase):
-    """A camera of the line simulator."""
-
-    kind: Literal["simulated"]
-    address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
-
-
-Camera = Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")]
+_TAG_IN_KEY = re.compile(rf"^(cameras\.\d+)\.(?:{'|'.join(KINDS)})(?=\.|$)")
 
 
 DEADLINE_MAX_US = 9_999_999
@@ -602,26 +571,13 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def resolved(path: Path) -> Path:
-    """Absolute and free of links; in a loop of links as it is, and whoever opens it is told."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
-        return path.absolute()
-
-
 def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else resolved(folder / path)
 
     # Two clients of one name throw each other out.
     client_id = config.mqtt.client_id or f"lineside-{hashlib.sha256(config.topic_root.encode()).hexdigest()[:8]}"
-    cameras = [
-        camera.model_copy(update={"folder": absolute(camera.folder)})
-        if isinstance(camera, FolderCamera)
-        else camera.model_copy(update={"address": absolute(camera.address)})
-        for camera in config.cameras
-    ]
+    cameras = [camera.with_absolute_paths(folder) for camera in config.cameras]
     images = config.images
     if images is not None:
         images = images.model_copy(update={"path": absolute(images.path)})
@@ -703,7 +659,7 @@ def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             folders.append((camera.folder, f"cameras.{index}.folder"))
-        else:
+        elif isinstance(camera, SimulatedCamera):
             others.append((camera.address, f"cameras.{index}.address"))
     wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
     wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.camera_config import FolderCamera, SimulatedCamera
 from pipeline.cameras.base import Camera
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.cameras.simulated import SimulatorCamera
-from pipeline.config import FolderCamera, SimulatedCamera
 
 CAMERAS: dict[str, Callable[[Any], Camera]] = {
     "folder": FolderPlayer,

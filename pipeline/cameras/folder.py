@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.camera_config import FolderCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import IMAGE_SUFFIXES, FolderCamera
+from pipeline.config import IMAGE_SUFFIXES
 from pipeline.image_reading import read_image
 from pipeline.ring import Slot, SlotHeader
 

@@ -7,9 +7,9 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
+from pipeline.camera_config import SimulatedCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import now_ns
-from pipeline.config import SimulatedCamera
 from pipeline.ring import Slot, SlotHeader
 from pipeline.simulator.protocol import (
     FRAME_END_BYTES,

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.camera_config import FolderCamera, resolved
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
-from pipeline.config import FolderCamera, Line, load_line, resolved
+from pipeline.config import Line, load_line
 from pipeline.machine import NoRoom, expect_room
 from pipeline.messages import IMAGE_COUNTERS, WINDOW_COUNTERS, ServiceState
 from pipeline.record.files import sealed_files

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pipeline.camera_config import FolderCamera, SimulatedCamera
 from pipeline.cameras import CAMERAS, make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import now_ns, seconds_until
-from pipeline.config import FolderCamera, SimulatedCamera
 from pipeline.ring import Slot
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.types import PixelFormat

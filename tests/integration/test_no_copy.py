@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.camera_config import SimulatedCamera
 from pipeline.cameras.base import Grabbed, Triggered
 from pipeline.cameras.simulated import SimulatorCamera
-from pipeline.config import SimulatedCamera
 from pipeline.ring import PAGE_BYTES, Ring, RingReader
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from vision.kernels import flat_rows

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pipeline.camera_config import resolved
 from pipeline.cli.console import console_for
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
-from pipeline.config import RuntimeConfig, load_line, resolved
+from pipeline.config import RuntimeConfig, load_line
 from pipeline.line_inspector import open_line_session
 from pipeline.model_probe import probe_model
 from pipeline.verification.file import VerifiedRuntime, file_of, write_verification

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import Line, load_line, resolved
+from pipeline.camera_config import resolved
+from pipeline.config import Line, load_line
 
 
 def line_of(record: Path) -> Line | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from pipeline.config import FolderCamera, Line, LineConfig, LineRulesConfig, RecordsConfig, RunRule, TimingConfig
+from pipeline.camera_config import FolderCamera
+from pipeline.config import Line, LineConfig, LineRulesConfig, RecordsConfig, RunRule, TimingConfig
 from vision.recipe import Recipe
 from vision.types import PixelFormat
 

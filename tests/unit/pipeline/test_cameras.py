@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.camera_config import FolderCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import FolderCamera
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.conformance.test_camera import HEIGHT_PX, WIDTH_PX, SimulatedBench, empty_slots, picture, wait
 from vision.types import PixelFormat

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import FolderCamera, Line, load_line, load_model
+from pipeline.camera_config import FolderCamera
+from pipeline.config import Line, load_line, load_model
 from vision.faults import FaultsError
 from vision.recipe import Recipe
 
