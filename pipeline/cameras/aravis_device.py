@@ -1,0 +1,249 @@
+"""One GigE Vision or USB3 Vision camera: found, opened, set up, started and closed. Everything here may block for seconds."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from ctypes import byref, c_uint32
+from dataclasses import dataclass
+
+from pipeline.camera_config import AravisCamera
+from pipeline.cameras.aravis_library import (
+    NOT_CONTROLLER,
+    STREAM_CALLBACK,
+    AravisError,
+    AravisFeatures,
+    AravisMissing,
+    ControlLost,
+    library,
+)
+from pipeline.cameras.base import CameraUnavailable
+from pipeline.cameras.device_features import FeatureError, apply_features
+from pipeline.clock import NS_PER_S, now_ns
+
+_CONTROL_PORT = 3956
+_LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
+_LATCH = 0x2
+_LATCHES = 8
+_LATCH_TRUSTED_NS = 5_000_000
+"""An answer that took longer says too little of when the clock was read."""
+_SERIAL_FEATURES = ("DeviceSerialNumber", "DeviceID")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCamera:
+    """A camera that answered."""
+
+    vendor: str
+    model: str
+    serial: str
+    address: str
+    protocol: str
+
+
+def find_cameras() -> list[FoundCamera]:
+    """All GigE Vision and USB3 Vision cameras that answer now; asks by broadcast on every interface.
+
+    Raises AravisMissing.
+    """
+    lib = library()
+    lib.arv.arv_disable_interface(b"Fake")
+    lib.arv.arv_update_device_list()
+
+    def text(what: str, index: int) -> str:
+        return (getattr(lib.arv, f"arv_get_device_{what}")(index) or b"").decode(errors="replace")
+
+    return [
+        FoundCamera(*(text(what, index) for what in ("vendor", "model", "serial_nbr", "address", "protocol")))
+        for index in range(lib.arv.arv_get_n_devices())
+    ]
+
+
+class AravisDevice:
+    """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included.
+
+    ``offset_ns``: what its clock and the box's differ by, None where it can not be asked.
+    """
+
+    def __init__(self, config: AravisCamera, on_stream: STREAM_CALLBACK, on_lost: Callable[[], None]) -> None:  # type: ignore[valid-type]
+        """``on_stream`` has to live until ``close`` is done. Raises CameraUnavailable."""
+        self._config = config
+        self._name = f"camera {config.camera_id}"
+        try:
+            self.lib = library()
+        except AravisMissing as error:
+            raise CameraUnavailable(f"{self._name}: {error}") from error
+        self.handle = self._opened()
+        self.stream: int | None = None
+        self._lost = ControlLost(self.lib, self.handle, on_lost)
+        try:
+            self.is_gige = self.lib.is_gige(self.handle)
+            self.features = AravisFeatures(self.lib, self.handle)
+            self._expect_serial()
+            self._stop_quietly()
+            apply_features(config, self.features)
+            self._enable_chunks()
+            if self.is_gige:
+                self._choose_packet_size()
+            self.offset_ns = self._clock_offset_ns() if self.is_gige else None
+            self.payload_bytes = int(self.features.get("PayloadSize"))
+            self.stream = self._streaming(on_stream)
+        except (AravisError, FeatureError) as error:
+            self.close()
+            raise CameraUnavailable(f"{self._name}: {self._where()}: {error}") from error
+        except CameraUnavailable:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Raises CameraUnavailable."""
+        try:
+            self.features.execute("AcquisitionStart")
+        except FeatureError as error:
+            raise CameraUnavailable(f"{self._name}: {self._where()} does not start: {error}") from error
+
+    def end_stream(self) -> None:
+        """After this nothing writes into a buffer any more."""
+        # Its last reference: the library's thread ends with it.
+        self.lib.unref(self.stream)
+        self.stream = None
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        if not self.handle:
+            return
+        self._stop_quietly()
+        self._lost.end()
+        self.end_stream()
+        self.lib.unref(self.handle)
+        self.handle = 0
+
+    def stream_count(self, name: str) -> int:
+        """A counter of the stream's own, such as n_resent_packets; 0 where it has none of that name."""
+        if self.stream is None:
+            return 0
+        return int(self.lib.arv.arv_stream_get_info_uint64_by_name(self.stream, name.encode()))
+
+    def _where(self) -> str:
+        config = self._config
+        return config.address if config.address is not None else f"serial {config.serial}"
+
+    def _opened(self) -> int:
+        config = self._config
+        try:
+            if config.address is not None:
+                handle = self.lib.open_address(config.address, self._interface(config.address))
+            else:
+                assert config.serial is not None
+                self.lib.arv.arv_disable_interface(b"Fake")
+                self.lib.arv.arv_update_device_list()
+                handle = self.lib.checked("arv_open_device", config.serial.encode())
+        except AravisError as error:
+            raise CameraUnavailable(f"{self._name}: {self._why_not(error)}") from error
+        if not handle:
+            raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()}")
+        if self.lib.is_gige(handle) and not self.lib.arv.arv_gv_device_is_controller(handle):
+            self.lib.unref(handle)
+            raise CameraUnavailable(self._in_use())
+        return int(handle)
+
+    def _interface(self, address: str) -> str:
+        """Our own address on the way to the camera."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((address, _CONTROL_PORT))
+            except OSError as error:
+                text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
+                raise CameraUnavailable(f"{self._name}: {text}") from error
+            return str(probe.getsockname()[0])
+
+    def _why_not(self, error: AravisError) -> str:
+        if error.code == NOT_CONTROLLER:
+            return self._in_use().removeprefix(f"{self._name}: ")
+        if self._config.address is not None:
+            return f"no GigE Vision camera answers at {self._config.address} ({error})"
+        found = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in find_cameras())
+        return f"no camera with serial {self._config.serial} was found; found: {found or 'none'}"
+
+    def _in_use(self) -> str:
+        return f"{self._name}: {self._where()} is in use by another program, which has to end first"
+
+    def _expect_serial(self) -> None:
+        wanted = self._config.serial
+        if wanted is None or self._config.address is None:
+            return
+        for name in _SERIAL_FEATURES:
+            if self.features.kind(name) is not None:
+                found = str(self.features.get(name))
+                if found != wanted:
+                    text = f"the camera at {self._config.address} has serial {found}, expected {wanted}"
+                    raise CameraUnavailable(f"{self._name}: {text}")
+                return
+        raise CameraUnavailable(
+            f"{self._name}: the camera at {self._where()} does not tell its serial, expected {wanted}"
+        )
+
+    def _enable_chunks(self) -> None:
+        chunk = self._config.encoder_chunk
+        if chunk is None:
+            return
+        name = chunk.removeprefix("Chunk")
+        for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
+            if self.lib.kind(self.handle, feature) is None:
+                raise CameraUnavailable(f"{self._name}: encoder_chunk: the camera has no feature {feature}")
+        self.features.set("ChunkModeActive", True)
+        choices = self.features.choices("ChunkSelector")
+        if name not in choices:
+            expected = ", ".join(f"Chunk{choice}" for choice in choices)
+            raise CameraUnavailable(f"{self._name}: encoder_chunk: got {chunk}, expected one of {expected}")
+        self.features.set("ChunkSelector", name)
+        self.features.set("ChunkEnable", True)
+
+    def _choose_packet_size(self) -> None:
+        wanted = self._config.packet_size_bytes
+        if wanted is None:
+            self.lib.checked("arv_gv_device_auto_packet_size", self.handle)
+            return
+        self.lib.checked("arv_gv_device_set_packet_size", self.handle, wanted)
+        if (found := self.lib.checked("arv_gv_device_get_packet_size", self.handle)) != wanted:
+            text = f"packet_size_bytes: wrote {wanted}, the camera has {found}"
+            raise CameraUnavailable(f"{self._name}: {text}")
+
+    def _clock_offset_ns(self) -> int | None:
+        """Box minus device, by the quickest of several readings of the device's clock."""
+        frequency_hz = self.lib.checked("arv_gv_device_get_timestamp_tick_frequency", self.handle)
+        if not frequency_hz:
+            return None
+        best: tuple[int, int] | None = None
+        try:
+            for _ in range(_LATCHES):
+                before_ns = now_ns()
+                self.lib.checked("arv_device_write_register", self.handle, _LATCH_REGISTER, _LATCH)
+                after_ns = now_ns()
+                ticks = self._register(_LATCHED_HIGH) << 32 | self._register(_LATCHED_LOW)
+                offset_ns = (before_ns + after_ns) // 2 - ticks * NS_PER_S // frequency_hz
+                if ticks and (best is None or after_ns - before_ns < best[0]):
+                    best = (after_ns - before_ns, offset_ns)
+        except AravisError:
+            return None
+        return best[1] if best is not None and best[0] <= _LATCH_TRUSTED_NS else None
+
+    def _register(self, address: int) -> int:
+        value = c_uint32()
+        self.lib.checked("arv_device_read_register", self.handle, address, byref(value))
+        return value.value
+
+    def _streaming(self, on_stream: STREAM_CALLBACK) -> int:  # type: ignore[valid-type]
+        stream = int(self.lib.checked("arv_device_create_stream", self.handle, on_stream, None))
+        if self.is_gige:
+            config = self._config
+            self.lib.set_property(stream, "packet-resend", int(config.packet_resend))
+            self.lib.set_property(stream, "packet-timeout", config.packet_timeout_us)
+            self.lib.set_property(stream, "frame-retention", config.frame_retention_us)
+        return stream
+
+    def _stop_quietly(self) -> None:
+        try:
+            self.features.execute("AcquisitionStop")
+        except (AttributeError, FeatureError):
+            return

@@ -1,0 +1,228 @@
+"""A camera's stream through libaravis: our slots as its buffers, what becomes of them as events."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from ctypes import byref, c_int
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.camera_config import AravisCamera
+from pipeline.cameras.aravis_device import AravisDevice
+from pipeline.cameras.aravis_library import BUFFER_DONE, STATUS_TEXTS, STREAM_CALLBACK, SUCCESS, AravisError
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.frame_numbers import FrameNumbers
+from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
+from pipeline.clock import now_ns
+from pipeline.machine import slot_bytes
+from pipeline.ring import Slot, SlotHeader
+
+_SPARES = 2
+"""Buffers of our own, for frames that come while no slot is free: without one, libaravis drops a frame unsaid."""
+_GIGE_NUMBERS = 65_535
+"""1 to 65,535 and then 1 again. Cameras of GigE Vision 2 count on to 64 bit, which differences of numbers do not tell."""
+_USB_NUMBERS = 1 << 64
+
+
+class AravisStream:
+    """An open camera that is sending. ``poll``, ``queue``, ``end`` and ``close`` belong to one thread at a time.
+
+    The library takes buffers in the order in which they were pushed, so a spare is pushed only where slots run short, and
+    slots that come while spares are out wait. A frame in a spare is copied into a slot that waits: without one it is refused.
+    """
+
+    def __init__(self, config: AravisCamera) -> None:
+        """Opens and starts the camera. Raises CameraUnavailable."""
+        self._config = config
+        self._is_lost = False
+        self._signal = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._on_stream = STREAM_CALLBACK(self._buffer_done)
+        try:
+            self._device = AravisDevice(config, self._on_stream, self._lose)
+        except CameraUnavailable:
+            os.close(self._signal)
+            raise
+        device = self._device
+        self._arv = device.lib.arv
+        self._clock = DeviceClock(device.offset_ns)
+        self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
+        self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.encoder_chunk else None
+        self._waiting: deque[Slot] = deque()
+        self._pushed: dict[int, Slot | npt.NDArray[np.uint8]] = {}
+        """By address, what the library has."""
+        self._spares_out = 0
+        self._previous_ns = 0
+        try:
+            if device.payload_bytes > slot_bytes(config):
+                text = f"sends {device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
+                raise CameraUnavailable(
+                    f"camera {config.camera_id}: {text}; other chunks are switched on in the camera?"
+                )
+            self._spares = [np.empty(slot_bytes(config), np.uint8) for _ in range(_SPARES)]
+            self._refill()
+            device.start()
+        except CameraUnavailable:
+            self.end()
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._signal
+
+    def queue(self, slot: Slot) -> None:
+        self._waiting.append(slot)
+        self._refill()
+
+    def poll(self) -> Sequence[CameraEvent]:
+        """Raises CameraUnavailable."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._signal)
+        is_lost = self._is_lost
+        events: list[CameraEvent] = []
+        while buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream):
+            events += self._events(buffer)
+            self._device.lib.unref(buffer)
+            self._refill()
+        if is_lost and not events:
+            where = self._config.address or f"serial {self._config.serial}"
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
+        return events
+
+    def end(self) -> None:
+        """After this the library writes into no slot any more."""
+        self._device.end_stream()
+
+    def unfilled(self) -> list[Slot]:
+        """After ``end``: the slots that were queued and not filled, in that order."""
+        return [*(each for each in self._pushed.values() if isinstance(each, Slot)), *self._waiting]
+
+    def close(self) -> None:
+        """After ``end``. May wait seconds for a camera that is dead."""
+        self._device.lib.unref(self._parser)
+        self._parser = None
+        self._device.close()
+        if self._signal >= 0:
+            os.close(self._signal)
+            self._signal = -1
+
+    def _buffer_done(self, _user: int | None, kind: int, _buffer: int | None) -> None:
+        """In the library's thread."""
+        if kind == BUFFER_DONE:
+            os.eventfd_write(self._signal, 1)
+
+    def _lose(self) -> None:
+        """In the library's thread."""
+        self._is_lost = True
+        os.eventfd_write(self._signal, 1)
+
+    def _refill(self) -> None:
+        if not self._spares_out:
+            while self._waiting:
+                slot = self._waiting.popleft()
+                self._push(slot.pixels, slot)
+        if not self._waiting:
+            while len(self._pushed) < _SPARES and self._spares:
+                spare = self._spares.pop()
+                self._spares_out += 1
+                self._push(spare, spare)
+
+    def _push(self, pixels: npt.NDArray[np.uint8], target: Slot | npt.NDArray[np.uint8]) -> None:
+        address = pixels.ctypes.data
+        self._pushed[address] = target
+        buffer = self._arv.arv_buffer_new_full(pixels.nbytes, address, address, None)
+        self._arv.arv_stream_push_buffer(self._device.stream, buffer)
+
+    def _events(self, buffer: int) -> Iterator[CameraEvent]:
+        """What a buffer that came back means."""
+        target = self._pushed.pop(self._arv.arv_buffer_get_user_data(buffer))
+        slot = target if isinstance(target, Slot) else None
+        pixels = target.pixels if isinstance(target, Slot) else target
+        if slot is None:
+            self._spares_out -= 1
+            self._spares.append(pixels)
+        place = self._numbers.next(self._arv.arv_buffer_get_frame_id(buffer))
+        if place is None:
+            self._give_back(slot)
+            return
+        counter, lost = place
+        exposure_ns = self._exposure_ns(buffer)
+        for number in range(counter - lost, counter):
+            # Between its neighbours; nobody knows when.
+            yield Triggered(number, None, self._previous_ns or exposure_ns)
+            yield NotGrabbed(number, "MISSED", f"no packet of frame {number} came")
+        self._previous_ns = exposure_ns
+        trouble = self._trouble(buffer)
+        encoder_count = None if trouble else self._encoder_count(buffer)
+        yield Triggered(counter, encoder_count, exposure_ns)
+        if trouble:
+            yield NotGrabbed(counter, "BAD", trouble)
+            self._give_back(slot)
+            return
+        header = self._header(buffer, counter, encoder_count, exposure_ns)
+        if slot is None:
+            if not self._waiting:
+                yield NotGrabbed(counter, "REFUSED", "no free slot")
+                return
+            slot = self._waiting.popleft()
+            size = header.stride_bytes * header.height_px
+            slot.pixels[:size] = pixels[:size]
+        yield Grabbed(counter, exposure_ns, slot, header)
+
+    def _give_back(self, slot: Slot | None) -> None:
+        if slot is not None:
+            self._waiting.appendleft(slot)
+
+    def _exposure_ns(self, buffer: int) -> int:
+        """In the box's clock; where the frame is incomplete, when its first packet came."""
+        now, wall = now_ns(), time.time_ns()
+        # The library notes it by the wall clock, which may have been set meanwhile.
+        arrived_ns = now - max(0, wall - int(self._arv.arv_buffer_get_system_timestamp(buffer)))
+        arrived_ns = min(now, max(arrived_ns, self._previous_ns))
+        device_ns = int(self._arv.arv_buffer_get_timestamp(buffer))
+        if not device_ns or self._arv.arv_buffer_get_status(buffer) != SUCCESS:
+            return arrived_ns
+        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+
+    def _trouble(self, buffer: int) -> str:
+        """Why it is no frame; empty where it is one."""
+        status = self._arv.arv_buffer_get_status(buffer)
+        if status != SUCCESS:
+            return STATUS_TEXTS.get(status, f"the library's status {status}")
+        config = self._config
+        width, height = self._arv.arv_buffer_get_image_width(buffer), self._arv.arv_buffer_get_image_height(buffer)
+        code = self._arv.arv_buffer_get_image_pixel_format(buffer)
+        if (width, height, code) != (config.width_px, config.height_px, PIXEL_CODES[config.pixel_format]):
+            expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
+            return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
+        return ""
+
+    def _header(self, buffer: int, counter: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
+        config = self._config
+        padding, rows = c_int(), c_int()
+        self._arv.arv_buffer_get_image_padding(buffer, byref(padding), byref(rows))
+        return SlotHeader(
+            frame_id=counter,
+            encoder_count=encoder_count,
+            exposure_ns=exposure_ns,
+            grabbed_ns=now_ns(),
+            width_px=config.width_px,
+            height_px=config.height_px,
+            stride_bytes=config.width_px * config.pixel_format.bytes_per_pixel + padding.value,
+            pixel_format=config.pixel_format,
+        )
+
+    def _encoder_count(self, buffer: int) -> int | None:
+        chunk = self._config.encoder_chunk
+        if chunk is None:
+            return None
+        try:
+            found = self._device.lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, chunk.encode())
+        except AravisError:
+            return None
+        return int(found)
