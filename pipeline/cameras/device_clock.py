@@ -15,7 +15,7 @@ from pipeline.clock import NS_PER_S
 
 _STRETCH_NS = NS_PER_S
 _POINTS = 32
-_POINTS_MIN = 4
+_POINTS_MIN = 8
 """The slope between fewer is mostly noise: 100 us of delay within a second are 100 ppm."""
 _DRIFT_MAX = 500e-6
 """Quartz stays within some 100 ppm. More than this is a wrong tick frequency or a clock that was set."""
