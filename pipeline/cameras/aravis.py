@@ -79,6 +79,7 @@ class Aravis:
         stream.end()
         self._closing = threading.Thread(target=stream.close, name="aravis-close", daemon=True)
         self._closing.start()
+        self._closing.join(_PATIENCE_S)
         return stream.unfilled()
 
     def queue(self, slot: Slot) -> None:

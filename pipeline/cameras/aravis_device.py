@@ -22,6 +22,7 @@ from pipeline.cameras.device_features import FeatureError, apply_features
 from pipeline.clock import NS_PER_S, now_ns
 
 _CONTROL_PORT = 3956
+_NO_PACKET_SOCKET = 1
 _LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 0x2
 _LATCHES = 8
@@ -234,6 +235,10 @@ class AravisDevice:
         return value.value
 
     def _streaming(self, on_stream: STREAM_CALLBACK) -> int:  # type: ignore[valid-type]
+        if self.is_gige:
+            # A packet socket, which root would get, is set up after the stream begins and misses frames that come at once;
+            # and what was tested as root is what runs without privileges.
+            self.lib.arv.arv_gv_device_set_stream_options(self.handle, _NO_PACKET_SOCKET)
         stream = int(self.lib.checked("arv_device_create_stream", self.handle, on_stream, None))
         if self.is_gige:
             config = self._config

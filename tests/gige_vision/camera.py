@@ -247,6 +247,11 @@ class GigEVisionCamera:
         with self._change:
             self._encoder_count = count
 
+    def set_height(self, height_px: int) -> None:
+        """Frames become so high, behind the client's back."""
+        with self._change:
+            self._registers["Height"] = height_px
+
     @property
     def is_acquiring(self) -> bool:
         return self._is_acquiring
