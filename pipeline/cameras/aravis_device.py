@@ -19,10 +19,13 @@ from pipeline.cameras.aravis_library import (
 )
 from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, apply_features
+from pipeline.cameras.receive_buffer import enlarge_receive_buffer
 from pipeline.clock import NS_PER_S, now_ns
 
 _CONTROL_PORT = 3956
 _NO_PACKET_SOCKET = 1
+_ROOM_FRAMES = 4
+_ROOM_MIN_BYTES = 4 << 20
 _LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 0x2
 _LATCHES = 8
@@ -61,7 +64,8 @@ def find_cameras() -> list[FoundCamera]:
 
 
 class AravisDevice:
-    """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included.
+    """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
+    ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
 
     ``offset_ns``: what its clock and the box's differ by, None where it can not be asked.
     """
@@ -89,6 +93,7 @@ class AravisDevice:
             self.offset_ns = self._clock_offset_ns() if self.is_gige else None
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.stream = self._streaming(on_stream)
+            self.receive_buffer_bytes = self._make_room() if self.is_gige else None
         except (AravisError, FeatureError) as error:
             self.close()
             raise CameraUnavailable(f"{self._name}: {self._where()}: {error}") from error
@@ -246,6 +251,11 @@ class AravisDevice:
             self.lib.set_property(stream, "packet-timeout", config.packet_timeout_us)
             self.lib.set_property(stream, "frame-retention", config.frame_retention_us)
         return stream
+
+    def _make_room(self) -> int:
+        """For whole frames, as the thread that takes the packets may have to wait for a core."""
+        wanted = max(_ROOM_MIN_BYTES, _ROOM_FRAMES * self.payload_bytes)
+        return enlarge_receive_buffer(self.lib.arv.arv_gv_stream_get_port(self.stream), wanted)
 
     def _stop_quietly(self) -> None:
         try:

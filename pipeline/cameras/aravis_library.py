@@ -122,6 +122,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_gv_device_new": (c_void_p, (c_void_p, c_void_p, _ERROR)),
     "arv_gv_device_set_packet_size": (None, (c_void_p, c_int, _ERROR)),
     "arv_gv_device_set_stream_options": (None, (c_void_p, c_int)),
+    "arv_gv_stream_get_port": (ctypes.c_uint16, (c_void_p,)),
     "arv_open_device": (c_void_p, (c_char_p, _ERROR)),
     "arv_stream_get_info_uint64_by_name": (c_uint64, (c_void_p, c_char_p)),
     "arv_stream_push_buffer": (None, (c_void_p, c_void_p)),

@@ -58,6 +58,13 @@ class AravisStream:
         """By address, what the library has."""
         self._spares_out = 0
         self._previous_ns = 0
+        self._hint = ""
+        room = device.receive_buffer_bytes
+        if room is not None and room < device.payload_bytes:
+            self._hint = (
+                f"; the kernel keeps {room} bytes until they are read, a frame has {device.payload_bytes}: "
+                f"sysctl -w net.core.rmem_max={4 * device.payload_bytes}"
+            )
         try:
             if device.payload_bytes > slot_bytes(config):
                 text = f"sends {device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
@@ -193,7 +200,7 @@ class AravisStream:
         """Why it is no frame; empty where it is one."""
         status = self._arv.arv_buffer_get_status(buffer)
         if status != SUCCESS:
-            return STATUS_TEXTS.get(status, f"the library's status {status}")
+            return STATUS_TEXTS.get(status, f"the library's status {status}") + self._hint
         config = self._config
         width, height = self._arv.arv_buffer_get_image_width(buffer), self._arv.arv_buffer_get_image_height(buffer)
         code = self._arv.arv_buffer_get_image_pixel_format(buffer)
