@@ -189,6 +189,8 @@ def main(arguments: Words | None = None) -> None:
         with camera:
             for line in chain([""], sys.stdin):
                 print(commands.carry_out(line) if line.strip() else f"ready {options.address}", flush=True)
+    except OSError as error:
+        parser.error(f"{options.address}: {error}")
     finally:
         if log is not None:
             log.close()

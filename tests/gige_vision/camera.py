@@ -157,6 +157,7 @@ class GigEVisionCamera:
         self._is_frozen = False
         self._is_on = True
         self._number = 0
+        self._run_number = 0
         self._encoder_count = 0
         self._reset()
         self._thread = threading.Thread(target=self._run, name="gvsp")
@@ -179,7 +180,7 @@ class GigEVisionCamera:
     # What a test does to it.
 
     def trigger(self, encoder_count: int | None = None, picture: Picture | None = None) -> int:
-        """A rising edge at Line1: an exposure where the camera waits for it.
+        """An edge at Line1: counted where that is the trigger's source, an exposure where the camera waits for it.
 
         Args:
             encoder_count: What the encoder input counts at this moment; none: as before.
@@ -291,7 +292,6 @@ class GigEVisionCamera:
     def _reset(self) -> None:
         self._clock = DeviceClock(*self._clock_begin)
         self._is_acquiring = False
-        self._run_number = 0
         self._waiting: deque[Exposure] = deque()
         self._trigger_count = 0
         self._number_sent = 0
@@ -397,7 +397,7 @@ class GigEVisionCamera:
         if not port & 0xFFFF:
             self._stop()
 
-    def _set_packets(self, bits: int) -> None:
+    def _set_packets(self, bits: int) -> int:
         size, allowed = bits & PACKET_SIZE, self._feature("GevSCPSPacketSize")
         assert allowed.minimum is not None
         assert allowed.maximum is not None
@@ -408,6 +408,7 @@ class GigEVisionCamera:
         self.link.let_fragment(not bits & DO_NOT_FRAGMENT)
         if bits & FIRE_TEST:
             self.link.send_test(size, self._destination())
+        return bits & ~FIRE_TEST
 
     def _destination(self) -> tuple[str, int]:
         return str(ipaddress.IPv4Address(self._registers["SCDA"])), self._registers["SCP"] & 0xFFFF

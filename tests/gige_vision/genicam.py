@@ -174,7 +174,7 @@ def features(sensor: Sensor, width_px: int, height_px: int) -> tuple[Feature, ..
         ),
         Feature("TriggerSelector", "enumeration", 0xA050, acquisition, default=0, choices=trigger_selectors),
         of_trigger("TriggerMode", "enumeration", 0xA054, choices=off_on),
-        of_trigger("TriggerSource", "enumeration", 0xA05C, choices={"Software": 0, "Line1": 1}),
+        of_trigger("TriggerSource", "enumeration", 0xA05C, choices={"Line1": 0, "Software": 1}),
         of_trigger("TriggerActivation", "enumeration", 0xA064, choices={"RisingEdge": 0, "FallingEdge": 1}),
         of_trigger("TriggerSoftware", "command", 0xA06C, "WO"),
         Feature(

@@ -1,0 +1,531 @@
+"""The camera of the tests against libaravis, which knows nothing of it, and against the standard's bytes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gige_vision import libaravis
+from tests.gige_vision.camera import GigEVisionCamera, pattern
+from tests.gige_vision.control import CONTROL, EXCLUSIVE, GVCP_PORT, Command
+from tests.gige_vision.genicam import CHUNKS, PIXEL_FORMATS
+from tests.gige_vision.libaravis import SUCCESS, AravisError, Device, Received, Stream
+from tests.gige_vision.loopback import loopback_address
+from tests.gige_vision.registers import Status
+from tests.gige_vision.stream import Fault
+from tests.waiting import wait_until
+
+IMAGE_BYTES = 320 * 200
+PACKET_BYTES = 1500
+PAYLOAD_PACKETS = -(-IMAGE_BYTES // (PACKET_BYTES - 36))
+
+
+@pytest.fixture(scope="module")
+def aravis() -> Any:
+    library = libaravis.load()
+    if library is None:
+        pytest.skip("libaravis is not installed (Debian: libaravis-0.8-0)")
+    return library
+
+
+def small_camera(*, resend: bool = True) -> GigEVisionCamera:
+    return GigEVisionCamera(loopback_address(), width_px=320, height_px=200, resend=resend)
+
+
+@pytest.fixture
+def camera() -> Iterator[GigEVisionCamera]:
+    with small_camera() as camera:
+        yield camera
+
+
+@pytest.fixture
+def device(aravis: Any, camera: GigEVisionCamera) -> Iterator[Device]:
+    with Device(aravis, camera.address, "127.0.0.1") as device:
+        yield device
+
+
+@contextmanager
+def started(device: Device, camera: GigEVisionCamera) -> Iterator[Stream]:
+    """A stream of frames triggered at Line1."""
+    trigger_at_line(device)
+    with device.streaming() as stream:
+        device.execute("AcquisitionStart")
+        yield stream
+        device.execute("AcquisitionStop")
+
+
+def trigger_at_line(device: Device) -> None:
+    device.set("TriggerSelector", "FrameStart")
+    device.set("TriggerMode", "On")
+    device.set("TriggerSource", "Line1")
+
+
+def snap(camera: GigEVisionCamera, encoder_count: int | None = None, picture: bytes | None = None) -> None:
+    """A trigger, as soon as the camera waits for one."""
+    wait_until(lambda: camera.waits_for_trigger)
+    camera.trigger(encoder_count, picture)
+
+
+def is_whole(frame: Received, number: int) -> bool:
+    return frame.status == SUCCESS and frame.data == pattern(number, len(frame.data))
+
+
+class Client:
+    """A bare GVCP client: one socket, no heartbeat."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(5.0)
+        self.socket.connect((address, GVCP_PORT))
+        self._request_id = 0
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def ask(self, command: int, body: bytes, request_id: int | None = None) -> tuple[int, bytes]:
+        """Status and content of the answer."""
+        self._request_id = self._request_id % 0xFFFF + 1 if request_id is None else request_id
+        self.socket.send(struct.pack(">BBHHH", 0x42, 1, command, len(body), self._request_id) + body)
+        answer = self.socket.recv(2048)
+        status, answered, length, request = struct.unpack_from(">HHHH", answer)
+        assert (answered, length, request) == (command + 1, len(answer) - 8, self._request_id)
+        return status, answer[8:]
+
+    def write(self, address: int, value: int, request_id: int | None = None) -> int:
+        return self.ask(Command.WRITEREG, struct.pack(">II", address, value), request_id)[0]
+
+    def read(self, address: int) -> int:
+        status, content = self.ask(Command.READREG, struct.pack(">I", address))
+        assert status == Status.SUCCESS
+        return int.from_bytes(content, "big")
+
+
+@pytest.fixture
+def client(camera: GigEVisionCamera) -> Iterator[Client]:
+    with Client(camera.address) as client:
+        yield client
+
+
+def test_features_are_read_and_written_by_name(device: Device) -> None:
+    assert device.get_text("DeviceSerialNumber") == "LS0001"
+    assert (device.get_integer("Width"), device.get_integer("Height")) == (320, 200)
+    device.set("DeviceUserID", "left")
+    device.set("Width", 64)
+    device.set("Gain", 6.5)
+    device.set("ExposureTime", 1001.0)
+    assert device.get_text("DeviceUserID") == "left"
+    assert device.get_integer("PayloadSize") == 64 * 200
+    assert device.get_float("Gain") == 6.5
+    assert device.get_float("ExposureTime") == 1000.0, "the nearest that the sensor can do"
+
+
+def test_each_selected_register_is_another(device: Device) -> None:
+    device.set("TriggerSelector", "FrameStart")
+    device.set("TriggerMode", "On")
+    device.set("TriggerSelector", "AcquisitionStart")
+    assert device.get_text("TriggerMode") == "Off"
+    with pytest.raises(AravisError, match="invalid-parameter"):
+        device.set("TriggerMode", "On")
+
+
+@pytest.mark.parametrize("name", PIXEL_FORMATS)
+def test_every_pixel_format_streams(device: Device, camera: GigEVisionCamera, name: str) -> None:
+    device.set("PixelFormat", name)
+    bits = PIXEL_FORMATS[name] >> 16 & 0xFF
+    with started(device, camera) as stream:
+        snap(camera)
+        frame = stream.next()
+    assert len(frame.data) == IMAGE_BYTES * bits // 8
+    assert is_whole(frame, 0)
+
+
+def test_a_value_out_of_range_and_a_locked_one_are_refused(device: Device, camera: GigEVisionCamera) -> None:
+    for name, value in (("Width", 66), ("Width", 40_000), ("ExposureTime", 1.0), ("GevSCPSPacketSize", 100)):
+        with pytest.raises(AravisError):
+            device.set(name, value)
+    with started(device, camera), pytest.raises(AravisError, match="write-protect"):
+        device.set("Width", 64)
+
+
+def test_two_hundred_frames_arrive_as_they_were_sent(aravis: Any) -> None:
+    with (
+        GigEVisionCamera(loopback_address(), width_px=640, height_px=512) as camera,
+        Device(aravis, camera.address, "127.0.0.1") as device,
+    ):
+        device.set("GevSCPSPacketSize", 8192)
+        device.set("AcquisitionFrameRate", 120.0)
+        with device.streaming(40) as stream:
+            device.execute("AcquisitionStart")
+            frames = [stream.next() for _ in range(200)]
+            device.execute("AcquisitionStop")
+    assert [frame.block_id for frame in frames] == list(range(1, 201))
+    assert all(is_whole(frame, number) for number, frame in enumerate(frames))
+    assert [frame.timestamp_ns for frame in frames] == [sent.timestamp_ticks for sent in list(camera.sent)[:200]]
+
+
+def test_the_picture_of_a_trigger_is_the_one_that_lay_there(device: Device, camera: GigEVisionCamera) -> None:
+    pictures = [bytes([number]) * IMAGE_BYTES for number in (7, 3, 9)]
+    with started(device, camera) as stream:
+        for picture in pictures:
+            snap(camera, picture=picture)
+            assert stream.next().data == picture
+
+
+def test_software_triggers(device: Device, camera: GigEVisionCamera) -> None:
+    with started(device, camera) as stream:
+        device.set("TriggerSource", "Software")
+        device.execute("TriggerSoftware")
+        assert is_whole(stream.next(), 0)
+        assert camera.trigger() == 1, "a line that is not the source is not counted"
+        device.set("AcquisitionStatusSelector", "FrameTriggerWait")
+        wait_until(lambda: device.get_boolean("AcquisitionStatus"))
+    assert not device.get_boolean("AcquisitionStatus")
+
+
+def test_a_trigger_while_the_sensor_is_busy_is_counted_and_gives_no_frame(
+    device: Device, camera: GigEVisionCamera
+) -> None:
+    device.set("ExposureTime", 200_000.0)
+    with started(device, camera) as stream:
+        device.set("ChunkSelector", "CounterValue")
+        assert [camera.trigger(), camera.trigger()] == [1, 2]
+        assert is_whole(stream.next(), 0)
+        snap(camera)
+        assert is_whole(stream.next(), 1)
+        assert device.get_integer("CounterValue") == 3
+    assert camera.triggers_missed == 1
+
+
+@pytest.mark.parametrize(("mode", "frames"), [("SingleFrame", 1), ("MultiFrame", 3)])
+def test_an_acquisition_of_so_many_frames(device: Device, camera: GigEVisionCamera, mode: str, frames: int) -> None:
+    device.set("AcquisitionMode", mode)
+    device.set("AcquisitionFrameCount", 3)
+    with device.streaming() as stream:
+        device.execute("AcquisitionStart")
+        assert all(is_whole(stream.next(), number) for number in range(frames))
+        wait_until(lambda: not camera.is_acquiring)
+    assert len(camera.sent) == frames
+
+
+def test_lost_packets_are_sent_again(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.add(Fault("lose", packets=frozenset({3, 4, 20}), frames=5))
+    with started(device, camera) as stream:
+        for number in range(6):
+            snap(camera)
+            assert is_whole(stream.next(), number)
+        assert stream.count("n_resent_packets") == 15
+    assert (camera.link.lost, camera.link.resent) == (15, 15)
+
+
+@pytest.mark.parametrize("part", ["leader", "trailer"])
+def test_a_lost_end_of_a_frame_is_sent_again(device: Device, camera: GigEVisionCamera, part: Any) -> None:
+    camera.link.add(Fault("lose", part, frames=1))
+    with started(device, camera) as stream:
+        snap(camera)
+        assert is_whole(stream.next(), 0)
+    assert camera.link.lost == 1
+
+
+def test_packets_lost_for_good_make_an_incomplete_frame(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.add(Fault("lose", packets=frozenset({3}), after=1, frames=1, resent=True))
+    with started(device, camera) as stream:
+        statuses = []
+        for _ in range(3):
+            snap(camera)
+            statuses.append(stream.next().status)
+    assert statuses[1] != SUCCESS
+    assert statuses[::2] == [SUCCESS, SUCCESS]
+    assert camera.link.resent == 0
+
+
+def test_a_camera_without_resend_says_so_and_does_not(aravis: Any) -> None:
+    with (
+        small_camera(resend=False) as camera,
+        Device(aravis, camera.address, "127.0.0.1") as device,
+    ):
+        camera.link.add(Fault("lose", packets=frozenset({3}), frames=1))
+        with started(device, camera) as stream:
+            snap(camera)
+            assert stream.next().status != SUCCESS
+            assert stream.count("n_resend_requests") == 0
+        assert not device.read_register(0x934) & 1 << 2
+
+
+def test_a_frame_lost_whole_leaves_a_gap_in_the_block_ids(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.add(Fault("lose", "frame", after=1, frames=1))
+    with started(device, camera) as stream:
+        blocks = []
+        for number in range(3):
+            snap(camera)
+            if number != 1:
+                blocks.append(stream.next().block_id)
+    assert blocks == [1, 3]
+
+
+@pytest.mark.parametrize("fault", [Fault("double", "frame"), Fault("delay", packets=frozenset({2, 9}), by=4)])
+def test_doubled_and_disordered_packets_make_whole_frames(
+    device: Device, camera: GigEVisionCamera, fault: Fault
+) -> None:
+    camera.link.add(fault)
+    with started(device, camera) as stream:
+        for number in range(4):
+            snap(camera)
+            assert is_whole(stream.next(), number)
+        if fault.action == "double":
+            assert stream.count("n_duplicated_packets") > 0
+
+
+def test_packets_lost_by_chance_are_so_many_and_come_again(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.add(Fault("lose", share=0.02))
+    with started(device, camera) as stream:
+        for number in range(30):
+            snap(camera)
+            assert is_whole(stream.next(), number)
+    assert camera.link.lost == pytest.approx(30 * PAYLOAD_PACKETS * 0.02, rel=0.6)
+    assert camera.link.resent == camera.link.lost
+
+
+def test_block_ids_go_on_at_one_after_the_last(device: Device, camera: GigEVisionCamera) -> None:
+    camera.first_block_id = 65534
+    with started(device, camera) as stream:
+        frames = []
+        for _ in range(4):
+            snap(camera)
+            frames.append(stream.next())
+    assert [frame.block_id for frame in frames] == [65534, 65535, 1, 2]
+    assert all(is_whole(frame, number) for number, frame in enumerate(frames))
+
+
+def test_chunks_say_what_the_camera_knew_of_the_frame(device: Device, camera: GigEVisionCamera) -> None:
+    device.set("ChunkModeActive", True)
+    for name in CHUNKS:
+        device.set("ChunkSelector", name)
+        device.set("ChunkEnable", True)
+    device.set("ExposureTime", 2500.0)
+    names = tuple(f"Chunk{name}" for name in CHUNKS)
+    with started(device, camera) as stream:
+        for number, encoder_count in enumerate((10, 4_000_000_000, -3)):
+            snap(camera, encoder_count)
+            frame = stream.next(chunks=names)
+            assert frame.status == SUCCESS
+            assert frame.data[:IMAGE_BYTES] == pattern(number, IMAGE_BYTES)
+            assert frame.chunks == {
+                "ChunkFrameID": frame.block_id,
+                "ChunkTimestamp": frame.timestamp_ns,
+                "ChunkCounterValue": number + 1,
+                "ChunkEncoderValue": encoder_count % 2**32,
+                "ChunkExposureTime": 2500.0,
+            }
+    assert device.get_integer("EncoderValue") == 2**32 - 3
+
+
+def test_a_chunk_that_is_not_enabled_is_not_there(device: Device, camera: GigEVisionCamera) -> None:
+    device.set("ChunkModeActive", True)
+    device.set("ChunkSelector", "EncoderValue")
+    device.set("ChunkEnable", True)
+    with started(device, camera) as stream:
+        snap(camera, 5)
+        assert stream.next(chunks=("ChunkEncoderValue",)).chunks == {"ChunkEncoderValue": 5}
+        snap(camera, 6)
+        with pytest.raises(AravisError, match="not found"):
+            stream.next(chunks=("ChunkCounterValue",))
+
+
+def test_packet_size_is_agreed_by_what_comes_through(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.mtu_bytes = 4000
+    assert 3900 < device.negotiate_packet_size() <= 4000
+    assert device.get_integer("GevSCPSPacketSize") <= 4000
+
+
+def test_packets_longer_than_the_link_takes_do_not_arrive(device: Device, camera: GigEVisionCamera) -> None:
+    with device.streaming() as stream:  # which agrees on a packet size first
+        camera.link.mtu_bytes = 1000
+        device.set("AcquisitionMode", "SingleFrame")
+        device.execute("AcquisitionStart")
+        assert stream.next().status != SUCCESS
+    assert camera.link.unsendable >= PAYLOAD_PACKETS
+
+
+def test_the_link_takes_its_time(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.speed_bits_per_s = 4e6  # 64,000 bytes: at least 0.128 s
+    with started(device, camera) as stream:
+        for _ in range(2):
+            snap(camera)
+        frames = [stream.next() for _ in range(2)]
+        assert [is_whole(frame, number) for number, frame in enumerate(frames)] == [True, True]
+    assert frames[1].timestamp_ns - frames[0].timestamp_ns < 100e6, "exposed while the first was still being sent"
+
+
+def test_timestamps_follow_a_clock_that_drifts(device: Device, camera: GigEVisionCamera) -> None:
+    camera.set_drift(200_000.0)
+    with started(device, camera) as stream:
+        frames = []
+        for _ in range(2):
+            snap(camera)
+            frames.append(stream.next())
+    first, second = list(camera.sent)
+    passed_ns = second.exposed_ns - first.exposed_ns
+    assert frames[1].timestamp_ns - frames[0].timestamp_ns == pytest.approx(1.2 * passed_ns, abs=10)
+
+
+def test_the_clock_is_latched_and_reset(device: Device) -> None:
+    device.execute("TimestampLatch")
+    assert device.get_integer("TimestampLatchValue") >= 1000 * 10**9
+    device.execute("TimestampReset")
+    device.execute("TimestampLatch")
+    assert device.get_integer("TimestampLatchValue") < 100 * 10**9
+
+
+def test_a_second_client_is_denied_control(aravis: Any, device: Device, camera: GigEVisionCamera) -> None:
+    assert device.is_controller
+    with Device(aravis, camera.address, "127.0.0.1") as second:
+        assert not second.is_controller
+        assert second.get_integer("Width") == 320
+        with pytest.raises(AravisError, match="access-denied"):
+            second.set("Width", 64)
+
+
+def test_another_program_holds_the_camera(aravis: Any, camera: GigEVisionCamera) -> None:
+    camera.hold_elsewhere()
+    with Device(aravis, camera.address, "127.0.0.1") as device:
+        assert not device.is_controller
+    camera.hold_elsewhere(EXCLUSIVE)
+    with pytest.raises(AravisError):
+        Device(aravis, camera.address, "127.0.0.1").__enter__()
+    camera.release()
+    with Device(aravis, camera.address, "127.0.0.1") as device:
+        assert device.is_controller
+
+
+def test_without_power_it_is_silent_and_afterwards_as_new(aravis: Any, camera: GigEVisionCamera) -> None:
+    device = Device(aravis, camera.address, "127.0.0.1")
+    with device:
+        device.set("Gain", 3.0)
+        trigger_at_line(device)
+        with device.streaming() as stream:
+            device.execute("AcquisitionStart")
+            for number in range(3):
+                snap(camera)
+                assert is_whole(stream.next(), number)
+            camera.power_off()
+            camera.trigger()
+            with pytest.raises(AravisError, match="no buffer"):
+                stream.next(0.1)
+            camera.power_on()
+            with pytest.raises(AravisError, match="access-denied"):
+                device.set("Gain", 4.0)
+    with Device(aravis, camera.address, "127.0.0.1") as device:
+        assert device.get_float("Gain") == 0.0
+        with started(device, camera) as stream:
+            snap(camera)
+            frame = stream.next()
+    assert frame.block_id == 1
+    assert is_whole(frame, 3), "what lies before the lens goes on"
+    assert camera.trigger() == 2
+
+
+def test_a_frozen_camera_says_nothing_until_it_goes_on(camera: GigEVisionCamera, client: Client) -> None:
+    camera.freeze()
+    client.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        client.read(0x0)
+    camera.thaw()
+    client.socket.settimeout(5.0)
+    assert client.read(0x0) == 0x00010002
+
+
+def test_control_is_lost_when_the_client_falls_silent(camera: GigEVisionCamera, client: Client) -> None:
+    assert client.write(0x938, 500) == Status.ACCESS_DENIED
+    assert client.write(0xA00, CONTROL) == Status.SUCCESS
+    assert client.write(0x938, 500) == Status.SUCCESS
+    assert client.write(0xA038, 1) == Status.SUCCESS
+    assert camera.state()["is_acquiring"]
+    wait_until(lambda: not camera.state()["is_controlled"])
+    assert not camera.state()["is_acquiring"]
+    assert client.write(0x938, 500) == Status.ACCESS_DENIED
+
+
+@pytest.mark.parametrize(
+    ("address", "value", "status"),
+    [
+        (0xA018, 66, Status.INVALID_PARAMETER),  # Width, not a multiple of 4
+        (0xA010, 1, Status.WRITE_PROTECT),  # SensorWidth
+        (0xA01A, 1, Status.BAD_ALIGNMENT),
+        (0xAF00, 1, Status.INVALID_ADDRESS),
+        (0x90000, 1, Status.INVALID_ADDRESS),
+    ],
+)
+def test_what_can_not_be_written_is_refused_in_the_standards_words(
+    client: Client, address: int, value: int, status: Status
+) -> None:
+    client.write(0xA00, CONTROL)
+    assert client.write(address, value) == status
+
+
+def test_a_command_whose_answer_was_lost_is_not_carried_out_twice(camera: GigEVisionCamera, client: Client) -> None:
+    client.write(0xA00, CONTROL)
+    client.write(0xA060, 1)  # FrameStart's TriggerSource: Software
+    for request_id in (40, 40, 41):
+        assert client.write(0xA070, 1, request_id) == Status.SUCCESS
+    assert client.read(0xA0A0) == 2
+
+
+def test_discovery_answers_with_the_camera_s_names(camera: GigEVisionCamera, client: Client) -> None:
+    status, content = client.ask(Command.DISCOVERY, b"")
+    assert status == Status.SUCCESS
+    assert content[0xD8:0xE8].rstrip(b"\0") == b"LS0001"
+    assert socket.inet_ntoa(content[0x24:0x28]) == camera.address
+
+
+_NAMESPACE = """
+ip link set lo up
+unshare -n sleep 60 & inner=$!
+for _ in $(seq 100); do [ "$(readlink /proc/$inner/ns/net)" != "$(readlink /proc/self/ns/net)" ] && break; sleep 0.05; done
+ip link add host0 type veth peer name cam0
+ip link set cam0 netns $inner
+ip addr add 10.77.0.1/24 dev host0; ip link set host0 mtu 9000 up
+nsenter -t $inner -n sh -c 'ip link set lo up; ip addr add 10.77.0.2/24 dev cam0; ip link set cam0 mtu 9000 up'
+mkfifo "$1/in" "$1/out"
+nsenter -t $inner -n "$2" -m tests.gige_vision_camera --address 10.77.0.2 --serial NS7 < "$1/in" > "$1/out" & camera=$!
+exec 3> "$1/in" 4< "$1/out"
+read -r said <&4; echo "$said"
+timeout 20 arv-tool-0.8
+echo 'hold' >&3; read -r said <&4; echo "$said"
+echo 'state' >&3; read -r said <&4; echo "$said"
+exec 3>&-; wait $camera; echo "ended $?"
+kill $inner
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+@pytest.mark.skipif(
+    shutil.which("arv-tool-0.8") is None, reason="arv-tool-0.8 is not installed (Debian: aravis-tools-cli)"
+)
+def test_as_a_program_in_a_network_namespace_it_is_found_by_broadcast(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        ["unshare", "-n", "bash", "-c", _NAMESPACE, "bash", str(tmp_path), sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    said = ran.stdout.splitlines()
+    assert said[0] == "ready 10.77.0.2", ran.stderr
+    assert "Lineside" in said[1]
+    assert "10.77.0.2" in said[1]
+    assert said[2] == "ok"
+    assert '"is_controlled": true' in said[3]
+    assert said[4] == "ended 0"
