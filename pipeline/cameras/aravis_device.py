@@ -23,6 +23,8 @@ from pipeline.cameras.receive_buffer import enlarge_receive_buffer
 from pipeline.clock import NS_PER_S, now_ns
 
 _CONTROL_PORT = 3956
+_IP_MTU = 14
+"""Linux; Python has no name for it."""
 _NO_PACKET_SOCKET = 1
 _ROOM_FRAMES = 4
 _ROOM_MIN_BYTES = 4 << 20
@@ -138,7 +140,7 @@ class AravisDevice:
         config = self._config
         try:
             if config.address is not None:
-                handle = self.lib.open_address(config.address, self._interface(config.address))
+                handle = self.lib.open_address(config.address, self._way(config.address)[0])
             else:
                 assert config.serial is not None
                 self.lib.arv.arv_disable_interface(b"Fake")
@@ -153,15 +155,15 @@ class AravisDevice:
             raise CameraUnavailable(self._in_use())
         return int(handle)
 
-    def _interface(self, address: str) -> str:
-        """Our own address on the way to the camera."""
+    def _way(self, address: str) -> tuple[str, int]:
+        """Our own address on the way to the camera, and the largest packet that fits."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect((address, _CONTROL_PORT))
+                return str(probe.getsockname()[0]), probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
             except OSError as error:
                 text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
                 raise CameraUnavailable(f"{self._name}: {text}") from error
-            return str(probe.getsockname()[0])
 
     def _why_not(self, error: AravisError) -> str:
         if error.code == NOT_CONTROLLER:
@@ -207,13 +209,21 @@ class AravisDevice:
 
     def _choose_packet_size(self) -> None:
         wanted = self._config.packet_size_bytes
-        if wanted is None:
-            self.lib.checked("arv_gv_device_auto_packet_size", self.handle)
-            return
-        self.lib.checked("arv_gv_device_set_packet_size", self.handle, wanted)
-        if (found := self.lib.checked("arv_gv_device_get_packet_size", self.handle)) != wanted:
-            text = f"packet_size_bytes: wrote {wanted}, the camera has {found}"
-            raise CameraUnavailable(f"{self._name}: {text}")
+        mtu_bytes = self._way(self._config.address)[1] if self._config.address is not None else None
+        if wanted is not None and mtu_bytes is not None and wanted > mtu_bytes:
+            text = f"expected at most {mtu_bytes}, the MTU of the interface; ip link set NAME mtu {max(9000, wanted)}"
+            raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {wanted}, {text}")
+        before = self.lib.checked("arv_gv_device_get_packet_size", self.handle)
+        # Tries packets of several sizes, and leaves the largest that arrived; or all as it was, where a camera sends none.
+        largest = self.lib.checked("arv_gv_device_auto_packet_size", self.handle)
+        if wanted is not None and before != largest < wanted:
+            text = (
+                f"expected at most {largest}, the largest that arrives; does every switch on the way take jumbo frames?"
+            )
+            raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {wanted}, {text}")
+        chosen = wanted or min(largest, mtu_bytes or largest)
+        if chosen != largest:
+            self.lib.checked("arv_gv_device_set_packet_size", self.handle, chosen)
 
     def _clock_offset_ns(self) -> int | None:
         """Box minus device, by the quickest of several readings of the device's clock."""
