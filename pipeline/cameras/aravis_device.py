@@ -31,7 +31,7 @@ _ROOM_MIN_BYTES = 4 << 20
 _LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 0x2
 _LATCHES = 8
-_LATCH_TRUSTED_NS = 5_000_000
+_ANSWER_MAX_NS = 5_000_000
 """An answer that took longer says too little of when the clock was read."""
 _SERIAL_FEATURES = ("DeviceSerialNumber", "DeviceID")
 
@@ -69,7 +69,7 @@ class AravisDevice:
     """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
     ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
 
-    ``offset_ns``: what its clock and the box's differ by, None where it can not be asked.
+    ``clock_asked``: a moment by the device's clock and by the box's, in nanoseconds; None where it can not be asked.
     """
 
     def __init__(self, config: AravisCamera, on_stream: STREAM_CALLBACK, on_lost: Callable[[], None]) -> None:  # type: ignore[valid-type]
@@ -92,7 +92,7 @@ class AravisDevice:
             self._enable_chunks()
             if self.is_gige:
                 self._choose_packet_size()
-            self.offset_ns = self._clock_offset_ns() if self.is_gige else None
+            self.clock_asked = self._ask_clock() if self.is_gige else None
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.stream = self._streaming(on_stream)
             self.receive_buffer_bytes = self._make_room() if self.is_gige else None
@@ -225,24 +225,23 @@ class AravisDevice:
         if chosen != largest:
             self.lib.checked("arv_gv_device_set_packet_size", self.handle, chosen)
 
-    def _clock_offset_ns(self) -> int | None:
-        """Box minus device, by the quickest of several readings of the device's clock."""
+    def _ask_clock(self) -> tuple[int, int] | None:
+        """A moment by the device's clock and the box's, of the quickest of several answers."""
         frequency_hz = self.lib.checked("arv_gv_device_get_timestamp_tick_frequency", self.handle)
         if not frequency_hz:
             return None
-        best: tuple[int, int] | None = None
+        quickest_ns, asked = _ANSWER_MAX_NS, None
         try:
             for _ in range(_LATCHES):
                 before_ns = now_ns()
                 self.lib.checked("arv_device_write_register", self.handle, _LATCH_REGISTER, _LATCH)
-                after_ns = now_ns()
+                took_ns = now_ns() - before_ns
                 ticks = self._register(_LATCHED_HIGH) << 32 | self._register(_LATCHED_LOW)
-                offset_ns = (before_ns + after_ns) // 2 - ticks * NS_PER_S // frequency_hz
-                if ticks and (best is None or after_ns - before_ns < best[0]):
-                    best = (after_ns - before_ns, offset_ns)
+                if ticks and took_ns < quickest_ns:
+                    quickest_ns, asked = took_ns, (ticks * NS_PER_S // frequency_hz, before_ns + took_ns // 2)
         except AravisError:
             return None
-        return best[1] if best is not None and best[0] <= _LATCH_TRUSTED_NS else None
+        return asked
 
     def _register(self, address: int) -> int:
         value = c_uint32()

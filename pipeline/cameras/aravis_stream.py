@@ -50,7 +50,7 @@ class AravisStream:
             raise
         device = self._device
         self._arv = device.lib.arv
-        self._clock = DeviceClock(device.offset_ns)
+        self._clock = DeviceClock(device.clock_asked)
         self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
         self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.encoder_chunk else None
         self._waiting: deque[Slot] = deque()
