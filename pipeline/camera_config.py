@@ -17,6 +17,10 @@ CAMERA_ID_PATTERN = r"^[A-Za-z0-9_.-]{1,32}$"
 CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and underscores"
 
 
+_CHUNKS_BYTES = 1_024
+"""A chunk is a number and eight bytes more; cameras that have several switched on send some hundred bytes."""
+
+
 class CameraBase(Strict):
     """What every kind has."""
 
@@ -25,6 +29,11 @@ class CameraBase(Strict):
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)
     ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+
+    @property
+    def spare_bytes(self) -> int:
+        """In each slot behind the pixels, for what the device appends."""
+        return 0
 
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""
@@ -103,6 +112,10 @@ class AravisCamera(GenicamCamera):
     encoder_chunk: str | None = Field(
         default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
     )
+
+    @property
+    def spare_bytes(self) -> int:
+        return 0 if self.encoder_chunk is None else _CHUNKS_BYTES
 
 
 AnyCamera = FolderCamera | SimulatedCamera | AravisCamera

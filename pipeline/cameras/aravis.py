@@ -86,6 +86,12 @@ class Aravis:
         assert self._stream is not None, "slots are queued with a camera that is open"
         self._stream.queue(slot)
 
+    def fire(self) -> bool:
+        """See ``pipeline.cameras.base.Fires``: with ``trigger: software``. Raises CameraUnavailable."""
+        if self._stream is None:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: not open")
+        return self._stream.fire()
+
     def fileno(self) -> int | None:
         return None if self._stream is None else self._stream.fileno()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pipeline.cameras.aravis_device import AravisDevice
 from pipeline.cameras.aravis_library import BUFFER_DONE, STATUS_TEXTS, STREAM_CALLBACK, SUCCESS, AravisError
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.device_features import FeatureError
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.clock import now_ns
@@ -30,11 +32,43 @@ _GIGE_NUMBERS = 65_535
 _USB_NUMBERS = 1 << 64
 
 
+class _Trigger:
+    """A thread that fires the camera: a dead one is waited for, for seconds, before it is known to be dead."""
+
+    def __init__(self, device: AravisDevice) -> None:
+        self._device = device
+        self._wanted = threading.Semaphore(0)
+        self._is_firing = False
+        self._is_ended = False
+        self._thread = threading.Thread(target=self._run, name="aravis-fire", daemon=True)
+        self._thread.start()
+
+    def fire(self) -> bool:
+        """False where the last one is still on its way to the camera."""
+        if self._is_firing:
+            return False
+        self._is_firing = True
+        self._wanted.release()
+        return True
+
+    def end(self) -> None:
+        self._is_ended = True
+        self._wanted.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._wanted.acquire() and not self._is_ended:
+            # Whether it took effect shows by its frame alone. A camera that is lost is told of by the library.
+            with contextlib.suppress(FeatureError):
+                self._device.features.execute("TriggerSoftware")
+            self._is_firing = False
+
+
 class AravisStream:
     """An open camera that is sending. ``poll``, ``queue``, ``end`` and ``close`` belong to one thread at a time.
 
-    The library takes buffers in the order in which they were pushed, so a spare is pushed only where slots run short, and
-    slots that come while spares are out wait. A frame in a spare is copied into a slot that waits: without one it is refused.
+    The library takes buffers in the order in which they were pushed, so a spare is pushed only where slots run short, and of
+    the slots that come while spares are out one for each waits. A frame in a spare is copied into it: without one it is refused.
     """
 
     def __init__(self, config: AravisCamera) -> None:
@@ -58,6 +92,7 @@ class AravisStream:
         """By address, what the library has."""
         self._spares_out = 0
         self._previous_ns = 0
+        self._trigger = _Trigger(device) if config.trigger == "software" else None
         self._hint = ""
         room = device.receive_buffer_bytes
         if room is not None and room < device.payload_bytes:
@@ -101,6 +136,11 @@ class AravisStream:
             raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
         return events
 
+    def fire(self) -> bool:
+        """See ``pipeline.cameras.base.Fires``."""
+        assert self._trigger is not None, "only a camera with trigger: software is fired"
+        return self._trigger.fire()
+
     def end(self) -> None:
         """After this the library writes into no slot any more."""
         self._device.end_stream()
@@ -111,6 +151,8 @@ class AravisStream:
 
     def close(self) -> None:
         """After ``end``. May wait seconds for a camera that is dead."""
+        if self._trigger is not None:
+            self._trigger.end()
         self._device.lib.unref(self._parser)
         self._parser = None
         self._device.close()
@@ -129,15 +171,15 @@ class AravisStream:
         os.eventfd_write(self._signal, 1)
 
     def _refill(self) -> None:
-        if not self._spares_out:
-            while self._waiting:
-                slot = self._waiting.popleft()
-                self._push(slot.pixels, slot)
-        if not self._waiting:
-            while len(self._pushed) < _SPARES and self._spares:
-                spare = self._spares.pop()
-                self._spares_out += 1
-                self._push(spare, spare)
+        # Each spare that is out has a slot kept for what comes in it.
+        while len(self._waiting) > self._spares_out:
+            slot = self._waiting[self._spares_out]
+            del self._waiting[self._spares_out]
+            self._push(slot.pixels, slot)
+        while len(self._pushed) < _SPARES:
+            spare = self._spares.pop()
+            self._spares_out += 1
+            self._push(spare, spare)
 
     def _push(self, pixels: npt.NDArray[np.uint8], target: Slot | npt.NDArray[np.uint8]) -> None:
         address = pixels.ctypes.data
@@ -164,8 +206,14 @@ class AravisStream:
             yield Triggered(number, None, self._previous_ns or exposure_ns)
             yield NotGrabbed(number, "MISSED", f"no packet of frame {number} came")
         self._previous_ns = exposure_ns
-        trouble = self._trouble(buffer)
-        encoder_count = None if trouble else self._encoder_count(buffer)
+        trouble, config = self._trouble(buffer), self._config
+        encoder_count = None
+        if not trouble and config.encoder_chunk is not None:
+            try:
+                encoder_count = self._encoder_count(buffer, config.encoder_chunk)
+            except AravisError as error:
+                # Without its count no gate finds the part.
+                trouble = f"its {config.encoder_chunk} can not be read: {error}"
         yield Triggered(counter, encoder_count, exposure_ns)
         if trouble:
             yield NotGrabbed(counter, "BAD", trouble)
@@ -224,12 +272,7 @@ class AravisStream:
             pixel_format=config.pixel_format,
         )
 
-    def _encoder_count(self, buffer: int) -> int | None:
-        chunk = self._config.encoder_chunk
-        if chunk is None:
-            return None
-        try:
-            found = self._device.lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, chunk.encode())
-        except AravisError:
-            return None
-        return int(found)
+    def _encoder_count(self, buffer: int, chunk: str) -> int:
+        """Raises AravisError."""
+        lib = self._device.lib
+        return int(lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, chunk.encode()))
