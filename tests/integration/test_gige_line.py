@@ -1,0 +1,157 @@
+"""The whole service with GigE Vision cameras on a cable of their own: Debian's fake camera, and the tests' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cameras.aravis_library import AravisMissing, library
+from pipeline.simulator.broker import BrokerOptions, BrokerProcess
+from tests.camera_cable import CAMERA_ADDRESS, CameraCable, DebiansCamera, OurCamera, camera_cable
+from tests.chaos.books import read_rows
+from tests.service import Service, write_line
+from tests.tap import Tap
+
+# A deadline that a box busy with the tests themselves keeps.
+DEADLINE_US = 400_000
+
+
+@pytest.fixture(autouse=True)
+def _needs_aravis() -> None:
+    try:
+        library()
+    except AravisMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def cable() -> Iterator[CameraCable]:
+    with camera_cable() as laid:
+        yield laid
+
+
+@pytest.fixture
+def broker(cable: CameraCable) -> Iterator[BrokerProcess]:
+    with cable.at_the_line(), BrokerProcess(BrokerOptions()) as started:
+        yield started
+
+
+def line_of(folder: Path, port: int, **changes: Any) -> Path:
+    camera = {
+        "camera_id": "cam0",
+        "kind": "aravis",
+        "address": CAMERA_ADDRESS,
+        "width_px": 256,
+        "height_px": 256,
+        "pixel_format": "Mono8",
+        "trigger": "free_running",
+        "frame_rate_hz": 120.0,
+        "packet_timeout_us": 10_000,
+        "frame_retention_us": 60_000,
+    }
+    return write_line(folder, port, cameras=[camera | changes], timing={"deadline_us": DEADLINE_US})
+
+
+def expect_each_part_once(service: Service, summary: dict[str, Any], tap: Tap) -> dict[str, int]:
+    """Every trigger has one verdict, on record and told; how many of each reason."""
+    rows = read_rows(service.line.parent / "records.db")
+    assert [row.part_id for row in rows] == list(range(1, len(rows) + 1))
+    assert summary["parts_triggered"] == len(rows) == summary["passed"] + summary["rejected"] + summary["no_decision"]
+    told = [body["part_id"] for body in tap.bodies("verdict")]
+    assert told == sorted(set(told))
+    return summary["reasons"]  # type: ignore[no-any-return]
+
+
+def test_debians_camera_through_the_whole_service(cable: CameraCable, broker: BrokerProcess, tmp_path: Path) -> None:
+    line = line_of(tmp_path, broker.port)
+    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 400)
+        summary = service.stop()
+    reasons = expect_each_part_once(service, summary, tap)
+    judged = reasons.get("OK", 0) + reasons.get("DEFECT", 0)
+    assert judged >= 350, reasons
+
+
+def test_packets_lost_by_chance_are_sent_again_or_their_part_is_a_bad_frame(
+    cable: CameraCable, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    line = line_of(tmp_path, broker.port, packet_size_bytes=1_500, frame_rate_hz=60.0)
+    with (
+        OurCamera(cable, "--width", "256", "--height", "256") as camera,
+        cable.at_the_line(),
+        Tap(broker.port, "test/line") as tap,
+        Service(line) as service,
+    ):
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 100)
+        cable.lose(0.002)
+        tap.wait_count("verdict", 300)
+        state = camera.tell("state")
+        summary = service.stop()
+    reasons = expect_each_part_once(service, summary, tap)
+    assert cable.lost_packets > 0
+    assert state["packets_resent"] > 0
+    # What came in the end was judged; what did not was not.
+    assert reasons.get("OK", 0) + reasons.get("DEFECT", 0) >= 350, reasons
+    assert set(reasons) <= {"OK", "DEFECT", "BAD_FRAME", "MISSED_FRAME", "DEADLINE", "NOT_RUNNING"}
+
+
+def test_without_resend_a_frame_with_a_lost_packet_is_never_judged(
+    cable: CameraCable, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
+    cable.lose(0.02)
+    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 300)
+        summary = service.stop()
+    reasons = expect_each_part_once(service, summary, tap)
+    assert reasons["BAD_FRAME"] > 10, reasons
+    assert reasons.get("OK", 0) + reasons.get("DEFECT", 0) > 10, reasons
+
+
+def test_a_camera_that_is_killed_and_a_cable_that_is_cut_end_nothing(
+    cable: CameraCable, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
+    with (
+        DebiansCamera(cable) as camera,
+        cable.at_the_line(),
+        Tap(broker.port, "test/line") as tap,
+        Service(line) as service,
+    ):
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 50)
+        camera.switch_off()
+        service.wait_for("ERROR")
+        tap.wait_until(lambda: "cam0" in tap.bodies("alarm/camera-cam0")[-1]["text"])
+        camera.switch_on()
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 50)
+        cable.cut()
+        service.wait_for("ERROR")
+        cable.mend()
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 50)
+        summary = service.stop()
+    reasons = expect_each_part_once(service, summary, tap)
+    assert reasons.get("OK", 0) + reasons.get("DEFECT", 0) >= 140, reasons
+    assert len({row.session_id for row in read_rows(tmp_path / "records.db")}) == 1
+
+
+def test_a_cable_that_is_down_at_the_start_is_told_and_waited_for(
+    cable: CameraCable, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
+    cable.cut()
+    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+        tap.wait_until(lambda: "is the cable plugged in" in tap.bodies("alarm/camera-cam0")[-1]["text"])
+        cable.mend()
+        service.wait_for("RUNNING")
+        tap.wait_count("verdict", 20)
+        service.stop()
+    assert "Traceback" not in service.errors
