@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
+import yaml
 
 from pipeline.cameras.aravis_library import AravisMissing, library
 from pipeline.simulator.broker import BrokerOptions, BrokerProcess
 from tests.camera_cable import CAMERA_ADDRESS, CameraCable, DebiansCamera, OurCamera, camera_cable
 from tests.chaos.books import read_rows
-from tests.service import Service, write_line
+from tests.deeppcb import MISSING, deeppcb_folder
+from tests.service import Service, lineside, write_line
 from tests.tap import Tap
 
 # A deadline that a box busy with the tests themselves keeps.
 DEADLINE_US = 400_000
+MODEL = Path(__file__).parents[2] / "configs" / "models" / "solar-cell"
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +117,54 @@ def test_without_resend_a_frame_with_a_lost_packet_is_never_judged(
     reasons = expect_each_part_once(service, summary, tap)
     assert reasons["BAD_FRAME"] > 10, reasons
     assert reasons.get("OK", 0) + reasons.get("DEFECT", 0) > 10, reasons
+
+
+def test_real_pictures_are_judged_as_evaluate_judges_them(
+    cable: CameraCable, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    folder = deeppcb_folder()
+    if folder is None:
+        pytest.skip(MISSING)
+    pictures = sorted(folder.glob("PCBData/group*/*/*_test.jpg"))[::70]
+    seen, raw = tmp_path / "seen" / "good", tmp_path / "raw"
+    seen.mkdir(parents=True)
+    raw.mkdir()
+    for number, file in enumerate(pictures):
+        pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        assert pixels is not None
+        assert cv2.imwrite(str(seen / f"{number:03d}.png"), pixels)
+        (raw / f"{number:03d}").write_bytes(pixels.tobytes())
+    line = line_of(tmp_path, broker.port, width_px=640, height_px=640, frame_rate_hz=20.0)
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe["model"] = str(MODEL)
+    recipe["views"][0]["regions"][0] |= {"width_px": 640, "height_px": 640}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    evaluated = lineside(
+        *("evaluate", "--model", MODEL, "--data", tmp_path / "seen", "--layout", "folders"),
+        *("--line", line, "--json", tmp_path / "evaluated.json"),
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    told = json.loads((tmp_path / "evaluated.json").read_text())["per_image"]
+    by_number = {int(Path(each["image"]).stem): (each["verdict"], each["score"]) for each in told}
+    sent = tmp_path / "sent.jsonl"
+    with (
+        OurCamera(cable, "--width", "640", "--height", "640", "--frame-log", str(sent), "--do", f"pictures {raw}"),
+        cable.at_the_line(),
+        Tap(broker.port, "test/line") as tap,
+        Service(line) as service,
+    ):
+        service.wait_for("RUNNING")
+        tap.wait_count("result", 2 * len(pictures))
+        service.stop()
+        results = [body for body in tap.bodies("result") if body["reason"] in ("OK", "DEFECT")]
+    first = json.loads(sent.read_text().splitlines()[0])["number"]
+    judged = {
+        ((first + view["frame_id"]) % len(pictures), result["verdict"], view["score"])
+        for result in results
+        for view in result["views"]
+    }
+    assert judged == {(number, *said) for number, said in by_number.items()}
+    assert len({score for _, _, score in judged}) > len(pictures) // 2, "the pictures differ"
 
 
 def test_a_camera_that_is_killed_and_a_cable_that_is_cut_end_nothing(
