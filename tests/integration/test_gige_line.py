@@ -13,7 +13,8 @@ import yaml
 
 from pipeline.cameras.aravis_library import AravisMissing, library
 from pipeline.simulator.broker import BrokerOptions, BrokerProcess
-from tests.camera_cable import CAMERA_ADDRESS, CameraCable, DebiansCamera, OurCamera, camera_cable
+from pipeline.simulator.camera_cable import CAMERA_ADDRESS, CameraCable
+from tests.camera_cable import OurCamera, camera_cable, debians_camera
 from tests.chaos.books import read_rows
 from tests.deeppcb import MISSING, deeppcb_folder
 from tests.service import Service, lineside, write_line
@@ -72,7 +73,7 @@ def expect_each_part_once(service: Service, summary: dict[str, Any], tap: Tap) -
 
 def test_debians_camera_through_the_whole_service(cable: CameraCable, broker: BrokerProcess, tmp_path: Path) -> None:
     line = line_of(tmp_path, broker.port)
-    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+    with debians_camera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
         service.wait_for("RUNNING")
         tap.wait_count("verdict", 400)
         summary = service.stop()
@@ -93,12 +94,12 @@ def test_packets_lost_by_chance_are_sent_again_or_their_part_is_a_bad_frame(
     ):
         service.wait_for("RUNNING")
         tap.wait_count("verdict", 100)
-        cable.lose(0.002)
+        cable.lose(500)
         tap.wait_count("verdict", 300)
         state = camera.tell("state")
         summary = service.stop()
     reasons = expect_each_part_once(service, summary, tap)
-    assert cable.lost_packets > 0
+    assert cable.packets_lost > 0
     assert state["packets_resent"] > 0
     # What came in the end was judged; what did not was not.
     assert reasons.get("OK", 0) + reasons.get("DEFECT", 0) >= 350, reasons
@@ -109,8 +110,8 @@ def test_without_resend_a_frame_with_a_lost_packet_is_never_judged(
     cable: CameraCable, broker: BrokerProcess, tmp_path: Path
 ) -> None:
     line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
-    cable.lose(0.02)
-    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+    cable.lose(50)
+    with debians_camera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
         service.wait_for("RUNNING")
         tap.wait_count("verdict", 300)
         summary = service.stop()
@@ -172,7 +173,7 @@ def test_a_camera_that_is_killed_and_a_cable_that_is_cut_end_nothing(
 ) -> None:
     line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
     with (
-        DebiansCamera(cable) as camera,
+        debians_camera(cable) as camera,
         cable.at_the_line(),
         Tap(broker.port, "test/line") as tap,
         Service(line) as service,
@@ -201,7 +202,7 @@ def test_a_cable_that_is_down_at_the_start_is_told_and_waited_for(
 ) -> None:
     line = line_of(tmp_path, broker.port, frame_rate_hz=60.0)
     cable.cut()
-    with DebiansCamera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
+    with debians_camera(cable), cable.at_the_line(), Tap(broker.port, "test/line") as tap, Service(line) as service:
         tap.wait_until(lambda: "is the cable plugged in" in tap.bodies("alarm/camera-cam0")[-1]["text"])
         cable.mend()
         service.wait_for("RUNNING")
