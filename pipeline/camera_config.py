@@ -113,9 +113,20 @@ class AravisCamera(GenicamCamera):
         default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
     )
 
+    trigger_counter_chunk: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the chunk feature with the count of triggers seen, e.g. ChunkCounterValue: tells those without a frame",
+    )
+
+    @property
+    def chunks(self) -> list[str]:
+        """Those that frames have to carry."""
+        return [chunk for chunk in (self.encoder_chunk, self.trigger_counter_chunk) if chunk is not None]
+
     @property
     def spare_bytes(self) -> int:
-        return 0 if self.encoder_chunk is None else _CHUNKS_BYTES
+        return _CHUNKS_BYTES if self.chunks else 0
 
 
 AnyCamera = FolderCamera | SimulatedCamera | AravisCamera

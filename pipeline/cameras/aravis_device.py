@@ -192,20 +192,18 @@ class AravisDevice:
         )
 
     def _enable_chunks(self) -> None:
-        chunk = self._config.encoder_chunk
-        if chunk is None:
-            return
-        name = chunk.removeprefix("Chunk")
-        for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
-            if self.lib.kind(self.handle, feature) is None:
-                raise CameraUnavailable(f"{self._name}: encoder_chunk: the camera has no feature {feature}")
-        self.features.set("ChunkModeActive", True)
-        choices = self.features.choices("ChunkSelector")
-        if name not in choices:
-            expected = ", ".join(f"Chunk{choice}" for choice in choices)
-            raise CameraUnavailable(f"{self._name}: encoder_chunk: got {chunk}, expected one of {expected}")
-        self.features.set("ChunkSelector", name)
-        self.features.set("ChunkEnable", True)
+        for chunk in self._config.chunks:
+            for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
+                if self.lib.kind(self.handle, feature) is None:
+                    raise CameraUnavailable(f"{self._name}: {chunk}: the camera has no feature {feature}")
+            self.features.set("ChunkModeActive", True)
+            choices = self.features.choices("ChunkSelector")
+            name = chunk.removeprefix("Chunk")
+            if name not in choices:
+                expected = ", ".join(f"Chunk{choice}" for choice in choices)
+                raise CameraUnavailable(f"{self._name}: got the chunk {chunk}, expected one of {expected}")
+            self.features.set("ChunkSelector", name)
+            self.features.set("ChunkEnable", True)
 
     def _choose_packet_size(self) -> None:
         wanted = self._config.packet_size_bytes

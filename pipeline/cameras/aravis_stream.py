@@ -30,6 +30,9 @@ _SPARES = 2
 _GIGE_NUMBERS = 65_535
 """1 to 65,535 and then 1 again. Cameras of GigE Vision 2 count on to 64 bit, which differences of numbers do not tell."""
 _USB_NUMBERS = 1 << 64
+_COUNTER_VALUES = 1 << 32
+_SKIPPED_MAX = 1_000
+"""More at once is no camera that was busy."""
 
 
 class _Trigger:
@@ -86,12 +89,15 @@ class AravisStream:
         self._arv = device.lib.arv
         self._clock = DeviceClock(device.clock_asked)
         self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
-        self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.encoder_chunk else None
+        self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.chunks else None
         self._waiting: deque[Slot] = deque()
         self._pushed: dict[int, Slot | npt.NDArray[np.uint8]] = {}
         """By address, what the library has."""
         self._spares_out = 0
-        self._previous_ns = 0
+        self._previous_ns = now_ns()
+        self._trigger_counter = 0
+        self._counted: tuple[int, int] | None = None
+        """Of the last whole frame, its number and the camera's count of triggers."""
         self._trigger = _Trigger(device) if config.trigger == "software" else None
         self._hint = ""
         room = device.receive_buffer_bytes
@@ -199,27 +205,26 @@ class AravisStream:
         if place is None:
             self._give_back(slot)
             return
-        counter, lost = place
+        number, lost = place
         exposure_ns = self._exposure_ns(buffer)
-        for number in range(counter - lost, counter):
-            # Between its neighbours; nobody knows when.
-            yield Triggered(number, None, self._previous_ns or exposure_ns)
-            yield NotGrabbed(number, "MISSED", f"no packet of frame {number} came")
-        self._previous_ns = exposure_ns
-        trouble, config = self._trouble(buffer), self._config
-        encoder_count = None
-        if not trouble and config.encoder_chunk is not None:
+        trouble, encoder_count, skipped = self._trouble(buffer), None, 0
+        if not trouble:
             try:
-                encoder_count = self._encoder_count(buffer, config.encoder_chunk)
+                encoder_count, skipped = self._encoder_count(buffer), self._triggers_skipped(buffer, number)
             except AravisError as error:
                 # Without its count no gate finds the part.
-                trouble = f"its {config.encoder_chunk} can not be read: {error}"
+                trouble = f"its chunks can not be read: {error}"
+        yield from self._missed(lost, "no packet of its frame came")
+        yield from self._missed(skipped, "the camera counted the trigger and took no frame")
+        self._previous_ns = exposure_ns
+        self._trigger_counter += 1
+        counter = self._trigger_counter
         yield Triggered(counter, encoder_count, exposure_ns)
         if trouble:
             yield NotGrabbed(counter, "BAD", trouble)
             self._give_back(slot)
             return
-        header = self._header(buffer, counter, encoder_count, exposure_ns)
+        header = self._header(buffer, number, encoder_count, exposure_ns)
         if slot is None:
             if not self._waiting:
                 yield NotGrabbed(counter, "REFUSED", "no free slot")
@@ -228,6 +233,35 @@ class AravisStream:
             size = header.stride_bytes * header.height_px
             slot.pixels[:size] = pixels[:size]
         yield Grabbed(counter, exposure_ns, slot, header)
+
+    def _missed(self, count: int, text: str) -> Iterator[CameraEvent]:
+        for _ in range(count):
+            self._trigger_counter += 1
+            # After the frame before; nobody knows when.
+            yield Triggered(self._trigger_counter, None, self._previous_ns)
+            yield NotGrabbed(self._trigger_counter, "MISSED", text)
+
+    def _triggers_skipped(self, buffer: int, number: int) -> int:
+        """How many triggers since the last whole frame had no number of a frame's. Raises AravisError."""
+        chunk = self._config.trigger_counter_chunk
+        if chunk is None:
+            return 0
+        count, before = self._chunk(buffer, chunk), self._counted
+        self._counted = (number, count)
+        if before is None:
+            return 0
+        skipped = (count - before[1]) % _COUNTER_VALUES - (number - before[0])
+        # A counter that was reset tells nothing.
+        return skipped if 0 <= skipped < _SKIPPED_MAX else 0
+
+    def _encoder_count(self, buffer: int) -> int | None:
+        """Raises AravisError."""
+        chunk = self._config.encoder_chunk
+        return None if chunk is None else self._chunk(buffer, chunk)
+
+    def _chunk(self, buffer: int, name: str) -> int:
+        lib = self._device.lib
+        return int(lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, name.encode()))
 
     def _give_back(self, slot: Slot | None) -> None:
         if slot is not None:
@@ -257,12 +291,12 @@ class AravisStream:
             return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
         return ""
 
-    def _header(self, buffer: int, counter: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
+    def _header(self, buffer: int, number: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
         config = self._config
         padding, rows = c_int(), c_int()
         self._arv.arv_buffer_get_image_padding(buffer, byref(padding), byref(rows))
         return SlotHeader(
-            frame_id=counter,
+            frame_id=number,
             encoder_count=encoder_count,
             exposure_ns=exposure_ns,
             grabbed_ns=now_ns(),
@@ -271,8 +305,3 @@ class AravisStream:
             stride_bytes=config.width_px * config.pixel_format.bytes_per_pixel + padding.value,
             pixel_format=config.pixel_format,
         )
-
-    def _encoder_count(self, buffer: int, chunk: str) -> int:
-        """Raises AravisError."""
-        lib = self._device.lib
-        return int(lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, chunk.encode()))
