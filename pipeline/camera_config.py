@@ -109,6 +109,9 @@ class AravisCamera(GenicamCamera):
     frame_retention_us: int = Field(
         default=20_000, ge=1_000, le=10_000_000, description="after so long without a packet a frame is given up"
     )
+    frame_timeout_s: float = Field(
+        default=5.0, gt=0, le=3600, description="free_running: after so long without a frame it is opened anew"
+    )
     encoder_chunk: str | None = Field(
         default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
     )

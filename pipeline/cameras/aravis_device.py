@@ -38,13 +38,14 @@ _SERIAL_FEATURES = ("DeviceSerialNumber", "DeviceID")
 
 @dataclass(frozen=True, slots=True)
 class FoundCamera:
-    """A camera that answered."""
+    """A camera that answered. ``device_id``: by which the library opens it."""
 
     vendor: str
     model: str
     serial: str
     address: str
     protocol: str
+    device_id: str
 
 
 def find_cameras() -> list[FoundCamera]:
@@ -59,10 +60,8 @@ def find_cameras() -> list[FoundCamera]:
     def text(what: str, index: int) -> str:
         return (getattr(lib.arv, f"arv_get_device_{what}")(index) or b"").decode(errors="replace")
 
-    return [
-        FoundCamera(*(text(what, index) for what in ("vendor", "model", "serial_nbr", "address", "protocol")))
-        for index in range(lib.arv.arv_get_n_devices())
-    ]
+    told = ("vendor", "model", "serial_nbr", "address", "protocol", "id")
+    return [FoundCamera(*(text(what, index) for what in told)) for index in range(lib.arv.arv_get_n_devices())]
 
 
 class AravisDevice:
@@ -137,23 +136,31 @@ class AravisDevice:
         return config.address if config.address is not None else f"serial {config.serial}"
 
     def _opened(self) -> int:
-        config = self._config
+        address = self._config.address
         try:
-            if config.address is not None:
-                handle = self.lib.open_address(config.address, self._way(config.address)[0])
+            if address is not None:
+                handle = self.lib.open_address(address, self._way(address)[0])
             else:
-                assert config.serial is not None
-                self.lib.arv.arv_disable_interface(b"Fake")
-                self.lib.arv.arv_update_device_list()
-                handle = self.lib.checked("arv_open_device", config.serial.encode())
+                handle = self.lib.checked("arv_open_device", self._found_id().encode())
         except AravisError as error:
-            raise CameraUnavailable(f"{self._name}: {self._why_not(error)}") from error
+            if error.code == NOT_CONTROLLER:
+                raise self._in_use() from error
+            raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()} ({error})") from error
         if not handle:
             raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()}")
         if self.lib.is_gige(handle) and not self.lib.arv.arv_gv_device_is_controller(handle):
             self.lib.unref(handle)
-            raise CameraUnavailable(self._in_use())
+            raise self._in_use()
         return int(handle)
+
+    def _found_id(self) -> str:
+        """Of the camera with the serial that is asked for."""
+        cameras = find_cameras()
+        found = next((each.device_id for each in cameras if each.serial == self._config.serial), None)
+        if found is None:
+            names = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in cameras) or "none at all"
+            raise CameraUnavailable(f"{self._name}: no camera with serial {self._config.serial} was found, but {names}")
+        return found
 
     def _way(self, address: str) -> tuple[str, int]:
         """Our own address on the way to the camera, and the largest packet that fits."""
@@ -165,16 +172,9 @@ class AravisDevice:
                 text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
                 raise CameraUnavailable(f"{self._name}: {text}") from error
 
-    def _why_not(self, error: AravisError) -> str:
-        if error.code == NOT_CONTROLLER:
-            return self._in_use().removeprefix(f"{self._name}: ")
-        if self._config.address is not None:
-            return f"no GigE Vision camera answers at {self._config.address} ({error})"
-        found = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in find_cameras())
-        return f"no camera with serial {self._config.serial} was found; found: {found or 'none'}"
-
-    def _in_use(self) -> str:
-        return f"{self._name}: {self._where()} is in use by another program, which has to end first"
+    def _in_use(self) -> CameraUnavailable:
+        text = f"{self._where()} is in use by another program, which has to end first"
+        return CameraUnavailable(f"{self._name}: {text}")
 
     def _expect_serial(self) -> None:
         wanted = self._config.serial

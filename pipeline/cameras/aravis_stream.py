@@ -21,7 +21,7 @@ from pipeline.cameras.device_clock import DeviceClock
 from pipeline.cameras.device_features import FeatureError
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
-from pipeline.clock import now_ns
+from pipeline.clock import NS_PER_S, now_ns
 from pipeline.machine import slot_bytes
 from pipeline.ring import Slot, SlotHeader
 
@@ -75,7 +75,7 @@ class AravisStream:
     """
 
     def __init__(self, config: AravisCamera) -> None:
-        """Opens and starts the camera. Raises CameraUnavailable."""
+        """Opens the camera. Raises CameraUnavailable."""
         self._config = config
         self._is_lost = False
         self._signal = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -95,6 +95,7 @@ class AravisStream:
         """By address, what the library has."""
         self._spares_out = 0
         self._previous_ns = now_ns()
+        self._silent_ns: int | None = None
         self._trigger_counter = 0
         self._counted: tuple[int, int] | None = None
         """Of the last whole frame, its number and the camera's count of triggers."""
@@ -106,22 +107,32 @@ class AravisStream:
                 f"; the kernel keeps {room} bytes until they are read, a frame has {device.payload_bytes}: "
                 f"sysctl -w net.core.rmem_max={4 * device.payload_bytes}"
             )
+        if device.payload_bytes > slot_bytes(config):
+            text = f"sends {device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
+            self._give_up()
+            raise CameraUnavailable(f"camera {config.camera_id}: {text}; other chunks are switched on in the camera?")
+        self._spares = [np.empty(slot_bytes(config), np.uint8) for _ in range(_SPARES)]
+        self._refill()
+
+    def start(self) -> None:
+        """Raises CameraUnavailable; the camera is closed then."""
         try:
-            if device.payload_bytes > slot_bytes(config):
-                text = f"sends {device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
-                raise CameraUnavailable(
-                    f"camera {config.camera_id}: {text}; other chunks are switched on in the camera?"
-                )
-            self._spares = [np.empty(slot_bytes(config), np.uint8) for _ in range(_SPARES)]
-            self._refill()
-            device.start()
+            self._device.start()
         except CameraUnavailable:
-            self.end()
-            self.close()
+            self._give_up()
             raise
+        self._hear()
+
+    def _give_up(self) -> None:
+        self.end()
+        self.close()
 
     def fileno(self) -> int:
         return self._signal
+
+    def due_ns(self) -> int | None:
+        """When a camera that runs freely has been silent for too long."""
+        return self._silent_ns
 
     def queue(self, slot: Slot) -> None:
         self._waiting.append(slot)
@@ -137,9 +148,14 @@ class AravisStream:
             events += self._events(buffer)
             self._device.lib.unref(buffer)
             self._refill()
-        if is_lost and not events:
+        if events:
+            self._hear()
+        elif is_lost:
             where = self._config.address or f"serial {self._config.serial}"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
+        elif self._silent_ns is not None and now_ns() >= self._silent_ns:
+            text = f"runs freely and sent nothing for {self._config.frame_timeout_s:g} s"
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {text}")
         return events
 
     def fire(self) -> bool:
@@ -165,6 +181,10 @@ class AravisStream:
         if self._signal >= 0:
             os.close(self._signal)
             self._signal = -1
+
+    def _hear(self) -> None:
+        if self._config.trigger == "free_running":
+            self._silent_ns = now_ns() + int(self._config.frame_timeout_s * NS_PER_S)
 
     def _buffer_done(self, _user: int | None, kind: int, _buffer: int | None) -> None:
         """In the library's thread."""
