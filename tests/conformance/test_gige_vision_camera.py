@@ -18,14 +18,14 @@ import pytest
 from tests.gige_vision import libaravis
 from tests.gige_vision.camera import GigEVisionCamera, pattern
 from tests.gige_vision.control import CONTROL, EXCLUSIVE, GVCP_PORT, Command
-from tests.gige_vision.genicam import CHUNKS, PIXEL_FORMATS
+from tests.gige_vision.genicam import CHUNKS, PIXEL_FORMATS, Sensor
 from tests.gige_vision.libaravis import SUCCESS, AravisError, Device, Received, Stream
 from tests.gige_vision.loopback import loopback_address
 from tests.gige_vision.registers import Status
 from tests.gige_vision.stream import Fault
 from tests.waiting import wait_until
 
-IMAGE_BYTES = 320 * 200
+IMAGE_BYTES = 160 * 100
 PACKET_BYTES = 1500
 PAYLOAD_PACKETS = -(-IMAGE_BYTES // (PACKET_BYTES - 36))
 
@@ -39,7 +39,8 @@ def aravis() -> Any:
 
 
 def small_camera(*, resend: bool = True) -> GigEVisionCamera:
-    return GigEVisionCamera(loopback_address(), width_px=320, height_px=200, resend=resend)
+    """One whose frames find room in any socket's buffer, however long their reader must wait for the box."""
+    return GigEVisionCamera(loopback_address(), width_px=160, height_px=100, resend=resend)
 
 
 @pytest.fixture
@@ -121,13 +122,13 @@ def client(camera: GigEVisionCamera) -> Iterator[Client]:
 
 def test_features_are_read_and_written_by_name(device: Device) -> None:
     assert device.get_text("DeviceSerialNumber") == "LS0001"
-    assert (device.get_integer("Width"), device.get_integer("Height")) == (320, 200)
+    assert (device.get_integer("Width"), device.get_integer("Height")) == (160, 100)
     device.set("DeviceUserID", "left")
     device.set("Width", 64)
     device.set("Gain", 6.5)
     device.set("ExposureTime", 1001.0)
     assert device.get_text("DeviceUserID") == "left"
-    assert device.get_integer("PayloadSize") == 64 * 200
+    assert device.get_integer("PayloadSize") == 64 * 100
     assert device.get_float("Gain") == 6.5
     assert device.get_float("ExposureTime") == 1000.0, "the nearest that the sensor can do"
 
@@ -166,8 +167,8 @@ def test_two_hundred_frames_arrive_as_they_were_sent(aravis: Any) -> None:
         Device(aravis, camera.address, "127.0.0.1") as device,
     ):
         device.set("GevSCPSPacketSize", 8192)
-        device.set("AcquisitionFrameRate", 120.0)
-        with device.streaming(40) as stream:
+        device.set("AcquisitionFrameRate", 100.0)
+        with device.streaming(40, frame_retention_s=5.0) as stream:
             device.execute("AcquisitionStart")
             frames = [stream.next() for _ in range(200)]
             device.execute("AcquisitionStop")
@@ -221,13 +222,13 @@ def test_an_acquisition_of_so_many_frames(device: Device, camera: GigEVisionCame
 
 
 def test_lost_packets_are_sent_again(device: Device, camera: GigEVisionCamera) -> None:
-    camera.link.add(Fault("lose", packets=frozenset({3, 4, 20}), frames=5))
+    camera.link.add(Fault("lose", packets=frozenset({3, 9}), frames=5))
     with started(device, camera) as stream:
         for number in range(6):
             snap(camera)
             assert is_whole(stream.next(), number)
-        assert stream.count("n_resent_packets") == 15
-    assert (camera.link.lost, camera.link.resent) == (15, 15)
+        assert stream.count("n_resent_packets") == 10
+    assert (camera.link.lost, camera.link.resent) == (10, 10)
 
 
 @pytest.mark.parametrize("part", ["leader", "trailer"])
@@ -275,7 +276,7 @@ def test_a_frame_lost_whole_leaves_a_gap_in_the_block_ids(device: Device, camera
     assert blocks == [1, 3]
 
 
-@pytest.mark.parametrize("fault", [Fault("double", "frame"), Fault("delay", packets=frozenset({2, 9}), by=4)])
+@pytest.mark.parametrize("fault", [Fault("double", "frame"), Fault("delay", packets=frozenset({2, 5}), by=4)])
 def test_doubled_and_disordered_packets_make_whole_frames(
     device: Device, camera: GigEVisionCamera, fault: Fault
 ) -> None:
@@ -284,8 +285,64 @@ def test_doubled_and_disordered_packets_make_whole_frames(
         for number in range(4):
             snap(camera)
             assert is_whole(stream.next(), number)
-        if fault.action == "double":
-            assert stream.count("n_duplicated_packets") > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "numbers"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        (Fault("lose", packets=frozenset({2, 4})), [0, 1, 3, 5]),
+        (Fault("lose", "leader"), [1, 2, 3, 4, 5]),
+        (Fault("lose", "trailer"), [0, 1, 2, 3, 4]),
+        (Fault("double", "payload", packets=frozenset({3})), [0, 1, 2, 3, 3, 4, 5]),
+        (Fault("delay", packets=frozenset({2}), by=2), [0, 1, 3, 4, 2, 5]),
+        (Fault("delay", "leader", by=9), [1, 2, 3, 4, 5, 0]),
+    ],
+)
+def test_what_goes_over_the_wire(
+    camera: GigEVisionCamera, client: Client, fault: Fault | None, numbers: list[int]
+) -> None:
+    if fault is not None:
+        camera.link.add(fault)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(5.0)
+        client.write(0xA00, CONTROL)
+        client.write(0xA018, 64)  # Width: 6,400 bytes
+        client.write(0xD04, 1636)  # 4 packets of 1,600 of them
+        client.write(0xD18, int.from_bytes(socket.inet_aton("127.0.0.1"), "big"))
+        client.write(0xD00, sink.getsockname()[1])
+        client.write(0xA030, 1)  # SingleFrame
+        client.write(0xA038, 1)  # AcquisitionStart
+        packets = [sink.recv(2048) for _ in numbers]
+    headers = [struct.unpack_from(">HHI", packet) for packet in packets]
+    assert [(status, block_id) for status, block_id, _ in headers] == [(0, 1)] * len(numbers)
+    assert [word & 0xFFFFFF for _, _, word in headers] == numbers
+    contents = {0: 1, 5: 2}
+    assert [word >> 24 for _, _, word in headers] == [contents.get(number, 3) for number in numbers]
+    pieces = {number: packet[8:] for number, packet in zip(numbers, packets, strict=True)}
+    image = pattern(0, 6400)
+    for number in set(numbers) - {0, 5}:
+        assert pieces[number] == image[1600 * (number - 1) :][:1600]
+    if 0 in pieces:
+        assert pieces[0][:4] == bytes([0, 0, 0, 1])
+        assert struct.unpack_from(">III", pieces[0], 12) == (PIXEL_FORMATS["Mono8"], 64, 100)
+    if 5 in pieces:
+        assert pieces[5] == struct.pack(">HHI", 0, 1, 100)
+
+
+def test_a_test_packet_is_fired_once_for_each_time_it_is_asked_for(client: Client) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.settimeout(5.0)
+        client.write(0xA00, CONTROL)
+        client.write(0xD18, int.from_bytes(socket.inet_aton("127.0.0.1"), "big"))
+        client.write(0xD00, sink.getsockname()[1])
+        assert client.write(0xD04, 1 << 31 | 1000) == Status.SUCCESS
+        assert len(sink.recv(2048)) == 1000 - 28
+        assert client.read(0xD04) == 1000
+        client.write(0xD04, 1 << 31 | 1 << 30 | 800)
+        assert len(sink.recv(2048)) == 800 - 28
 
 
 def test_packets_lost_by_chance_are_so_many_and_come_again(device: Device, camera: GigEVisionCamera) -> None:
@@ -344,6 +401,19 @@ def test_a_chunk_that_is_not_enabled_is_not_there(device: Device, camera: GigEVi
             stream.next(chunks=("ChunkCounterValue",))
 
 
+def test_a_simpler_camera_has_neither_chunks_nor_other_pixel_formats(aravis: Any) -> None:
+    sensor = Sensor(pixel_formats=("Mono8", "Mono10p"), has_chunks=False)
+    with (
+        GigEVisionCamera(loopback_address(), sensor=sensor) as camera,
+        Device(aravis, camera.address, "127.0.0.1") as device,
+    ):
+        with pytest.raises(AravisError):
+            device.set("ChunkModeActive", True)
+        with pytest.raises(AravisError):
+            device.set("PixelFormat", "BGR8")
+        device.set("PixelFormat", "Mono10p")
+
+
 def test_packet_size_is_agreed_by_what_comes_through(device: Device, camera: GigEVisionCamera) -> None:
     camera.link.mtu_bytes = 4000
     assert 3900 < device.negotiate_packet_size() <= 4000
@@ -360,7 +430,7 @@ def test_packets_longer_than_the_link_takes_do_not_arrive(device: Device, camera
 
 
 def test_the_link_takes_its_time(device: Device, camera: GigEVisionCamera) -> None:
-    camera.link.speed_bits_per_s = 4e6  # 64,000 bytes: at least 0.128 s
+    camera.link.speed_bits_per_s = 1e6  # 16,000 bytes: at least 0.128 s
     with started(device, camera) as stream:
         for _ in range(2):
             snap(camera)
@@ -393,7 +463,7 @@ def test_a_second_client_is_denied_control(aravis: Any, device: Device, camera: 
     assert device.is_controller
     with Device(aravis, camera.address, "127.0.0.1") as second:
         assert not second.is_controller
-        assert second.get_integer("Width") == 320
+        assert second.get_integer("Width") == 160
         with pytest.raises(AravisError, match="access-denied"):
             second.set("Width", 64)
 
@@ -473,6 +543,13 @@ def test_what_can_not_be_written_is_refused_in_the_standards_words(
 ) -> None:
     client.write(0xA00, CONTROL)
     assert client.write(address, value) == status
+
+
+def test_registers_written_together_stop_at_the_one_refused(client: Client) -> None:
+    client.write(0xA00, CONTROL)
+    together = struct.pack(">6I", 0xA018, 64, 0xA010, 1, 0xA01C, 50)
+    assert client.ask(Command.WRITEREG, together) == (Status.WRITE_PROTECT, struct.pack(">HH", 0, 1))
+    assert client.ask(Command.READREG, struct.pack(">2I", 0xA018, 0xA01C))[1] == struct.pack(">2I", 64, 100)
 
 
 def test_a_command_whose_answer_was_lost_is_not_carried_out_twice(camera: GigEVisionCamera, client: Client) -> None:
