@@ -23,6 +23,7 @@ from tests.gige_vision.control import CONTROL, EXCLUSIVE, GVCP_PORT, Command
 from tests.gige_vision.genicam import CHUNKS, PIXEL_FORMATS, Sensor
 from tests.gige_vision.libaravis import SUCCESS, AravisError, Device, Received, Stream
 from tests.gige_vision.loopback import loopback_address
+from tests.gige_vision.program import CameraProgram
 from tests.gige_vision.registers import Status
 from tests.gige_vision.stream import Fault
 from tests.gige_vision_camera import Commands
@@ -622,6 +623,26 @@ def test_its_commands_as_lines_of_text(aravis: Any, tmp_path: Path) -> None:
 )
 def test_a_line_that_means_nothing_is_answered_by_an_error(camera: GigEVisionCamera, line: str, answer: str) -> None:
     assert Commands(camera).carry_out(line).startswith(answer)
+
+
+def test_a_killed_program_starts_again_at_the_same_address(aravis: Any, tmp_path: Path) -> None:
+    address, log = loopback_address(), tmp_path / "frames"
+    for serial in ("A1", "A2"):
+        with CameraProgram(address, ["--serial", serial, "--frame-log", str(log)]) as program:
+            with Device(aravis, address, "127.0.0.1") as device:
+                assert device.get_text("DeviceSerialNumber") == serial
+                trigger_at_line(device)
+                with device.streaming() as stream:
+                    device.execute("AcquisitionStart")
+                    program.say("trigger encoder=5")
+                    frame = stream.next()
+                    assert is_whole(frame, 0)
+            with pytest.raises(RuntimeError, match="unknown command"):
+                program.say("jump")
+            wait_until(lambda: log.read_text().endswith("\n"))
+            (line,) = log.read_text().splitlines()
+            assert json.loads(line)["timestamp_ticks"] == frame.timestamp_ns
+            program.kill()
 
 
 _NAMESPACE = """
