@@ -513,6 +513,7 @@ def test_without_power_it_is_silent_and_afterwards_as_new(aravis: Any, camera: G
             camera.trigger()
             with pytest.raises(AravisError, match="no buffer"):
                 stream.next(0.1)
+            on_ns = time.monotonic_ns()
             camera.power_on()
             with pytest.raises(AravisError, match="access-denied"):
                 device.set("Gain", 4.0)
@@ -522,6 +523,7 @@ def test_without_power_it_is_silent_and_afterwards_as_new(aravis: Any, camera: G
             snap(camera)
             frame = stream.next()
     assert frame.block_id == 1
+    assert frame.timestamp_ns - 1000 * 10**9 <= camera.sent[-1].exposed_ns - on_ns
     assert is_whole(frame, 3), "what lies before the lens goes on"
     assert camera.trigger() == 2
 

@@ -221,7 +221,7 @@ class GigEVisionCamera:
     def power_on(self) -> None:
         """As new: registers as they were first, block ids and clock from the beginning, nobody in control."""
         with self._change:
-            self._reset()
+            self._clock = DeviceClock(*self._clock_begin)
             self._is_on = True
             self._set_silence()
 
