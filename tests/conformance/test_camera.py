@@ -6,7 +6,7 @@ import contextlib
 import select
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.camera_config import FolderCamera, SimulatedCamera
+from pipeline.camera_config import (
+    FolderCamera,
+    GstreamerCamera,
+    RtspCamera,
+    SimulatedCamera,
+    V4l2Camera,
+    VideoCamera,
+)
 from pipeline.cameras import CAMERAS, make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.cameras.gstreamer import GstreamerStream
+from pipeline.cameras.rtsp import RtspStream
+from pipeline.cameras.v4l2 import V4l2Stream
 from pipeline.clock import now_ns, seconds_until
 from pipeline.ring import Slot
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
+from tests.stand_in_capture import StandInDevice, delivered
 from vision.types import PixelFormat
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,6 +48,9 @@ class Bench(Protocol):
 
     def camera(self) -> Camera: ...
     def trigger(self) -> None: ...
+    def hang_up(self) -> None:
+        """The device takes note that the camera was closed."""
+
     def lose_device(self) -> None: ...
     def restore_device(self) -> None:
         """Switched on again: counters that the device holds begin again."""
@@ -81,6 +95,9 @@ class FolderBench:
         )
 
     def trigger(self) -> None:
+        return
+
+    def hang_up(self) -> None:
         return
 
     def lose_device(self) -> None:
@@ -166,7 +183,132 @@ class SimulatedBench:
         self._listener.close()
 
 
-BENCHES: dict[str, type[FolderBench] | type[SimulatedBench]] = {"folder": FolderBench, "simulated": SimulatedBench}
+class VideoBench:
+    """A file without loss; its triggers come by the clock. All frames of a file that OpenCV reads have one size."""
+
+    def __init__(self, folder: Path, pixel_format: PixelFormat, wrong_sized: set[int]) -> None:
+        if wrong_sized:
+            pytest.skip("OpenCV brings all frames of a video to the size of the first one")
+        self.pixel_format, self.wrong_sized = pixel_format, wrong_sized
+        self._file = folder / "video.mkv"
+        self._write()
+
+    def _write(self) -> None:
+        write_video(self._file, [picture(number, self.pixel_format) for number in range(12)], self.pixel_format)
+
+    def camera(self) -> Camera:
+        return make_camera(
+            VideoCamera(
+                camera_id="cam0",
+                kind="video",
+                file=self._file,
+                parts_per_min=60_000.0,
+                width_px=WIDTH_PX,
+                height_px=HEIGHT_PX,
+                pixel_format=self.pixel_format,
+            )
+        )
+
+    def trigger(self) -> None:
+        return
+
+    def hang_up(self) -> None:
+        return
+
+    def lose_device(self) -> None:
+        self._file.unlink()
+
+    def restore_device(self) -> None:
+        self._write()
+
+    def close(self) -> None:
+        return
+
+
+def write_video(file: Path, pictures: list[Pixels], pixel_format: PixelFormat, rate_hz: float = 25.0) -> None:
+    """Without loss."""
+    height, width = pictures[0].shape[:2]
+    codec, is_colour = cv2.VideoWriter.fourcc(*"FFV1"), pixel_format is not PixelFormat.MONO8
+    video = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, codec, rate_hz, (width, height), is_colour)
+    assert video.isOpened()
+    for image in pictures:
+        video.write(delivered(image, is_rgb=pixel_format is PixelFormat.RGB8) if is_colour else image)
+    video.release()
+
+
+class StreamBench:
+    """What the streams that OpenCV reads have in common, with a stand-in for OpenCV and the device: no such device is
+    needed, and none is tested.
+    """
+
+    def __init__(self, folder: Path, pixel_format: PixelFormat, wrong_sized: set[int]) -> None:
+        self.pixel_format, self.wrong_sized = pixel_format, wrong_sized
+        self.device = StandInDevice()
+        self._number = 0
+
+    def camera(self) -> Camera:
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "camera_id": "cam0",
+            "width_px": WIDTH_PX,
+            "height_px": HEIGHT_PX,
+            "pixel_format": self.pixel_format,
+            "frame_timeout_s": None,
+        }
+
+    def trigger(self) -> None:
+        image = picture(self._number, self.pixel_format)
+        image = image[1:] if self._number in self.wrong_sized else image
+        self._number += 1
+        self.device.show(delivered(image, is_rgb=self.pixel_format is PixelFormat.RGB8))
+
+    def hang_up(self) -> None:
+        self.device.hang_up()
+
+    def lose_device(self) -> None:
+        self.device.lose()
+
+    def restore_device(self) -> None:
+        self._number = 0
+        self.device.restore()
+
+    def close(self) -> None:
+        self.device.lose()
+
+
+class V4l2Bench(StreamBench):
+    def camera(self) -> Camera:
+        config = V4l2Camera(kind="v4l2", device="/dev/null", **self.options())
+        return V4l2Stream(config, self.device.open)
+
+
+class RtspBench(StreamBench):
+    """Against a real server: tests/integration/test_rtsp.py."""
+
+    def camera(self) -> Camera:
+        self.device.kept_count = 3
+        config = RtspCamera(kind="rtsp", url="rtsp://127.0.0.1/cam", **self.options())
+        return RtspStream(config, self.device.open)
+
+
+class GstreamerBench(StreamBench):
+    """With a real GStreamer: tests/integration/test_gstreamer.py."""
+
+    def camera(self) -> Camera:
+        config = GstreamerCamera(kind="gstreamer", pipeline="videotestsrc ! appsink", **self.options())
+        return GstreamerStream(config, self.device.open, build="GStreamer: YES")
+
+
+BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {
+    "folder": FolderBench,
+    "gstreamer": GstreamerBench,
+    "rtsp": RtspBench,
+    "simulated": SimulatedBench,
+    "v4l2": V4l2Bench,
+    "video": VideoBench,
+}
 
 
 def empty_slots(pixel_format: PixelFormat, count: int, *, spare_bytes: int = 0) -> list[Slot]:
@@ -301,8 +443,7 @@ def test_a_closed_camera_opens_again_and_counts_on(bench: Bench) -> None:
     camera.open()
     first, _ = shoot(bench, camera, 2)
     camera.close()
-    if isinstance(bench, SimulatedBench):
-        bench.hang_up()
+    bench.hang_up()
     camera.open()
     (slot,) = empty_slots(PixelFormat.MONO8, 1)
     camera.queue(slot)
