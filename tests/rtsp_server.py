@@ -49,9 +49,9 @@ class RtspServer:
         width_px, height_px = size_px
         arguments = [_PYTHON, str(_SCRIPT), str(port), str(width_px), str(height_px)]
         arguments += [] if password is None else [USER, password]
-        environment = {**os.environ, "GST_DEBUG": os.environ.get("GD", "0")}
+        environment = {**os.environ, "GST_DEBUG": "0"}
         self._process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, env=environment
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"serving\n"

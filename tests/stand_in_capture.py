@@ -27,7 +27,7 @@ class StandInDevice:
         self.is_present = True
         self.is_answering = True
         """A device that is not is waited for by whoever opens it."""
-        self.settings: dict[int, float] = {cv2.CAP_PROP_FPS: 10_000.0}
+        self.settings: dict[int, float] = {cv2.CAP_PROP_FPS: 10.0}
         self.kept_count = 0
         """Frames that lie ready when it is opened, and one more right after them."""
         self.allowed: Callable[[int, float], float] = lambda _, value: value
@@ -93,7 +93,7 @@ class StandInCapture:
             return True
         if self._is_one_coming:
             self._is_one_coming = False
-            time.sleep(0.001)  # ten periods
+            time.sleep(0.06)  # more than half a period
             return True
         with device.changed:
             device.waiting_count += 1

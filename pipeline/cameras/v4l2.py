@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
+from pathlib import Path
 
 import cv2
 
@@ -33,12 +33,8 @@ class V4l2Stream(StreamCamera):
 
     def _opened(self) -> Capture:
         device = self._device.device
-        try:
-            if not stat.S_ISCHR(os.stat(device).st_mode):  # noqa: PTH116 - a device, not a file of ours
-                raise CameraUnavailable(f"{device} is no device")
-            os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-        except OSError as error:
-            raise CameraUnavailable(f"{device}: {error.strerror}{_help_with(error)}") from error
+        if fault := _fault_of(Path(device)):
+            raise CameraUnavailable(f"{device} {fault}")
         capture = self._open_capture(device, cv2.CAP_V4L2, {})
         if not capture.isOpened():
             raise CameraUnavailable(f"{device} is in use by another program, or takes no pictures")
@@ -99,8 +95,17 @@ def kernel_ns(capture: Capture, now: int) -> int:
     return stamped if now - _AGE_MAX_NS < stamped <= now else now
 
 
-def _help_with(error: OSError) -> str:
-    return ": is this user in the group video?" if isinstance(error, PermissionError) else ""
+def _fault_of(device: Path) -> str:
+    """What OpenCV does not say; empty where it can be opened."""
+    try:
+        if not device.is_char_device():
+            return "is no device" if device.exists() else "is not there: is the camera plugged in?"
+        os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except PermissionError:
+        return "may not be opened: is this user in the group video?"
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return ""
 
 
 def _refused(key: str, wanted: str, got: str) -> CameraUnavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 
@@ -82,14 +83,8 @@ class VideoPlayer:
 
     def _opened(self) -> Capture:
         file = self._config.file
-        try:
-            # FFmpeg does not say why, and would wait for a pipe.
-            if not file.is_file():
-                raise self._unavailable(f"{file} is no file" if file.exists() else f"{file}: no such file")
-            with file.open("rb"):
-                pass
-        except OSError as error:
-            raise self._unavailable(f"{file}: {error.strerror or error}") from error
+        if fault := _fault_of(file):
+            raise self._unavailable(f"{file} {fault}")
         capture = open_capture(str(file), cv2.CAP_FFMPEG, {})
         if not capture.isOpened():
             raise self._unavailable(f"{file} is no video that OpenCV's FFmpeg can read")
@@ -133,3 +128,14 @@ class VideoPlayer:
 
     def _unavailable(self, text: str) -> CameraUnavailable:
         return CameraUnavailable(f"camera {self._config.camera_id}: {text}")
+
+
+def _fault_of(file: Path) -> str:
+    """What FFmpeg does not say, which would also wait for a pipe; empty where the file can be read."""
+    try:
+        if not file.is_file():
+            return "is no file" if file.exists() else "is not there"
+        with file.open("rb"):
+            return ""
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -1,0 +1,229 @@
+"""The kind `rtsp` against GStreamer's RTSP server: real bytes over the loopback. Luma goes through uncompressed 4:2:2, which
+rounds: pixels are compared within 4 of 255.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.camera_config import RtspCamera
+from pipeline.cameras.base import CameraUnavailable, Grabbed, StillConnecting, Triggered
+from pipeline.cameras.rtsp import RtspStream
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.ring import Slot
+from tests.conformance.test_camera import wait
+from tests.rtsp_server import USER, RtspServer, free_port, why_no_server
+from vision.types import PixelFormat
+
+WIDTH_PX, HEIGHT_PX = 32, 16
+TOLERANCE = 4
+PATIENCE_NS = 30 * NS_PER_S
+PASSWORD = "s3cret/of@this:line"
+
+pytestmark = pytest.mark.skipif(bool(why_no_server()), reason=why_no_server())
+
+
+class Source:
+    """A camera that runs freely: frame k is of grey 16 + k % 200, and shows it as long as ``playing``."""
+
+    def __init__(self, port: int, *, password: str | None = None) -> None:
+        self._server = RtspServer((WIDTH_PX, HEIGHT_PX), port, password=password)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._play)
+        self._thread.start()
+
+    def _play(self) -> None:
+        for number in itertools.count():
+            if self._is_over.wait(0.02):
+                return
+            grey = 16 + number % 200
+            self._server.show(np.dstack([np.full((HEIGHT_PX, WIDTH_PX), grey, np.uint8)] * 3))
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Source]]:
+    sources: list[Source] = []
+
+    def started(port: int, **options: Any) -> Source:
+        sources.append(Source(port, **options))
+        return sources[-1]
+
+    yield started
+    for source in sources:
+        with contextlib.suppress(ValueError):
+            source.close()
+
+
+def stream(port: int, *, user: str = "", **changes: Any) -> RtspStream:
+    options = {
+        "url": f"rtsp://{user}127.0.0.1:{port}/cam",
+        "width_px": WIDTH_PX,
+        "height_px": HEIGHT_PX,
+        "pixel_format": PixelFormat.MONO8,
+        **changes,
+    }
+    return RtspStream(RtspCamera(camera_id="cam0", kind="rtsp", **options))
+
+
+def open_patiently(camera: RtspStream) -> None:
+    """As acquisition does: again and again."""
+    give_up_ns = now_ns() + PATIENCE_NS
+    while True:
+        try:
+            return camera.open()
+        except CameraUnavailable as error:
+            camera.close()
+            if not isinstance(error, StillConnecting) and now_ns() > give_up_ns:
+                raise
+
+
+def empty_slots(pixel_format: PixelFormat, count: int) -> list[Slot]:
+    size = WIDTH_PX * HEIGHT_PX * pixel_format.bytes_per_pixel
+    return [Slot(index, 1, np.full(size, 0xEE, np.uint8)) for index in range(count)]
+
+
+def grab(camera: RtspStream, pixel_format: PixelFormat, count: int) -> list[Grabbed]:
+    for slot in empty_slots(pixel_format, count):
+        camera.queue(slot)
+    grabbed: list[Grabbed] = []
+    triggers: list[Triggered] = []
+    while len(grabbed) < count:
+        wait(camera)
+        for event in camera.poll():
+            if isinstance(event, Triggered):
+                triggers.append(event)
+            elif isinstance(event, Grabbed):
+                assert event.trigger_counter == triggers[-1].trigger_counter
+                grabbed.append(event)
+    return grabbed
+
+
+def lose(camera: RtspStream) -> str:
+    """What is said when the stream is lost."""
+    with pytest.raises(CameraUnavailable) as caught:  # noqa: PT012
+        while True:
+            wait(camera)
+            camera.poll()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pixel_format", list(PixelFormat)[:3])
+def test_frames_come_in_order_and_none_twice(start: Callable[..., Source], pixel_format: PixelFormat) -> None:
+    port = free_port()
+    start(port)
+    camera = stream(port, pixel_format=pixel_format)
+    open_patiently(camera)
+    grabbed = grab(camera, pixel_format, 20)
+    greys = [int(frame.slot.pixels[0]) for frame in grabbed]
+    for frame, grey in zip(grabbed, greys, strict=True):
+        assert np.abs(frame.slot.pixels.astype(int) - grey).max() <= TOLERANCE
+        assert frame.trigger_ns <= frame.header.grabbed_ns <= now_ns()
+    steps = [(later - earlier) % 200 for earlier, later in itertools.pairwise(greys)]
+    assert all(1 - TOLERANCE < step < 1 + TOLERANCE for step in steps), greys
+    assert abs(sum(steps) - 19) <= TOLERANCE
+    assert [frame.header.frame_id for frame in grabbed] == list(range(20))
+    camera.close()
+
+
+def test_what_was_kept_while_it_was_opened_is_not_played_as_a_burst(start: Callable[..., Source]) -> None:
+    """FFmpeg looks at some twenty frames before it says what the stream is, and hands them out then at once."""
+    port = free_port()
+    start(port)
+    camera = stream(port)
+    open_patiently(camera)
+    frames = grab(camera, PixelFormat.MONO8, 12)
+    span_ns = frames[-1].trigger_ns - frames[0].trigger_ns
+    assert span_ns > 11 * 0.02 * NS_PER_S / 2, "frames are 20 ms apart at the source"
+    camera.close()
+
+
+def test_a_server_that_dies_is_lost_and_one_that_comes_back_is_found(start: Callable[..., Source]) -> None:
+    port = free_port()
+    source = start(port)
+    camera = stream(port, frame_timeout_s=2.0)
+    open_patiently(camera)
+    last = grab(camera, PixelFormat.MONO8, 3)[-1]
+    source.close()
+    assert lose(camera).startswith("camera cam0: ")
+    camera.close()
+    with pytest.raises(CameraUnavailable, match=rf"camera cam0: no stream from rtsp://127\.0\.0\.1:{port}/cam"):
+        camera.open()
+    camera.close()
+    start(port)
+    open_patiently(camera)
+    again = grab(camera, PixelFormat.MONO8, 3)[0]
+    assert again.trigger_counter > last.trigger_counter
+    camera.close()
+
+
+def test_two_cameras_may_watch_one_stream(start: Callable[..., Source]) -> None:
+    port = free_port()
+    start(port)
+    cameras = [stream(port), stream(port)]
+    for camera in cameras:
+        open_patiently(camera)
+    for camera in cameras:
+        assert len(grab(camera, PixelFormat.MONO8, 3)) == 3
+    for camera in cameras:
+        camera.close()
+
+
+def test_a_frame_of_another_size_is_bad(start: Callable[..., Source]) -> None:
+    port = free_port()
+    start(port)
+    camera = stream(port, width_px=WIDTH_PX * 2)
+    open_patiently(camera)
+    camera.queue(Slot(0, 1, np.zeros(WIDTH_PX * 2 * HEIGHT_PX, np.uint8)))
+    events: list[Any] = []
+    while len(events) < 2:
+        wait(camera)
+        events += camera.poll()
+    assert (events[1].outcome, events[1].text) == ("BAD", "got a frame of 32x16 pixels, expected 64x16")
+    assert len(camera.close()) == 1
+
+
+def test_a_server_that_takes_the_call_and_says_nothing_holds_nobody_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        camera = stream(silent.getsockname()[1], open_timeout_s=1.5)
+        told: list[CameraUnavailable] = []
+        while not told or isinstance(told[-1], StillConnecting):
+            with pytest.raises(CameraUnavailable) as caught:
+                camera.open()
+            told.append(caught.value)
+            assert camera.close() == []
+        assert len(told) >= 2, "the first word came while it was still connecting"
+        assert "no stream from rtsp://127.0.0.1" in str(told[-1])
+        assert "within 1.5 s" in str(told[-1])
+
+
+def test_the_password_opens_the_stream_and_is_not_told(
+    start: Callable[..., Source], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    start(port, password=PASSWORD)
+    monkeypatch.setenv("LINE_CAMERA_PASSWORD", PASSWORD)
+    camera = stream(port, user=f"{USER}@", password_env="LINE_CAMERA_PASSWORD")
+    open_patiently(camera)
+    assert len(grab(camera, PixelFormat.MONO8, 2)) == 2
+    camera.close()
+    monkeypatch.setenv("LINE_CAMERA_PASSWORD", f"{PASSWORD}-of-yesterday")
+    with pytest.raises(CameraUnavailable, match="are path, user name and password right") as caught:  # noqa: PT012
+        while True:
+            with contextlib.suppress(StillConnecting):
+                camera.open()
+    printed = capfd.readouterr()
+    for text in (str(caught.value), printed.out, printed.err):
+        assert "s3cret" not in text
