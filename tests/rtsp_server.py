@@ -44,11 +44,20 @@ def free_port() -> int:
 class RtspServer:
     """Serves ``/cam`` until closed. Pictures that come before a client plays are lost, as with any live source."""
 
-    def __init__(self, size_px: tuple[int, int], port: int, *, password: str | None = None) -> None:
+    def __init__(
+        self,
+        size_px: tuple[int, int],
+        port: int,
+        *,
+        codec: str = "raw",
+        password: str | None = None,
+        method: str = "basic",
+    ) -> None:
+        """``codec``: raw or jpeg; ``method``: of asking for the password, basic or digest."""
         self.port = port
         width_px, height_px = size_px
-        arguments = [_PYTHON, str(_SCRIPT), str(port), str(width_px), str(height_px)]
-        arguments += [] if password is None else [USER, password]
+        arguments = [_PYTHON, str(_SCRIPT), str(port), str(width_px), str(height_px), codec]
+        arguments += [] if password is None else [method, USER, password]
         environment = {**os.environ, "GST_DEBUG": "0"}
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

@@ -1,4 +1,7 @@
-"""Run by the system's Python: PORT WIDTH HEIGHT [USER PASSWORD]; pictures come on standard input, each after its length."""
+"""Run by the system's Python: PORT WIDTH HEIGHT CODEC [METHOD USER PASSWORD].
+
+Pictures come on standard input, each after its length.
+"""
 
 import sys
 import threading
@@ -8,9 +11,14 @@ import gi  # type: ignore[import-not-found,unused-ignore]
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
+gi.require_version("GstRtsp", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
 
-ELEMENTS = ("appsrc", "videoconvert", "rtpvrawpay")
+ELEMENTS = ("appsrc", "videoconvert", "rtpvrawpay", "jpegenc", "rtpjpegpay")
+CODECS = {
+    "raw": "video/x-raw,format=UYVY ! rtpvrawpay",
+    "jpeg": "video/x-raw,format=I420 ! jpegenc quality=95 ! rtpjpegpay",
+}
 
 
 def main() -> None:
@@ -18,7 +26,7 @@ def main() -> None:
     Gst.init(None)
     if sys.argv[1:] == ["--try"]:
         sys.exit(0 if all(Gst.ElementFactory.find(name) for name in ELEMENTS) else 1)
-    port, width, height, *credentials = sys.argv[1:]
+    port, width, height, codec, *credentials = sys.argv[1:]
     server = GstRtspServer.RTSPServer.new()
     server.set_address("127.0.0.1")
     server.set_service(port)
@@ -27,15 +35,18 @@ def main() -> None:
     factory.set_launch(
         "( appsrc name=pictures is-live=true format=time do-timestamp=true "
         f"caps=video/x-raw,format=BGR,width={width},height={height},framerate=25/1 "
-        "! videoconvert ! video/x-raw,format=UYVY "
-        "! rtpvrawpay name=pay0 pt=96 )"
+        f"! videoconvert ! {CODECS[codec]} name=pay0 pt=96 )"
     )
     if credentials:
-        user, password = credentials
+        method, user, password = credentials
         auth = GstRtspServer.RTSPAuth.new()
         token = GstRtspServer.RTSPToken.new()
         token.set_string("media.factory.role", "user")
-        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        if method == "digest":
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+            auth.add_digest(user, password, token)
+        else:
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
         server.set_auth(auth)
         role = Gst.Structure.new_from_string(
             "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"

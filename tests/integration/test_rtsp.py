@@ -9,21 +9,24 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.camera_config import RtspCamera
+from pipeline.camera_config import OPENCV_FORMATS, RtspCamera
 from pipeline.cameras.base import CameraUnavailable, Grabbed, StillConnecting, Triggered
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.ring import Slot
 from tests.conformance.test_camera import wait
 from tests.rtsp_server import USER, RtspServer, free_port, why_no_server
+from tests.service import Service, workers_of, write_line
+from tests.tap import Tap
 from vision.types import PixelFormat
 
-WIDTH_PX, HEIGHT_PX = 32, 16
+WIDTH_PX, HEIGHT_PX = 32, 32
 TOLERANCE = 4
 PATIENCE_NS = 30 * NS_PER_S
 PASSWORD = "s3cret/of@this:line"
@@ -34,8 +37,8 @@ pytestmark = pytest.mark.skipif(bool(why_no_server()), reason=why_no_server())
 class Source:
     """A camera that runs freely: frame k is of grey 16 + k % 200, and shows it as long as ``playing``."""
 
-    def __init__(self, port: int, *, password: str | None = None) -> None:
-        self._server = RtspServer((WIDTH_PX, HEIGHT_PX), port, password=password)
+    def __init__(self, port: int, **options: Any) -> None:
+        self._server = RtspServer((WIDTH_PX, HEIGHT_PX), port, **options)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._play)
         self._thread.start()
@@ -120,10 +123,13 @@ def lose(camera: RtspStream) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("pixel_format", list(PixelFormat)[:3])
-def test_frames_come_in_order_and_none_twice(start: Callable[..., Source], pixel_format: PixelFormat) -> None:
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+@pytest.mark.parametrize("pixel_format", OPENCV_FORMATS)
+def test_frames_come_in_order_and_none_twice(
+    start: Callable[..., Source], pixel_format: PixelFormat, codec: str
+) -> None:
     port = free_port()
-    start(port)
+    start(port, codec=codec)
     camera = stream(port, pixel_format=pixel_format)
     open_patiently(camera)
     grabbed = grab(camera, pixel_format, 20)
@@ -191,7 +197,7 @@ def test_a_frame_of_another_size_is_bad(start: Callable[..., Source]) -> None:
     while len(events) < 2:
         wait(camera)
         events += camera.poll()
-    assert (events[1].outcome, events[1].text) == ("BAD", "got a frame of 32x16 pixels, expected 64x16")
+    assert (events[1].outcome, events[1].text) == ("BAD", "got a frame of 32x32 pixels, expected 64x32")
     assert len(camera.close()) == 1
 
 
@@ -209,11 +215,12 @@ def test_a_server_that_takes_the_call_and_says_nothing_holds_nobody_up() -> None
         assert "within 1.5 s" in str(told[-1])
 
 
+@pytest.mark.parametrize("method", ["basic", "digest"])
 def test_the_password_opens_the_stream_and_is_not_told(
-    start: Callable[..., Source], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    method: str, start: Callable[..., Source], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
-    start(port, password=PASSWORD)
+    start(port, password=PASSWORD, method=method)
     monkeypatch.setenv("LINE_CAMERA_PASSWORD", PASSWORD)
     camera = stream(port, user=f"{USER}@", password_env="LINE_CAMERA_PASSWORD")
     open_patiently(camera)
@@ -227,3 +234,55 @@ def test_the_password_opens_the_stream_and_is_not_told(
     printed = capfd.readouterr()
     for text in (str(caught.value), printed.out, printed.err):
         assert "s3cret" not in text
+
+
+@pytest.mark.slow
+def test_the_service_judges_a_stream_and_outlives_its_server(
+    tmp_path: Path, broker_port: int, start: Callable[..., Source]
+) -> None:
+    """No server, a server, none, one that says nothing, a server: no process is started again for it."""
+    port = free_port()
+    camera = {
+        "camera_id": "cam0",
+        "kind": "rtsp",
+        "url": f"rtsp://127.0.0.1:{port}/cam",
+        "width_px": WIDTH_PX,
+        "height_px": HEIGHT_PX,
+        "pixel_format": "Mono8",
+        "frame_timeout_s": 1.0,
+        "open_timeout_s": 2.0,
+    }
+    line = write_line(tmp_path, broker_port, cameras=[camera])
+    with Service(line) as service, Tap(broker_port, "test/line") as tap:
+
+        def alarm() -> str | None:
+            body = tap.bodies("alarm/camera-cam0")[-1]
+            return None if body is None else str(body["text"])
+
+        def is_judging() -> bool:
+            return tap.bodies("state")[-1]["state"] == "RUNNING" and alarm() is None
+
+        tap.wait_until(lambda: "no stream from rtsp://127.0.0.1" in (alarm() or ""))
+        acquisition = workers_of(service.process.pid)["acquisition"].pid
+        source = start(port)
+        tap.wait_until(is_judging)
+        tap.wait_until(lambda: {"PASS", "REJECT"} <= {body["verdict"] for body in tap.bodies("verdict")})
+        source.close()
+        tap.wait_until(lambda: alarm() is not None)
+        tap.wait_until(lambda: tap.bodies("state")[-1]["state"] != "RUNNING")
+        with socket.create_server(("127.0.0.1", port)) as silent:
+            silent.settimeout(60)
+            for _ in range(2):
+                caller, _ = silent.accept()
+                with caller:
+                    while caller.recv(4_096):
+                        pass  # until it gives up
+            texts = {body["text"] for body in tap.bodies("alarm/camera-cam0") if body is not None}
+            assert not any("connecting" in text for text in texts), "why it was lost stands there all the time"
+        start(port)
+        tap.wait_until(is_judging)
+        tap.wait_count("verdict", 20)
+        assert tap.bodies("verdict")[-1]["verdict"] in ("PASS", "REJECT")
+        assert workers_of(service.process.pid)["acquisition"].pid == acquisition
+        assert len({body["session_id"] for body in tap.bodies("verdict")}) == 1
+        service.stop()

@@ -107,6 +107,17 @@ def test_what_is_no_video_is_said(
     assert "WARN" not in capfd.readouterr().err
 
 
+def test_a_file_that_was_cut_off_plays_as_far_as_it_goes(tmp_path: Path) -> None:
+    file = video_of(tmp_path, list(range(10, 40)))
+    file.write_bytes(file.read_bytes()[:-1_000])
+    camera = player(file, loop=False)
+    camera.open()
+    played = play(camera, 30)
+    assert 0 < len(played) < 30
+    assert played == list(range(10, 10 + len(played)))
+    camera.close()
+
+
 def test_a_folder_and_a_pipe_are_no_video(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
