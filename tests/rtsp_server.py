@@ -53,7 +53,7 @@ class RtspServer:
         password: str | None = None,
         method: str = "basic",
     ) -> None:
-        """``codec``: raw or jpeg; ``method``: of asking for the password, basic or digest."""
+        """``codec``: raw, jpeg or h264; ``method``: of asking for the password, basic or digest."""
         self.port = port
         width_px, height_px = size_px
         arguments = [_PYTHON, str(_SCRIPT), str(port), str(width_px), str(height_px), codec]
@@ -66,7 +66,7 @@ class RtspServer:
         assert self._process.stdout.readline() == b"serving\n"
 
     def show(self, image: npt.NDArray[np.uint8]) -> None:
-        """One frame, BGR (height, width, 3)."""
+        """One frame, uint8: BGR (height, width, 3), or the bytes of what it is in H.264."""
         assert self._process.stdin is not None
         self._process.stdin.write(struct.pack("<I", image.nbytes) + image.tobytes())
         self._process.stdin.flush()
@@ -78,3 +78,30 @@ class RtspServer:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
+
+
+def why_no_h264() -> str:
+    """Empty where ``h264_of`` works."""
+    try:
+        told = subprocess.run(["ffmpeg", "-encoders"], check=False, timeout=60, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "no ffmpeg (apt-get install ffmpeg)"
+    return "" if "libx264" in told.stdout else "this ffmpeg has no libx264"
+
+
+def h264_of(greys: list[npt.NDArray[np.uint8]], rate_hz: int) -> list[npt.NDArray[np.uint8]]:
+    """Grey pictures (height, width) as H.264, the bytes of each; a whole picture each half second, no B-frames."""
+    height_px, width_px = greys[0].shape
+    raw = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width_px}x{height_px}", "-r", str(rate_hz), "-i", "-"]
+    wanted = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", str(rate_hz // 2), "-bf", "0", "-x264-params", "aud=1"]
+    coded = subprocess.run(
+        ["ffmpeg", "-v", "error", *raw, *wanted, "-f", "h264", "-"],
+        input=b"".join(grey.tobytes() for grey in greys),
+        check=True,
+        timeout=60,
+        capture_output=True,
+    ).stdout
+    delimiter = b"\0\0\0\1\x09"
+    pictures = [np.frombuffer(delimiter + picture, np.uint8) for picture in coded.split(delimiter)[1:]]
+    assert len(pictures) == len(greys)
+    return pictures

@@ -14,11 +14,13 @@ gi.require_version("GstRtspServer", "1.0")
 gi.require_version("GstRtsp", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
 
-ELEMENTS = ("appsrc", "videoconvert", "rtpvrawpay", "jpegenc", "rtpjpegpay")
+ELEMENTS = ("appsrc", "videoconvert", "rtpvrawpay", "jpegenc", "rtpjpegpay", "rtph264pay")
 CODECS = {
-    "raw": "video/x-raw,format=UYVY ! rtpvrawpay",
-    "jpeg": "video/x-raw,format=I420 ! jpegenc quality=95 ! rtpjpegpay",
+    "raw": ("video/x-raw,format=BGR", "videoconvert ! video/x-raw,format=UYVY ! rtpvrawpay"),
+    "jpeg": ("video/x-raw,format=BGR", "videoconvert ! video/x-raw,format=I420 ! jpegenc quality=95 ! rtpjpegpay"),
+    "h264": ("video/x-h264,stream-format=byte-stream,alignment=au", "rtph264pay config-interval=1"),
 }
+"""What a picture comes as, and what becomes of it."""
 
 
 def main() -> None:
@@ -32,10 +34,10 @@ def main() -> None:
     server.set_service(port)
     factory = GstRtspServer.RTSPMediaFactory.new()
     factory.set_shared(True)
+    given, sent = CODECS[codec]
     factory.set_launch(
         "( appsrc name=pictures is-live=true format=time do-timestamp=true "
-        f"caps=video/x-raw,format=BGR,width={width},height={height},framerate=25/1 "
-        f"! videoconvert ! {CODECS[codec]} name=pay0 pt=96 )"
+        f"caps={given},width={width},height={height},framerate=50/1 ! {sent} name=pay0 pt=96 )"
     )
     if credentials:
         method, user, password = credentials

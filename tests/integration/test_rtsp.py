@@ -1,5 +1,5 @@
-"""The kind `rtsp` against GStreamer's RTSP server: real bytes over the loopback. Luma goes through uncompressed 4:2:2, which
-rounds: pixels are compared within 4 of 255.
+"""The kind `rtsp` against GStreamer's RTSP server: real bytes over the loopback. What is sent is rounded or compressed on its
+way: pixels are compared within 4 of 255.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pipeline.cameras.rtsp import RtspStream
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.ring import Slot
 from tests.conformance.test_camera import wait
-from tests.rtsp_server import USER, RtspServer, free_port, why_no_server
+from tests.rtsp_server import USER, RtspServer, free_port, h264_of, why_no_h264, why_no_server
 from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
 from vision.types import PixelFormat
 
 WIDTH_PX, HEIGHT_PX = 32, 32
 TOLERANCE = 4
+RATE_HZ = 50
 PATIENCE_NS = 30 * NS_PER_S
 PASSWORD = "s3cret/of@this:line"
 
@@ -35,20 +36,22 @@ pytestmark = pytest.mark.skipif(bool(why_no_server()), reason=why_no_server())
 
 
 class Source:
-    """A camera that runs freely: frame k is of grey 16 + k % 200, and shows it as long as ``playing``."""
+    """A camera that runs freely: frame k is of grey 16 + k % 200."""
 
-    def __init__(self, port: int, **options: Any) -> None:
-        self._server = RtspServer((WIDTH_PX, HEIGHT_PX), port, **options)
+    def __init__(self, port: int, *, codec: str = "raw", **options: Any) -> None:
+        greys = [np.full((HEIGHT_PX, WIDTH_PX), 16 + number, np.uint8) for number in range(200)]
+        colours = [np.dstack([grey] * 3) for grey in greys]
+        self._pictures = h264_of(greys, RATE_HZ) if codec == "h264" else colours
+        self._server = RtspServer((WIDTH_PX, HEIGHT_PX), port, codec=codec, **options)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._play)
         self._thread.start()
 
     def _play(self) -> None:
-        for number in itertools.count():
-            if self._is_over.wait(0.02):
+        for picture in itertools.cycle(self._pictures):
+            if self._is_over.wait(1 / RATE_HZ):
                 return
-            grey = 16 + number % 200
-            self._server.show(np.dstack([np.full((HEIGHT_PX, WIDTH_PX), grey, np.uint8)] * 3))
+            self._server.show(picture)
 
     def close(self) -> None:
         self._is_over.set()
@@ -123,7 +126,9 @@ def lose(camera: RtspStream) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+@pytest.mark.parametrize(
+    "codec", ["raw", "jpeg", pytest.param("h264", marks=pytest.mark.skipif(bool(why_no_h264()), reason=why_no_h264()))]
+)
 @pytest.mark.parametrize("pixel_format", OPENCV_FORMATS)
 def test_frames_come_in_order_and_none_twice(
     start: Callable[..., Source], pixel_format: PixelFormat, codec: str
@@ -152,7 +157,7 @@ def test_what_was_kept_while_it_was_opened_is_not_played_as_a_burst(start: Calla
     open_patiently(camera)
     frames = grab(camera, PixelFormat.MONO8, 12)
     span_ns = frames[-1].trigger_ns - frames[0].trigger_ns
-    assert span_ns > 11 * 0.02 * NS_PER_S / 2, "frames are 20 ms apart at the source"
+    assert span_ns > 11 * NS_PER_S / RATE_HZ / 2
     camera.close()
 
 
