@@ -36,7 +36,7 @@ def why_not() -> str:
             (words, f"{_PYTHON} has no OpenCV with GStreamer (apt-get install python3-opencv)"),
             (version, f"{_PYTHON} is another version than this one: it cannot load the packages installed here"),
         ):
-            if subprocess.run([_PYTHON, "-c", code], check=False, timeout=60, capture_output=True).returncode:
+            if subprocess.run([_PYTHON, "-I", "-c", code], check=False, timeout=60, capture_output=True).returncode:
                 return reason
     except FileNotFoundError:
         return f"no {_PYTHON}"

@@ -108,12 +108,13 @@ def test_what_is_no_video_is_said(
 
 
 def test_a_file_that_was_cut_off_plays_as_far_as_it_goes(tmp_path: Path) -> None:
-    file = video_of(tmp_path, list(range(10, 40)))
-    file.write_bytes(file.read_bytes()[:-1_000])
+    file = video_of(tmp_path, list(range(10, 210)))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
     camera = player(file, loop=False)
     camera.open()
-    played = play(camera, 30)
-    assert 0 < len(played) < 30
+    played = play(camera, 200)
+    assert 0 < len(played) < 200
     assert played == list(range(10, 10 + len(played)))
     camera.close()
 
