@@ -467,7 +467,7 @@ def test_exposures_that_find_no_room_leave_their_gap_in_the_block_ids(device: De
             snap(camera)
         camera.link.speed_bits_per_s = None
         skipped = device.get_integer("CounterValue")
-        seen = []
+        seen: list[Received] = []
         while not seen or seen[-1].block_id != skipped + 1:
             seen.append(stream.next(chunks=("ChunkCounterValue",)))
             if len(seen) == skipped - 1:
