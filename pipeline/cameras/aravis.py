@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis_stream import AravisStream
-from pipeline.cameras.base import CameraEvent, CameraUnavailable
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, StillConnecting
 from pipeline.ring import Slot
 
 _PATIENCE_S = 0.5
@@ -66,7 +66,7 @@ class Aravis:
         if self._closing is not None:
             self._closing.join(_PATIENCE_S)
             if self._closing.is_alive():
-                raise CameraUnavailable(f"{name}: still being closed")
+                raise StillConnecting(f"{name}: still being closed")
             self._closing = None
         if self._opening is None:
             self._opening = _Opening(self._config)
@@ -77,7 +77,7 @@ class Aravis:
             raise
         if self._stream is None:
             where = self._config.address or f"serial {self._config.serial}"
-            raise CameraUnavailable(f"{name}: connecting to {where}")
+            raise StillConnecting(f"{name}: connecting to {where}")
         self._opening = None
 
     def close(self) -> list[Slot]:
