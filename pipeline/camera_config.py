@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from vision.faults import disagreement
 from vision.recipe import Strict
 from vision.types import PixelFormat
 
@@ -23,6 +24,16 @@ class CameraBase(Strict):
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)
     ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+
+    @model_validator(mode="after")
+    def _format_has_that_size(self) -> Self:
+        steps = (("width_px", self.pixel_format.width_step_px), ("height_px", self.pixel_format.height_step_px))
+        for key, step_px in steps:
+            size_px: int = getattr(self, key)
+            if size_px % step_px:
+                expected = f"a multiple of {step_px}, as {self.pixel_format.value} has it"
+                raise disagreement(key, str(size_px), expected)
+        return self
 
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""

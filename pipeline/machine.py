@@ -31,7 +31,7 @@ class HasRing(Protocol):
 
 def slot_bytes(camera: HasRing) -> int:
     """One frame of this camera."""
-    return camera.width_px * camera.height_px * camera.pixel_format.bytes_per_pixel
+    return camera.pixel_format.frame_bytes(camera.width_px, camera.height_px)
 
 
 class NoRoom(RuntimeError):

@@ -170,7 +170,7 @@ BENCHES: dict[str, type[FolderBench] | type[SimulatedBench]] = {"folder": Folder
 
 
 def empty_slots(pixel_format: PixelFormat, count: int, *, spare_bytes: int = 0) -> list[Slot]:
-    slot_bytes = WIDTH_PX * HEIGHT_PX * pixel_format.bytes_per_pixel + spare_bytes
+    slot_bytes = pixel_format.frame_bytes(WIDTH_PX, HEIGHT_PX) + spare_bytes
     return [Slot(index, 1, np.full(slot_bytes, SENTINEL, np.uint8)) for index in range(count)]
 
 
