@@ -35,8 +35,8 @@ class CannotEncode(ValueError):
 def encode_image(pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, kind: str, jpeg_quality: int) -> bytes:
     """A frame's ``pixels`` as a file of ``kind`` "png" or "jpeg". Raises CannotEncode.
 
-    A PNG is bit by bit what the frame shows: of a raw format the decoded picture, of 10 and 12 bit in 16 bit, white being 65,535 but
-    for what is behind the last bit. A JPEG has 8 bit.
+    A PNG is bit by bit what the frame shows: of a raw format the decoded picture, of 10 and 12 bit in 16 bit with the level in the
+    high ones, so that white is white. A JPEG has 8 bit.
     """
     try:
         picture: npt.NDArray[Any]

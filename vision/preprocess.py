@@ -111,7 +111,10 @@ class RegionPlan:
             column_weights,
         )
         self._line = np.zeros((region.width_px + 1) * source_channels, np.float32)
-        self._raw = _RawRegion(region, frame_format) if frame_format.pixel_format.is_raw else None
+        self._raw: _RawRegion | None = None
+        if frame_format.pixel_format.is_raw:
+            # 12 bit go up to 255.9, which no byte holds.
+            self._raw = _RawRegion(region, frame_format, brightest=255.0 if model_input.dtype == "uint8" else 256.0)
         self._affine = (gains, offsets)
         self._corner = (top_px, left_px)
         self._border = (top_px, left_px, height_px, width_px)
@@ -226,7 +229,8 @@ class RegionPlan:
 class _RawRegion:
     """A region of raw frames: what their kernel needs beside the tables. Its scratch is there from the start."""
 
-    def __init__(self, region: Region, frame_format: FrameFormat) -> None:
+    def __init__(self, region: Region, frame_format: FrameFormat, *, brightest: float) -> None:
+        self._brightest = brightest
         self._pixel_format = frame_format.pixel_format
         self._width_px = region.width_px
         self._frame = (frame_format.width_px, frame_format.height_px)
@@ -247,7 +251,7 @@ class _RawRegion:
         first_px, skip, count = whole_groups(self._pixel_format, x_px, self._width_px)
         raw_to_planes(
             *(LAYOUTS[self._pixel_format], flat, pitch, *self._frame, *tables),
-            *(first_px, y_px, skip, count, self._lines, *rest),
+            *(first_px, y_px, skip, count, self._brightest, self._lines, *rest),
         )
 
 

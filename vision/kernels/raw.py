@@ -10,6 +10,7 @@ Arguments shared by the kernels:
     width, height    the frame's, in pixels; of a Bayer pattern both at least 2
     first_x, first_y the region's place in the frame, the first a whole group of pixels from the left edge
     skip, count      pixels before the region's own in its first group, and pixels in all its groups
+    brightest        levels above it are cut to it
     lines            (3, channels, n) float32, zero at first: scratch for two source rows and their blend, n more than ``count``
 
 and those of ``vision.kernels.resize`` of the same names, ``lefts`` being pixels. Channels are in the order blue, green, red.
@@ -46,43 +47,44 @@ def _within(level: np.int32) -> np.int32:
     return _BRIGHTEST if level > _BRIGHTEST else level
 
 
-@compiled(types.void(types.int64, PIXELS, types.int64, types.int64, _LINE))
-def _mono(layout: int, flat: PixelArray, start: int, count: int, line: FloatArray) -> None:
+@compiled(types.void(types.int64, PIXELS, types.int64, types.int64, types.float32, _LINE))
+def _mono(layout: int, flat: PixelArray, start: int, count: int, brightest: np.float32, line: FloatArray) -> None:
     """``count`` pixels from the byte ``start`` on, where a group begins."""
     is_10 = layout in (UNPACKED_10, PACKED_10, DENSE_10)
     scale = np.float32(1 / 4) if is_10 else np.float32(1 / 16)
     levels = line[0]
     if layout in (UNPACKED_10, UNPACKED_12):
         row = flat[start : start + 2 * count]
-        high = np.int32(3 if is_10 else 15)  # what else may be in the upper byte is no level
+        most = np.uint16(1023 if is_10 else 4095)  # what else may be in the upper byte is no level
         for i in range(count):
-            levels[i] = np.float32(np.int32(row[2 * i]) | (np.int32(row[2 * i + 1]) & high) << 8) * scale
+            value = np.uint16(np.uint16(row[2 * i]) | np.uint16(np.uint16(row[2 * i + 1]) << np.uint16(8)))
+            levels[i] = min(np.float32(np.uint16(value & most)) * scale, brightest)
     elif layout == PACKED_10:
         row = flat[start : start + count // 2 * 3]
         for i in range(count // 2):
             low = np.int32(row[3 * i + 1])
-            levels[2 * i] = np.float32(np.int32(row[3 * i]) << 2 | low & 3) * scale
-            levels[2 * i + 1] = np.float32(np.int32(row[3 * i + 2]) << 2 | low >> 4 & 3) * scale
+            levels[2 * i] = min(np.float32(np.int32(row[3 * i]) << 2 | low & 3) * scale, brightest)
+            levels[2 * i + 1] = min(np.float32(np.int32(row[3 * i + 2]) << 2 | low >> 4 & 3) * scale, brightest)
     elif layout == PACKED_12:
         row = flat[start : start + count // 2 * 3]
         for i in range(count // 2):
             low = np.int32(row[3 * i + 1])
-            levels[2 * i] = np.float32(np.int32(row[3 * i]) << 4 | low & 15) * scale
-            levels[2 * i + 1] = np.float32(np.int32(row[3 * i + 2]) << 4 | low >> 4) * scale
+            levels[2 * i] = min(np.float32(np.int32(row[3 * i]) << 4 | low & 15) * scale, brightest)
+            levels[2 * i + 1] = min(np.float32(np.int32(row[3 * i + 2]) << 4 | low >> 4) * scale, brightest)
     elif layout == DENSE_12:
         row = flat[start : start + count // 2 * 3]
         for i in range(count // 2):
             middle = np.int32(row[3 * i + 1])
-            levels[2 * i] = np.float32(np.int32(row[3 * i]) | (middle & 15) << 8) * scale
-            levels[2 * i + 1] = np.float32(middle >> 4 | np.int32(row[3 * i + 2]) << 4) * scale
+            levels[2 * i] = min(np.float32(np.int32(row[3 * i]) | (middle & 15) << 8) * scale, brightest)
+            levels[2 * i + 1] = min(np.float32(middle >> 4 | np.int32(row[3 * i + 2]) << 4) * scale, brightest)
     else:
         row = flat[start : start + count // 4 * 5]
         for i in range(count // 4):
             second, third, fourth = np.int32(row[5 * i + 1]), np.int32(row[5 * i + 2]), np.int32(row[5 * i + 3])
-            levels[4 * i] = np.float32(np.int32(row[5 * i]) | (second & 3) << 8) * scale
-            levels[4 * i + 1] = np.float32(second >> 2 | (third & 15) << 6) * scale
-            levels[4 * i + 2] = np.float32(third >> 4 | (fourth & 63) << 4) * scale
-            levels[4 * i + 3] = np.float32(fourth >> 6 | np.int32(row[5 * i + 4]) << 2) * scale
+            levels[4 * i] = min(np.float32(np.int32(row[5 * i]) | (second & 3) << 8) * scale, brightest)
+            levels[4 * i + 1] = min(np.float32(second >> 2 | (third & 15) << 6) * scale, brightest)
+            levels[4 * i + 2] = min(np.float32(third >> 4 | (fourth & 63) << 4) * scale, brightest)
+            levels[4 * i + 3] = min(np.float32(fourth >> 6 | np.int32(row[5 * i + 4]) << 2) * scale, brightest)
 
 
 @compiled(types.void(PIXELS, PIXELS, types.int64, types.int32, types.int32, FLOATS))
@@ -156,21 +158,30 @@ def _bayer(
         other[at - x] = np.float32((corners + 2) >> 2 if is_own else (ends + 1) >> 1)
 
 
-@compiled(types.void(types.int64, PIXELS, *_SIZES, types.int64, _LINE))
+@compiled(types.void(types.int64, PIXELS, *_SIZES, types.int64, types.float32, _LINE))
 def _read_row(
-    layout: int, flat: PixelArray, pitch: int, width: int, height: int, y: int, x: int, count: int, line: FloatArray
+    layout: int,
+    flat: PixelArray,
+    pitch: int,
+    width: int,
+    height: int,
+    y: int,
+    x: int,
+    count: int,
+    brightest: np.float32,
+    line: FloatArray,
 ) -> None:
-    """Levels 0..255 of ``count`` pixels of row ``y`` from column ``x`` on."""
+    """Levels of ``count`` pixels of row ``y`` from column ``x`` on."""
     if layout >= BAYER:
         _bayer(layout, flat, pitch, width, height, y, x, count, line)
     elif layout >= YUYV:
         _yuv(layout, flat, y * pitch + 2 * x, count, line)
     elif layout in (UNPACKED_10, UNPACKED_12):
-        _mono(layout, flat, y * pitch + 2 * x, count, line)
+        _mono(layout, flat, y * pitch + 2 * x, count, brightest, line)
     elif layout == DENSE_10:
-        _mono(layout, flat, y * pitch + x // 4 * 5, count, line)
+        _mono(layout, flat, y * pitch + x // 4 * 5, count, brightest, line)
     else:
-        _mono(layout, flat, y * pitch + x // 2 * 3, count, line)
+        _mono(layout, flat, y * pitch + x // 2 * 3, count, brightest, line)
 
 
 def _signatures(*extra: types.Type) -> list[Any]:
@@ -178,7 +189,7 @@ def _signatures(*extra: types.Type) -> list[Any]:
     places = (INDICES, INDICES, FLOATS, INDICES, FLOATS, types.int64, types.int64, types.int64, types.int64)
     return [
         types.void(
-            *(types.int64, PIXELS, types.int64, types.int64, types.int64, *places, _LINES),
+            *(types.int64, PIXELS, types.int64, types.int64, types.int64, *places, types.float32, _LINES),
             *(FLOATS, FLOATS, out, types.int64, types.int64, *extra),
         )
         for out in (PLANES, BYTE_PLANES)
@@ -201,6 +212,7 @@ def raw_to_planes(
     first_y: int,
     skip: int,
     count: int,
+    brightest: np.float32,
     lines: FloatArray,
     gains: FloatArray,
     offsets: FloatArray,
@@ -218,7 +230,7 @@ def raw_to_planes(
         for bottom in range(2):
             row = int(bottoms[y] if bottom else tops[y])
             if (held_odd if row & 1 else held_even) != row:
-                _read_row(layout, flat, pitch, width, height, first_y + row, first_x, count, lines[row & 1])
+                _read_row(layout, flat, pitch, width, height, first_y + row, first_x, count, brightest, lines[row & 1])
                 if row & 1:
                     held_odd = row
                 else:
@@ -276,7 +288,7 @@ def decode(
 ) -> None:
     """A region, ``out`` (rows, columns, channels), as its levels times ``scale``, less what is behind the point."""
     for y in range(out.shape[0]):
-        _read_row(layout, flat, pitch, width, height, first_y + y, first_x, count, line)
+        _read_row(layout, flat, pitch, width, height, first_y + y, first_x, count, np.float32(256.0), line)
         target = out[y]
         if out.shape[2] == 1:
             levels = line[0, skip:]

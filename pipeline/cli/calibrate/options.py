@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of
 from vision.inspector import unseen_regions
 from vision.preprocess import FrameFormat
+from vision.raw import decoded_pixels
 from vision.types import PixelFormat
 
 LineArgument = Annotated[Path, typer.Argument(metavar="LINE", help="The line's YAML file.")]
@@ -52,7 +54,7 @@ def board_of(squares: str, square_mm: float, marker_mm: float | None, dictionary
 
 
 def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, npt.NDArray[np.uint8], bytes]]:
-    """Name, pixels and the file's SHA-256 of each picture in a folder, by name. Raises FaultsError."""
+    """Name, ``Frame.pixels`` and the file's SHA-256 of each picture in a folder, by name. Raises FaultsError."""
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     except OSError as error:
@@ -66,10 +68,17 @@ def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, 
             raise FaultsError([Fault(str(file), "", str(error.strerror), "a readable picture")]) from error
         pixels = decode_image(np.frombuffer(content, np.uint8), pixel_format)
         if pixels is None:
-            raise FaultsError(
-                [Fault(str(file), "", "no picture, or one that cannot be used", "a whole one of 8 bit a channel")]
-            )
+            expected = f"a whole one of {'8 or 16' if pixel_format.bit_depth > 8 else '8'} bit a channel"
+            if pixel_format.is_raw:
+                expected += f", of a size that {pixel_format.value} has"
+            raise FaultsError([Fault(str(file), "", "no picture, or one that cannot be used", expected)])
         yield file.name, pixels, hashlib.sha256(content).digest()
+
+
+def seen_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, npt.NDArray[np.uint8], bytes]]:
+    """The same as calibrations look at them: decoded."""
+    for name, pixels, digest in pictures_in(folder, pixel_format):
+        yield name, decoded_pixels(pixels, pixel_format), digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +158,9 @@ def station_of(line_file: Path, camera_id: str | None, who: str | None) -> Stati
     return Station(line, camera_id, frames, store, before or beginning)
 
 
-def check_size(name: str, pixels: npt.NDArray[np.uint8], station: Station) -> None:
-    """Raises FaultsError where a picture is not of the size that the camera's frames have."""
-    height_px, width_px = pixels.shape[:2]
+def check_size(name: str, pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, station: Station) -> None:
+    """Raises FaultsError where a picture, in ``pixel_format``, is not of the size that the camera's frames have."""
+    height_px, width_px = len(pixels), pixel_format.width_px(prod(pixels.shape[1:]))
     frames = station.frame_format
     if (width_px, height_px) != (frames.width_px, frames.height_px):
         expected = f"{frames.width_px}x{frames.height_px} px, as camera {station.camera_id} delivers"
