@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,8 +18,11 @@ from pipeline.camera_config import FolderCamera, SimulatedCamera
 from pipeline.cameras import CAMERAS, make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import now_ns, seconds_until
+from pipeline.image_encoder import encode_image
 from pipeline.ring import Slot
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
+from vision.raw import fine_pixels
+from vision.raw_picture import raw_pixels
 from vision.types import PixelFormat
 
 Pixels = npt.NDArray[np.uint8]
@@ -45,9 +47,16 @@ class Bench(Protocol):
 
 
 def picture(number: int, pixel_format: PixelFormat) -> Pixels:
-    """Different for each number, whole numbers that survive a PNG; as the camera has to deliver it."""
-    shape = (HEIGHT_PX, WIDTH_PX) if pixel_format is PixelFormat.MONO8 else (HEIGHT_PX, WIDTH_PX, 3)
-    return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+    """Different for each number, levels that survive a PNG of the frame; as the camera has to deliver it.
+
+    Noise, but for what no camera sends: bits beside the levels', and colours in YUV that no picture has.
+    """
+    chance = np.random.default_rng(number)
+    if pixel_format.value.startswith("YUV"):
+        levels = chance.integers(64, 192, (HEIGHT_PX, WIDTH_PX), np.uint8)
+        return raw_pixels(np.repeat(levels[:, :, None], 3, axis=2), pixel_format)
+    pixels = chance.integers(0, 256, pixel_format.shape(WIDTH_PX, HEIGHT_PX), np.uint8)
+    return raw_pixels(fine_pixels(pixels, pixel_format), pixel_format) if pixel_format.bit_depth > 8 else pixels
 
 
 class FolderBench:
@@ -62,10 +71,8 @@ class FolderBench:
         self._folder.mkdir()
         for number in range(12):
             image = picture(number, self.pixel_format)
-            if self.pixel_format is PixelFormat.RGB8:
-                image = np.ascontiguousarray(image[:, :, ::-1])  # image files are written from BGR
             image = image[1:] if number in self.wrong_sized else image
-            assert cv2.imwrite(str(self._folder / f"{number:03d}.png"), image)
+            (self._folder / f"{number:03d}.png").write_bytes(encode_image(image, self.pixel_format, "png", 0))
 
     def camera(self) -> Camera:
         return make_camera(
