@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vision.raw import decoded_pixels
 from vision.raw_picture import raw_pixels
 from vision.types import PixelFormat
 
@@ -33,9 +32,15 @@ def decode_image(encoded: npt.NDArray[np.uint8], pixel_format: PixelFormat) -> n
 
 
 def read_seen(file: Path, pixel_format: PixelFormat) -> npt.NDArray[np.uint8] | None:
-    """An image file as a picture to be looked at, of 8 bit, in ``pixel_format.decoded``; None as ``read_image``."""
-    pixels = read_image(file, pixel_format)
-    return None if pixels is None else decoded_pixels(pixels, pixel_format)
+    """An image file as a picture to be looked at, of 8 bit and any size, in ``pixel_format.decoded``; None as ``read_image``."""
+    picture = read_picture(file, pixel_format)
+    return None if picture is None else _of_8_bit(picture)
+
+
+def decode_seen(encoded: npt.NDArray[np.uint8], pixel_format: PixelFormat) -> npt.NDArray[np.uint8] | None:
+    """The same of a file's content: uint8 (bytes,)."""
+    picture = decode_picture(encoded, pixel_format)
+    return None if picture is None else _of_8_bit(picture)
 
 
 def read_picture(file: Path, pixel_format: PixelFormat) -> npt.NDArray[Any] | None:
@@ -62,6 +67,11 @@ def decode_picture(encoded: npt.NDArray[np.uint8], pixel_format: PixelFormat) ->
     if pixel_format is PixelFormat.RGB8:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(image)
+
+
+def _of_8_bit(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """As a frame of more bits is decoded: the high ones."""
+    return (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
 
 
 def _as_sent(picture: npt.NDArray[Any], pixel_format: PixelFormat) -> npt.NDArray[np.uint8] | None:
