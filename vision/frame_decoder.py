@@ -19,11 +19,14 @@ class SeenFrames:
     what comes out of ``of``.
     """
 
-    def __init__(self, camera_id: str, frame_format: FrameFormat, calibration: ViewCalibration) -> None:
+    def __init__(
+        self, camera_id: str, frame_format: FrameFormat, calibration: ViewCalibration, *, as_picture: bool = False
+    ) -> None:
+        """``as_picture``: decoded in any case."""
         is_calibrated = calibration.correction() is not None or calibration.registration is not None
         self._decoder: FrameDecoder | None = None
         self.format = frame_format
-        if is_calibrated and frame_format.pixel_format.is_raw:
+        if (is_calibrated or as_picture) and frame_format.pixel_format.is_raw:
             self._decoder = FrameDecoder(camera_id, frame_format)
             self.format = frame_format.decoded
 

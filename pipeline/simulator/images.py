@@ -50,10 +50,11 @@ class SyntheticImages(Options):
 
 
 class SolarCellImages(Options):
-    """Electroluminescence pictures of solar cells, 300 x 300 Mono8, from the package ``elpv-dataset``."""
+    """Electroluminescence pictures of solar cells, 300 x 300, grey of 8 bit, from the package ``elpv-dataset``."""
 
     kind: Literal["solar-cells"] = "solar-cells"
     indices: list[int] | None = Field(default=None, min_length=2, description="rows of the data set; null: all 2,624")
+    pixel_format: PixelFormat = PixelFormat.MONO8
 
 
 class FolderImages(Options):
@@ -105,7 +106,7 @@ def frame_geometry(source: SyntheticImages | SolarCellImages | FolderImages) -> 
     if isinstance(source, SyntheticImages):
         return _geometry(source.width_px, source.height_px, source.pixel_format)
     if isinstance(source, SolarCellImages):
-        return _geometry(SOLAR_CELL_SIDE_PX, SOLAR_CELL_SIDE_PX, PixelFormat.MONO8)
+        return _geometry(SOLAR_CELL_SIDE_PX, SOLAR_CELL_SIDE_PX, source.pixel_format)
     pixel_format = source.pixel_format
     return _geometry_of(_read_image(_folder_files(source.path)[0][0], pixel_format), pixel_format)
 
@@ -226,7 +227,7 @@ def _load_solar_cells(source: SolarCellImages) -> tuple[list[Pixels], list[Label
     labels: list[Label | None] = []
     for index in indices:
         file, probability, _ = rows[index]
-        pictures.append(_read_image(folder / file, PixelFormat.MONO8))
+        pictures.append(_read_image(folder / file, source.pixel_format))
         labels.append("defective" if float(probability) >= SOLAR_CELL_DEFECTIVE_AT else "good")
     return pictures, labels
 

@@ -79,7 +79,8 @@ class Cut:
         self.name, self.camera_id = name, camera_id
         self.frame = FrameFormat(region.width_px, region.height_px, PixelFormat.MONO8 if is_grey else PixelFormat.BGR8)
         self._rule = ShiftRule(calibration)
-        self._seen = SeenFrames(camera_id, frame, calibration)
+        # As the kept picture of the same frame is read, so that both are known to be the same.
+        self._seen = SeenFrames(camera_id, frame, calibration, as_picture=True)
         self._plan = RegionPlan(
             camera_id, region, self._seen.format, as_it_is, calibration.correction(), self._rule.shift_max_px
         )
