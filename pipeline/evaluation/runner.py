@@ -309,7 +309,7 @@ def _pixels_of(sample: Sample) -> npt.NDArray[np.uint8]:
     pixels = read_image(sample.image, image.pixel_format)
     if pixels is None or pixels.shape != image.shape:
         got = (
-            f"an image that cannot be read as {image.pixel_format.value}"
+            f"an image that cannot be decoded as {image.pixel_format.value}"
             if pixels is None
             else f"pixels of shape {pixels.shape}"
         )
