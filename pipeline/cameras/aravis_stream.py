@@ -322,6 +322,6 @@ class AravisStream:
             grabbed_ns=now_ns(),
             width_px=config.width_px,
             height_px=config.height_px,
-            stride_bytes=config.width_px * config.pixel_format.bytes_per_pixel + padding.value,
+            stride_bytes=config.pixel_format.row_bytes(config.width_px) + padding.value,
             pixel_format=config.pixel_format,
         )

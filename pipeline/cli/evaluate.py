@@ -72,7 +72,7 @@ def evaluate(
         float, typer.Option(min=0.01, max=1.0, help="From which overlap on an object counts as found.")
     ] = 0.5,
     pixel_format: Annotated[
-        Literal["Mono8", "BGR8", "RGB8"] | None,
+        PixelFormat | None,
         typer.Option(help="As the line's camera delivers; else as each file is, grey or colour."),
     ] = None,
     provider: Annotated[
@@ -126,7 +126,7 @@ def evaluate(
         views = package.card.input.views if rules is None else ()
         data_set = read_data_set(data, layout=layout, split=split, views=views, looked=advance)
     if pixel_format is not None:
-        data_set = data_set.seen_as(PixelFormat(pixel_format))
+        data_set = data_set.seen_as(pixel_format)
     if seen is not None:
         data_set = _as_frames(data_set, seen)
     expect_labels_fit(data_set, package.card)

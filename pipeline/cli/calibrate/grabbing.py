@@ -105,10 +105,8 @@ class GrabbingCamera:
     def _copied(self, event: Grabbed) -> Pixels:
         header = event.header
         rows = event.slot.pixels[: header.stride_bytes * header.height_px].reshape(header.height_px, -1)
-        pixels = rows[:, : header.width_px * header.pixel_format.bytes_per_pixel]
-        channels = header.pixel_format.bytes_per_pixel
-        shape = (header.height_px, header.width_px) if channels == 1 else (header.height_px, header.width_px, channels)
-        return pixels.copy().reshape(shape)
+        pixels = rows[:, : header.pixel_format.row_bytes(header.width_px)]
+        return pixels.copy().reshape(header.pixel_format.shape(header.width_px, header.height_px))
 
     def _unlock(self) -> None:
         if self._lock is not None:
