@@ -6,11 +6,11 @@ Whatever asks the device something may wait seconds for a dead one, so threads o
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis_stream import AravisStream
-from pipeline.cameras.base import CameraEvent, CameraUnavailable
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, StillConnecting
 from pipeline.ring import Slot
 
 _PATIENCE_S = 0.5
@@ -57,7 +57,7 @@ class Aravis:
         if self._closing is not None:
             self._closing.join(_PATIENCE_S)
             if self._closing.is_alive():
-                raise CameraUnavailable(f"{name}: still being closed")
+                raise StillConnecting(f"{name}: still being closed")
             self._closing = None
         if self._opening is None:
             self._opening = _Opening(self._config)
@@ -68,7 +68,7 @@ class Aravis:
             raise
         if self._stream is None:
             where = self._config.address or f"serial {self._config.serial}"
-            raise CameraUnavailable(f"{name}: connecting to {where}")
+            raise StillConnecting(f"{name}: connecting to {where}")
         self._opening = None
 
     def close(self) -> list[Slot]:
@@ -94,3 +94,6 @@ class Aravis:
 
     def poll(self) -> Sequence[CameraEvent]:
         return () if self._stream is None else self._stream.poll()
+
+    def packet_counts(self) -> Mapping[str, int]:
+        return {} if self._stream is None else self._stream.packet_counts()

@@ -63,6 +63,17 @@ def find_cameras() -> list[FoundCamera]:
     ]
 
 
+def interface_to(address: str) -> str:
+    """Our own address on the way to the camera. Raises CameraUnavailable."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, _CONTROL_PORT))
+        except OSError as error:
+            text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
+            raise CameraUnavailable(text) from error
+        return str(probe.getsockname()[0])
+
+
 class AravisDevice:
     """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
     ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
@@ -138,7 +149,7 @@ class AravisDevice:
         config = self._config
         try:
             if config.address is not None:
-                handle = self.lib.open_address(config.address, self._interface(config.address))
+                handle = self.lib.open_address(config.address, interface_to(config.address))
             else:
                 assert config.serial is not None
                 self.lib.arv.arv_disable_interface(b"Fake")
@@ -146,22 +157,14 @@ class AravisDevice:
                 handle = self.lib.checked("arv_open_device", config.serial.encode())
         except AravisError as error:
             raise CameraUnavailable(f"{self._name}: {self._why_not(error)}") from error
+        except CameraUnavailable as error:
+            raise CameraUnavailable(f"{self._name}: {error}") from error
         if not handle:
             raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()}")
         if self.lib.is_gige(handle) and not self.lib.arv.arv_gv_device_is_controller(handle):
             self.lib.unref(handle)
             raise CameraUnavailable(self._in_use())
         return int(handle)
-
-    def _interface(self, address: str) -> str:
-        """Our own address on the way to the camera."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((address, _CONTROL_PORT))
-            except OSError as error:
-                text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
-                raise CameraUnavailable(f"{self._name}: {text}") from error
-            return str(probe.getsockname()[0])
 
     def _why_not(self, error: AravisError) -> str:
         if error.code == NOT_CONTROLLER:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import byref, c_int
 
 import numpy as np
@@ -100,6 +100,12 @@ class AravisStream:
             where = self._config.address or f"serial {self._config.serial}"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
         return events
+
+    def packet_counts(self) -> Mapping[str, int]:
+        """See ``pipeline.cameras.base.CountsPackets``."""
+        if not self._device.is_gige:
+            return {}
+        return {name: self._device.stream_count(f"n_{name}_packets") for name in ("received", "missing", "resent")}
 
     def end(self) -> None:
         """After this the library writes into no slot any more."""

@@ -1,0 +1,187 @@
+"""Frames of one camera, taken as acquisition takes them, and the books on them."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.camera_config import AnyCamera
+from pipeline.cameras.base import (
+    Camera,
+    CameraEvent,
+    CameraUnavailable,
+    CountsPackets,
+    Fires,
+    Grabbed,
+    NotGrabbed,
+    Triggered,
+)
+from pipeline.cli.cameras.figures import Stamp
+from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.machine import slot_bytes
+from pipeline.ring import Ring, RingReader, Slot
+from vision.types import Frame
+
+SILENT_S = 5
+"""Without a frame for so long, somebody wants to know why."""
+GIVE_UP_S = 60
+_LOOK_NS = 200 * NS_PER_MS
+"""How often it is looked whether to end, at least."""
+_LAST_FRAMES_NS = 2 * NS_PER_S
+"""How long frames of software triggers may take after the last one."""
+_READER = "grab"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``frames_max`` and ``duration_s``: whichever is reached first. ``fire_hz``: software triggers, None for none."""
+
+    frames_max: int | None
+    duration_s: float | None
+    fire_hz: float | None
+
+
+@dataclass(slots=True)
+class Books:
+    """What came. ``bad`` by the driver's text; ``lost_text``: why the camera went away, empty where it did not."""
+
+    stamps: list[Stamp] = field(default_factory=list)
+    trigger_count: int = 0
+    refused_count: int = 0
+    missed_count: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    fired_count: int = 0
+    not_ready_count: int = 0
+    packets: Mapping[str, int] = field(default_factory=dict)
+    elapsed_ns: int = 0
+    lost_text: str = ""
+    gave_up: bool = False
+    ran_out: bool = False
+    """The camera has no more frames: a folder that is not played again."""
+
+    @property
+    def outcome_count(self) -> int:
+        return len(self.stamps) + self.refused_count + self.missed_count + self.bad.total()
+
+    @property
+    def unanswered_count(self) -> int:
+        """Software triggers that the camera took and of which nothing came."""
+        return max(0, self.fired_count - self.not_ready_count - self.outcome_count) if self.fired_count else 0
+
+
+class Grabbing:
+    """One camera that is open, its ring, and the newest whole frame in it."""
+
+    def __init__(self, config: AnyCamera, camera: Camera) -> None:
+        """Raises OSError where there is no memory for the ring."""
+        self._camera = camera
+        # One more, as the newest frame keeps its slot.
+        self._ring = Ring(config.camera_id, config.ring_slots + 1, slot_bytes(config))
+        self._reader = RingReader(
+            config.camera_id, os.dup(self._ring.descriptor), self._ring.slot_count, self._ring.slot_bytes
+        )
+        self._newest: Slot | None = None
+        self._ending_ns: int | None = None
+        self.books = Books()
+
+    def run(self, plan: Plan, tell_silent: Callable[[int], None], should_end: Callable[[], bool]) -> None:
+        """Until the plan is done, ``should_end`` says so, or the camera went away. ``tell_silent`` gets the seconds without a
+        frame, once for each such time.
+        """
+        books, begin_ns = self.books, now_ns()
+        end_ns = None if plan.duration_s is None else begin_ns + int(plan.duration_s * NS_PER_S)
+        next_fire_ns = begin_ns
+        heard_ns, is_told, heard_count = begin_ns, False, 0
+        try:
+            while not should_end() and not self._is_done(plan, end_ns):
+                while (slot := self._ring.loan()) is not None:
+                    self._camera.queue(slot)
+                now = now_ns()
+                if plan.fire_hz is not None and now >= next_fire_ns and self._may_fire(plan):
+                    self._fire()
+                    # A loop that was held up goes on from now: no burst.
+                    next_fire_ns = max(next_fire_ns + int(NS_PER_S / plan.fire_hz), now)
+                if self._camera.fileno() is None and self._camera.due_ns() is None:
+                    books.ran_out = True
+                    break
+                self._wait(next_fire_ns if plan.fire_hz is not None and self._may_fire(plan) else None, end_ns)
+                for event in self._camera.poll():
+                    self._note(event)
+                if books.outcome_count != heard_count:
+                    heard_ns, is_told, heard_count = now_ns(), False, books.outcome_count
+                silent_ns = now_ns() - heard_ns
+                if silent_ns >= SILENT_S * NS_PER_S and not is_told:
+                    is_told = True
+                    tell_silent(SILENT_S)
+                if silent_ns >= GIVE_UP_S * NS_PER_S and end_ns is None:
+                    books.gave_up = True
+                    break
+        except CameraUnavailable as error:
+            books.lost_text = str(error)
+        books.elapsed_ns = now_ns() - begin_ns
+        if isinstance(self._camera, CountsPackets):
+            books.packets = self._camera.packet_counts()
+
+    def frame(self) -> Frame | None:
+        """The newest whole one, in place, also after ``close``."""
+        return None if self._newest is None else self._reader.borrow(self._newest.index, self._newest.generation)
+
+    def close(self) -> None:
+        """The camera and the ring: nothing is written into it any more."""
+        for slot in self._camera.close():
+            self._ring.take_back(slot)
+        self._ring.close()
+
+    def _is_done(self, plan: Plan, end_ns: int | None) -> bool:
+        now, books = now_ns(), self.books
+        if end_ns is not None and now >= end_ns:
+            return True
+        if plan.frames_max is None:
+            return False
+        if plan.fire_hz is None or books.fired_count < plan.frames_max:
+            return len(books.stamps) >= plan.frames_max
+        if self._ending_ns is None:
+            self._ending_ns = now + _LAST_FRAMES_NS
+        return not books.unanswered_count or now >= self._ending_ns
+
+    def _may_fire(self, plan: Plan) -> bool:
+        return plan.frames_max is None or self.books.fired_count < plan.frames_max
+
+    def _fire(self) -> None:
+        assert isinstance(self._camera, Fires)
+        self.books.fired_count += 1
+        self.books.not_ready_count += not self._camera.fire()
+
+    def _wait(self, *moments_ns: int | None) -> None:
+        descriptor = self._camera.fileno()
+        wake_ns = min(
+            now_ns() + _LOOK_NS, *(each for each in (*moments_ns, self._camera.due_ns()) if each is not None), 1 << 63
+        )
+        select.select([] if descriptor is None else [descriptor], [], [], seconds_until(wake_ns))
+
+    def _note(self, event: CameraEvent) -> None:
+        books = self.books
+        if isinstance(event, Triggered):
+            books.trigger_count += 1
+        elif isinstance(event, Grabbed):
+            header = event.header
+            books.stamps.append(
+                Stamp(event.trigger_counter, header.exposure_ns, header.grabbed_ns, header.encoder_count)
+            )
+            self._keep(event)
+        elif isinstance(event, NotGrabbed):
+            if event.outcome == "BAD":
+                books.bad[event.text] += 1
+            elif event.outcome == "REFUSED":
+                books.refused_count += 1
+            else:
+                books.missed_count += 1
+
+    def _keep(self, event: Grabbed) -> None:
+        self._ring.publish(event.slot, event.header, reader=_READER)
+        if self._newest is not None:
+            self._ring.release(self._newest.index, self._newest.generation, reader=_READER)
+        self._newest = event.slot
