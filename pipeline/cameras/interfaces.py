@@ -53,18 +53,21 @@ def interfaces() -> list[Interface]:
     return found
 
 
-def is_in_a_subnet(address: str) -> bool:
-    """Whether it is reached without a gateway."""
-    wanted = ipaddress.IPv4Address(address)
+def is_elsewhere(address: str) -> bool:
+    """Whether it is an IPv4 address in no subnet of this box: only a gateway leads there, if anything does."""
+    try:
+        wanted = ipaddress.IPv4Address(address)
+    except ValueError:  # what USB calls an address
+        return False
     if wanted in _LOOPBACK:
-        return True
+        return False
     for line in _ROUTES.read_text().splitlines()[1:]:
         _, destination, gateway, _, _, _, _, mask, *_ = line.split()
         # The default route is no subnet, and these numbers have the machine's own order.
         network, mask_bits = (int.from_bytes(bytes.fromhex(each)[::-1], "big") for each in (destination, mask))
         if not int(gateway, 16) and mask_bits and int(wanted) & mask_bits == network:
-            return True
-    return False
+            return False
+    return True
 
 
 def _address(any_socket: socket.socket, request: bytes) -> ipaddress.IPv4Interface | None:

@@ -139,6 +139,8 @@ def _spare_own_files(line: Line, picture: Path, json_file: Path | None) -> None:
     folders = [each.folder for each in line.config.cameras if isinstance(each, FolderCamera)]
     inputs = [line.file, line.recipe_file, line.recipe.model, *folders]
     spare_inputs({"--out": picture, "--json": json_file}, *inputs)
+    if json_file is not None and json_file.resolve() == picture.resolve():
+        raise fail(f"--json: got {json_file}, expected another file than --out", 2)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 
 from pipeline.cameras.finding import FINDERS, FoundCamera, find
-from pipeline.cameras.interfaces import interfaces, is_in_a_subnet
+from pipeline.cameras.interfaces import interfaces, is_elsewhere
 from pipeline.cli.console import at_work, console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, write_json
 
@@ -54,7 +53,7 @@ def _told(found: Sequence[FoundCamera]) -> Iterator[Table | str]:
         table.add_row(camera.kind, camera.vendor, camera.model, camera.serial, camera.address)
     yield table
     for camera in found:
-        if _is_elsewhere(camera.address):
+        if is_elsewhere(camera.address):
             yield (
                 f"{camera.address} is in no subnet of this box: give the camera an address in the subnet of the interface that "
                 f"it hangs on, or the interface one in the camera's ({_interfaces()})"
@@ -78,14 +77,6 @@ def _what_to_look_at() -> Iterator[str]:
 
 def _interfaces() -> str:
     return ", ".join(map(str, interfaces())) or "this box has no network interface but loopback"
-
-
-def _is_elsewhere(address: str) -> bool:
-    try:
-        ipaddress.IPv4Address(address)
-    except ValueError:  # USB
-        return False
-    return not is_in_a_subnet(address)
 
 
 def _quoted(keys: Mapping[str, str]) -> dict[str, str]:

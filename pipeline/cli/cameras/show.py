@@ -16,6 +16,7 @@ from pipeline.camera_config import AnyCamera, GenicamCamera
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, Features, FeatureValue, configured_by
+from pipeline.cameras.interfaces import interfaces, is_elsewhere
 from pipeline.cameras.looking import VIEWS, Look, Views
 from pipeline.cli.cameras.options import OPEN_WITHIN_S, CameraIdOption, camera_config_of, open_within, service_away
 from pipeline.cli.console import at_work, console_for
@@ -25,9 +26,8 @@ from pipeline.config import load_line
 
 _WIDTH = 160
 _CHOICES_SHOWN = 16
-_REGISTER_BOUNDS = (0, (1 << 32) - 1)
-_TYPE_BOUND = 1 << 62
-"""Such bounds are those of a register or a type, and say nothing of the camera."""
+_REGISTER_MAX = (1 << 32) - 1
+_TYPE_MAX = 1 << 62
 _IMPORTANT = (
     *("DeviceVendorName", "DeviceModelName", "DeviceSerialNumber", "DeviceID", "DeviceUserID"),
     *("DeviceFirmwareVersion", "DeviceVersion", "DeviceTemperature"),
@@ -92,7 +92,8 @@ def show(
         raise fail(f"--kind: got {kind}, expected one of {', '.join(sorted(VIEWS))}", 2)
     if address is not None:
         _expect_ipv4(address)
-    _show(_views(kind).unchanged(address, serial), {}, None, is_all=is_all, json_file=json_file)
+    opening = _views(kind).unchanged(address, serial)
+    _show(opening, {}, None, is_all=is_all, json_file=json_file, hint=_elsewhere(address))
 
 
 def _show_configured(camera: AnyCamera, *, is_all: bool, json_file: Path | None) -> None:
@@ -122,7 +123,9 @@ def _show(
     *,
     is_all: bool,
     json_file: Path | None,
+    hint: str = "",
 ) -> None:
+    """``hint``: what else to say where it cannot be opened."""
     try:
         with at_work("opening the camera ..."), opening as look:
             set_by = configured_by(camera, look.features) if isinstance(camera, GenicamCamera) else {}
@@ -130,7 +133,7 @@ def _show(
             shown = [each for name in dict.fromkeys(names) if (each := _shown(look.features, name, set_by))]
             facts = {**told, **look.facts}
     except CameraUnavailable as error:
-        raise fail(str(error)) from None
+        raise fail(f"{error}{hint}") from None
     console = console_for(json_file, width=_WIDTH, highlight=False)
     show_lines(console, _facts(facts))
     show_lines(console, [_table(shown, has_keys=camera is not None)])
@@ -152,6 +155,13 @@ def _expect_ipv4(address: str) -> None:
         raise fail(f"--address: got {address}, expected an IPv4 address such as 192.168.10.11", 2) from None
 
 
+def _elsewhere(address: str | None) -> str:
+    if address is None or not is_elsewhere(address):
+        return ""
+    here = ", ".join(map(str, interfaces())) or "none but loopback"
+    return f"; {address} is in no subnet of this box ({here}): lineside cameras list may find the camera all the same"
+
+
 def _shown(features: Features, name: str, set_by: Mapping[str, str]) -> _Shown | None:
     """None where the camera has no such feature now."""
     kind = features.kind(name)
@@ -170,9 +180,15 @@ def _shown(features: Features, name: str, set_by: Mapping[str, str]) -> _Shown |
             bounds = features.bounds(name)
     except FeatureError as error:
         unread = str(error) if value is None else ""
-    if bounds is not None and (bounds == _REGISTER_BOUNDS or max(map(abs, bounds)) >= _TYPE_BOUND):
+    if bounds is not None and _is_of_the_type(bounds):
         bounds = None
     return _Shown(name, kind, value, unread, bounds, choices, set_by.get(name))
+
+
+def _is_of_the_type(bounds: tuple[float, float]) -> bool:
+    """Bounds of a register or a type say nothing of the camera."""
+    low, high = bounds
+    return (low == 0 and high == _REGISTER_MAX) or max(-low, high) >= _TYPE_MAX
 
 
 def _facts(facts: Mapping[str, str]) -> Iterator[str]:
