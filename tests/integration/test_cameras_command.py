@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -494,9 +495,16 @@ def network() -> Iterator[NetworkNamespace]:
         made.stop()
 
 
-def list_in(network: NetworkNamespace, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*network.command_prefix, sys.executable, "-m", "pipeline.cli", "cameras", "list", *arguments]
+def cameras_in(network: NetworkNamespace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*network.command_prefix, sys.executable, "-m", "pipeline.cli", "cameras", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def set_up(network: NetworkNamespace, *commands: str) -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed (apt-get install iproute2)")
+    for command in commands:
+        subprocess.run([*network.command_prefix, "ip", *command.split()], check=True)
 
 
 def test_list_finds_cameras_by_broadcast_and_says_how_to_write_them(network: NetworkNamespace) -> None:
@@ -507,7 +515,9 @@ def test_list_finds_cameras_by_broadcast_and_says_how_to_write_them(network: Net
         try:
             assert camera.stdout is not None
             assert "ready" in camera.stdout.readline()
-            done, told = list_in(network), json.loads(list_in(network, "--json", "-").stdout)
+            done, told = cameras_in(network, "list"), json.loads(cameras_in(network, "list", "--json", "-").stdout)
+            shown = cameras_in(network, "show", "--serial", "0815")
+            another = cameras_in(network, "show", "--serial", "0816")
         finally:
             camera.communicate()
     assert done.returncode == 0, done.stderr
@@ -524,14 +534,44 @@ def test_list_finds_cameras_by_broadcast_and_says_how_to_write_them(network: Net
     (written,) = [yaml.safe_load(line) for line in done.stdout.splitlines() if line.lstrip().startswith("- {")]
     assert written[0]["kind"] == "aravis"
     assert written[0]["address"] == "127.1.2.3"
+    assert shown.returncode == 0, shown.stderr
+    assert "Test camera" in shown.stdout
+    assert another.returncode == 1
+    assert "no camera with serial 0816 was found; found: 0815 (Test camera at 127.1.2.3)" in another.stderr
 
 
 def test_where_nothing_answers_list_says_what_to_look_at(network: NetworkNamespace) -> None:
-    done = list_in(network)
+    set_up(
+        network,
+        "link add here type veth peer name there",
+        "address add 192.168.7.1/24 dev here",
+        "link set here up",
+        "link set there up",
+    )
+    done = cameras_in(network, "list")
     assert done.returncode == 1
     assert "no camera was found" in done.stderr
-    for word in ("power", "cable", "subnet"):
+    for word in ("power", "here 192.168.7.1/24", "there has no IPv4 address", "subnet"):
         assert word in done.stdout
+
+
+def test_an_address_that_no_interface_reaches_is_told(network: NetworkNamespace) -> None:
+    set_up(
+        network,
+        "link add here type veth peer name there",
+        "address add 192.168.7.1/24 dev here",
+        "address add 192.168.8.1/24 dev here",
+        "link set here up",
+        "link set there up",
+        "route add default via 192.168.7.2",
+    )
+    for address in ("192.168.7.9", "192.168.8.9"):
+        near = cameras_in(network, "show", "--address", address)
+        assert near.returncode == 1
+        assert "subnet" not in near.stderr
+    far = cameras_in(network, "show", "--address", "192.168.9.9")
+    assert far.returncode == 1
+    assert "192.168.9.9 is in no subnet of this box (here 192.168.7.1/24, there has no IPv4 address)" in far.stderr
 
 
 def test_a_missing_sdk_is_named_and_the_others_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,7 @@ def _grab(
         text = f"camera {config.camera_id}: no frame came in {seconds} s: {why_silent(config)}"
         print(f"{text}; waiting on, Ctrl-C ends", file=sys.stderr, flush=True)
 
+    tell(_told_open(config, plan, opened_s))
     try:
         grabbing.run(plan, tell_silent, should_end)
     finally:
@@ -115,7 +116,7 @@ def _grab(
     books = grabbing.books
     figures = figures_of(books.stamps)
     hinted = list(hints(config, books, figures))
-    tell(_told(config, books, figures, opened_s))
+    tell(_told(books, figures))
     tell(f"look at   {each}" for each in hinted)
     frame = grabbing.frame()
     if frame is not None:
@@ -170,11 +171,16 @@ def _why_failed(plan: Plan, books: Books, *, was_ended: bool) -> str:
     return "" if plan.duration_s is not None else f"{got} frames of {plan.frames_max}: {why}"
 
 
-def _told(config: AnyCamera, books: Books, figures: Figures, opened_s: float) -> Iterator[str]:
+def _told_open(config: AnyCamera, plan: Plan, opened_s: float) -> Iterator[str]:
     shape = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
     trigger = getattr(config, "trigger", None)
     yield f"camera    {config.camera_id}: {config.kind}, {shape}{f', trigger {trigger}' if trigger else ''}"
-    yield f"opened    in {opened_s:.2f} s"
+    limits = [f"{plan.frames_max} frames"] if plan.frames_max is not None else []
+    limits += [f"{plan.duration_s:g} s"] if plan.duration_s is not None else []
+    yield f"opened    in {opened_s:.2f} s; ends after {' or '.join(limits)}, or with Ctrl-C"
+
+
+def _told(books: Books, figures: Figures) -> Iterator[str]:
     yield f"frames    {len(books.stamps)} in {books.elapsed_ns / NS_PER_S:.2f} s"
     if figures.rate_hz is not None:
         yield f"rate      {figures.rate_hz:.2f} frames/s, by time stamps"
