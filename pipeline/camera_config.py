@@ -17,6 +17,10 @@ CAMERA_ID_PATTERN = r"^[A-Za-z0-9_.-]{1,32}$"
 CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and underscores"
 
 
+_CHUNKS_BYTES = 1_024
+"""A chunk is a number and eight bytes more; cameras that have several switched on send some hundred bytes."""
+
+
 class CameraBase(Strict):
     """What every kind has."""
 
@@ -25,6 +29,11 @@ class CameraBase(Strict):
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)
     ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+
+    @property
+    def spare_bytes(self) -> int:
+        """In each slot behind the pixels, for what the device appends."""
+        return 0
 
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""
@@ -100,9 +109,27 @@ class AravisCamera(GenicamCamera):
     frame_retention_us: int = Field(
         default=20_000, ge=1_000, le=10_000_000, description="after so long without a packet a frame is given up"
     )
+    frame_timeout_s: float = Field(
+        default=5.0, gt=0, le=3600, description="free_running: after so long without a frame it is opened anew"
+    )
     encoder_chunk: str | None = Field(
         default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
     )
+
+    trigger_counter_chunk: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the chunk feature with the count of triggers seen, e.g. ChunkCounterValue: tells those without a frame",
+    )
+
+    @property
+    def chunks(self) -> list[str]:
+        """Those that frames have to carry."""
+        return [chunk for chunk in (self.encoder_chunk, self.trigger_counter_chunk) if chunk is not None]
+
+    @property
+    def spare_bytes(self) -> int:
+        return _CHUNKS_BYTES if self.chunks else 0
 
 
 AnyCamera = FolderCamera | SimulatedCamera | AravisCamera

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.camera_config import AravisCamera
-from pipeline.cameras.aravis_device import AravisDevice, find_cameras, interface_to
+from pipeline.cameras.aravis_device import AravisDevice, id_with_serial, way_to
 from pipeline.cameras.aravis_library import (
     STREAM_CALLBACK,
     AravisError,
@@ -36,8 +36,8 @@ def configured(config: AravisCamera) -> Iterator[Look]:
             facts["kernel"] = f"keeps {device.receive_buffer_bytes} bytes of a burst of packets"
             facts["clock"] = (
                 "cannot be asked; time stamps are put in place by when frames come"
-                if device.offset_ns is None
-                else f"the box's less the camera's: {device.offset_ns / NS_PER_S:.6f} s"
+                if device.clock_asked is None
+                else f"{device.clock_asked[0] / NS_PER_S:.6f} s by the camera's own"
             )
         yield Look(device.features, facts)
     except AravisError as error:
@@ -70,20 +70,15 @@ def _opened(lib: Library, address: str | None, serial: str | None) -> int:
     where = address or f"serial {serial}"
     try:
         if address is not None:
-            handle = lib.open_address(address, interface_to(address))
+            handle = lib.open_address(address, way_to(address)[0])
         else:
             assert serial is not None
-            lib.arv.arv_disable_interface(b"Fake")
-            lib.arv.arv_update_device_list()
-            handle = int(lib.checked("arv_open_device", serial.encode()) or 0)
+            handle = int(lib.checked("arv_open_device", id_with_serial(serial).encode()) or 0)
     except AravisError as error:
         if error.code == _ACCESS_DENIED:
             text = f"{where} is in use by another program, which lets nobody else read it"
-        elif address is not None:
-            text = f"no GigE Vision camera answers at {address} ({error})"
         else:
-            found = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in find_cameras())
-            text = f"no camera with serial {serial} was found; found: {found or 'none'}"
+            text = f"no camera answers at {where} ({error})"
         raise CameraUnavailable(text) from error
     if not handle:
         raise CameraUnavailable(f"no camera answers at {where}")

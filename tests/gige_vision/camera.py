@@ -24,7 +24,7 @@ Picture = bytes | bytearray | memoryview
 Pictures = Callable[[int], Picture]
 
 CONCATENATION, WRITE_MEMORY, PACKET_RESEND = 1 << 0, 1 << 1, 1 << 2
-TEST_DATA, SERIAL_NUMBER, USER_NAME = 1 << 25, 1 << 30, 1 << 31
+SERIAL_NUMBER, USER_NAME = 1 << 30, 1 << 31
 TIMESTAMP_RESET, TIMESTAMP_LATCH = 1, 2
 FIRE_TEST, DO_NOT_FRAGMENT, PACKET_SIZE = 1 << 31, 1 << 30, 0xFFFF
 
@@ -104,7 +104,8 @@ class GigEVisionCamera:
     Args:
         address: IPv4 address of this machine, its port 3956 free.
         pictures: Picture of frame number 0, 1 ...: raw bytes of the pixel format chosen, at least as many as a frame has.
-        resend: Whether it keeps frames for resending, and says so.
+        resend: Whether it sends lost packets again, and says so.
+        kept_frames: Of how many of the last frames it can.
         clock_offset_s, drift_ppm, ticks_per_s: Its clock.
         seed: Of what happens by chance.
         on_frame: Called with each frame that went out, from the camera's thread.
@@ -141,14 +142,15 @@ class GigEVisionCamera:
         self.triggers_missed = self.frames_skipped = 0
         self.sent: deque[SentFrame] = deque(maxlen=100_000)
         self._serial_number, self._user_id = serial_number, user_id
-        self._features = features(sensor or Sensor(), width_px, height_px)
-        self._xml = describe(self._features, VENDOR, MODEL)
+        sensor = sensor or Sensor()
+        self._features = features(sensor, width_px, height_px)
+        self._xml = describe(self._features, VENDOR, MODEL, has_chunks=sensor.has_chunks)
         self._clock_begin = (ticks_per_s, clock_offset_s, drift_ppm)
         self._on_frame = on_frame
         self.control = Control(address, self._resend, self._on_control_lost)
         self.control.resend_enabled = resend
         try:
-            self.link = Link(address, seed, kept_frames if resend else 0)
+            self.link = Link(address, seed, kept_frames)
         except OSError:
             self.control.close()
             raise
@@ -157,6 +159,7 @@ class GigEVisionCamera:
         self._is_frozen = False
         self._is_on = True
         self._number = 0
+        self._run_number = 0
         self._encoder_count = 0
         self._reset()
         self._thread = threading.Thread(target=self._run, name="gvsp")
@@ -179,7 +182,7 @@ class GigEVisionCamera:
     # What a test does to it.
 
     def trigger(self, encoder_count: int | None = None, picture: Picture | None = None) -> int:
-        """A rising edge at Line1: an exposure where the camera waits for it.
+        """An edge at Line1: counted where that is the trigger's source, an exposure where the camera waits for it.
 
         Args:
             encoder_count: What the encoder input counts at this moment; none: as before.
@@ -218,7 +221,7 @@ class GigEVisionCamera:
     def power_on(self) -> None:
         """As new: registers as they were first, block ids and clock from the beginning, nobody in control."""
         with self._change:
-            self._reset()
+            self._clock = DeviceClock(*self._clock_begin)
             self._is_on = True
             self._set_silence()
 
@@ -241,6 +244,12 @@ class GigEVisionCamera:
             self._registers["AcquisitionFrameRate"] = hz
             self._registers["AcquisitionFrameRateEnable"] = 1
             self._change.notify_all()
+
+    def set_resend(self, is_on: bool) -> None:
+        """Whether it sends lost packets again from now on; a client reads of it when it opens the camera."""
+        with self._change:
+            self.control.resend_enabled = is_on
+            self._registers["Capabilities"] = self._capabilities()
 
     def set_encoder(self, count: int) -> None:
         """What the encoder input counts now."""
@@ -291,7 +300,6 @@ class GigEVisionCamera:
     def _reset(self) -> None:
         self._clock = DeviceClock(*self._clock_begin)
         self._is_acquiring = False
-        self._run_number = 0
         self._waiting: deque[Exposure] = deque()
         self._trigger_count = 0
         self._number_sent = 0
@@ -305,9 +313,6 @@ class GigEVisionCamera:
 
     def _fresh_registers(self) -> Registers:
         ip = int(ipaddress.IPv4Address(self.address))
-        capabilities = CONCATENATION | WRITE_MEMORY | TEST_DATA | SERIAL_NUMBER | USER_NAME
-        if self.control.resend_enabled:
-            capabilities |= PACKET_RESEND
         bootstrap = {
             0x000: ("Version", 0x00010002),
             0x004: ("DeviceMode", 0x80000001),
@@ -319,7 +324,7 @@ class GigEVisionCamera:
             0x034: ("CurrentSubnetMask", 0xFFFFFF00),
             0x600: ("NetworkInterfaces", 1),
             0x904: ("StreamChannels", 1),
-            0x934: ("Capabilities", capabilities),
+            0x934: ("Capabilities", self._capabilities()),
             PRIVILEGE_ADDRESS: ("CCP", 0),
             0xD00: ("SCP", 0),
             0xD04: ("SCPS", 1500 | DO_NOT_FRAGMENT),
@@ -362,6 +367,10 @@ class GigEVisionCamera:
         }
         return registers
 
+    def _capabilities(self) -> int:
+        resend = PACKET_RESEND if self.control.resend_enabled else 0
+        return CONCATENATION | WRITE_MEMORY | SERIAL_NUMBER | USER_NAME | resend
+
     def _feature(self, name: str) -> Feature:
         return next(feature for feature in self._features if feature.name == name)
 
@@ -397,7 +406,7 @@ class GigEVisionCamera:
         if not port & 0xFFFF:
             self._stop()
 
-    def _set_packets(self, bits: int) -> None:
+    def _set_packets(self, bits: int) -> int:
         size, allowed = bits & PACKET_SIZE, self._feature("GevSCPSPacketSize")
         assert allowed.minimum is not None
         assert allowed.maximum is not None
@@ -408,6 +417,7 @@ class GigEVisionCamera:
         self.link.let_fragment(not bits & DO_NOT_FRAGMENT)
         if bits & FIRE_TEST:
             self.link.send_test(size, self._destination())
+        return bits & ~FIRE_TEST
 
     def _destination(self) -> tuple[str, int]:
         return str(ipaddress.IPv4Address(self._registers["SCDA"])), self._registers["SCP"] & 0xFFFF

@@ -29,11 +29,12 @@ class Status(IntEnum):
 
 
 class Refused(Exception):
-    """The command is answered with this status."""
+    """The command is answered with this status; `index` counts the writes of it that were carried out."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, index: int = 0) -> None:
         super().__init__(status.name)
         self.status = status
+        self.index = index
 
 
 class Registers:
@@ -43,6 +44,11 @@ class Registers:
         features: What a client may read and write by name; a feature's further registers are called `Name[1]`, `Name[2]` ...
         bootstrap: Further words of the standard, read only unless `on_write` names them: address -> (name, value).
         xml: The description.
+
+    Attributes:
+        on_read: Works out what is read of a register.
+        on_write: Carries out what is written to a register; what it returns, if anything, is kept in its stead.
+        is_locked: Whether an acquisition keeps registers from being written.
     """
 
     def __init__(self, features: Sequence[Feature], bootstrap: Mapping[int, tuple[str, int]], xml: bytes) -> None:
@@ -52,7 +58,7 @@ class Registers:
         self._names: dict[int, str] = {}
         self._features: dict[str, Feature] = {}
         self.on_read: dict[str, Callable[[], Value]] = {}
-        self.on_write: dict[str, Callable[[int], None]] = {}
+        self.on_write: dict[str, Callable[[int], int | None]] = {}
         self.is_locked: Callable[[], bool] = lambda: False
         for address, (name, word) in bootstrap.items():
             self._place(name, address, 4)
@@ -146,10 +152,9 @@ class Registers:
         value = int.from_bytes(raw, "big")
         if feature is not None:
             _check(value, feature)
-        if name in self.on_write:
-            self.on_write[name](value)
+        kept = self.on_write[name](value) if name in self.on_write else None
         if feature is None or feature.kind != "command":
-            self[name] = value
+            self[name] = value if kept is None else kept
 
 
 def _fitted(value: float, feature: Feature) -> float:

@@ -115,10 +115,33 @@ class Fault:
     share: float = 1.0
     resent: bool = False
     by: int = 1
-    struck_blocks: set[int] = field(default_factory=set)
+    struck: dict[int, set[int]] = field(default_factory=dict, init=False)
+
+    def begin(self, block_id: int) -> bool:
+        """Whether it strikes this next frame."""
+        self.struck.pop(block_id, None)
+        if self.after:
+            self.after -= 1
+            return False
+        if self.frames is not None:
+            self.frames -= 1
+            if self.frames < 0:
+                return False
+        self.struck[block_id] = set()
+        return True
 
     def strikes(self, packet: Packet, dice: random.Random) -> bool:
-        """Whether this packet of a frame that it strikes is meant."""
+        """Whether it strikes this packet of a frame that it strikes; remembered."""
+        is_struck = self._is_meant(packet, dice)
+        if is_struck:
+            self.struck[packet.block_id].add(packet.packet_id)
+        return is_struck
+
+    def strikes_again(self, packet: Packet) -> bool:
+        """Whether a packet that is sent again is lost again."""
+        return self.resent and packet.packet_id in self.struck.get(packet.block_id, ())
+
+    def _is_meant(self, packet: Packet, dice: random.Random) -> bool:
         contents = {"leader": {LEADER}, "payload": {PAYLOAD}, "trailer": {TRAILER}}
         if self.part != "frame" and packet.content not in contents[self.part]:
             return False
@@ -198,7 +221,7 @@ class Link:
                 time.sleep(ahead_s)
 
     def _schedule(self, packets: list[Packet]) -> Sequence[Packet]:
-        striking = self._faults_of_next_frame(packets[0].block_id)
+        striking = [fault for fault in self._faults if fault.begin(packets[0].block_id)]
         if not striking:
             return packets
         order: list[tuple[float, Packet]] = []
@@ -211,32 +234,13 @@ class Link:
             order += [(at, packet)] * (2 if "double" in actions else 1)
         return [packet for _, packet in sorted(order, key=lambda item: item[0])]
 
-    def _faults_of_next_frame(self, block_id: int) -> list[Fault]:
-        striking = []
-        for fault in list(self._faults):
-            if fault.after:
-                fault.after -= 1
-                continue
-            striking.append(fault)
-            fault.struck_blocks.add(block_id)
-            if fault.frames is not None:
-                fault.frames -= 1
-        # A fault that is through with new frames still strikes what is sent again of the frames it struck.
-        self._faults = [fault for fault in self._faults if fault.frames != 0 or fault.resent]
-        return [fault for fault in striking if fault.frames is None or fault.frames >= 0]
-
     def resend(self, block_id: int, first: int, last: int, to: Address) -> None:
         """Sends packets of a kept frame again, or says that they are no more."""
         with self._lock:
             packets = self._kept.get(block_id, [])[first : last + 1]
-            struck = [
-                packet
-                for packet in packets
-                for fault in self._faults
-                if fault.resent and block_id in fault.struck_blocks and fault.strikes(packet, self._dice)
-            ]
+            lost = {packet.packet_id for packet in packets for fault in self._faults if fault.strikes_again(packet)}
         for packet in packets:
-            if packet in struck:
+            if packet.packet_id in lost:
                 self.lost += 1
             else:
                 self._send(packet, to)
