@@ -11,7 +11,7 @@ import select
 from collections import OrderedDict, deque
 
 from pipeline.cameras import make_camera
-from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
+from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, StillConnecting, Triggered
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
 from pipeline.encoder import wrap
@@ -267,7 +267,10 @@ class Acquisition:
         try:
             self._camera.open()
         except CameraUnavailable as error:
-            self._camera_gone(str(error))
+            text = str(error)
+            if isinstance(error, StillConnecting) and self._last_text is not None:
+                text = self._last_text  # why it was lost says more
+            self._camera_gone(text)
             self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
             return
         self._is_open = True

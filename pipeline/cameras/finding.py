@@ -35,8 +35,19 @@ def _aravis() -> Sequence[FoundCamera]:
     ]
 
 
+def _v4l2() -> Sequence[FoundCamera]:
+    from pipeline.cameras.v4l2_finding import find_video_devices
+
+    return [
+        # The kernel tells neither maker nor serial; the name by id, where there is one, has both.
+        FoundCamera("v4l2", each.driver, each.card, "", each.bus, {"device": str(each.path)})
+        for each in find_video_devices()
+    ]
+
+
 FINDERS: dict[str, Callable[[], Sequence[FoundCamera]]] = {
     "aravis": _aravis,
+    "v4l2": _v4l2,
 }
 """By kind; each may broadcast. Raises ImportError, whose text says how to install what is missing, and OSError."""
 

@@ -457,6 +457,25 @@ def test_the_link_takes_its_time(device: Device, camera: GigEVisionCamera) -> No
     assert passed_ns > 2 * 8 * IMAGE_BYTES / camera.link.speed_bits_per_s * 1e9
 
 
+def test_exposures_that_find_no_room_leave_their_gap_in_the_block_ids(device: Device, camera: GigEVisionCamera) -> None:
+    camera.link.speed_bits_per_s = 1e6
+    device.set("ChunkModeActive", True)
+    device.set("ChunkSelector", "CounterValue")
+    device.set("ChunkEnable", True)
+    with started(device, camera) as stream:
+        while not camera.frames_skipped:
+            snap(camera)
+        camera.link.speed_bits_per_s = None
+        skipped = device.get_integer("CounterValue")
+        seen: list[Received] = []
+        while not seen or seen[-1].block_id != skipped + 1:
+            seen.append(stream.next(chunks=("ChunkCounterValue",)))
+            if len(seen) == skipped - 1:
+                snap(camera)
+    assert [frame.block_id for frame in seen] == [*range(1, skipped), skipped + 1]
+    assert [frame.chunks["ChunkCounterValue"] for frame in seen] == [frame.block_id for frame in seen]
+
+
 def test_timestamps_follow_a_clock_that_drifts(device: Device, camera: GigEVisionCamera) -> None:
     camera.set_drift(200_000.0)
     with started(device, camera) as stream:

@@ -56,13 +56,13 @@ class DeviceClock:
     def __init__(self, ticks_per_s: int, offset_s: float, drift_ppm: float) -> None:
         self.ticks_per_s = ticks_per_s
         self._ppm = drift_ppm
-        self._base_ticks = offset_s * ticks_per_s
+        self._base_ticks = int(offset_s * ticks_per_s)
         self._base_ns = time.monotonic_ns()
 
     def ticks(self, monotonic_ns: int) -> int:
         """What it shows at this moment of the box's monotonic clock."""
         elapsed_s = (monotonic_ns - self._base_ns) / 1e9
-        return int(self._base_ticks + elapsed_s * (1 + self._ppm / 1e6) * self.ticks_per_s)
+        return self._base_ticks + int(elapsed_s * (1 + self._ppm / 1e6) * self.ticks_per_s)
 
     def set_drift(self, ppm: float) -> None:
         """Runs at another pace from now on."""
@@ -77,6 +77,7 @@ class DeviceClock:
 class Exposure:
     """One picture taken: what the camera knows of it, and the box's monotonic clock when its exposure began."""
 
+    block_id: int
     number: int
     trigger_count: int
     encoder_count: int
@@ -473,11 +474,13 @@ class GigEVisionCamera:
         if not self._is_triggered() and began_ns - self._ready_ns < busy_ns:
             began_ns = self._ready_ns  # the sensor kept its pace while the last frame was sent
         self._ready_ns = began_ns + busy_ns
-        if len(self._waiting) >= _WAITING_EXPOSURES:
-            self.frames_skipped += 1
-            self._next_block_id()
+        exposure = Exposure(
+            self._next_block_id(), self._number, self._trigger_count, self._encoder_count, began_ns, picture
+        )
+        if len(self._waiting) < _WAITING_EXPOSURES:
+            self._waiting.append(exposure)
         else:
-            self._waiting.append(Exposure(self._number, self._trigger_count, self._encoder_count, began_ns, picture))
+            self.frames_skipped += 1
         self._number += 1
         self._change.notify_all()
 
@@ -528,20 +531,20 @@ class GigEVisionCamera:
             if not self._is_acquiring or run_number != self._run_number:
                 return
             registers = self._registers
-            ticks, block_id = self._clock.ticks(exposure.exposed_ns), self._next_block_id()
+            ticks = self._clock.ticks(exposure.exposed_ns)
             frame = Frame(
-                block_id=block_id,
+                block_id=exposure.block_id,
                 timestamp_ticks=ticks,
                 pixel_format=registers["PixelFormat"],
                 width_px=registers["Width"],
                 height_px=registers["Height"],
                 image=memoryview(picture)[:image_bytes],
-                chunks=self._chunks(exposure, block_id, ticks) if registers["ChunkModeActive"] else None,
+                chunks=self._chunks(exposure, ticks) if registers["ChunkModeActive"] else None,
             )
             packets = packets_of(frame, registers["SCPS"] & PACKET_SIZE)
             to, gap_s = self._destination(), registers["GevSCPD"] / self._clock.ticks_per_s
             told = SentFrame(
-                frame.block_id,
+                exposure.block_id,
                 exposure.number,
                 exposure.trigger_count,
                 exposure.encoder_count,
@@ -560,9 +563,9 @@ class GigEVisionCamera:
         if self._on_frame is not None:
             self._on_frame(told)
 
-    def _chunks(self, exposure: Exposure, block_id: int, ticks: int) -> list[tuple[int, bytes]]:
+    def _chunks(self, exposure: Exposure, ticks: int) -> list[tuple[int, bytes]]:
         values = {
-            "FrameID": block_id,
+            "FrameID": exposure.block_id,
             "Timestamp": ticks,
             "CounterValue": exposure.trigger_count,
             "EncoderValue": exposure.encoder_count & 0xFFFFFFFF,

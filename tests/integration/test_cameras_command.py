@@ -29,6 +29,7 @@ from pipeline.record.lock import lock_record
 from pipeline.simulator.namespace import NamespaceUnavailable, NetworkNamespace
 from tests.gige_vision.camera import GigEVisionCamera, SentFrame, pattern
 from tests.gige_vision.control import CONTROL, EXCLUSIVE
+from tests.gige_vision.loopback import loopback_address
 from tests.gige_vision.registers import REGISTERS_END
 from tests.gige_vision.stream import Fault
 from tests.hand_camera import HandCamera
@@ -48,10 +49,7 @@ def device() -> Iterator[GigEVisionCamera]:
         library()
     except AravisMissing as error:
         pytest.skip(str(error))
-    # An address for each process that runs tests now, as the port is fixed.
-    pid = os.getpid()
-    address = f"127.{pid >> 16 & 0x7F | 0x80}.{pid >> 8 & 0xFF}.{pid & 0xFF}"
-    with GigEVisionCamera(address, width_px=SIZE_PX, height_px=SIZE_PX) as made:
+    with GigEVisionCamera(loopback_address(), width_px=SIZE_PX, height_px=SIZE_PX) as made:
         yield made
         for thread in threading.enumerate():
             if thread.name.startswith("aravis-"):
@@ -196,7 +194,7 @@ def test_ctrl_c_ends_with_what_was_had(device: GigEVisionCamera, gige: Made) -> 
 
 
 def test_a_camera_that_goes_away_is_told_with_what_came_before(device: GigEVisionCamera, gige: Made) -> None:
-    station = gige()
+    station = gige(frame_timeout_s=60)
 
     def cut(frame: SentFrame) -> None:
         if frame.number == 9:
@@ -211,32 +209,22 @@ def test_a_camera_that_goes_away_is_told_with_what_came_before(device: GigEVisio
     assert station.picture_file.exists()
 
 
-class FiringAravis(Aravis):
-    """With triggers by software."""
-
-    def fire(self) -> bool:
-        assert self._stream is not None
-        self._stream._device.features.execute("TriggerSoftware")
-        return True
-
-
 def test_software_triggers_are_given_at_the_rate_asked_for(
-    device: GigEVisionCamera, gige: Made, monkeypatch: pytest.MonkeyPatch
+    gige: Made,
 ) -> None:
-    monkeypatch.setitem(CAMERAS, "aravis", FiringAravis)
-    done, result = gige(trigger="software", exposure_time_us=500).grab("--frames", "10", "--rate", "50")
+    done, result = gige(trigger="software", exposure_time_us=500).grab("--frames", "10", "--rate", "20")
     assert done.returncode == 0, done.stderr
     assert result["frames"] == 10
     assert result["software_triggers"] == {"fired": 10, "not_ready": 0, "unanswered": 0}
     assert result["interval_us"]["min"] > 0
     # Never faster than asked for, but a busy box may be slower.
-    assert result["rate_hz"] < 60
+    assert result["rate_hz"] < 25
 
 
 def test_a_software_trigger_that_brings_nothing_is_missed(
     device: GigEVisionCamera, gige: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Half(FiringAravis):
+    class Half(Aravis):
         shots = 0
 
         def fire(self) -> bool:
@@ -245,7 +233,7 @@ def test_a_software_trigger_that_brings_nothing_is_missed(
 
     monkeypatch.setitem(CAMERAS, "aravis", Half)
     monkeypatch.setattr(grabbing, "_LAST_FRAMES_NS", 300_000_000)
-    done, result = gige(trigger="software", exposure_time_us=500).grab("--frames", "6", "--rate", "50")
+    done, result = gige(trigger="software", exposure_time_us=500).grab("--frames", "6", "--rate", "20")
     assert done.returncode == 1
     assert result["software_triggers"]["unanswered"] == 3
     assert "3 frames of 6 software triggers" in done.stderr
@@ -362,7 +350,7 @@ def test_a_camera_that_is_held_exclusively_or_off_is_told(device: GigEVisionCame
     device.power_off()
     done, _ = show("--address", device.address)
     assert done.returncode == 1
-    assert f"no GigE Vision camera answers at {device.address}" in done.stderr
+    assert f"no camera answers at {device.address}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -515,7 +503,8 @@ def test_list_finds_cameras_by_broadcast_and_says_how_to_write_them(network: Net
         try:
             assert camera.stdout is not None
             assert "ready" in camera.stdout.readline()
-            done, told = cameras_in(network, "list"), json.loads(cameras_in(network, "list", "--json", "-").stdout)
+            listing = ("list", "--kind", "aravis")
+            done, told = cameras_in(network, *listing), json.loads(cameras_in(network, *listing, "--json", "-").stdout)
             shown = cameras_in(network, "show", "--serial", "0815")
             another = cameras_in(network, "show", "--serial", "0816")
         finally:
@@ -537,7 +526,7 @@ def test_list_finds_cameras_by_broadcast_and_says_how_to_write_them(network: Net
     assert shown.returncode == 0, shown.stderr
     assert "Test camera" in shown.stdout
     assert another.returncode == 1
-    assert "no camera with serial 0816 was found; found: 0815 (Test camera at 127.1.2.3)" in another.stderr
+    assert "no camera with serial 0816 was found, but 0815 (Test camera at 127.1.2.3)" in another.stderr
 
 
 def test_where_nothing_answers_list_says_what_to_look_at(network: NetworkNamespace) -> None:
@@ -548,7 +537,7 @@ def test_where_nothing_answers_list_says_what_to_look_at(network: NetworkNamespa
         "link set here up",
         "link set there up",
     )
-    done = cameras_in(network, "list")
+    done = cameras_in(network, "list", "--kind", "aravis")
     assert done.returncode == 1
     assert "no camera was found" in done.stderr
     for word in ("power", "here 192.168.7.1/24", "there has no IPv4 address", "subnet"):
@@ -571,7 +560,8 @@ def test_an_address_that_no_interface_reaches_is_told(network: NetworkNamespace)
         assert "subnet" not in near.stderr
     far = cameras_in(network, "show", "--address", "192.168.9.9")
     assert far.returncode == 1
-    assert "192.168.9.9 is in no subnet of this box (here 192.168.7.1/24, there has no IPv4 address)" in far.stderr
+    assert "192.168.9.9 is in no subnet of this box (" in far.stderr
+    assert "here 192.168.7.1/24" in far.stderr
 
 
 def test_a_missing_sdk_is_named_and_the_others_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

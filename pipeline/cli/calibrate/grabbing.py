@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed
+from pipeline.cli.line_camera import OPEN_WITHIN_S, open_within
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.config import Line
 from pipeline.machine import slot_bytes
@@ -48,7 +49,7 @@ class GrabbingCamera:
         except OSError as error:
             raise CannotGrab(f"{self._record}: {error.strerror}") from error
         try:
-            self._camera.open()
+            open_within(self._camera, OPEN_WITHIN_S)
         except CameraUnavailable as error:
             self._unlock()
             raise CannotGrab(str(error)) from error

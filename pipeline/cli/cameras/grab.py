@@ -12,15 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.camera_config import AnyCamera, FolderCamera
+from pipeline.camera_config import AnyCamera, FolderCamera, VideoCamera
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import CameraUnavailable, Fires
 from pipeline.cli.cameras.figures import Figures, figures_of
 from pipeline.cli.cameras.grabbing import GIVE_UP_S, Books, Grabbing, Plan
 from pipeline.cli.cameras.hints import hints, why_silent
-from pipeline.cli.cameras.options import OPEN_WITHIN_S, CameraIdOption, camera_config_of, open_within, service_away
+from pipeline.cli.cameras.options import CameraIdOption, camera_config_of, service_away
 from pipeline.cli.cameras.picture import check_picture_target, write_picture
 from pipeline.cli.console import at_work, console_for, show
+from pipeline.cli.line_camera import OPEN_WITHIN_S, open_within
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import Line, load_line
@@ -138,7 +139,8 @@ def _plan(config: AnyCamera, frames: int | None, duration_s: float | None, rate_
 def _spare_own_files(line: Line, picture: Path, json_file: Path | None) -> None:
     """A picture in a folder that a camera plays would be a part at the next start."""
     folders = [each.folder for each in line.config.cameras if isinstance(each, FolderCamera)]
-    inputs = [line.file, line.recipe_file, line.recipe.model, *folders]
+    videos = [each.file for each in line.config.cameras if isinstance(each, VideoCamera)]
+    inputs = [line.file, line.recipe_file, line.recipe.model, *folders, *videos]
     spare_inputs({"--out": picture, "--json": json_file}, *inputs)
     if json_file is not None and json_file.resolve() == picture.resolve():
         raise fail(f"--json: got {json_file}, expected another file than --out", 2)

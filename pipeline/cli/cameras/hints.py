@@ -75,7 +75,7 @@ def _hints_of_bad(config: AnyCamera, books: Books) -> Iterator[str]:
 
 
 def _hints_of_times(config: AnyCamera, figures: Figures) -> Iterator[str]:
-    wanted_hz = config.frame_rate_hz if isinstance(config, GenicamCamera) else None
+    wanted_hz: float | None = getattr(config, "frame_rate_hz", None)
     if wanted_hz is not None and figures.rate_hz is not None and figures.rate_hz < (1 - _SLOWER_SHARE) * wanted_hz:
         yield (
             f"{figures.rate_hz:.4g} frames/s instead of frame_rate_hz {wanted_hz:g}: a long exposure_time_us, a limit of the "

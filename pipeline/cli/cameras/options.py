@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from pipeline.camera_config import AnyCamera
-from pipeline.cameras.base import Camera, CameraUnavailable, StillConnecting
 from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import fail
-from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import Line
 from pipeline.record.lock import RecordInUse, lock_if_there
 
@@ -21,7 +19,6 @@ CameraIdOption = Annotated[
     str | None,
     typer.Option("--camera-id", "--camera", metavar="ID", help="Which camera, where the line has several."),
 ]
-OPEN_WITHIN_S = 30
 
 
 def camera_config_of(line: Line, camera_id: str | None) -> AnyCamera:
@@ -43,17 +40,3 @@ def service_away(line: Line) -> Iterator[None]:
     finally:
         if lock is not None:
             os.close(lock)
-
-
-def open_within(camera: Camera, seconds: float, should_end: Callable[[], bool] = lambda: False) -> None:
-    """As acquisition does: a camera that is still being connected to is asked again. Raises CameraUnavailable."""
-    give_up_ns = now_ns() + int(seconds * NS_PER_S)
-    while True:
-        try:
-            camera.open()
-        except CameraUnavailable as error:
-            camera.close()
-            if not isinstance(error, StillConnecting) or should_end() or now_ns() > give_up_ns:
-                raise
-        else:
-            return

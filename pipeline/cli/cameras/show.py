@@ -18,9 +18,10 @@ from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, Features, FeatureValue, configured_by
 from pipeline.cameras.interfaces import interfaces, is_elsewhere
 from pipeline.cameras.looking import VIEWS, Look, Views
-from pipeline.cli.cameras.options import OPEN_WITHIN_S, CameraIdOption, camera_config_of, open_within, service_away
+from pipeline.cli.cameras.options import CameraIdOption, camera_config_of, service_away
 from pipeline.cli.console import at_work, console_for
 from pipeline.cli.console import show as show_lines
+from pipeline.cli.line_camera import OPEN_WITHIN_S, open_within
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.config import load_line
 
