@@ -221,6 +221,14 @@ def test_software_triggers_are_given_at_the_rate_asked_for(
     assert result["rate_hz"] < 25
 
 
+def test_the_last_software_triggers_frame_is_waited_for(gige: Made) -> None:
+    """The third is given 50 ms before the end and exposed for twice as long."""
+    done, result = gige(trigger="software", exposure_time_us=100_000).grab("--duration", "0.45", "--rate", "5")
+    assert done.returncode == 0, done.stderr
+    assert result["software_triggers"]["unanswered"] == 0
+    assert result["frames"] == result["software_triggers"]["fired"] - result["software_triggers"]["not_ready"]
+
+
 def test_a_software_trigger_that_brings_nothing_is_missed(
     device: GigEVisionCamera, gige: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,18 +137,16 @@ class Grabbing:
 
     def _is_done(self, plan: Plan, end_ns: int | None) -> bool:
         now, books = now_ns(), self.books
-        if end_ns is not None and now >= end_ns:
-            return True
-        if plan.frames_max is None:
-            return False
-        if plan.fire_hz is None or books.fired_count < plan.frames_max:
-            return len(books.stamps) >= plan.frames_max
+        count = len(books.stamps) if plan.fire_hz is None else books.fired_count
+        is_over = (end_ns is not None and now >= end_ns) or (plan.frames_max is not None and count >= plan.frames_max)
+        if not is_over or plan.fire_hz is None:
+            return is_over
         if self._ending_ns is None:
             self._ending_ns = now + _LAST_FRAMES_NS
         return not books.unanswered_count or now >= self._ending_ns
 
     def _may_fire(self, plan: Plan) -> bool:
-        return plan.frames_max is None or self.books.fired_count < plan.frames_max
+        return self._ending_ns is None and (plan.frames_max is None or self.books.fired_count < plan.frames_max)
 
     def _fire(self) -> None:
         assert isinstance(self._camera, Fires)

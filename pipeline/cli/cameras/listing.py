@@ -26,8 +26,8 @@ def list_cameras(
 ) -> None:
     """List the cameras that can be found now, and how a line's YAML names each.
 
-    Asks by broadcast on every network interface of this box (GigE Vision discovery), and looks at USB. No camera is opened or
-    changed.
+    Asks by broadcast on every network interface of this box (GigE Vision discovery), and looks at USB and at the
+    kernel's video devices. No camera is opened or changed.
 
     Status 0 where a camera was found, 1 where none was.
     """
