@@ -51,7 +51,7 @@ def grab(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.01, max=_RATE_MAX_HZ, help=f"With trigger: software: triggers a second; else {_RATE_HZ:g}."),
+        typer.Option(min=1.0, max=_RATE_MAX_HZ, help=f"With trigger: software: triggers a second; else {_RATE_HZ:g}."),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -100,18 +100,18 @@ def _grab(
         raise fail(str(error)) from None
     opened_s = (now_ns() - begin_ns) / NS_PER_S
     try:
-        grabbing = Grabbing(config, driver)
+        grabbing = Grabbing(config, driver, plan)
     except OSError as error:
         driver.close()
         raise fail(f"camera {config.camera_id}: no memory for its ring: {error.strerror}") from None
 
-    def tell_silent(seconds: int) -> None:
-        text = f"camera {config.camera_id}: no frame came in {seconds} s: {why_silent(config)}"
+    def tell_silent(seconds: float) -> None:
+        text = f"camera {config.camera_id}: no frame came in {seconds:g} s: {why_silent(config)}"
         print(f"{text}; waiting on, Ctrl-C ends", file=sys.stderr, flush=True)
 
     tell(_told_open(config, plan, opened_s))
     try:
-        grabbing.run(plan, tell_silent, should_end)
+        grabbing.run(tell_silent, should_end)
     finally:
         grabbing.close()
     books = grabbing.books
@@ -169,7 +169,7 @@ def _why_failed(plan: Plan, books: Books, *, was_ended: bool) -> str:
         return ""
     if plan.fire_hz is not None and books.fired_count >= plan.frames_max:
         return f"{got} frames of {books.fired_count} software triggers"
-    why = f"none came for {GIVE_UP_S} s" if books.gave_up else after
+    why = f"none came for {GIVE_UP_S:g} s" if books.gave_up else after
     return "" if plan.duration_s is not None else f"{got} frames of {plan.frames_max}: {why}"
 
 

@@ -25,9 +25,9 @@ from pipeline.machine import slot_bytes
 from pipeline.ring import Ring, RingReader, Slot
 from vision.types import Frame
 
-SILENT_S = 5
+SILENT_S: float = 5
 """Without a frame for so long, somebody wants to know why."""
-GIVE_UP_S = 60
+GIVE_UP_S: float = 60
 _LOOK_NS = 200 * NS_PER_MS
 """How often it is looked whether to end, at least."""
 _LAST_FRAMES_NS = 2 * NS_PER_S
@@ -75,50 +75,40 @@ class Books:
 class Grabbing:
     """One camera that is open, its ring, and the newest whole frame in it."""
 
-    def __init__(self, config: AnyCamera, camera: Camera) -> None:
+    def __init__(self, config: AnyCamera, camera: Camera, plan: Plan) -> None:
         """Raises OSError where there is no memory for the ring."""
         self._camera = camera
+        self._plan = plan
         # One more, as the newest frame keeps its slot.
         self._ring = Ring(config.camera_id, config.ring_slots + 1, slot_bytes(config))
         self._reader = RingReader(
             config.camera_id, os.dup(self._ring.descriptor), self._ring.slot_count, self._ring.slot_bytes
         )
         self._newest: Slot | None = None
-        self._ending_ns: int | None = None
+        self._end_ns: int | None = None
+        self._next_fire_ns: int | None = None
+        """None where no more software triggers are given."""
+        self._last_frames_ns: int | None = None
         self.books = Books()
 
-    def run(self, plan: Plan, tell_silent: Callable[[int], None], should_end: Callable[[], bool]) -> None:
+    def run(self, tell_silent: Callable[[float], None], should_end: Callable[[], bool]) -> None:
         """Until the plan is done, ``should_end`` says so, or the camera went away. ``tell_silent`` gets the seconds without a
         frame, once for each such time.
         """
-        books, begin_ns = self.books, now_ns()
-        end_ns = None if plan.duration_s is None else begin_ns + int(plan.duration_s * NS_PER_S)
-        next_fire_ns = begin_ns
-        heard_ns, is_told, heard_count = begin_ns, False, 0
+        plan, books, begin_ns = self._plan, self.books, now_ns()
+        self._end_ns = None if plan.duration_s is None else begin_ns + int(plan.duration_s * NS_PER_S)
+        self._next_fire_ns = None if plan.fire_hz is None else begin_ns
+        heard_ns, heard_count, is_told = begin_ns, 0, False
         try:
-            while not should_end() and not self._is_done(plan, end_ns):
-                while (slot := self._ring.loan()) is not None:
-                    self._camera.queue(slot)
-                now = now_ns()
-                if plan.fire_hz is not None and now >= next_fire_ns and self._may_fire(plan):
-                    self._fire()
-                    # A loop that was held up goes on from now: no burst.
-                    next_fire_ns = max(next_fire_ns + int(NS_PER_S / plan.fire_hz), now)
-                if self._camera.fileno() is None and self._camera.due_ns() is None:
-                    books.ran_out = True
-                    break
-                self._wait(next_fire_ns if plan.fire_hz is not None and self._may_fire(plan) else None, end_ns)
-                for event in self._camera.poll():
-                    self._note(event)
+            while not (should_end() or self._is_done() or books.ran_out or books.gave_up):
+                self._turn()
                 if books.outcome_count != heard_count:
-                    heard_ns, is_told, heard_count = now_ns(), False, books.outcome_count
+                    heard_ns, heard_count, is_told = now_ns(), books.outcome_count, False
                 silent_ns = now_ns() - heard_ns
                 if silent_ns >= SILENT_S * NS_PER_S and not is_told:
-                    is_told = True
                     tell_silent(SILENT_S)
-                if silent_ns >= GIVE_UP_S * NS_PER_S and end_ns is None:
-                    books.gave_up = True
-                    break
+                    is_told = True
+                books.gave_up = silent_ns >= GIVE_UP_S * NS_PER_S and plan.duration_s is None
         except CameraUnavailable as error:
             books.lost_text = str(error)
         books.elapsed_ns = now_ns() - begin_ns
@@ -135,30 +125,42 @@ class Grabbing:
             self._ring.take_back(slot)
         self._ring.close()
 
-    def _is_done(self, plan: Plan, end_ns: int | None) -> bool:
-        now, books = now_ns(), self.books
+    def _turn(self) -> None:
+        """What there is to do now, and then a wait for what comes. Raises CameraUnavailable."""
+        while (slot := self._ring.loan()) is not None:
+            self._camera.queue(slot)
+        if self._next_fire_ns is not None and now_ns() >= self._next_fire_ns:
+            self._fire(self._next_fire_ns)
+        descriptor, due_ns = self._camera.fileno(), self._camera.due_ns()
+        if descriptor is None and due_ns is None:
+            self.books.ran_out = True
+            return
+        end_ns = self._end_ns if self._last_frames_ns is None else self._last_frames_ns
+        moments_ns = [each for each in (due_ns, self._next_fire_ns, end_ns) if each is not None]
+        wake_ns = min([now_ns() + _LOOK_NS, *moments_ns])
+        select.select([] if descriptor is None else [descriptor], [], [], seconds_until(wake_ns))
+        for event in self._camera.poll():
+            self._note(event)
+
+    def _is_done(self) -> bool:
+        now, plan, books = now_ns(), self._plan, self.books
         count = len(books.stamps) if plan.fire_hz is None else books.fired_count
-        is_over = (end_ns is not None and now >= end_ns) or (plan.frames_max is not None and count >= plan.frames_max)
+        is_over = plan.frames_max is not None and count >= plan.frames_max
+        is_over = is_over or (self._end_ns is not None and now >= self._end_ns)
         if not is_over or plan.fire_hz is None:
             return is_over
-        if self._ending_ns is None:
-            self._ending_ns = now + _LAST_FRAMES_NS
-        return not books.unanswered_count or now >= self._ending_ns
+        self._next_fire_ns = None
+        if self._last_frames_ns is None:
+            self._last_frames_ns = now + _LAST_FRAMES_NS
+        return not books.unanswered_count or now >= self._last_frames_ns
 
-    def _may_fire(self, plan: Plan) -> bool:
-        return self._ending_ns is None and (plan.frames_max is None or self.books.fired_count < plan.frames_max)
-
-    def _fire(self) -> None:
+    def _fire(self, due_ns: int) -> None:
         assert isinstance(self._camera, Fires)
+        assert self._plan.fire_hz is not None
         self.books.fired_count += 1
         self.books.not_ready_count += not self._camera.fire()
-
-    def _wait(self, *moments_ns: int | None) -> None:
-        descriptor = self._camera.fileno()
-        wake_ns = min(
-            now_ns() + _LOOK_NS, *(each for each in (*moments_ns, self._camera.due_ns()) if each is not None), 1 << 63
-        )
-        select.select([] if descriptor is None else [descriptor], [], [], seconds_until(wake_ns))
+        # A loop that was held up goes on from now: no burst.
+        self._next_fire_ns = max(due_ns + int(NS_PER_S / self._plan.fire_hz), now_ns())
 
     def _note(self, event: CameraEvent) -> None:
         books = self.books
