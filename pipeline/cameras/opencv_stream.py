@@ -7,8 +7,10 @@ is stuck: that one is left to the time limit of its driver, and has lost its way
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -17,7 +19,7 @@ import cv2
 from pipeline.camera_config import StreamBase
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, StillConnecting, Triggered
 from pipeline.cameras.opencv import Capture, FrameWriter
-from pipeline.clock import NS_PER_S, now_ns
+from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.ring import Slot
 
 _OPEN_WAIT_S = 0.5
@@ -25,6 +27,8 @@ _CLOSE_WAIT_S = 0.2
 """So long ``open`` and ``close`` wait for the thread: the worker's signs of life stand still meanwhile."""
 _WANTED_WITHIN_NS = 5 * NS_PER_S
 """A connection that nobody asks for any more is given up."""
+_EXIT_WAIT_S = 1.0
+"""So long the process waits for its threads when it ends."""
 
 
 class StreamCamera:
@@ -136,6 +140,7 @@ class _Connection:
         # A daemon: it may be in a driver that does not come back when the process ends.
         self._thread = threading.Thread(target=self._run, name="opencv-stream", daemon=True)
         self._thread.start()
+        _connections.add(self)
 
     def is_answered(self, within_s: float) -> bool:
         """Whether the stream is there, or cannot be had, ``within_s`` from now."""
@@ -186,6 +191,11 @@ class _Connection:
             os.close(self.descriptor)
             self._changed.notify_all()
         return unfilled
+
+    def give_up(self) -> None:
+        """Its thread lets go of the device as soon as the driver lets go of the thread."""
+        with self._changed:
+            self._is_closed = True
 
     def has_ended(self, within_s: float) -> bool:
         """Whether its thread has let go of the device ``within_s`` from now."""
@@ -257,3 +267,19 @@ class _Connection:
                     self._events.append(NotGrabbed(counter, "BAD", fault))
                 self._signal()
                 self._changed.notify_all()
+
+
+_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """A thread that comes back from OpenCV while the interpreter is taken down would abort the process."""
+    connections = list(_connections)
+    for connection in connections:
+        connection.give_up()
+    give_up_ns = now_ns() + int(_EXIT_WAIT_S * NS_PER_S)
+    for connection in connections:
+        connection.has_ended(seconds_until(give_up_ns))
+
+
+atexit.register(_let_go)

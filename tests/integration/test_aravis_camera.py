@@ -15,7 +15,7 @@ import pytest
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis import Aravis
 from pipeline.cameras.aravis_library import AravisMissing, library
-from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, StillConnecting, Triggered
 from pipeline.clock import seconds_until
 from pipeline.ring import Ring, Slot
 from tests.gige_vision.camera import GigEVisionCamera, pattern
@@ -70,10 +70,8 @@ class Station:
         def is_open() -> bool:
             try:
                 self.camera.open()
-            except CameraUnavailable as error:
-                if "connecting" in str(error) or "still being closed" in str(error):
-                    return False
-                raise
+            except StillConnecting:
+                return False
             return True
 
         wait_until(is_open)
@@ -141,7 +139,7 @@ def refusal(device: GigEVisionCamera, **changes: Any) -> str:
         with pytest.raises(CameraUnavailable) as caught:
             camera.open()
         told.append(str(caught.value))
-        return "connecting" not in told[-1]
+        return not isinstance(caught.value, StillConnecting)
 
     wait_until(is_told)
     assert told[-1].startswith("camera top: ")
@@ -306,7 +304,7 @@ def refused_again(line: Station) -> str:
         with pytest.raises(CameraUnavailable) as caught:
             line.camera.open()
         told.append(str(caught.value))
-        return "connecting" not in told[-1] and "still being closed" not in told[-1]
+        return not isinstance(caught.value, StillConnecting)
 
     wait_until(is_told)
     return told[-1]

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,6 +241,15 @@ def test_the_password_opens_the_stream_and_is_not_told(
     printed = capfd.readouterr()
     for text in (str(caught.value), printed.out, printed.err):
         assert "s3cret" not in text
+
+
+def test_a_process_ends_in_order_while_it_reads(start: Callable[..., Source]) -> None:
+    """A thread that comes back from OpenCV while the interpreter is taken down would abort it."""
+    port = free_port()
+    start(port)
+    code = f"from tests.integration.test_rtsp import stream, open_patiently; camera = stream({port}); open_patiently(camera)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow
