@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 
 from pipeline.calibrated_line import calibration_warnings, camera_recipe, check_thresholds, view_calibrations
-from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
+from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder

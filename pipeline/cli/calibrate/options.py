@@ -18,7 +18,7 @@ from calibration.board import Board
 from pipeline.calibrated_line import applied
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
 from pipeline.calibration_store import NEW, ChangedMeanwhile
-from pipeline.cli.cameras import camera_of
+from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES, Line, load_line
 from pipeline.image_reading import decode_image, decode_seen
