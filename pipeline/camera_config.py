@@ -23,6 +23,9 @@ class CameraBase(Strict):
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)
     ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+    belt_offset_pulses: int = Field(
+        default=0, ge=0, description="how far down the belt from the line's zero its trigger fires; needs encoder"
+    )
 
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""

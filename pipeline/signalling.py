@@ -209,6 +209,7 @@ class Signalling:
                 # The cameras have stopped: all that was read is in the journals by now.
                 for camera_id in self._camera_ids:
                     self._take_untold(camera_id)
+                self._carry_out(self._machine.end_of_triggers(now_ns()))
         if self._supervised.orphaned:
             # A new service may be up already, under the same client id: they would throw each other off the broker in turns.
             self._mqtt.connect_no_more()
@@ -455,10 +456,12 @@ class Signalling:
                 self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1
-                self._ledger.decide(output.part_id, output.seq, output.verdict, output.reason, output.decided_ns)
+                self._ledger.decide(
+                    output.part_id, output.seq, output.verdict, output.reason, output.decided_ns, output.trigger_ns
+                )
                 self._send_verdict(output)
             elif isinstance(output, Joined):
-                self._ledger.add_key(output.part_id, output.key)
+                self._ledger.add_key(output.part_id, output.key, output.trigger_ns)
             elif isinstance(output, Late):
                 self._to_record(LateInspection(output.part_id, output.arrived_ns, output.view))
             elif isinstance(output, Unmatched):
