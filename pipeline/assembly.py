@@ -7,8 +7,8 @@ given to a part that another part's could be mistaken for. So a trigger joins a 
 * nothing since that part's first trigger shows that counts and parts have come apart.
 
 What shows that (``_come_apart``) is anything that a belt with all its triggers would not do: a count that goes back, or on faster
-than the belt can; a camera whose count stands still from one trigger to the next; a trigger further down the belt of a part that
-no camera before has seen; a part that is overtaken by one behind it. Any one of them may be a lost trigger alone, but it may be a
+than the belt can; a trigger further down the belt of a part that no camera before has seen; a part that is overtaken by one behind
+it, or that is past a camera without having been seen there. Any one of them may be a lost trigger alone, but it may be a
 counter that was reset or an encoder that slipped by a pitch, which looks the same. So every part on its way is given up: it takes
 no trigger any more. Those that come to the first camera after that are clean.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.clock import NS_PER_S
@@ -49,15 +49,15 @@ class Placed(Generic[_Part]):
 class _UnderWay(Generic[_Part]):
     """A part between the first camera and the last. ``times_ns``: of its triggers, by camera.
 
-    Given up, it is kept to know its other triggers by: ``taken``, the cameras whose came.
+    Given up, it is kept to know its other triggers by. ``taken``: the cameras whose came, be they given to it or not.
     """
 
     part: _Part
     count: int
     opened_ns: int
     times_ns: dict[int, int]
+    taken: set[int]
     is_given_up: bool = False
-    taken: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ class BeltAssembly(Generic[_Part]):
         assert count is not None
         is_first = self._offsets[camera] == self._first_pulses
         has_waited = not is_first and self._unexplained is not None
-        is_bounce, goes_on = self._follows(camera, trigger_ns, count), self._goes_on(trigger_ns, encoder_count)
+        is_bounce, goes_on = self._is_bounce(camera, trigger_ns, count), self._goes_on(trigger_ns, encoder_count)
         self._last_of[camera] = trigger_ns, count
         if self._latest is None or trigger_ns >= self._latest[0]:
             self._latest = trigger_ns, encoder_count
-        given_up = self._forget(trigger_ns)
-        is_odd = bool(given_up) or has_waited or is_bounce is None or not goes_on
+        given_up, has_missed = self._forget(trigger_ns)
+        is_odd = has_missed or has_waited or not goes_on
         if is_odd:
             given_up += self._come_apart(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])
@@ -114,12 +114,13 @@ class BeltAssembly(Generic[_Part]):
         given_up += fit.given_up
         if fit.found is not None:
             fit.found.times_ns[camera] = trigger_ns
+            fit.found.taken.add(camera)
             if fit.found is self._unexplained:
                 self._unexplained = None
             return Placed(fit.found.part, False, given_up)
         if fit.is_alone or self._explains(camera, count) or (is_odd and not is_first):
             return Placed(None, True, given_up)
-        new = _UnderWay(new_part, count, trigger_ns, {camera: trigger_ns})
+        new = _UnderWay(new_part, count, trigger_ns, {camera: trigger_ns}, {camera})
         bisect.insort(self._under_way, new, key=lambda each: each.opened_ns)
         if self._is_apart(trigger_ns):
             self._give_up(new)
@@ -168,30 +169,26 @@ class BeltAssembly(Generic[_Part]):
         """Whether ``other``, which is in front of ``part`` and was seen before this camera, never came to it."""
         return (
             other is not part
-            and not other.is_given_up
-            and camera not in other.times_ns
-            and any(self._offsets[each] < self._offsets[camera] for each in other.times_ns)
+            and camera not in other.taken
+            and any(self._offsets[each] < self._offsets[camera] for each in other.taken)
             and advance_pulses(other.count, part.count, self._bits) > 0
         )
 
     def _explains(self, camera: int, count: int) -> bool:
         """Whether it is the trigger of a part that was given up; each explains one trigger of each camera."""
-        for part in self._near(count):
-            if part.is_given_up and camera not in part.taken:
-                part.taken.add(camera)
-                return True
-        return False
+        known = [part for part in self._near(count) if part.is_given_up and camera not in part.taken]
+        for part in known:
+            part.taken.add(camera)
+        return bool(known)
 
     # --- when counts and parts have come apart -------------------------------------------------------------------
 
-    def _follows(self, camera: int, trigger_ns: int, count: int) -> bool | None:
-        """Whether it is the same part's again, at once; None where the belt moved and the camera's count did not."""
+    def _is_bounce(self, camera: int, trigger_ns: int, count: int) -> bool:
+        """Whether it is the camera's last trigger again, before the belt can have brought another part."""
         last_ns, last_count = self._last_of.get(camera, (None, 0))
-        if last_ns is None or trigger_ns - last_ns > self._matching.assembly_ns:
+        if last_ns is None or (trigger_ns - last_ns) * self._pulses_per_ns > self._slack_pulses:
             return False
-        if advance_pulses(last_count, count, self._bits) > 2 * self._pulses:
-            return False
-        return True if (trigger_ns - last_ns) * self._pulses_per_ns <= self._slack_pulses else None
+        return distance_pulses(last_count, count, self._bits) <= 2 * self._pulses
 
     def _goes_on(self, trigger_ns: int, encoder_count: int) -> bool:
         """Whether the belt can have come from the latest count to this one, or from this one to it."""
@@ -226,12 +223,13 @@ class BeltAssembly(Generic[_Part]):
                 part.taken.add(camera)
             if not part.is_given_up:
                 part.is_given_up = True
-                part.taken |= part.times_ns.keys()
                 given_up.append(part.part)
         return given_up
 
-    def _forget(self, trigger_ns: int) -> list[_Part]:
-        """Parts that are past the last camera, by the latest count. Those that never came to a camera on their way."""
+    def _forget(self, trigger_ns: int) -> tuple[list[_Part], bool]:
+        """Parts that are past the last camera, by the latest count: those that are given up over it, and whether any never came to
+        a camera on its way.
+        """
         assert self._latest is not None
         _, latest_count = self._latest
         way_pulses = self._last_pulses + self._slack_pulses
@@ -244,9 +242,10 @@ class BeltAssembly(Generic[_Part]):
             (past if is_past or is_stuck else kept).append(part)
         past += kept[:-UNDER_WAY_MAX]
         self._under_way = kept[-UNDER_WAY_MAX:]
-        return self._give_up(*(part for part in past if self._has_missed(part)))
+        missed = [part for part in past if self._has_missed(part)]
+        return self._give_up(*missed), bool(missed)
 
     def _has_missed(self, part: _UnderWay[_Part]) -> bool:
-        first_pulses = min(self._offsets[camera] for camera in part.times_ns)
-        ways = (offset for camera, offset in enumerate(self._offsets) if camera not in part.times_ns)
+        first_pulses = min(self._offsets[camera] for camera in part.taken)
+        ways = (offset for camera, offset in enumerate(self._offsets) if camera not in part.taken)
         return part is self._unexplained or any(offset > first_pulses for offset in ways)

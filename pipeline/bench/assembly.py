@@ -3,7 +3,7 @@
 Cameras stand at several places on a belt that speeds up, slows down, stops and runs back. Parts slip; triggers are lost, doubled,
 told late and out of order; frames and inspections are lost; the counter wraps, is reset, jumps, and slips by exact pitches. The
 simulation knows which part every trigger was fired by, and compares: no part may have another's view, every trigger belongs to
-one part and every part gets one verdict, and no defect that a lost view showed may pass. Only the machine runs: no process, no clock.
+one part and every part gets one verdict, and no defective part may pass. Only the machine runs: no process, no clock.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class BeltPlan:
     stops: float = 0.0
     reversals: float = 0.0
     defective: float = 0.1
+    group: int | None = None
+    """So many parts follow each other at the pitch, then none for ten pitches."""
 
     @property
     def matching(self) -> Matching:
@@ -138,7 +140,7 @@ class Belt:
     def _motion(self) -> list[tuple[int, int, float, float]]:
         """(from_ns, until_ns, from_pulses, until_pulses), until all parts are past the last camera."""
         plan, chance = self.plan, self._chance
-        end_pulses = (plan.parts + 2) * plan.pitch_pulses + max(plan.offsets_pulses)
+        end_pulses = self._spot(plan.parts + 2) + max(plan.offsets_pulses)
         now_ns, position = _START_NS, 0.0
         segments = []
         while position < end_pulses:
@@ -156,6 +158,12 @@ class Belt:
                 segments.append((now_ns, until_ns, position, position + moved))
                 now_ns, position = until_ns, position + moved
         return segments
+
+    def _spot(self, number: int) -> float:
+        """Where on the belt the part with this number lies, from 1 on."""
+        plan = self.plan
+        gaps = 0 if plan.group is None else (number - 1) // plan.group
+        return float((number + 10 * gaps) * plan.pitch_pulses)
 
     def _jumps(self, segments: list[tuple[int, int, float, float]]) -> list[tuple[int, int]]:
         """(from when on, what is added to the counter), in order; the first from the start on."""
@@ -181,7 +189,8 @@ class Belt:
     def _fire(self, segments: list[tuple[int, int, float, float]]) -> list[_Fired]:
         """Whatever passes a camera, forwards or backwards, fires it."""
         plan, chance = self.plan, self._chance
-        spots = [(part + chance.uniform(-0.5, 0.5) * plan.pitch_jitter) * plan.pitch_pulses for part in range(1, plan.parts + 1)]
+        jitter_pulses = 0.5 * plan.pitch_jitter * plan.pitch_pulses
+        spots = [self._spot(part + 1) + chance.uniform(-jitter_pulses, jitter_pulses) for part in range(plan.parts)]
         for part in range(plan.parts):
             if chance.random() < plan.defective:
                 self.defect_at[part] = chance.randrange(len(plan.offsets_pulses))
@@ -229,13 +238,29 @@ class Belt:
                 self.part_of[key] = each.part
                 self._add(told_ns[camera], trigger)
                 if chance.random() >= plan.not_inspected:
-                    self._add(told_ns[camera] + chance.randint(4, 20) * NS_PER_MS, self._inspected(key, each.part, moment_ns))
+                    self._add(
+                        told_ns[camera] + chance.randint(4, 20) * NS_PER_MS, self._inspected(key, each.part, moment_ns)
+                    )
 
     def _inspected(self, key: TriggerKey, part: int, grabbed_ns: int) -> ViewInspected:
         verdict, reason = ("REJECT", "DEFECT") if self.defect_at.get(part) == key.camera else ("PASS", "OK")
         camera_id = f"cam{key.camera}"
         return ViewInspected(
-            camera_id, 1, key.trigger_counter, key.trigger_counter, part, verdict, reason, 0.0, (), *[grabbed_ns] * 5, False
+            camera_id=camera_id,
+            source=1,
+            trigger_counter=key.trigger_counter,
+            frame_id=key.trigger_counter,
+            part_mark=part,
+            verdict=verdict,
+            reason=reason,
+            score=0.0,
+            defects=(),
+            grabbed_ns=grabbed_ns,
+            received_ns=grabbed_ns,
+            preprocessed_ns=grabbed_ns,
+            inferred_ns=grabbed_ns,
+            judged_ns=grabbed_ns,
+            handed_on=False,
         )
 
     def _add(self, when_ns: int, what: Trigger | ViewInspected) -> None:
@@ -274,13 +299,13 @@ def play(plan: BeltPlan, machine_class: type[DeadlineMachine] = DeadlineMachine)
     return found
 
 
-def _compare(
-    found: Found, belt: Belt, keys: dict[int, list[TriggerKey]], decisions: dict[int, list[Decision]]
-) -> None:
+def _compare(found: Found, belt: Belt, keys: dict[int, list[TriggerKey]], decisions: dict[int, list[Decision]]) -> None:
     placed = Counter(key for part_keys in keys.values() for key in part_keys)
     found.triggers = len(belt.part_of)
     found.triggers_astray = sum(placed[key] != 1 for key in belt.part_of) + len(placed.keys() - belt.part_of.keys())
-    found.verdicts_astray = sum(len(decisions.get(part_id, ())) != 1 for part_id in keys) + len(decisions.keys() - keys.keys())
+    found.verdicts_astray = sum(len(decisions.get(part_id, ())) != 1 for part_id in keys) + len(
+        decisions.keys() - keys.keys()
+    )
     seqs = sorted(decision.seq for each in decisions.values() for decision in each)
     found.verdicts_astray += sum(after != before + 1 for before, after in pairwise([0, *seqs]))
     passed: set[int] = set()
@@ -322,10 +347,11 @@ PLANS = (
     replace(_EVERYTHING, pitch_jitter=0.0, offsets_pulses=(900, 0, 420), encoder_bits=24),
     BeltPlan(0, 0, pitch_jitter=0.0, pitch_shifts=0.01, told_late=0.0),
     BeltPlan(0, 0, pitch_jitter=0.0, pitch_shifts=0.01, offsets_pulses=(0, 900, 2_300), stops=0.003),
+    BeltPlan(0, 0, pitch_jitter=0.0, pitch_shifts=0.02, offsets_pulses=(0, 1_300, 4_500), group=3),
     BeltPlan(0, 0, pitch_jitter=0.0, offsets_pulses=(0, 60), lost=0.01, doubled=0.01),
     BeltPlan(0, 0),
 )
-"""In turn: with everything at once, over different lines; where counters slip by exact pitches; cameras close together; nothing odd."""
+"""In turn: everything at once, on different lines; counters that slip by exact pitches; cameras close together; nothing odd."""
 
 
 def assembly(parts: int, seed: int = 0, parts_a_belt: int = 2_000) -> dict[str, Any]:
@@ -334,7 +360,9 @@ def assembly(parts: int, seed: int = 0, parts_a_belt: int = 2_000) -> dict[str, 
     every = [Found() for _ in PLANS]
     count = -(-parts // parts_a_belt)
     for number in range(count):
-        plan = replace(PLANS[number % len(PLANS)], parts=min(parts_a_belt, parts - number * parts_a_belt), seed=seed + number)
+        plan = replace(
+            PLANS[number % len(PLANS)], parts=min(parts_a_belt, parts - number * parts_a_belt), seed=seed + number
+        )
         every[number % len(PLANS)].add(play(plan))
     whole = Found()
     for each in every:
