@@ -8,9 +8,9 @@ given to a part that another part's could be mistaken for. So a trigger joins a 
 
 What shows that (``_come_apart``) is anything that a belt with all its triggers would not do: a count that goes back, or on faster
 than the belt can; a trigger further down the belt of a part that no camera before has seen; a part that is overtaken by one behind
-it, or that is past a camera without having been seen there. Any one of them may be a lost trigger alone, but it may be a
-counter that was reset or an encoder that slipped by a pitch, which looks the same. So every part on its way is given up: it takes
-no trigger any more. Those that come to the first camera after that are clean.
+it. Any one of them may be a lost trigger alone, but it may be a counter that was reset or an encoder that slipped by a pitch, which
+looks the same. So every part on its way is given up: it takes no trigger any more. Those that come to the first camera after that
+are clean.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ UNDER_WAY_MAX = 2_048
 
 
 _Part = TypeVar("_Part")
-_GIVEN_UP_KEPT = 8
-"""So many assembly limits long, a part that was given up may still stand on the belt."""
+_KEPT = 8
+"""So many assembly limits long, a part that waited in vain may still stand on the belt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,9 @@ class BeltAssembly(Generic[_Part]):
         self._last_of[camera] = trigger_ns, count
         if self._latest is None or trigger_ns >= self._latest[0]:
             self._latest = trigger_ns, encoder_count
-        given_up, has_missed = self._forget(trigger_ns)
-        is_odd = has_missed or has_waited or not goes_on
-        if is_odd:
-            given_up += self._come_apart(trigger_ns)
+        is_odd = has_waited or not goes_on or (not is_bounce and self._overtakes(camera, count))
+        given_up = self._come_apart(trigger_ns) if is_odd else []
+        self._forget(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])
         if not is_bounce:
             fit = self._fit(camera, trigger_ns, count)
@@ -136,9 +135,7 @@ class BeltAssembly(Generic[_Part]):
         waiting = [part for part in self._near(count) if not part.is_given_up and camera not in part.times_ns]
         fitting = [part for part in waiting if self._is_in_time(part, camera, trigger_ns)]
         if len(fitting) == 1:
-            if not any(self._is_overtaken(other, fitting[0], camera) for other in self._under_way):
-                return _Fit(fitting[0], False, [])
-            return _Fit(None, True, self._come_apart(trigger_ns))
+            return _Fit(fitting[0], False, [])
         # It may be any one's of several, or comes too late: whoever waits for it waits in vain.
         late = [part for part in waiting if self._is_too_late(part, trigger_ns)]
         return _Fit(None, bool(fitting or late), self._give_up(*fitting, *late, camera=camera))
@@ -164,15 +161,6 @@ class BeltAssembly(Generic[_Part]):
             if passed_ns * self._pulses_per_ns < way_pulses - self._slack_pulses:
                 return False
         return True
-
-    def _is_overtaken(self, other: _UnderWay[_Part], part: _UnderWay[_Part], camera: int) -> bool:
-        """Whether ``other``, which is in front of ``part`` and was seen before this camera, never came to it."""
-        return (
-            other is not part
-            and camera not in other.taken
-            and any(self._offsets[each] < self._offsets[camera] for each in other.taken)
-            and advance_pulses(other.count, part.count, self._bits) > 0
-        )
 
     def _explains(self, camera: int, count: int) -> bool:
         """Whether it is the trigger of a part that was given up; each explains one trigger of each camera."""
@@ -226,26 +214,27 @@ class BeltAssembly(Generic[_Part]):
                 given_up.append(part.part)
         return given_up
 
-    def _forget(self, trigger_ns: int) -> tuple[list[_Part], bool]:
-        """Parts that are past the last camera, by the latest count: those that are given up over it, and whether any never came to
-        a camera on its way.
-        """
-        assert self._latest is not None
-        _, latest_count = self._latest
-        way_pulses = self._last_pulses + self._slack_pulses
-        oldest_ns = trigger_ns - _GIVEN_UP_KEPT * self._matching.assembly_ns
-        kept: list[_UnderWay[_Part]] = []
-        past: list[_UnderWay[_Part]] = []
-        for part in self._under_way:
-            is_past = advance_pulses(part.count, latest_count, self._bits) > way_pulses
-            is_stuck = part.is_given_up and part.opened_ns < oldest_ns
-            (past if is_past or is_stuck else kept).append(part)
-        past += kept[:-UNDER_WAY_MAX]
-        self._under_way = kept[-UNDER_WAY_MAX:]
-        missed = [part for part in past if self._has_missed(part)]
-        return self._give_up(*missed), bool(missed)
+    def _overtakes(self, camera: int, count: int) -> bool:
+        """Whether a part in front, which a camera before this one saw, never came to this one. It will not any more."""
+        overtaken = [
+            part
+            for part in self._under_way
+            if camera not in part.taken
+            and any(self._offsets[each] < self._offsets[camera] for each in part.taken)
+            and advance_pulses(part.count, count, self._bits) > self._pulses
+        ]
+        for part in overtaken:
+            part.taken.add(camera)
+        return bool(overtaken)
 
-    def _has_missed(self, part: _UnderWay[_Part]) -> bool:
+    def _forget(self, trigger_ns: int) -> None:
+        """Parts that no camera waits for any more, or that nobody will see."""
+        oldest_ns = trigger_ns - _KEPT * self._matching.assembly_ns
+        kept = [part for part in self._under_way if part.opened_ns > oldest_ns and self._is_awaited(part)]
+        self._under_way = kept[-UNDER_WAY_MAX:]
+
+    def _is_awaited(self, part: _UnderWay[_Part]) -> bool:
         first_pulses = min(self._offsets[camera] for camera in part.taken)
-        ways = (offset for camera, offset in enumerate(self._offsets) if camera not in part.taken)
-        return part is self._unexplained or any(offset > first_pulses for offset in ways)
+        return part is self._unexplained or any(
+            offset >= first_pulses and camera not in part.taken for camera, offset in enumerate(self._offsets)
+        )

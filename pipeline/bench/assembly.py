@@ -73,6 +73,9 @@ class BeltPlan:
         )
 
 
+FAULTS = ("wrong_views", "wrong_part_passed", "defects_passed", "triggers_astray", "verdicts_astray", "late")
+
+
 @dataclass(slots=True)
 class Found:
     """``wrong_views``: parts with triggers of different parts on the belt. ``defects_passed``: passed though defective.
@@ -96,8 +99,7 @@ class Found:
     @property
     def faults(self) -> int:
         """What must be 0."""
-        wrong = self.wrong_views + self.wrong_part_passed + self.defects_passed
-        return wrong + self.triggers_astray + self.verdicts_astray + self.late
+        return sum(getattr(self, name) for name in FAULTS)
 
     def add(self, other: Found) -> None:
         for name in self.__slots__:
@@ -370,6 +372,7 @@ def assembly(parts: int, seed: int = 0, parts_a_belt: int = 2_000) -> dict[str, 
     return {
         "suite": "assembly",
         **whole.told(),
+        "broken_promises": {name: getattr(whole, name) for name in FAULTS},
         "us_a_trigger": round((time.perf_counter() - began_s) / max(1, whole.triggers) * 1e6, 1),
         "belts": [
             {"plan": {**asdict(plan), "parts": each.parts, "seed": seed}, **each.told()}
