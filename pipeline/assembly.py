@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.encoder import advance_pulses, distance_pulses
 from pipeline.rules import Matching
 
@@ -29,6 +29,8 @@ UNDER_WAY_MAX = 2_048
 
 
 _Part = TypeVar("_Part")
+_LATE_NS = 50 * NS_PER_MS
+"""A trigger's moment may be taken so late, on a box that is busy, though its count was latched in time."""
 _KEPT = 8
 """So many assembly limits long, a part that waited in vain may still stand on the belt."""
 
@@ -78,8 +80,8 @@ class BeltAssembly(Generic[_Part]):
         self._first_pulses, self._last_pulses = min(self._offsets), max(self._offsets)
         self._bits, self._pulses = matching.encoder_bits, matching.pulses
         self._pulses_per_ns = matching.pulses_per_s_max / NS_PER_S
-        # Counts are latched, and moments taken, with a jitter.
-        self._slack_pulses = 2 * matching.pulses + self._pulses_per_ns * matching.window_ns
+        self._bounce_pulses = 2 * matching.pulses + self._pulses_per_ns * matching.window_ns
+        self._slack_pulses = 2 * matching.pulses + self._pulses_per_ns * _LATE_NS
         self._under_way: list[_UnderWay[_Part]] = []
         """By ``opened_ns``."""
         self._latest: tuple[int, int] | None = None
@@ -174,7 +176,7 @@ class BeltAssembly(Generic[_Part]):
     def _is_bounce(self, camera: int, trigger_ns: int, count: int) -> bool:
         """Whether it is the camera's last trigger again, before the belt can have brought another part."""
         last_ns, last_count = self._last_of.get(camera, (None, 0))
-        if last_ns is None or (trigger_ns - last_ns) * self._pulses_per_ns > self._slack_pulses:
+        if last_ns is None or (trigger_ns - last_ns) * self._pulses_per_ns > self._bounce_pulses:
             return False
         return distance_pulses(last_count, count, self._bits) <= 2 * self._pulses
 
