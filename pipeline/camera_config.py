@@ -27,6 +27,11 @@ class CameraBase(Strict):
         default=0, ge=0, description="how far down the belt from the line's zero its trigger fires; needs encoder"
     )
 
+    @property
+    def tells_encoder_count(self) -> bool:
+        """Whether an encoder count comes with its triggers, as it is configured."""
+        return False
+
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""
         return self
@@ -51,6 +56,10 @@ class SimulatedCamera(CameraBase):
 
     kind: Literal["simulated"]
     address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
+
+    @property
+    def tells_encoder_count(self) -> bool:
+        return True
 
     def with_absolute_paths(self, folder: Path) -> Self:
         return self.model_copy(update={"address": resolved(folder / self.address)})

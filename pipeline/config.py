@@ -403,6 +403,9 @@ class LineConfig(Strict):
                 raise disagreement(
                     key, str(offset), "an encoder, or no offset: nothing else tells how far the belt came"
                 )
+            if self.is_along_the_belt and not camera.tells_encoder_count:
+                got = f"{offset}, of a camera (kind {camera.kind}) that tells no encoder count with its triggers"
+                raise disagreement(key, got, "all cameras at one place, or one that does: else no part can be followed")
             if self.encoder is not None and offset > self.encoder.reject_offset_pulses:
                 expected = f"at most encoder.reject_offset_pulses {self.encoder.reject_offset_pulses}"
                 raise disagreement(key, str(offset), f"{expected}: the gate comes after the last camera")
