@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.clock import utc_text
-from pipeline.config import Line
+from pipeline.config import Line, LineConfig
 from pipeline.image_names import image_ref
 from pipeline.messages import PartRecord, ViewInspected
 from pipeline.payloads import DefectResult, ResultPayload, TraceabilityKeys, ViewResult
@@ -67,7 +67,7 @@ def part_result(
         is_challenge=part.reason == "CHALLENGE",
         image_ref=(
             image_ref(trigger_utc, session_id, part.part_id)
-            if line.config.images is not None and _may_have_pictures(part, camera_count=len(line.config.cameras))
+            if line.config.images is not None and _may_have_pictures(part, line.config)
             else None
         ),
         traceability=traceability,
@@ -76,11 +76,14 @@ def part_result(
     )
 
 
-def _may_have_pictures(part: PartRecord, *, camera_count: int) -> bool:
+def _may_have_pictures(part: PartRecord, config: LineConfig) -> bool:
     """Whether any was meant to be kept; how many there are is not known here."""
     if not part.frames:
         return False
-    if part.reason == "CHALLENGE" and len(part.views) == camera_count:
+    if config.is_along_the_belt and part.views and part.verdict != "PASS":
+        # Each of its frames was kept unless it passed, as no place knows what another one says.
+        return True
+    if part.reason == "CHALLENGE" and len(part.views) == len(config.cameras):
         # Whoever judged it, and kept its frames or let them go, did not know that it would be rejected all the same.
         return any(view.handed_on for view in part.views)
     # Of a part that was decided before signalling's successor told it, nothing is left but that it is a reject.

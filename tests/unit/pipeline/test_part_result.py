@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -111,3 +112,17 @@ def test_a_challenge_part_has_pictures_where_what_judged_it_kept_any(line: Line,
     frames = (FrameKey("cam0", 1, 1),)
     part = msgspec.structs.replace(PART, verdict="REJECT", reason="CHALLENGE", views=(view,), frames=frames)
     assert (result_of(part, line).image_ref is not None) == handed_on
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "has_pictures"), [("NO_DECISION", "MISSED_FRAME", True), ("PASS", "OK", False)]
+)
+def test_along_the_belt_a_view_of_what_did_not_pass_was_kept(
+    line: Line, verdict: str, reason: str, has_pictures: bool
+) -> None:
+    """No place knows what another one says."""
+    first = line.config.cameras[0]
+    cameras = [first, first.model_copy(update={"camera_id": "cam1", "belt_offset_pulses": 100})]
+    along = dataclasses.replace(line, config=line.config.model_copy(update={"cameras": cameras}))
+    part = msgspec.structs.replace(PART, verdict=verdict, reason=reason, frames=(FrameKey("cam0", 1, 1),))
+    assert (result_of(part, along).image_ref is not None) == has_pictures
