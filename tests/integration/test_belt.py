@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.simulator.line import FaultOptions
 from pipeline.simulator.truth import Truth, read_book
 from tests.chaos.books import check_promise, check_record, check_wire_is_recorded, read_rows
 from tests.models import write_stub_package
+from tests.service import let_parts_come, workers_of
 
 WAY = 1_500
 """150 ms at the belt's speed: three parts are on their way between the cameras."""
@@ -118,6 +120,40 @@ def test_an_unplugged_camera_halts_and_comes_back(tmp_path: Path, tmp_socket_dir
     assert truth.truth.false_accepts == 0
     assert summary["reasons"]["FAULT"] >= 1
     assert {row["verdict"] for row in results[-10:]} <= {"PASS", "REJECT"}
+
+
+@pytest.mark.parametrize("role", ["signalling", "inspection", "acquisition"])
+def test_killed_with_parts_between_the_cameras(role: str, tmp_path: Path, tmp_socket_dir: Path) -> None:
+    plan = Rehearsal(
+        model=write_stub_package(tmp_path / "model"),
+        camera_ids=("up", "down"),
+        belt_offsets_pulses=(0, WAY),
+        deadline_us=200_000,
+        gate_offset_pulses=WAY + 2_600,
+        service={
+            "encoder": {"match_pulses": 30, "speed_max_pulses_per_s": 12_000.0},
+            "assembly_limit_us": LIMIT_US,
+            "supervision": {"back_off_max_s": 0.2},
+        },
+    )
+    with RehearsalRun(plan, tmp_socket_dir) as run:
+        run.line.start_parts()
+        for _ in range(2):
+            let_parts_come(run, 20)
+            workers_of(run.service_pid)[role].send_signal(signal.SIGKILL)
+            run.wait_for("RUNNING", 60.0)
+        let_parts_come(run, 30)
+        run.line.finish()
+        run.wait_finished(60.0)
+        run.stop_service()
+        truth = run.stop_world()
+    rows = read_rows(run.record_file)
+    check_record(rows)
+    check_promise(truth, sender_died=True)
+    assert views_of_strangers(tmp_socket_dir) == 0
+    assert truth.truth.false_accepts == 0
+    assert any(row.verdict == "NO_DECISION" for row in rows)
+    assert {row.verdict for row in rows[-10:]} <= {"PASS", "REJECT"}
 
 
 def test_triggers_lost_and_doubled_at_one_place(tmp_path: Path, tmp_socket_dir: Path) -> None:
