@@ -24,10 +24,8 @@ from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.encoder import advance_pulses, distance_pulses
 from pipeline.rules import Matching
 
-UNDER_WAY_MAX = 2_048
-"""More parts than this are not on their way between the first camera and the last; of more the oldest are given up."""
-
-
+UNDER_WAY_MAX = 512
+"""More parts than this are not between the first camera and the last; of more the oldest are forgotten."""
 _Part = TypeVar("_Part")
 _LATE_NS = 50 * NS_PER_MS
 """A trigger's moment may be taken so late, on a box that is busy, though its count was latched in time."""
@@ -101,14 +99,15 @@ class BeltAssembly(Generic[_Part]):
         count = self._matching.part_count(camera, encoder_count)
         assert count is not None
         is_first = self._offsets[camera] == self._first_pulses
-        has_waited = not is_first and self._unexplained is not None
+        has_waited = not is_first and self._is_unexplained(camera, count)
         is_bounce, goes_on = self._is_bounce(camera, trigger_ns, count), self._goes_on(trigger_ns, encoder_count)
         self._last_of[camera] = trigger_ns, count
         if self._latest is None or trigger_ns >= self._latest[0]:
             self._latest = trigger_ns, encoder_count
-        is_odd = has_waited or not goes_on or (not is_bounce and self._overtakes(camera, count))
+        is_odd = has_waited or not goes_on or (not (is_first or is_bounce) and self._overtakes(camera, count))
         given_up = self._come_apart(trigger_ns) if is_odd else []
-        self._forget(trigger_ns)
+        if not is_first:
+            self._forget(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])
         if not is_bounce:
             fit = self._fit(camera, trigger_ns, count)
@@ -116,13 +115,14 @@ class BeltAssembly(Generic[_Part]):
         if fit.found is not None:
             fit.found.times_ns[camera] = trigger_ns
             fit.found.taken.add(camera)
-            if fit.found is self._unexplained:
+            if fit.found is self._unexplained and is_first:
                 self._unexplained = None
             return Placed(fit.found.part, False, given_up)
         if fit.is_alone or self._explains(camera, count) or (is_odd and not is_first):
             return Placed(None, True, given_up)
         new = _UnderWay(new_part, count, trigger_ns, {camera: trigger_ns}, {camera})
         bisect.insort(self._under_way, new, key=lambda each: each.opened_ns)
+        del self._under_way[:-UNDER_WAY_MAX]
         if self._is_apart(trigger_ns):
             self._give_up(new)
         elif not is_first:
@@ -180,6 +180,13 @@ class BeltAssembly(Generic[_Part]):
             return False
         return distance_pulses(last_count, count, self._bits) <= 2 * self._pulses
 
+    def _is_unexplained(self, camera: int, count: int) -> bool:
+        """Whether a part is left that the first camera never told of, and this is not another camera's trigger of it."""
+        part = self._unexplained
+        return part is not None and (
+            camera in part.times_ns or distance_pulses(part.count, count, self._bits) > self._pulses
+        )
+
     def _goes_on(self, trigger_ns: int, encoder_count: int) -> bool:
         """Whether the belt can have come from the latest count to this one, or from this one to it."""
         if self._latest is None:
@@ -232,8 +239,7 @@ class BeltAssembly(Generic[_Part]):
     def _forget(self, trigger_ns: int) -> None:
         """Parts that no camera waits for any more, or that nobody will see."""
         oldest_ns = trigger_ns - _KEPT * self._matching.assembly_ns
-        kept = [part for part in self._under_way if part.opened_ns > oldest_ns and self._is_awaited(part)]
-        self._under_way = kept[-UNDER_WAY_MAX:]
+        self._under_way = [part for part in self._under_way if part.opened_ns > oldest_ns and self._is_awaited(part)]
 
     def _is_awaited(self, part: _UnderWay[_Part]) -> bool:
         first_pulses = min(self._offsets[camera] for camera in part.taken)

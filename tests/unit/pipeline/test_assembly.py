@@ -204,6 +204,13 @@ def test_a_first_trigger_that_is_told_late_still_finds_its_part() -> None:
     assert (decision.verdict, decision.trigger_ns) == (Verdict.PASS, 100 * MS)
 
 
+def test_two_cameras_at_the_second_place_may_both_come_before_the_first_ones_word() -> None:
+    belt = BeltAssembly[str](replace(MATCHING, offsets_pulses=(0, WAY, WAY)))
+    assert belt.place(1, 100 * MS, WAY, "part").part is None
+    assert belt.place(2, 100 * MS, WAY + 1, "other").part == "part"
+    assert belt.place(0, 0, 0, "another").part == "part"
+
+
 def test_a_trigger_that_fits_two_parts_is_given_to_neither() -> None:
     line = Line()
     line.trigger("up", 0)
