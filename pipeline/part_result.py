@@ -42,7 +42,7 @@ def part_result(
         decided_ns=part.decided_ns,
         sent_ns=part.sent_ns,
         deadline_ns=part.deadline_ns,
-        stages_us=_stages_us(part, camera_count=len(line.config.cameras)),
+        stages_us=_stages_us(part, line.config),
         recipe_id=line.recipe.recipe_id,
         recipe_version=line.recipe.recipe_version,
         model_sha256=model_sha256,
@@ -92,10 +92,15 @@ def _may_have_pictures(part: PartRecord, config: LineConfig) -> bool:
     return is_kept or is_seen
 
 
-def _stages_us(part: PartRecord, *, camera_count: int) -> dict[str, int]:
-    """Of the view that was judged last; empty where one was missing, since then nothing was waited for."""
-    if len(part.views) < camera_count:
+def _stages_us(part: PartRecord, config: LineConfig) -> dict[str, int]:
+    """Of the view that was judged last, of those furthest down the belt; empty where one was missing, since then nothing was
+    waited for.
+    """
+    if len(part.views) < len(config.cameras):
         return {}
-    view: ViewInspected = max(part.views, key=lambda view: view.judged_ns)
+    last_pulses = max(camera.belt_offset_pulses for camera in config.cameras)
+    last = {camera.camera_id for camera in config.cameras if camera.belt_offset_pulses == last_pulses}
+    views = [view for view in part.views if view.camera_id in last] or part.views
+    view: ViewInspected = max(views, key=lambda view: view.judged_ns)
     moments = (view.grabbed_ns, view.received_ns, view.preprocessed_ns, view.inferred_ns, view.judged_ns)
     return stages_us(part.trigger_ns, moments, part.decided_ns, part.sent_ns)

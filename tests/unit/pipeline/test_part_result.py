@@ -121,8 +121,23 @@ def test_along_the_belt_a_view_of_what_did_not_pass_was_kept(
     line: Line, verdict: str, reason: str, has_pictures: bool
 ) -> None:
     """No place knows what another one says."""
-    first = line.config.cameras[0]
-    cameras = [first, first.model_copy(update={"camera_id": "cam1", "belt_offset_pulses": 100})]
-    along = dataclasses.replace(line, config=line.config.model_copy(update={"cameras": cameras}))
+    along = along_the_belt(line)
     part = msgspec.structs.replace(PART, verdict=verdict, reason=reason, frames=(FrameKey("cam0", 1, 1),))
     assert (result_of(part, along).image_ref is not None) == has_pictures
+
+
+def test_along_the_belt_stages_are_those_of_the_last_camera(line: Line) -> None:
+    """The first camera's frame was there long before the part's trigger; that its inspection was waited for is part of deciding."""
+    upstream = msgspec.structs.replace(VIEW, grabbed_ns=-50 * US, judged_ns=17 * US)
+    downstream = msgspec.structs.replace(VIEW, camera_id="cam1")
+    part = msgspec.structs.replace(PART, views=(upstream, downstream), decided_ns=18 * US, sent_ns=19 * US)
+    stages = result_of(part, along_the_belt(line)).stages_us
+    assert stages["grab"] == 9
+    assert min(stages.values()) >= 0
+
+
+def along_the_belt(line: Line) -> Line:
+    """With a second camera further down."""
+    first = line.config.cameras[0]
+    cameras = [first, first.model_copy(update={"camera_id": "cam1", "belt_offset_pulses": 100})]
+    return dataclasses.replace(line, config=line.config.model_copy(update={"cameras": cameras}))
