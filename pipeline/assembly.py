@@ -70,9 +70,16 @@ class _Fit(Generic[_Part]):
 
 
 class BeltAssembly(Generic[_Part]):
-    """See the module's text. Triggers of one camera are told in their order; of several in any."""
+    """See the module's text. Triggers of one camera are told in their order; of several in any.
+
+    Attributes:
+        apart_count: how often counts and parts had come apart.
+        apart_text: what showed it the last time.
+    """
 
     def __init__(self, matching: Matching) -> None:
+        self.apart_count = 0
+        self.apart_text = ""
         self._matching = matching
         self._offsets = matching.offsets_pulses
         self._first_pulses, self._last_pulses = min(self._offsets), max(self._offsets)
@@ -95,7 +102,7 @@ class BeltAssembly(Generic[_Part]):
         """A trigger was told, for the first time. ``new_part``: what it becomes if it joins no other."""
         if encoder_count is None:
             # Nothing tells where on the belt it was.
-            return Placed(None, True, self._come_apart(trigger_ns))
+            return Placed(None, True, self._come_apart(trigger_ns, "a trigger came without an encoder count"))
         count = self._matching.part_count(camera, encoder_count)
         assert count is not None
         is_first = self._offsets[camera] == self._first_pulses
@@ -104,8 +111,14 @@ class BeltAssembly(Generic[_Part]):
         self._last_of[camera] = trigger_ns, count
         if self._latest is None or trigger_ns >= self._latest[0]:
             self._latest = trigger_ns, encoder_count
-        is_odd = has_waited or not goes_on or (not (is_first or is_bounce) and self._overtakes(camera, count))
-        given_up = self._come_apart(trigger_ns) if is_odd else []
+        has_overtaken = not (is_first or is_bounce) and self._overtakes(camera, count)
+        is_odd = has_waited or not goes_on or has_overtaken
+        given_up: list[_Part] = []
+        if is_odd:
+            why = "the encoder count jumped" if not goes_on else "a part came to a camera and to none before it"
+            given_up = self._come_apart(
+                trigger_ns, "a part never came to a camera" if has_overtaken and goes_on else why
+            )
         if not is_first:
             self._forget(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])
@@ -204,8 +217,9 @@ class BeltAssembly(Generic[_Part]):
     def _is_apart(self, trigger_ns: int) -> bool:
         return self._apart_until_ns is not None and trigger_ns < self._apart_until_ns
 
-    def _come_apart(self, trigger_ns: int) -> list[_Part]:
+    def _come_apart(self, trigger_ns: int, why: str) -> list[_Part]:
         """Give up every part that was triggered so far."""
+        self.apart_count, self.apart_text = self.apart_count + 1, why
         latest_ns = trigger_ns if self._latest is None else max(trigger_ns, self._latest[0])
         self._apart_until_ns = max(latest_ns, self._apart_until_ns or latest_ns)
         return self._give_up(*self._under_way)

@@ -134,6 +134,11 @@ class DeadlineMachine:
     def last_part_id(self) -> int:
         return self._next_part_id - 1
 
+    @property
+    def came_apart(self) -> tuple[int, str]:
+        """How often every part between cameras along the belt was given up, and what made it so the last time."""
+        return (0, "") if self._belt is None else (self._belt.apart_count, self._belt.apart_text)
+
     def next_choice_ns(self) -> int | None:
         """When ``tick`` has to be called next; None while nothing is open."""
         while self._choices and self._choices[0][1] not in self._open:

@@ -48,6 +48,8 @@ from vision.types import Reason, Verdict
 _LATE_KEPT = 4_096
 """Late inspections wait for the records process only among fewer records than this; further ones are counted."""
 _SUPERVISOR_AWAY_NS = 5 * NS_PER_S
+_APART_LASTS_S = 10.0
+_APART_TOLD_NS = NS_PER_S
 _LOST_TOLD_NS = 10 * NS_PER_S
 """Between alarms, as the number may grow with each part."""
 
@@ -92,6 +94,7 @@ class Signalling:
         self._watchdog = Watchdog()
         self._lost_told = 0
         self._tell_lost_ns = 0
+        self._tell_apart_ns = 0
         self._stopping = False
         self._ended = False
         self._watch = LineWatch(supervised, ledger.keep_halt)
@@ -103,6 +106,7 @@ class Signalling:
             "verdicts_unsent": 0,
             "inspections_unmatched": 0,
             "late_inspections_dropped": 0,
+            "belt_given_up": 0,
         }
         root = config.topic_root
         self._verdict_topic = f"{root}/verdict"
@@ -407,12 +411,20 @@ class Signalling:
 
     def _report(self) -> None:
         self._tell_lost()
+        self._tell_apart()
         if self._mqtt.connected:
             self._supervised.clear_alarm("broker")
         elif self._mqtt.last_error:
             text = f"broker {self._mqtt.broker}: {self._mqtt.last_error}; trying again"
             self._supervised.alarm("broker", "error", text)
         self._supervised.alive(self._counters)
+
+    def _tell_apart(self) -> None:
+        (count, why), now = self._machine.came_apart, now_ns()
+        if count > self._counters["belt_given_up"] and now >= self._tell_apart_ns:
+            self._counters["belt_given_up"], self._tell_apart_ns = count, now + _APART_TOLD_NS
+            text = f"all parts between the cameras were given up, {count} times so far: {why}"
+            self._supervised.alarm("parts-apart", "warning", text, lasts_s=_APART_LASTS_S)
 
     def _tell_lost(self) -> None:
         """What the ledger says, also of a predecessor's parts."""

@@ -110,6 +110,10 @@ def test_one_camera_stops(camera_id: str, tmp_path: Path, tmp_socket_dir: Path) 
     for result in undecided:
         waited_ns = result["decided_ns"] - fired[result["encoder_count"]]
         assert waited_ns <= LIMIT_US * 1_000 + 200_000_000, result
+    wire = read_book(tmp_socket_dir / "wire.jsonl")
+    alarms = [each["payload"]["text"] for each in wire if each.get("topic") == "alarm/parts-apart" and each["payload"]]
+    assert alarms
+    assert "all parts between the cameras were given up" in alarms[0]
     # Afterwards parts are judged again.
     assert {row["verdict"] for row in results[-20:]} <= {"PASS", "REJECT"}
 

@@ -54,7 +54,7 @@ def _minds_no_overtaking(assembly_: BeltAssembly[object]) -> None:
 
 
 def _gives_nothing_up(assembly_: BeltAssembly[object]) -> None:
-    assembly_._come_apart = lambda trigger_ns: []  # type: ignore[method-assign]
+    assembly_._come_apart = lambda trigger_ns, why: []  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("bug", [_joins_from_afar, _minds_no_overtaking, _gives_nothing_up])
@@ -247,6 +247,7 @@ def test_a_part_that_is_overtaken_ends_all_that_are_on_their_way() -> None:
     assert isinstance(line.trigger("up", 140), Opened)
     assert isinstance(line.trigger("down", 160), Opened)
     assert line.trigger("down", 240).part_id == 5
+    assert line.machine.came_apart == (1, "a part never came to a camera")
 
 
 def test_an_encoder_that_slipped_by_a_pitch_joins_nothing() -> None:
@@ -263,6 +264,7 @@ def test_a_counter_that_is_reset_joins_nothing_from_before() -> None:
     line = Line()
     line.trigger("up", 0, count=0)
     line.trigger("up", 30, count=40_000)
+    assert line.machine.came_apart == (1, "the encoder count jumped")
     # It would be the first part's.
     assert isinstance(line.trigger("down", 100, count=WAY), Opened)
 
