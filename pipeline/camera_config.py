@@ -31,6 +31,14 @@ class CameraBase(Strict):
     height_px: int = Field(gt=0, le=65_536)
     pixel_format: PixelFormat = Field(strict=False)
     ring_slots: int = Field(default=16, ge=2, le=1024, description="frame slots in shared memory")
+    belt_offset_pulses: int = Field(
+        default=0, ge=0, description="how far down the belt from the line's zero its trigger fires; needs encoder"
+    )
+
+    @property
+    def tells_encoder_count(self) -> bool:
+        """Whether an encoder count comes with its triggers, as it is configured."""
+        return False
 
     @property
     def spare_bytes(self) -> int:
@@ -71,6 +79,10 @@ class SimulatedCamera(CameraBase):
 
     kind: Literal["simulated"]
     address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
+
+    @property
+    def tells_encoder_count(self) -> bool:
+        return True
 
     def with_absolute_paths(self, folder: Path) -> Self:
         return self.model_copy(update={"address": resolved(folder / self.address)})

@@ -242,7 +242,7 @@ class Images:
             limits,
             line.recipe.model,
             line.calibrations,
-            settle_ns=line.config.timing.deadline_us * NS_PER_US,
+            settle_ns=(line.config.timing.deadline_us + (line.config.assembly_limit_us or 0)) * NS_PER_US,
             # So long records may be behind, as far as that is waited for.
             parts_after_ns=int(min(line.config.records.acknowledged_within_s, _PARTS_AFTER_S_MAX) * NS_PER_S)
             + NS_PER_S,

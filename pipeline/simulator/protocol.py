@@ -134,7 +134,10 @@ class LineEventKind(IntEnum):
     GATE = 2
     """A part at the gate: let it pass or push it out, now."""
     BELT_STOPPED = 3
+    """Or it runs back."""
     BELT_STARTED = 4
+    LAST_VIEW = 5
+    """A part at the last camera, where that is not at the trigger station; its count is as it was at that."""
 
 
 _LINE_EVENT_KIND_OF_CODE = {int(kind): kind for kind in LineEventKind}

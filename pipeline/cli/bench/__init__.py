@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.bench.belt import assembly, belt
 from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
 from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
 from pipeline.cli.bench.calibrate_timing import calibrate_timing
@@ -31,6 +32,8 @@ for command in (
     chaos,
     soak,
     outage,
+    belt,
+    assembly,
     tampering,
     replay,
     record,
