@@ -105,7 +105,19 @@ class AravisCamera(GenicamCamera):
     )
 
 
-AnyCamera = FolderCamera | SimulatedCamera | AravisCamera
+class PylonCamera(GenicamCamera):
+    """A Basler camera, through pypylon."""
+
+    kind: Literal["pylon"]
+    trigger_ready_timeout_us: int = Field(
+        default=20_000, ge=0, le=60_000_000, description="software: not ready for so long, a trigger is given up"
+    )
+    encoder_chunk: str | None = Field(
+        default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
+    )
+
+
+AnyCamera = FolderCamera | SimulatedCamera | AravisCamera | PylonCamera
 Camera = Annotated[AnyCamera, Field(discriminator="kind")]
 KINDS: tuple[str, ...] = tuple(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(AnyCamera))
 

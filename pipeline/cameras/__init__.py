@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.camera_config import AnyCamera, AravisCamera
+from pipeline.camera_config import AnyCamera, AravisCamera, PylonCamera
 from pipeline.cameras.base import Camera
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.cameras.simulated import SimulatorCamera
@@ -18,9 +18,16 @@ def _aravis(config: AravisCamera) -> Camera:
     return Aravis(config)
 
 
+def _pylon(config: PylonCamera) -> Camera:
+    from pipeline.cameras.pylon import Pylon
+
+    return Pylon(config)
+
+
 CAMERAS: dict[str, Callable[[Any], Camera]] = {
     "aravis": _aravis,
     "folder": FolderPlayer,
+    "pylon": _pylon,
     "simulated": SimulatorCamera,
 }
 
