@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,9 @@ def missing() -> str | None:
 class _Opening:
     """A thread that opens the camera, for whoever asks for it again."""
 
-    def __init__(self, config: PylonCamera) -> None:
+    def __init__(self, config: PylonCamera, open_stream: Callable[[PylonCamera], PylonStream]) -> None:
         self._config = config
+        self._open_stream = open_stream
         self._stream: PylonStream | None = None
         self._error: CameraUnavailable | None = None
         self._thread = threading.Thread(target=self._open, name="pylon-open", daemon=True)
@@ -43,7 +44,7 @@ class _Opening:
 
     def _open(self) -> None:
         try:
-            self._stream = _opened(self._config)
+            self._stream = self._open_stream(self._config)
         except CameraUnavailable as error:
             self._error = error
 
@@ -52,6 +53,8 @@ class _Opening:
         self._thread.join(patience_s)
         if self._error is not None:
             raise self._error
+        if self._stream is None and not self._thread.is_alive():
+            raise CameraUnavailable(f"camera {self._config.camera_id}: could not be opened, see the log")
         return self._stream
 
 
@@ -73,6 +76,15 @@ class _Closing:
         return self._unfilled
 
 
+def _opened(config: PylonCamera) -> PylonStream:
+    """Imports pypylon, which takes a while. Raises CameraUnavailable."""
+    try:
+        from pipeline.cameras.pylon_stream import PylonStream
+    except ImportError as error:
+        raise CameraUnavailable(f"camera {config.camera_id}: pypylon does not load ({error}): {INSTALL}") from error
+    return PylonStream(config)
+
+
 class Pylon:
     """See ``pipeline.cameras.base.Camera`` and ``software_trigger.Fires``. Every frame is a trigger of its own, and so is every
     one that is missing in the camera's numbers. A trigger's time is the frame's time stamp; of a camera that stamps no time, when
@@ -81,8 +93,9 @@ class Pylon:
     Where a camera takes long to close, its slots are given back by a later ``close``.
     """
 
-    def __init__(self, config: PylonCamera) -> None:
+    def __init__(self, config: PylonCamera, open_stream: Callable[[PylonCamera], PylonStream] = _opened) -> None:
         self._config = config
+        self._open_stream = open_stream
         self._opening: _Opening | None = None
         self._closing: _Closing | None = None
         self._stream: PylonStream | None = None
@@ -97,7 +110,7 @@ class Pylon:
         if self._opening is None:
             # pylon aborts a process that ends with a camera open.
             atexit.register(self._leave)
-            self._opening = _Opening(self._config)
+            self._opening = _Opening(self._config, self._open_stream)
         try:
             self._stream = self._opening.stream(_PATIENCE_S)
         except CameraUnavailable:
@@ -157,12 +170,3 @@ class Pylon:
         """See ``Fires``."""
         refused, self._refused = self._refused, []
         return refused if self._stream is None else [*refused, *self._stream.fired()]
-
-
-def _opened(config: PylonCamera) -> PylonStream:
-    """Imports pypylon, which takes a while. Raises CameraUnavailable."""
-    try:
-        from pipeline.cameras.pylon_stream import PylonStream
-    except ImportError as error:
-        raise CameraUnavailable(f"camera {config.camera_id}: pypylon does not load ({error}): {INSTALL}") from error
-    return PylonStream(config)

@@ -31,5 +31,10 @@ class Buffers(pylon.BufferFactory):  # type: ignore[misc]  # pypylon has no type
         self._taken.append(memory)
         return memory.ctypes.data, memory.ctypes.data
 
+    def forget(self) -> None:
+        """Lets go of the memories: pylon, which has stopped, keeps this object for a while."""
+        self._free.clear()
+        self._taken.clear()
+
     def FreeBuffer(self, _buffer: int, _context: int) -> None:  # noqa: N802 - pypylon's name
         """The memory is its owner's."""

@@ -151,6 +151,8 @@ class PylonDevice:
         with contextlib.suppress(genicam.GenericException):
             self._camera.Close()
         self._camera.SetBufferFactory(None)
+        if self._buffers is not None:
+            self._buffers.forget()
         self._camera.DeregisterConfiguration(self._removal)
         with contextlib.suppress(genicam.GenericException):
             self._camera.DestroyDevice()

@@ -12,7 +12,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,11 @@ class PylonStream:
     run short; and where a slot was not there when grabbing started (a reader had it when the camera came back), for good.
     """
 
-    def __init__(self, config: PylonCamera) -> None:
+    def __init__(
+        self,
+        config: PylonCamera,
+        open_device: Callable[[PylonCamera, Callable[[], None]], PylonDevice] = PylonDevice,
+    ) -> None:
         """Opens the camera. Raises CameraUnavailable."""
         self._config = config
         self._error: CameraUnavailable | None = None
@@ -55,7 +59,7 @@ class PylonStream:
         self._starting: threading.Thread | None = None
         self._is_started = False
         try:
-            self._device = PylonDevice(config, self._remove)
+            self._device = open_device(config, self._remove)
         except CameraUnavailable:
             self._close_descriptors()
             raise
@@ -150,9 +154,8 @@ class PylonStream:
         for result in self._results.values():
             result.Release()
         self._results.clear()
-        self._waiting_on.unregister(self._device.wait_object.GetFd())
-        self._device.close()
         self._close_descriptors()
+        self._device.close()
         return [*self._with_pylon.values(), *self._back_slots, *self._new_slots]
 
     def _close_descriptors(self) -> None:
