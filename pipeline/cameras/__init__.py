@@ -32,6 +32,22 @@ CAMERAS: dict[str, Callable[[Any], Camera]] = {
 }
 
 
+def missing(config: AnyCamera) -> str | None:
+    """What this kind of camera needs and is not installed, and how to install it; None where nothing is missing."""
+    if config.kind == "pylon":
+        from pipeline.cameras import pylon
+
+        return pylon.missing()
+    if config.kind == "aravis":
+        from pipeline.cameras import aravis_library
+
+        try:
+            aravis_library.library()
+        except aravis_library.AravisMissing as error:
+            return str(error)
+    return None
+
+
 def make_camera(config: AnyCamera) -> Camera:
     """The camera that the configuration's ``kind`` names, not yet opened."""
     return CAMERAS[config.kind](config)

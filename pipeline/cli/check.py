@@ -13,6 +13,7 @@ import typer
 from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
+from pipeline.cameras import missing
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
@@ -45,11 +46,14 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     warning = unverified(line, package, session)
     print(f"verified  {'NO' if warning else 'yes'}, fingerprint {session.fingerprint_sha256[:12]}")
     calibrations = camera_calibrations(line)
+    lacking = []
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
             f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
         )
+        if (text := missing(camera)) is not None:
+            lacking.append(f"camera {camera.camera_id}: {text}")
     if len(line.calibration_ids) > 1:
         print(f"calibration {line.calibration_id} of all cameras together, in `state` and results")
     for text in _unseen(recipe, package.card.input):
@@ -73,6 +77,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for text in calibration_warnings(line):
         print(f"NOT AS CALIBRATED: {text}")
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
+    if lacking:
+        raise fail("\n".join(lacking))
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
     if warning:
