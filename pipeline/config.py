@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, judging_id, line_calibration_id
-from pipeline.camera_config import KINDS, Camera, FolderCamera, SimulatedCamera, resolved
+from pipeline.camera_config import KINDS, Camera, FolderCamera, RtspCamera, SimulatedCamera, VideoCamera, resolved
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
@@ -472,6 +472,8 @@ def load_line(file: Path) -> Line:
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
+        elif isinstance(camera, VideoCamera) and (reason := _no_readable_file(camera.file)):
+            faults.append(Fault(str(file), f"cameras.{index}.file", f"{camera.file}: {reason}", "a video file"))
     if faults or recipe is None:
         raise FaultsError(faults)
     calibrations = _calibrations(file, config, recipe)
@@ -601,11 +603,14 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
 
 
 def _secrets(file: Path, config: LineConfig) -> list[Fault]:
-    name = config.mqtt.password_env
-    if name is None or name in os.environ:
-        return []
+    names = {"mqtt.password_env": config.mqtt.password_env}
+    for index, camera in enumerate(config.cameras):
+        if isinstance(camera, RtspCamera):
+            names[f"cameras.{index}.password_env"] = camera.password_env
     return [
-        Fault(str(file), "mqtt.password_env", f"{name}, which is not set", "the name of a set environment variable")
+        Fault(str(file), key, f"{name}, which is not set", "the name of a set environment variable")
+        for key, name in names.items()
+        if name is not None and name not in os.environ
     ]
 
 
@@ -661,6 +666,8 @@ def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list
             folders.append((camera.folder, f"cameras.{index}.folder"))
         elif isinstance(camera, SimulatedCamera):
             others.append((camera.address, f"cameras.{index}.address"))
+        elif isinstance(camera, VideoCamera):
+            others.append((camera.file, f"cameras.{index}.file"))
     wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
     wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]
     faults = [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
@@ -738,3 +745,14 @@ def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:
     if suffixes.isdisjoint(IMAGE_SUFFIXES):
         return [Fault(str(file), key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
     return []
+
+
+def _no_readable_file(file: Path) -> str:
+    """Why; empty where it is one. What is in it shows when it is played."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return "no file"
+        with file.open("rb"):
+            return ""
+    except OSError as error:
+        return _reason(error)

@@ -13,6 +13,7 @@ input it ends.
     freeze | thaw                         hang, go on
     off | on                              power
     hold [exclusive] | release            another program has it
+    resend on|off                         whether lost packets are sent again
     speed BITS_PER_S|none                 pace of the link
     mtu BYTES|none                        longer packets are lost
     block N                               block id of the first frame after each start
@@ -33,6 +34,7 @@ from typing import TextIO
 
 from tests.gige_vision.camera import GigEVisionCamera, Pictures, SentFrame
 from tests.gige_vision.control import CONTROL, EXCLUSIVE
+from tests.gige_vision.genicam import PIXEL_FORMATS, Sensor
 from tests.gige_vision.stream import Fault
 
 Words = Sequence[str]
@@ -109,6 +111,7 @@ class Commands:
             "on": lambda _: camera.power_on(),
             "hold": lambda words: camera.hold_elsewhere(EXCLUSIVE if words == ["exclusive"] else CONTROL),
             "release": lambda _: camera.release(),
+            "resend": lambda words: camera.set_resend({"on": True, "off": False}[words[0]]),
             "speed": self._speed,
             "mtu": self._mtu,
             "block": self._block,
@@ -123,7 +126,7 @@ class Commands:
             return f"error unknown command {name}, expected one of {' '.join(self._known)}"
         try:
             answer = self._known[name](words)
-        except (ValueError, IndexError, OSError) as error:
+        except (ValueError, LookupError, OSError) as error:
             return f"error {name}: {error}"
         return "ok" if answer is None else f"ok {json.dumps(answer)}"
 
@@ -156,7 +159,8 @@ def main(arguments: Words | None = None) -> None:
     parser.add_argument("--height", type=int, default=512)
     parser.add_argument("--serial", default="LS0001")
     parser.add_argument("--user-id", default="")
-    parser.add_argument("--no-resend", action="store_true")
+    parser.add_argument("--pixel-formats", default=",".join(PIXEL_FORMATS), help="that it has, the first one chosen")
+    parser.add_argument("--no-chunks", action="store_true", help="that it has none")
     parser.add_argument("--clock-offset", type=float, default=1000.0, metavar="SECONDS")
     parser.add_argument("--drift-ppm", type=float, default=0.0)
     parser.add_argument("--ticks-per-s", type=int, default=1_000_000_000)
@@ -174,7 +178,7 @@ def main(arguments: Words | None = None) -> None:
             height_px=options.height,
             serial_number=options.serial,
             user_id=options.user_id,
-            resend=not options.no_resend,
+            sensor=Sensor(pixel_formats=options.pixel_formats.split(","), has_chunks=not options.no_chunks),
             clock_offset_s=options.clock_offset,
             drift_ppm=options.drift_ppm,
             ticks_per_s=options.ticks_per_s,

@@ -57,12 +57,12 @@ class StandInPylon:
         *,
         number_count: int = 1 << 64,
         ticks_per_s: int = 10**9,
-        offset_ns: int | None = None,
+        clock_asked: tuple[int, int] | None = None,
         payload_bytes: int | None = None,
     ) -> None:
         self.width_px, self.height_px = size
         self.payload_bytes = payload_bytes or self.width_px * self.height_px
-        self.number_count, self.ticks_per_s, self.offset_ns = number_count, ticks_per_s, offset_ns
+        self.number_count, self.ticks_per_s, self.clock_asked = number_count, ticks_per_s, clock_asked
         self.buffers: deque[Pixels] = deque()
         self.dropped = 0
         self.may_stop = threading.Event()

@@ -8,7 +8,11 @@ from typing import Any
 from pipeline.camera_config import AnyCamera, AravisCamera, PylonCamera
 from pipeline.cameras.base import Camera
 from pipeline.cameras.folder import FolderPlayer
+from pipeline.cameras.gstreamer import GstreamerStream
+from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.simulated import SimulatorCamera
+from pipeline.cameras.v4l2 import V4l2Stream
+from pipeline.cameras.video import VideoPlayer
 
 
 def _aravis(config: AravisCamera) -> Camera:
@@ -27,8 +31,12 @@ def _pylon(config: PylonCamera) -> Camera:
 CAMERAS: dict[str, Callable[[Any], Camera]] = {
     "aravis": _aravis,
     "folder": FolderPlayer,
+    "gstreamer": GstreamerStream,
     "pylon": _pylon,
+    "rtsp": RtspStream,
     "simulated": SimulatorCamera,
+    "v4l2": V4l2Stream,
+    "video": VideoPlayer,
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis_stream import AravisStream
-from pipeline.cameras.base import CameraEvent, CameraUnavailable
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, StillConnecting
 from pipeline.ring import Slot
 
 _PATIENCE_S = 0.5
@@ -18,10 +18,12 @@ _PATIENCE_S = 0.5
 
 
 class _Opening:
-    """A thread that opens the camera, for whoever asks for it again."""
+    """A thread that opens the camera, and starts it once somebody is there to take its frames."""
 
     def __init__(self, config: AravisCamera) -> None:
         self._config = config
+        self._is_open = threading.Event()
+        self._is_wanted = threading.Event()
         self._stream: AravisStream | None = None
         self._error: CameraUnavailable | None = None
         self._thread = threading.Thread(target=self._open, name="aravis-open", daemon=True)
@@ -29,13 +31,20 @@ class _Opening:
 
     def _open(self) -> None:
         try:
-            self._stream = AravisStream(self._config)
+            stream = AravisStream(self._config)
+            self._is_open.set()
+            self._is_wanted.wait()
+            stream.start()
+            self._stream = stream
         except CameraUnavailable as error:
             self._error = error
+            self._is_open.set()
 
-    def stream(self, patience_s: float) -> AravisStream | None:
-        """None while it is not open yet. Raises CameraUnavailable."""
-        self._thread.join(patience_s)
+    def started(self) -> AravisStream | None:
+        """None while it is not. Raises CameraUnavailable."""
+        if self._is_open.wait(_PATIENCE_S):
+            self._is_wanted.set()
+            self._thread.join(_PATIENCE_S)
         if self._error is not None:
             raise self._error
         return self._stream
@@ -57,18 +66,18 @@ class Aravis:
         if self._closing is not None:
             self._closing.join(_PATIENCE_S)
             if self._closing.is_alive():
-                raise CameraUnavailable(f"{name}: still being closed")
+                raise StillConnecting(f"{name}: still being closed")
             self._closing = None
         if self._opening is None:
             self._opening = _Opening(self._config)
         try:
-            self._stream = self._opening.stream(_PATIENCE_S)
+            self._stream = self._opening.started()
         except CameraUnavailable:
             self._opening = None
             raise
         if self._stream is None:
             where = self._config.address or f"serial {self._config.serial}"
-            raise CameraUnavailable(f"{name}: connecting to {where}")
+            raise StillConnecting(f"{name}: connecting to {where}")
         self._opening = None
 
     def close(self) -> list[Slot]:
@@ -86,11 +95,17 @@ class Aravis:
         assert self._stream is not None, "slots are queued with a camera that is open"
         self._stream.queue(slot)
 
+    def fire(self) -> bool:
+        """See ``pipeline.cameras.base.Fires``: with ``trigger: software``. Raises CameraUnavailable."""
+        if self._stream is None:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: not open")
+        return self._stream.fire()
+
     def fileno(self) -> int | None:
         return None if self._stream is None else self._stream.fileno()
 
     def due_ns(self) -> int | None:
-        return None
+        return None if self._stream is None else self._stream.due_ns()
 
     def poll(self) -> Sequence[CameraEvent]:
         return () if self._stream is None else self._stream.poll()

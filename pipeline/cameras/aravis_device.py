@@ -31,20 +31,21 @@ _ROOM_MIN_BYTES = 4 << 20
 _LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 0x2
 _LATCHES = 8
-_LATCH_TRUSTED_NS = 5_000_000
+_ANSWER_MAX_NS = 5_000_000
 """An answer that took longer says too little of when the clock was read."""
 _SERIAL_FEATURES = ("DeviceSerialNumber", "DeviceID")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundCamera:
-    """A camera that answered."""
+    """A camera that answered. ``device_id``: by which the library opens it."""
 
     vendor: str
     model: str
     serial: str
     address: str
     protocol: str
+    device_id: str
 
 
 def find_cameras() -> list[FoundCamera]:
@@ -59,17 +60,15 @@ def find_cameras() -> list[FoundCamera]:
     def text(what: str, index: int) -> str:
         return (getattr(lib.arv, f"arv_get_device_{what}")(index) or b"").decode(errors="replace")
 
-    return [
-        FoundCamera(*(text(what, index) for what in ("vendor", "model", "serial_nbr", "address", "protocol")))
-        for index in range(lib.arv.arv_get_n_devices())
-    ]
+    told = ("vendor", "model", "serial_nbr", "address", "protocol", "id")
+    return [FoundCamera(*(text(what, index) for what in told)) for index in range(lib.arv.arv_get_n_devices())]
 
 
 class AravisDevice:
     """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
     ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
 
-    ``offset_ns``: what its clock and the box's differ by, None where it can not be asked.
+    ``clock_asked``: a moment by the device's clock and by the box's, in nanoseconds; None where it can not be asked.
     """
 
     def __init__(self, config: AravisCamera, on_stream: STREAM_CALLBACK, on_lost: Callable[[], None]) -> None:  # type: ignore[valid-type]
@@ -92,7 +91,7 @@ class AravisDevice:
             self._enable_chunks()
             if self.is_gige:
                 self._choose_packet_size()
-            self.offset_ns = self._clock_offset_ns() if self.is_gige else None
+            self.clock_asked = self._ask_clock() if self.is_gige else None
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.stream = self._streaming(on_stream)
             self.receive_buffer_bytes = self._make_room() if self.is_gige else None
@@ -137,23 +136,31 @@ class AravisDevice:
         return config.address if config.address is not None else f"serial {config.serial}"
 
     def _opened(self) -> int:
-        config = self._config
+        address = self._config.address
         try:
-            if config.address is not None:
-                handle = self.lib.open_address(config.address, self._way(config.address)[0])
+            if address is not None:
+                handle = self.lib.open_address(address, self._way(address)[0])
             else:
-                assert config.serial is not None
-                self.lib.arv.arv_disable_interface(b"Fake")
-                self.lib.arv.arv_update_device_list()
-                handle = self.lib.checked("arv_open_device", config.serial.encode())
+                handle = self.lib.checked("arv_open_device", self._found_id().encode())
         except AravisError as error:
-            raise CameraUnavailable(f"{self._name}: {self._why_not(error)}") from error
+            if error.code == NOT_CONTROLLER:
+                raise self._in_use() from error
+            raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()} ({error})") from error
         if not handle:
             raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()}")
         if self.lib.is_gige(handle) and not self.lib.arv.arv_gv_device_is_controller(handle):
             self.lib.unref(handle)
-            raise CameraUnavailable(self._in_use())
+            raise self._in_use()
         return int(handle)
+
+    def _found_id(self) -> str:
+        """Of the camera with the serial that is asked for."""
+        cameras = find_cameras()
+        found = next((each.device_id for each in cameras if each.serial == self._config.serial), None)
+        if found is None:
+            names = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in cameras) or "none at all"
+            raise CameraUnavailable(f"{self._name}: no camera with serial {self._config.serial} was found, but {names}")
+        return found
 
     def _way(self, address: str) -> tuple[str, int]:
         """Our own address on the way to the camera, and the largest packet that fits."""
@@ -165,16 +172,9 @@ class AravisDevice:
                 text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
                 raise CameraUnavailable(f"{self._name}: {text}") from error
 
-    def _why_not(self, error: AravisError) -> str:
-        if error.code == NOT_CONTROLLER:
-            return self._in_use().removeprefix(f"{self._name}: ")
-        if self._config.address is not None:
-            return f"no GigE Vision camera answers at {self._config.address} ({error})"
-        found = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in find_cameras())
-        return f"no camera with serial {self._config.serial} was found; found: {found or 'none'}"
-
-    def _in_use(self) -> str:
-        return f"{self._name}: {self._where()} is in use by another program, which has to end first"
+    def _in_use(self) -> CameraUnavailable:
+        text = f"{self._where()} is in use by another program, which has to end first"
+        return CameraUnavailable(f"{self._name}: {text}")
 
     def _expect_serial(self) -> None:
         wanted = self._config.serial
@@ -192,20 +192,18 @@ class AravisDevice:
         )
 
     def _enable_chunks(self) -> None:
-        chunk = self._config.encoder_chunk
-        if chunk is None:
-            return
-        name = chunk.removeprefix("Chunk")
-        for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
-            if self.lib.kind(self.handle, feature) is None:
-                raise CameraUnavailable(f"{self._name}: encoder_chunk: the camera has no feature {feature}")
-        self.features.set("ChunkModeActive", True)
-        choices = self.features.choices("ChunkSelector")
-        if name not in choices:
-            expected = ", ".join(f"Chunk{choice}" for choice in choices)
-            raise CameraUnavailable(f"{self._name}: encoder_chunk: got {chunk}, expected one of {expected}")
-        self.features.set("ChunkSelector", name)
-        self.features.set("ChunkEnable", True)
+        for chunk in self._config.chunks:
+            for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
+                if self.lib.kind(self.handle, feature) is None:
+                    raise CameraUnavailable(f"{self._name}: {chunk}: the camera has no feature {feature}")
+            self.features.set("ChunkModeActive", True)
+            choices = self.features.choices("ChunkSelector")
+            name = chunk.removeprefix("Chunk")
+            if name not in choices:
+                expected = ", ".join(f"Chunk{choice}" for choice in choices)
+                raise CameraUnavailable(f"{self._name}: got the chunk {chunk}, expected one of {expected}")
+            self.features.set("ChunkSelector", name)
+            self.features.set("ChunkEnable", True)
 
     def _choose_packet_size(self) -> None:
         wanted = self._config.packet_size_bytes
@@ -225,24 +223,23 @@ class AravisDevice:
         if chosen != largest:
             self.lib.checked("arv_gv_device_set_packet_size", self.handle, chosen)
 
-    def _clock_offset_ns(self) -> int | None:
-        """Box minus device, by the quickest of several readings of the device's clock."""
+    def _ask_clock(self) -> tuple[int, int] | None:
+        """A moment by the device's clock and the box's, of the quickest of several answers."""
         frequency_hz = self.lib.checked("arv_gv_device_get_timestamp_tick_frequency", self.handle)
         if not frequency_hz:
             return None
-        best: tuple[int, int] | None = None
+        quickest_ns, asked = _ANSWER_MAX_NS, None
         try:
             for _ in range(_LATCHES):
                 before_ns = now_ns()
                 self.lib.checked("arv_device_write_register", self.handle, _LATCH_REGISTER, _LATCH)
-                after_ns = now_ns()
+                took_ns = now_ns() - before_ns
                 ticks = self._register(_LATCHED_HIGH) << 32 | self._register(_LATCHED_LOW)
-                offset_ns = (before_ns + after_ns) // 2 - ticks * NS_PER_S // frequency_hz
-                if ticks and (best is None or after_ns - before_ns < best[0]):
-                    best = (after_ns - before_ns, offset_ns)
+                if ticks and took_ns < quickest_ns:
+                    quickest_ns, asked = took_ns, (ticks * NS_PER_S // frequency_hz, before_ns + took_ns // 2)
         except AravisError:
             return None
-        return best[1] if best is not None and best[0] <= _LATCH_TRUSTED_NS else None
+        return asked
 
     def _register(self, address: int) -> int:
         value = c_uint32()

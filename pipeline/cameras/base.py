@@ -17,6 +17,10 @@ class CameraUnavailable(ConnectionError):
     """The camera cannot be reached or went away; the text says which and why. Opening again may help."""
 
 
+class StillConnecting(CameraUnavailable):
+    """The camera has not answered yet and is being waited for: opening again goes on with that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Triggered:
     """A trigger happened. ``trigger_counter`` is the device's, unique between ``open`` and ``close`` only.

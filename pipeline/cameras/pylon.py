@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pipeline.camera_config import PylonCamera
-from pipeline.cameras.base import CameraEvent, CameraUnavailable
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, StillConnecting
 from pipeline.cameras.software_trigger import Fired
 from pipeline.ring import Slot
 
@@ -86,9 +86,9 @@ def _opened(config: PylonCamera) -> PylonStream:
 
 
 class Pylon:
-    """See ``pipeline.cameras.base.Camera`` and ``software_trigger.Fires``. Every frame is a trigger of its own, and so is every
-    one that is missing in the camera's numbers. A trigger's time is the frame's time stamp; of a camera that stamps no time, when
-    the frame was here.
+    """See ``pipeline.cameras.base.Camera``; with ``trigger: software`` it is fired. Every frame is a trigger of its own, and so
+    is every one that is missing in the camera's numbers. A trigger's time is the frame's time stamp; of a camera that stamps no
+    time, when the frame was here.
 
     Where a camera takes long to close, its slots are given back by a later ``close``.
     """
@@ -99,14 +99,13 @@ class Pylon:
         self._opening: _Opening | None = None
         self._closing: _Closing | None = None
         self._stream: PylonStream | None = None
-        self._refused: list[Fired] = []
 
     def open(self) -> None:
         name = f"camera {self._config.camera_id}"
         if (text := missing()) is not None:
             raise CameraUnavailable(f"{name}: {text}")
         if self._closing is not None:
-            raise CameraUnavailable(f"{name}: still being closed")
+            raise StillConnecting(f"{name}: still being closed")
         if self._opening is None:
             # pylon aborts a process that ends with a camera open.
             atexit.register(self._leave)
@@ -119,14 +118,13 @@ class Pylon:
             raise
         if self._stream is None:
             where = self._config.address or f"serial {self._config.serial}"
-            raise CameraUnavailable(f"{name}: connecting to {where}")
+            raise StillConnecting(f"{name}: connecting to {where}")
         self._opening = None
 
     def close(self) -> list[Slot]:
         if self._stream is not None:
             self._closing = _Closing(self._stream)
             self._stream = None
-            self._refused.clear()
         if self._closing is None:
             # What is being opened goes on: acquisition closes after every attempt, and opens again.
             return []
@@ -159,14 +157,17 @@ class Pylon:
     def poll(self) -> Sequence[CameraEvent]:
         return () if self._stream is None else self._stream.poll()
 
-    def fire(self, number: int) -> None:
-        """See ``Fires``."""
+    def fire(self, number: int = 0) -> bool:
+        """Have a picture taken as soon as the camera is ready for it; does not wait for that. ``number`` names it in ``fired``.
+
+        False where it takes none, as it has another trigger than software. Raises CameraUnavailable.
+        """
         if self._stream is None:
-            self._refused.append(Fired(number, None, f"camera {self._config.camera_id} is not open"))
-        elif (refused := self._stream.fire(number)) is not None:
-            self._refused.append(refused)
+            raise CameraUnavailable(f"camera {self._config.camera_id}: not open")
+        return self._stream.fire(number)
 
     def fired(self) -> Sequence[Fired]:
-        """See ``Fires``."""
-        refused, self._refused = self._refused, []
-        return refused if self._stream is None else [*refused, *self._stream.fired()]
+        """What became of what was fired since the last call, in order; ``fileno`` is readable when there is something. What
+        has no answer when the camera is closed gets none.
+        """
+        return [] if self._stream is None else self._stream.fired()

@@ -66,7 +66,8 @@ class _Removal(pylon.ConfigurationEventHandler):  # type: ignore[misc]  # pypylo
 class PylonDevice:
     """An open camera, set up and not yet started. ``payload_bytes``: what a frame takes, chunks included.
 
-    ``offset_ns``: what its clock and the box's differ by, None where it can not be asked. ``ticks_per_s``: of its clock.
+    ``clock_asked``: a moment by its clock and by the box's, in nanoseconds; None where it can not be asked. ``ticks_per_s``: of its
+    clock.
     ``number_count``: after so many frames their numbers come again.
     """
 
@@ -92,7 +93,7 @@ class PylonDevice:
                 self._expect_software_trigger()
             frequency = self.features.kind(_TICK_FREQUENCY)
             self.ticks_per_s = NS_PER_S if frequency is None else int(self.features.get(_TICK_FREQUENCY))
-            self.offset_ns = clock_offset_ns(self.features, self.ticks_per_s)
+            self.clock_asked = ask_clock(self.features, self.ticks_per_s)
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.number_count = _GIGE_NUMBERS if self._has_short_numbers() else _LONG_NUMBERS
             self.wait_object = self._camera.GetGrabResultWaitObject()
@@ -238,21 +239,20 @@ class PylonDevice:
         return bool(self._camera.IsGigE()) and not is_extended
 
 
-def clock_offset_ns(device: Features, ticks_per_s: int) -> int | None:
-    """Box minus device, by the quickest of several readings of the device's clock; None where it has none to read."""
+def ask_clock(device: Features, ticks_per_s: int) -> tuple[int, int] | None:
+    """A moment by the device's clock and by the box's, the quickest of several readings; None where it has none to read."""
     names = next((each for each in _CLOCKS if all(device.kind(name) is not None for name in each)), None)
     if names is None or not ticks_per_s:
         return None
-    best: tuple[int, int] | None = None
+    took_ns, asked = _LATCH_TRUSTED_NS + 1, None
     try:
         for _ in range(_LATCHES):
             before_ns = now_ns()
             device.execute(names[0])
             after_ns = now_ns()
             device_ns = int(device.get(names[1])) * NS_PER_S // ticks_per_s
-            offset_ns = (before_ns + after_ns) // 2 - device_ns
-            if device_ns and (best is None or after_ns - before_ns < best[0]):
-                best = (after_ns - before_ns, offset_ns)
+            if device_ns and after_ns - before_ns < took_ns:
+                took_ns, asked = after_ns - before_ns, (device_ns, (before_ns + after_ns) // 2)
     except FeatureError:
         return None
-    return best[1] if best is not None and best[0] <= _LATCH_TRUSTED_NS else None
+    return asked

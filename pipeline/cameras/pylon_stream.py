@@ -64,7 +64,7 @@ class PylonStream:
             self._close_descriptors()
             raise
         self._trigger: SoftwareTrigger | None = None
-        self._clock = DeviceClock(self._device.offset_ns)
+        self._clock = DeviceClock(self._device.clock_asked)
         self._numbers = FrameNumbers(self._device.number_count)
         self._new_slots: deque[Slot] = deque()
         """Queued, and pylon does not know them."""
@@ -103,12 +103,12 @@ class PylonStream:
             self._new_slots.append(slot)
         self._refill()
 
-    def fire(self, number: int) -> Fired | None:
-        """See ``Fires``; what can be told at once comes back."""
+    def fire(self, number: int) -> bool:
+        """See ``Pylon``."""
         if self._trigger is None:
-            return Fired(number, None, f"camera {self._config.camera_id} has trigger: {self._config.trigger}")
+            return False
         self._trigger.fire(number)
-        return None
+        return True
 
     def fired(self) -> list[Fired]:
         return [] if self._trigger is None else self._trigger.fired()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -27,20 +27,6 @@ class Fired:
     number: int
     fired_ns: int | None
     text: str = ""
-
-
-class Fires(Protocol):
-    """A camera that takes its pictures when it is told to. Both methods belong to the thread that polls it, and wait for
-    nothing. Frames are events of the camera as ever, in the order in which they were fired.
-    """
-
-    def fire(self, number: int) -> None:
-        """Have a picture taken as soon as the camera is ready for it. ``number`` names it in ``fired``."""
-
-    def fired(self) -> Sequence[Fired]:
-        """What became of what was fired since the last call, in order; ``fileno`` is readable when there is something. What
-        has no answer when the camera is closed gets none.
-        """
 
 
 class Triggerable(Protocol):
@@ -64,11 +50,11 @@ class SoftwareTrigger:
         self._thread.start()
 
     def fire(self, number: int) -> None:
-        """See ``Fires``."""
+        """Waits for nothing."""
         self._asked.put((number, now_ns()))
 
     def fired(self) -> list[Fired]:
-        """See ``Fires``."""
+        """What became of what was fired since the last call, in order."""
         done = []
         while self._fired:
             done.append(self._fired.popleft())

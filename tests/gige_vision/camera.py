@@ -24,7 +24,7 @@ Picture = bytes | bytearray | memoryview
 Pictures = Callable[[int], Picture]
 
 CONCATENATION, WRITE_MEMORY, PACKET_RESEND = 1 << 0, 1 << 1, 1 << 2
-TEST_DATA, SERIAL_NUMBER, USER_NAME = 1 << 25, 1 << 30, 1 << 31
+SERIAL_NUMBER, USER_NAME = 1 << 30, 1 << 31
 TIMESTAMP_RESET, TIMESTAMP_LATCH = 1, 2
 FIRE_TEST, DO_NOT_FRAGMENT, PACKET_SIZE = 1 << 31, 1 << 30, 0xFFFF
 
@@ -56,13 +56,13 @@ class DeviceClock:
     def __init__(self, ticks_per_s: int, offset_s: float, drift_ppm: float) -> None:
         self.ticks_per_s = ticks_per_s
         self._ppm = drift_ppm
-        self._base_ticks = offset_s * ticks_per_s
+        self._base_ticks = int(offset_s * ticks_per_s)
         self._base_ns = time.monotonic_ns()
 
     def ticks(self, monotonic_ns: int) -> int:
         """What it shows at this moment of the box's monotonic clock."""
         elapsed_s = (monotonic_ns - self._base_ns) / 1e9
-        return int(self._base_ticks + elapsed_s * (1 + self._ppm / 1e6) * self.ticks_per_s)
+        return self._base_ticks + int(elapsed_s * (1 + self._ppm / 1e6) * self.ticks_per_s)
 
     def set_drift(self, ppm: float) -> None:
         """Runs at another pace from now on."""
@@ -77,6 +77,7 @@ class DeviceClock:
 class Exposure:
     """One picture taken: what the camera knows of it, and the box's monotonic clock when its exposure began."""
 
+    block_id: int
     number: int
     trigger_count: int
     encoder_count: int
@@ -104,7 +105,8 @@ class GigEVisionCamera:
     Args:
         address: IPv4 address of this machine, its port 3956 free.
         pictures: Picture of frame number 0, 1 ...: raw bytes of the pixel format chosen, at least as many as a frame has.
-        resend: Whether it keeps frames for resending, and says so.
+        resend: Whether it sends lost packets again, and says so.
+        kept_frames: Of how many of the last frames it can.
         clock_offset_s, drift_ppm, ticks_per_s: Its clock.
         seed: Of what happens by chance.
         on_frame: Called with each frame that went out, from the camera's thread.
@@ -141,14 +143,15 @@ class GigEVisionCamera:
         self.triggers_missed = self.frames_skipped = 0
         self.sent: deque[SentFrame] = deque(maxlen=100_000)
         self._serial_number, self._user_id = serial_number, user_id
-        self._features = features(sensor or Sensor(), width_px, height_px)
-        self._xml = describe(self._features, VENDOR, MODEL)
+        sensor = sensor or Sensor()
+        self._features = features(sensor, width_px, height_px)
+        self._xml = describe(self._features, VENDOR, MODEL, has_chunks=sensor.has_chunks)
         self._clock_begin = (ticks_per_s, clock_offset_s, drift_ppm)
         self._on_frame = on_frame
         self.control = Control(address, self._resend, self._on_control_lost)
         self.control.resend_enabled = resend
         try:
-            self.link = Link(address, seed, kept_frames if resend else 0)
+            self.link = Link(address, seed, kept_frames)
         except OSError:
             self.control.close()
             raise
@@ -219,7 +222,7 @@ class GigEVisionCamera:
     def power_on(self) -> None:
         """As new: registers as they were first, block ids and clock from the beginning, nobody in control."""
         with self._change:
-            self._reset()
+            self._clock = DeviceClock(*self._clock_begin)
             self._is_on = True
             self._set_silence()
 
@@ -242,6 +245,12 @@ class GigEVisionCamera:
             self._registers["AcquisitionFrameRate"] = hz
             self._registers["AcquisitionFrameRateEnable"] = 1
             self._change.notify_all()
+
+    def set_resend(self, is_on: bool) -> None:
+        """Whether it sends lost packets again from now on; a client reads of it when it opens the camera."""
+        with self._change:
+            self.control.resend_enabled = is_on
+            self._registers["Capabilities"] = self._capabilities()
 
     def set_encoder(self, count: int) -> None:
         """What the encoder input counts now."""
@@ -305,9 +314,6 @@ class GigEVisionCamera:
 
     def _fresh_registers(self) -> Registers:
         ip = int(ipaddress.IPv4Address(self.address))
-        capabilities = CONCATENATION | WRITE_MEMORY | TEST_DATA | SERIAL_NUMBER | USER_NAME
-        if self.control.resend_enabled:
-            capabilities |= PACKET_RESEND
         bootstrap = {
             0x000: ("Version", 0x00010002),
             0x004: ("DeviceMode", 0x80000001),
@@ -319,7 +325,7 @@ class GigEVisionCamera:
             0x034: ("CurrentSubnetMask", 0xFFFFFF00),
             0x600: ("NetworkInterfaces", 1),
             0x904: ("StreamChannels", 1),
-            0x934: ("Capabilities", capabilities),
+            0x934: ("Capabilities", self._capabilities()),
             PRIVILEGE_ADDRESS: ("CCP", 0),
             0xD00: ("SCP", 0),
             0xD04: ("SCPS", 1500 | DO_NOT_FRAGMENT),
@@ -361,6 +367,10 @@ class GigEVisionCamera:
             "SCDA": lambda _: None,
         }
         return registers
+
+    def _capabilities(self) -> int:
+        resend = PACKET_RESEND if self.control.resend_enabled else 0
+        return CONCATENATION | WRITE_MEMORY | SERIAL_NUMBER | USER_NAME | resend
 
     def _feature(self, name: str) -> Feature:
         return next(feature for feature in self._features if feature.name == name)
@@ -464,11 +474,13 @@ class GigEVisionCamera:
         if not self._is_triggered() and began_ns - self._ready_ns < busy_ns:
             began_ns = self._ready_ns  # the sensor kept its pace while the last frame was sent
         self._ready_ns = began_ns + busy_ns
-        if len(self._waiting) >= _WAITING_EXPOSURES:
-            self.frames_skipped += 1
-            self._next_block_id()
+        exposure = Exposure(
+            self._next_block_id(), self._number, self._trigger_count, self._encoder_count, began_ns, picture
+        )
+        if len(self._waiting) < _WAITING_EXPOSURES:
+            self._waiting.append(exposure)
         else:
-            self._waiting.append(Exposure(self._number, self._trigger_count, self._encoder_count, began_ns, picture))
+            self.frames_skipped += 1
         self._number += 1
         self._change.notify_all()
 
@@ -519,20 +531,20 @@ class GigEVisionCamera:
             if not self._is_acquiring or run_number != self._run_number:
                 return
             registers = self._registers
-            ticks, block_id = self._clock.ticks(exposure.exposed_ns), self._next_block_id()
+            ticks = self._clock.ticks(exposure.exposed_ns)
             frame = Frame(
-                block_id=block_id,
+                block_id=exposure.block_id,
                 timestamp_ticks=ticks,
                 pixel_format=registers["PixelFormat"],
                 width_px=registers["Width"],
                 height_px=registers["Height"],
                 image=memoryview(picture)[:image_bytes],
-                chunks=self._chunks(exposure, block_id, ticks) if registers["ChunkModeActive"] else None,
+                chunks=self._chunks(exposure, ticks) if registers["ChunkModeActive"] else None,
             )
             packets = packets_of(frame, registers["SCPS"] & PACKET_SIZE)
             to, gap_s = self._destination(), registers["GevSCPD"] / self._clock.ticks_per_s
             told = SentFrame(
-                frame.block_id,
+                exposure.block_id,
                 exposure.number,
                 exposure.trigger_count,
                 exposure.encoder_count,
@@ -551,9 +563,9 @@ class GigEVisionCamera:
         if self._on_frame is not None:
             self._on_frame(told)
 
-    def _chunks(self, exposure: Exposure, block_id: int, ticks: int) -> list[tuple[int, bytes]]:
+    def _chunks(self, exposure: Exposure, ticks: int) -> list[tuple[int, bytes]]:
         values = {
-            "FrameID": block_id,
+            "FrameID": exposure.block_id,
             "Timestamp": ticks,
             "CounterValue": exposure.trigger_count,
             "EncoderValue": exposure.encoder_count & 0xFFFFFFFF,

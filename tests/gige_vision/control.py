@@ -154,7 +154,7 @@ class Control:
             content = self._carry_out(command, body, client)
         except Refused as refused:
             status = refused.status
-            content = struct.pack(">HH", 0, 0) if command in (Command.WRITEREG, Command.WRITEMEM) else b""
+            content = struct.pack(">HH", 0, refused.index) if command in (Command.WRITEREG, Command.WRITEMEM) else b""
         except struct.error:
             status = Status.INVALID_PARAMETER
         if command == Command.PACKET_RESEND or not flags & _ACK_WANTED:
@@ -185,8 +185,11 @@ class Control:
             return body[:4] + registers.read(address, count)
         if command == Command.WRITEREG:
             pairs = list(struct.iter_unpack(">I4s", body))
-            for address, raw in pairs:
-                self._write(address, raw, client)
+            for index, (address, raw) in enumerate(pairs):
+                try:
+                    self._write(address, raw, client)
+                except Refused as refused:
+                    raise Refused(refused.status, index) from None
             return struct.pack(">HH", 0, len(pairs))
         if command == Command.WRITEMEM:
             (address,) = struct.unpack_from(">I", body)

@@ -77,7 +77,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What differs from camera to camera."""
+    """What differs from camera to camera; without chunks nothing is told of them."""
 
     width_px: int = 4096
     height_px: int = 4096
@@ -86,6 +86,7 @@ class Sensor:
     exposure_us_max: float = 1_000_000.0
     exposure_us_step: float = 2.5
     pixel_formats: Sequence[str] = tuple(PIXEL_FORMATS)
+    has_chunks: bool = True
 
 
 def features(sensor: Sensor, width_px: int, height_px: int) -> tuple[Feature, ...]:
@@ -240,8 +241,10 @@ def features(sensor: Sensor, width_px: int, height_px: int) -> tuple[Feature, ..
     )
 
 
-def describe(all_features: Sequence[Feature], vendor: str, model: str) -> bytes:
+def describe(all_features: Sequence[Feature], vendor: str, model: str, *, has_chunks: bool) -> bytes:
     """The GenICam description, as a client reads it from the camera."""
+    if not has_chunks:
+        all_features = [feature for feature in all_features if feature.category != "ChunkDataControl"]
     categories = list(dict.fromkeys(feature.category for feature in all_features))
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
@@ -259,7 +262,7 @@ def describe(all_features: Sequence[Feature], vendor: str, model: str) -> bytes:
         lines.append(_node("Category", category, [_element("pFeature", name) for name in names]))
     for feature in all_features:
         lines += _feature_nodes(feature)
-    for name, (identifier, length) in CHUNKS.items():
+    for name, (identifier, length) in CHUNKS.items() if has_chunks else ():
         kind, register = ("Float", "FloatReg") if name == "ExposureTime" else ("Integer", "IntReg")
         port = f"Chunk{name}Port"
         lines += [

@@ -178,12 +178,22 @@ class Device:
         return bool(self._library.arv_gv_device_is_controller(self._device))
 
     @contextmanager
-    def streaming(self, buffers: int = 20) -> Iterator[Stream]:
-        """A stream with buffers of the camera's payload size, not started."""
+    def streaming(self, buffers: int = 20, frame_retention_s: float = 0.2) -> Iterator[Stream]:
+        """A stream with buffers of the camera's payload size, not started.
+
+        Args:
+            buffers: How many.
+            frame_retention_s: How long the packets of a frame are waited for.
+        """
         with self._checked() as error:
             handle = self._library.arv_device_create_stream(self._device, None, None, error)
-        for name, number in (("socket-buffer", _FIXED_BUFFER), ("socket-buffer-size", _SOCKET_BUFFER_BYTES)):
-            self._library.g_object_set(c_void_p(handle), name.encode(), c_int(number), None)
+        for name, value in (
+            ("socket-buffer", c_int(_FIXED_BUFFER)),
+            ("socket-buffer-size", c_int(_SOCKET_BUFFER_BYTES)),
+            ("packet-request-ratio", c_double(2.0)),  # any packet may be asked for again
+            ("frame-retention", c_uint(int(frame_retention_s * 1e6))),
+        ):
+            self._library.g_object_set(c_void_p(handle), name.encode(), value, None)
         stream = Stream(self._library, self._device, handle)
         try:
             size = self.get_integer("PayloadSize")

@@ -29,11 +29,12 @@ class Status(IntEnum):
 
 
 class Refused(Exception):
-    """The command is answered with this status."""
+    """The command is answered with this status; `index` counts the writes of it that were carried out."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, index: int = 0) -> None:
         super().__init__(status.name)
         self.status = status
+        self.index = index
 
 
 class Registers:

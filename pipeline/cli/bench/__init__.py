@@ -10,7 +10,7 @@ from pipeline.cli.bench.calibrate_timing import calibrate_timing
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.drift import drift
 from pipeline.cli.bench.outage import outage
-from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess, registration
+from pipeline.cli.bench.plain import cameras, capacity, decode, handover, line, preprocess, registration
 from pipeline.cli.bench.record import record
 from pipeline.cli.bench.record_kills import record_kills
 from pipeline.cli.bench.record_latency import record_latency
@@ -39,6 +39,7 @@ for command in (
     record_power,
     line,
     capacity,
+    cameras,
     handover,
     preprocess,
     registration,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cameras import make_camera
-from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed
+from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed, StillConnecting
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.config import Line
 from pipeline.machine import slot_bytes
@@ -20,6 +20,7 @@ from pipeline.ring import Slot
 Pixels = npt.NDArray[np.uint8]
 
 _SLOTS = 4
+_OPEN_WITHIN_S = 30
 
 
 class CannotGrab(RuntimeError):
@@ -48,7 +49,7 @@ class GrabbingCamera:
         except OSError as error:
             raise CannotGrab(f"{self._record}: {error.strerror}") from error
         try:
-            self._camera.open()
+            self._open()
         except CameraUnavailable as error:
             self._unlock()
             raise CannotGrab(str(error)) from error
@@ -61,6 +62,15 @@ class GrabbingCamera:
     ) -> None:
         self._camera.close()
         self._unlock()
+
+    def _open(self) -> None:
+        give_up_ns = now_ns() + _OPEN_WITHIN_S * NS_PER_S
+        while True:
+            try:
+                return self._camera.open()
+            except StillConnecting:
+                if now_ns() > give_up_ns:
+                    raise
 
     def frame(self, within_s: float) -> Pixels | None:
         """The newest frame, (height, width) or (height, width, 3); None where none came. Raises CannotGrab where the camera went
