@@ -17,6 +17,7 @@ from tests.service import lineside, write_images, write_line
 
 expect_pypylon()
 
+pytestmark = pytest.mark.slow
 PARTS = 60
 FAILED = 100
 """So many buffers fail where nothing else is written."""

@@ -28,6 +28,7 @@ from vision.types import PixelFormat
 
 expect_pypylon()
 
+pytestmark = pytest.mark.slow
 PICTURES = 40
 SIDE_PX = 300
 TRIGGERS = 200
