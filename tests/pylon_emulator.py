@@ -24,9 +24,9 @@ if missing() is None:
 
 
 def expect_pypylon() -> None:
-    """Skips the test where it is not installed."""
+    """Skips the test, or the module, where it is not installed."""
     if (text := missing()) is not None:
-        pytest.skip(text)
+        pytest.skip(text, allow_module_level=True)
 
 
 class PylonEmulator:

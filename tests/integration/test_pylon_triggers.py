@@ -83,6 +83,7 @@ class Station:
         self._camera.poll()
 
     def play(self, rate_hz: int) -> None:
+        """The last frame is here ``took_s`` after the first trigger."""
         try:
             begin_ns = now_ns()
             for number in range(TRIGGERS):
@@ -93,6 +94,7 @@ class Station:
             while len(self.fired) < TRIGGERS or self.grabbed + self.others < self.count_fired:
                 assert now_ns() < begin_ns + int(2 * PATIENCE_S * NS_PER_S)
                 self._take(1.0)
+            self.took_s = (now_ns() - begin_ns) / NS_PER_S
         finally:
             self._camera.close()
         assert [each.number for each in self.fired] == list(range(TRIGGERS))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import select
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -623,3 +625,26 @@ def test_a_feature_without_a_value_is_none_that_can_be_read(played: Callable[...
     with pytest.raises(FeatureError):
         features.get("NoSuchFeature")
     assert "ExposureTime" in features.names()
+
+
+def test_a_process_that_ends_with_a_camera_open_ends_in_order(emulator: PylonEmulator) -> None:
+    """Left to itself, pylon ends it with a segmentation fault."""
+    program = (
+        "from pipeline.camera_config import PylonCamera\n"
+        "from pipeline.cameras.base import StillConnecting\n"
+        "from pipeline.cameras.pylon import Pylon\n"
+        f"camera = Pylon(PylonCamera.model_validate_json({configured().model_dump_json()!r}))\n"
+        "while True:\n"
+        "    try:\n"
+        "        camera.open()\n"
+        "        break\n"
+        "    except StillConnecting:\n"
+        "        pass\n"
+        "camera.poll()\n"
+        "camera.fire()\n"
+        "print('open')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "open\n", "")
