@@ -37,6 +37,16 @@ class CameraBase(Strict):
         """In each slot behind the pixels, for what the device appends."""
         return 0
 
+    @model_validator(mode="after")
+    def _format_has_that_size(self) -> Self:
+        steps = (("width_px", self.pixel_format.width_step_px), ("height_px", self.pixel_format.height_step_px))
+        for key, step_px in steps:
+            size_px: int = getattr(self, key)
+            if size_px % step_px:
+                expected = f"a multiple of {step_px}, as {self.pixel_format.value} has it"
+                raise disagreement(key, str(size_px), expected)
+        return self
+
     def with_absolute_paths(self, folder: Path) -> Self:
         """Its paths, which are relative to ``folder``, absolute and free of links."""
         return self

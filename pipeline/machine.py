@@ -33,7 +33,7 @@ class HasRing(Protocol):
 
 def slot_bytes(camera: HasRing) -> int:
     """One frame of this camera, and what comes behind it."""
-    return camera.width_px * camera.height_px * camera.pixel_format.bytes_per_pixel + camera.spare_bytes
+    return camera.pixel_format.frame_bytes(camera.width_px, camera.height_px) + camera.spare_bytes
 
 
 class NoRoom(RuntimeError):

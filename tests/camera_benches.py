@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.camera_config import (
+    OPENCV_FORMATS,
     AravisCamera,
     FolderCamera,
     GstreamerCamera,
@@ -33,6 +34,7 @@ from pipeline.cameras.pylon import Pylon
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.v4l2 import V4l2Stream
 from pipeline.clock import now_ns, seconds_until
+from pipeline.image_encoder import encode_image
 from pipeline.ring import Slot
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.gige_vision.camera import GigEVisionCamera
@@ -40,6 +42,8 @@ from tests.gige_vision.loopback import loopback_address
 from tests.pylon_emulator import PylonEmulator, expect_pypylon
 from tests.stand_in_capture import StandInDevice, delivered
 from tests.waiting import wait_until
+from vision.raw import fine_pixels
+from vision.raw_picture import raw_pixels
 from vision.types import PixelFormat
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,9 +71,16 @@ class Bench(Protocol):
 
 
 def picture(number: int, pixel_format: PixelFormat) -> Pixels:
-    """Different for each number, whole numbers that survive a PNG; as the camera has to deliver it."""
-    shape = (HEIGHT_PX, WIDTH_PX) if pixel_format is PixelFormat.MONO8 else (HEIGHT_PX, WIDTH_PX, 3)
-    return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+    """Different for each number, levels that survive a PNG of the frame; as the camera has to deliver it.
+
+    Noise, but for what no camera sends: bits beside the levels', and colours in YUV that no picture has.
+    """
+    chance = np.random.default_rng(number)
+    if pixel_format.value.startswith("YUV"):
+        levels = chance.integers(64, 192, (HEIGHT_PX, WIDTH_PX), np.uint8)
+        return raw_pixels(np.repeat(levels[:, :, None], 3, axis=2), pixel_format)
+    pixels = chance.integers(0, 256, pixel_format.shape(WIDTH_PX, HEIGHT_PX), np.uint8)
+    return raw_pixels(fine_pixels(pixels, pixel_format), pixel_format) if pixel_format.bit_depth > 8 else pixels
 
 
 class FolderBench:
@@ -84,10 +95,8 @@ class FolderBench:
         self._folder.mkdir()
         for number in range(12):
             image = picture(number, self.pixel_format)
-            if self.pixel_format is PixelFormat.RGB8:
-                image = np.ascontiguousarray(image[:, :, ::-1])  # image files are written from BGR
             image = image[1:] if number in self.wrong_sized else image
-            assert cv2.imwrite(str(self._folder / f"{number:03d}.png"), image)
+            (self._folder / f"{number:03d}.png").write_bytes(encode_image(image, self.pixel_format, "png", 0))
 
     def camera(self) -> Camera:
         return make_camera(
@@ -437,8 +446,13 @@ BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {
 }
 
 
+def formats_of(kind: str) -> list[PixelFormat]:
+    """What cameras of this kind can deliver."""
+    return list(OPENCV_FORMATS if kind in ("gstreamer", "rtsp", "v4l2", "video") else PixelFormat)
+
+
 def empty_slots(pixel_format: PixelFormat, count: int, *, spare_bytes: int = 0) -> list[Slot]:
-    slot_bytes = WIDTH_PX * HEIGHT_PX * pixel_format.bytes_per_pixel + spare_bytes
+    slot_bytes = pixel_format.frame_bytes(WIDTH_PX, HEIGHT_PX) + spare_bytes
     return [Slot(index, 1, np.full(slot_bytes, SENTINEL, np.uint8)) for index in range(count)]
 
 

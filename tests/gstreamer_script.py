@@ -41,7 +41,7 @@ def main() -> None:
                 break
             except StillConnecting:
                 continue
-        size = int(width) * int(height) * config.pixel_format.bytes_per_pixel
+        size = config.pixel_format.frame_bytes(int(width), int(height))
         for index in range(int(count)):
             camera.queue(Slot(index, 1, np.full(size, 0xEE, np.uint8)))
         while len(told) < int(count):

@@ -6,7 +6,7 @@ Whatever asks the device something may wait seconds for a dead one, so threads o
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis_stream import AravisStream
@@ -109,3 +109,6 @@ class Aravis:
 
     def poll(self) -> Sequence[CameraEvent]:
         return () if self._stream is None else self._stream.poll()
+
+    def packet_counts(self) -> Mapping[str, int]:
+        return {} if self._stream is None else self._stream.packet_counts()

@@ -64,6 +64,27 @@ def find_cameras() -> list[FoundCamera]:
     return [FoundCamera(*(text(what, index) for what in told)) for index in range(lib.arv.arv_get_n_devices())]
 
 
+def id_with_serial(serial: str) -> str:
+    """By which the library opens it. Raises CameraUnavailable and AravisMissing."""
+    cameras = find_cameras()
+    found = next((each.device_id for each in cameras if each.serial == serial), None)
+    if found is None:
+        names = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in cameras) or "none at all"
+        raise CameraUnavailable(f"no camera with serial {serial} was found, but {names}")
+    return found
+
+
+def way_to(address: str) -> tuple[str, int]:
+    """Our own address on the way to the camera, and the largest packet that fits. Raises CameraUnavailable."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, _CONTROL_PORT))
+            return str(probe.getsockname()[0]), probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        except OSError as error:
+            text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
+            raise CameraUnavailable(text) from error
+
+
 class AravisDevice:
     """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
     ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
@@ -136,12 +157,15 @@ class AravisDevice:
         return config.address if config.address is not None else f"serial {config.serial}"
 
     def _opened(self) -> int:
-        address = self._config.address
+        address, serial = self._config.address, self._config.serial
         try:
             if address is not None:
-                handle = self.lib.open_address(address, self._way(address)[0])
+                handle = self.lib.open_address(address, way_to(address)[0])
             else:
-                handle = self.lib.checked("arv_open_device", self._found_id().encode())
+                assert serial is not None
+                handle = self.lib.checked("arv_open_device", id_with_serial(serial).encode())
+        except CameraUnavailable as error:
+            raise CameraUnavailable(f"{self._name}: {error}") from error
         except AravisError as error:
             if error.code == NOT_CONTROLLER:
                 raise self._in_use() from error
@@ -152,25 +176,6 @@ class AravisDevice:
             self.lib.unref(handle)
             raise self._in_use()
         return int(handle)
-
-    def _found_id(self) -> str:
-        """Of the camera with the serial that is asked for."""
-        cameras = find_cameras()
-        found = next((each.device_id for each in cameras if each.serial == self._config.serial), None)
-        if found is None:
-            names = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in cameras) or "none at all"
-            raise CameraUnavailable(f"{self._name}: no camera with serial {self._config.serial} was found, but {names}")
-        return found
-
-    def _way(self, address: str) -> tuple[str, int]:
-        """Our own address on the way to the camera, and the largest packet that fits."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((address, _CONTROL_PORT))
-                return str(probe.getsockname()[0]), probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
-            except OSError as error:
-                text = f"no way to {address}: {error.strerror}; is the cable plugged in and the interface up?"
-                raise CameraUnavailable(f"{self._name}: {text}") from error
 
     def _in_use(self) -> CameraUnavailable:
         text = f"{self._where()} is in use by another program, which has to end first"
@@ -207,7 +212,7 @@ class AravisDevice:
 
     def _choose_packet_size(self) -> None:
         wanted = self._config.packet_size_bytes
-        mtu_bytes = self._way(self._config.address)[1] if self._config.address is not None else None
+        mtu_bytes = way_to(self._config.address)[1] if self._config.address is not None else None
         if wanted is not None and mtu_bytes is not None and wanted > mtu_bytes:
             text = f"expected at most {mtu_bytes}, the MTU of the interface; ip link set NAME mtu {max(9000, wanted)}"
             raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {wanted}, {text}")

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import byref, c_int
 
 import numpy as np
@@ -157,6 +157,12 @@ class AravisStream:
             text = f"runs freely and sent nothing for {self._config.frame_timeout_s:g} s"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {text}")
         return events
+
+    def packet_counts(self) -> Mapping[str, int]:
+        """See ``pipeline.cameras.base.CountsPackets``."""
+        if not self._device.is_gige:
+            return {}
+        return {name: self._device.stream_count(f"n_{name}_packets") for name in ("received", "missing", "resent")}
 
     def fire(self) -> bool:
         """See ``pipeline.cameras.base.Fires``."""
@@ -322,6 +328,6 @@ class AravisStream:
             grabbed_ns=now_ns(),
             width_px=config.width_px,
             height_px=config.height_px,
-            stride_bytes=config.width_px * config.pixel_format.bytes_per_pixel + padding.value,
+            stride_bytes=config.pixel_format.row_bytes(config.width_px) + padding.value,
             pixel_format=config.pixel_format,
         )

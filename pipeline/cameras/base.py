@@ -6,9 +6,9 @@ their own signal through ``fileno``; kinds that only follow the clock say when t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.ring import Slot, SlotHeader
 
@@ -78,3 +78,22 @@ class Camera(Protocol):
         """All that has happened, in order: a trigger comes before its frame. Raises CameraUnavailable where the camera
         went away; what it returned before stays true.
         """
+
+
+@runtime_checkable
+class Fires(Protocol):
+    """A camera that takes a picture when it is told to: what ``trigger: software`` needs."""
+
+    def fire(self) -> bool:
+        """Take one now, as the device allows; does not wait for it. False: not ready, and there will be none.
+
+        Raises CameraUnavailable.
+        """
+
+
+@runtime_checkable
+class CountsPackets(Protocol):
+    """A camera whose frames come in packets, of which some may have to be sent again."""
+
+    def packet_counts(self) -> Mapping[str, int]:
+        """Since it was opened, by name: received, missing, resent; empty where it is not open."""

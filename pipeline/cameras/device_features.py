@@ -71,6 +71,16 @@ def apply_features(config: GenicamCamera, device: Features) -> None:
         raise CameraUnavailable(f"camera {config.camera_id}: {'; '.join(faults)}")
 
 
+def configured_by(config: GenicamCamera, device: Features) -> dict[str, str]:
+    """By the device's own name of a feature, the key of the configuration that sets it."""
+    found: dict[str, str] = {}
+    for setting in _settings(config, device):
+        name = next((name for name in setting.names if device.kind(name) is not None), None)
+        if name is not None:
+            found[name] = setting.key
+    return found
+
+
 def _settings(config: GenicamCamera, device: Features) -> Iterator[_Setting]:
     yield _Setting("pixel_format", ("PixelFormat",), config.pixel_format.value)
     # A region that was set before may stand in the way of a larger one.

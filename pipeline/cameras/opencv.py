@@ -76,7 +76,7 @@ class FrameWriter:
         self._config = config
         self._format = config.pixel_format
         height, width = config.height_px, config.width_px
-        self._bytes = width * height * self._format.bytes_per_pixel
+        self._bytes = self._format.frame_bytes(width, height)
         self._shape = (height, width) if self._format is PixelFormat.MONO8 else (height, width, 3)
         self._delivered: Image = np.empty((height, width, 3), np.uint8)
         self._is_in_place = self._format is PixelFormat.BGR8

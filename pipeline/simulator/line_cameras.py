@@ -11,7 +11,7 @@ from functools import partial
 
 from pipeline.simulator.belt import Agenda
 from pipeline.simulator.camera import CameraOptions, SimulatedCamera
-from pipeline.simulator.images import ImageSet, mark_strip
+from pipeline.simulator.images import ImageSet, as_sent, mark_strip
 from pipeline.simulator.line_faults import FaultKind, FaultOptions
 from pipeline.simulator.picture_code import stamp_code
 from pipeline.simulator.process import Book
@@ -168,12 +168,13 @@ class LineCameras:
         camera, trigger, faults = exposure.camera, exposure.trigger, exposure.faults
         geometry = self._images.geometry
         camera.frame_counter += 1
-        stride = geometry.frame_width_px * geometry.pixel_format.bytes_per_pixel
-        picture = self._images.pictures[exposure.image_index]
+        stride = geometry.pixel_format.row_bytes(geometry.frame_width_px)
+        picture = self._images.sent[exposure.image_index]
         if "odd_picture" in faults:
             code = faults["odd_picture"].code
             assert code is not None
-            picture = stamp_code(picture, code)
+            coded = stamp_code(self._images.pictures[exposure.image_index], code)
+            picture = as_sent(coded, geometry.pixel_format)
         pixels: tuple[memoryview, ...] = (
             picture.reshape(-1).data,
             memoryview(mark_strip(geometry, exposure.part_number)),

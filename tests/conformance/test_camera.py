@@ -12,7 +12,18 @@ import pytest
 from pipeline.cameras import CAMERAS
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import now_ns
-from tests.camera_benches import BENCHES, HEIGHT_PX, PATIENCE_S, SENTINEL, WIDTH_PX, Bench, empty_slots, picture, wait
+from tests.camera_benches import (
+    BENCHES,
+    HEIGHT_PX,
+    PATIENCE_S,
+    SENTINEL,
+    WIDTH_PX,
+    Bench,
+    empty_slots,
+    formats_of,
+    picture,
+    wait,
+)
 from vision.types import PixelFormat
 
 
@@ -69,7 +80,9 @@ def test_every_kind_is_tested() -> None:
     assert set(BENCHES) == set(CAMERAS)
 
 
-@pytest.mark.parametrize("pixel_format", list(PixelFormat))
+@pytest.mark.parametrize(
+    ("kind", "pixel_format"), [(kind, each) for kind in sorted(BENCHES) for each in formats_of(kind)]
+)
 def test_slots_are_filled_in_order_with_the_source_pixels(bench: Bench, pixel_format: PixelFormat) -> None:
     camera = bench.camera()
     be_open(camera)

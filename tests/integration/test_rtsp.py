@@ -99,7 +99,7 @@ def open_patiently(camera: RtspStream) -> None:
 
 
 def empty_slots(pixel_format: PixelFormat, count: int) -> list[Slot]:
-    size = WIDTH_PX * HEIGHT_PX * pixel_format.bytes_per_pixel
+    size = pixel_format.frame_bytes(WIDTH_PX, HEIGHT_PX)
     return [Slot(index, 1, np.full(size, 0xEE, np.uint8)) for index in range(count)]
 
 

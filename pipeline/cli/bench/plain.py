@@ -41,7 +41,7 @@ def handover(json_file: JsonOption = None) -> None:
 
 
 def preprocess(json_file: JsonOption = None) -> None:
-    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain, and with lens and light put right."""
+    """The fused kernel against the quickest OpenCV and NumPy chain, with lens and light put right, and on raw frames."""
     _run(json_file, measure_preprocess)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cameras import make_camera
-from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed, StillConnecting
+from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed
+from pipeline.cli.line_camera import OPEN_WITHIN_S, open_within
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.config import Line
 from pipeline.machine import slot_bytes
@@ -20,7 +21,6 @@ from pipeline.ring import Slot
 Pixels = npt.NDArray[np.uint8]
 
 _SLOTS = 4
-_OPEN_WITHIN_S = 30
 
 
 class CannotGrab(RuntimeError):
@@ -49,7 +49,7 @@ class GrabbingCamera:
         except OSError as error:
             raise CannotGrab(f"{self._record}: {error.strerror}") from error
         try:
-            self._open()
+            open_within(self._camera, OPEN_WITHIN_S)
         except CameraUnavailable as error:
             self._unlock()
             raise CannotGrab(str(error)) from error
@@ -62,15 +62,6 @@ class GrabbingCamera:
     ) -> None:
         self._camera.close()
         self._unlock()
-
-    def _open(self) -> None:
-        give_up_ns = now_ns() + _OPEN_WITHIN_S * NS_PER_S
-        while True:
-            try:
-                return self._camera.open()
-            except StillConnecting:
-                if now_ns() > give_up_ns:
-                    raise
 
     def frame(self, within_s: float) -> Pixels | None:
         """The newest frame, (height, width) or (height, width, 3); None where none came. Raises CannotGrab where the camera went
@@ -105,10 +96,8 @@ class GrabbingCamera:
     def _copied(self, event: Grabbed) -> Pixels:
         header = event.header
         rows = event.slot.pixels[: header.stride_bytes * header.height_px].reshape(header.height_px, -1)
-        pixels = rows[:, : header.width_px * header.pixel_format.bytes_per_pixel]
-        channels = header.pixel_format.bytes_per_pixel
-        shape = (header.height_px, header.width_px) if channels == 1 else (header.height_px, header.width_px, channels)
-        return pixels.copy().reshape(shape)
+        pixels = rows[:, : header.pixel_format.row_bytes(header.width_px)]
+        return pixels.copy().reshape(header.pixel_format.shape(header.width_px, header.height_px))
 
     def _unlock(self) -> None:
         if self._lock is not None:
