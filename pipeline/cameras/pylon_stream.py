@@ -276,7 +276,7 @@ class PylonStream:
             grabbed_ns=now_ns(),
             width_px=config.width_px,
             height_px=config.height_px,
-            stride_bytes=config.width_px * config.pixel_format.bytes_per_pixel + result.GetPaddingX(),
+            stride_bytes=config.pixel_format.row_bytes(config.width_px) + result.GetPaddingX(),
             pixel_format=config.pixel_format,
         )
 
