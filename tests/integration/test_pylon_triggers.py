@@ -123,7 +123,8 @@ def test_every_trigger_is_a_frame_where_the_camera_is_waited_for(
     station = Station(tmp_path / "images", pictures, int(PATIENCE_S * 1e6))
     station.play(rate_hz)
     print(
-        f"asked {TRIGGERS} at {rate_hz}/s: fired {station.count_fired}, grabbed {station.grabbed}, wrong {station.wrong}, took {station.took_s:.1f} s"
+        f"asked {TRIGGERS} at {rate_hz}/s: fired {station.count_fired}, grabbed {station.grabbed}, wrong {station.wrong}, "
+        f"took {station.took_s:.1f} s"
     )
     assert station.count_fired == station.grabbed == TRIGGERS
     assert (station.wrong, station.others) == (0, 0)
