@@ -156,6 +156,22 @@ class AravisCamera(GenicamCamera):
         return _CHUNKS_BYTES if self.chunks else 0
 
 
+class PylonCamera(GenicamCamera):
+    """A Basler camera, through pypylon."""
+
+    kind: Literal["pylon"]
+    trigger_ready_timeout_us: int = Field(
+        default=20_000, ge=0, le=60_000_000, description="software: not ready for so long, a trigger is given up"
+    )
+    encoder_chunk: str | None = Field(
+        default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
+    )
+
+    @property
+    def spare_bytes(self) -> int:
+        return _CHUNKS_BYTES if self.encoder_chunk is not None else 0
+
+
 class _OpenCvCamera(CameraBase):
     """What OpenCV reads: it delivers 8 bit, grey or colour."""
 
@@ -246,7 +262,16 @@ class GstreamerCamera(StreamBase):
         return self
 
 
-AnyCamera = FolderCamera | SimulatedCamera | AravisCamera | V4l2Camera | VideoCamera | RtspCamera | GstreamerCamera
+AnyCamera = (
+    FolderCamera
+    | SimulatedCamera
+    | AravisCamera
+    | PylonCamera
+    | V4l2Camera
+    | VideoCamera
+    | RtspCamera
+    | GstreamerCamera
+)
 Camera = Annotated[AnyCamera, Field(discriminator="kind")]
 KINDS: tuple[str, ...] = tuple(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(AnyCamera))
 

@@ -20,6 +20,7 @@ from pipeline.camera_config import (
     AravisCamera,
     FolderCamera,
     GstreamerCamera,
+    PylonCamera,
     RtspCamera,
     SimulatedCamera,
     V4l2Camera,
@@ -29,6 +30,7 @@ from pipeline.cameras import make_camera
 from pipeline.cameras.aravis_library import AravisMissing, library
 from pipeline.cameras.base import Camera
 from pipeline.cameras.gstreamer import GstreamerStream
+from pipeline.cameras.pylon import Pylon
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.v4l2 import V4l2Stream
 from pipeline.clock import now_ns, seconds_until
@@ -37,6 +39,7 @@ from pipeline.ring import Slot
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.gige_vision.camera import GigEVisionCamera
 from tests.gige_vision.loopback import loopback_address
+from tests.pylon_emulator import PylonEmulator, expect_pypylon
 from tests.stand_in_capture import StandInDevice, delivered
 from tests.waiting import wait_until
 from vision.raw import fine_pixels
@@ -368,10 +371,74 @@ class GstreamerBench(StreamBench):
         return GstreamerStream(config, self.device.open, build="GStreamer: YES")
 
 
+class PylonBench:
+    """pylon's own emulated camera, which plays a folder of images from the first one at each start of grabbing."""
+
+    def __init__(self, folder: Path, pixel_format: PixelFormat, wrong_sized: set[int]) -> None:
+        expect_pypylon()
+        self.pixel_format, self.wrong_sized = pixel_format, wrong_sized
+        self._folder = folder / "images"
+        self._folder.mkdir()
+        self._number = 0
+        self._made: list[Pylon] = []
+        self._emulator = PylonEmulator()
+        self._write()
+
+    def _write(self) -> None:
+        """From the next frame on."""
+        for file in self._folder.iterdir():
+            file.unlink()
+        for number in range(self._number, 12):
+            image = picture(number, self.pixel_format)
+            if self.pixel_format is PixelFormat.RGB8:
+                image = np.ascontiguousarray(image[:, :, ::-1])  # image files are written from BGR
+            image = image[1:] if number in self.wrong_sized else image
+            assert cv2.imwrite(str(self._folder / f"{number:03d}.png"), image)
+
+    def camera(self) -> Camera:
+        config = PylonCamera(
+            camera_id="cam0",
+            kind="pylon",
+            serial=self._emulator.serial,
+            width_px=WIDTH_PX,
+            height_px=HEIGHT_PX,
+            pixel_format=self.pixel_format,
+            trigger="software",
+            trigger_ready_timeout_us=int(PATIENCE_S * 1e6),
+            features=self._emulator.plays(self._folder),
+        )
+        self._made.append(Pylon(config))
+        return self._made[-1]
+
+    def trigger(self) -> None:
+        assert self._made[-1].fire(self._number)
+        self._number += 1
+
+    def hang_up(self) -> None:
+        self._write()
+
+    def lose_device(self) -> None:
+        self._emulator.unplug()
+        for camera in self._made:
+            # pylon's emulator does not tell that it is gone, as pylon does of a camera that is unplugged.
+            self._emulator.tell_removed(camera)
+
+    def restore_device(self) -> None:
+        self._number = 0
+        self._write()
+        self._emulator.plug_in()
+
+    def close(self) -> None:
+        for camera in self._made:
+            camera.close()
+        self._emulator.close()
+
+
 BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {
     "aravis": AravisBench,
     "folder": FolderBench,
     "gstreamer": GstreamerBench,
+    "pylon": PylonBench,
     "rtsp": RtspBench,
     "simulated": SimulatedBench,
     "v4l2": V4l2Bench,
@@ -380,8 +447,8 @@ BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {
 
 
 def formats_of(kind: str) -> list[PixelFormat]:
-    """What cameras of this kind can deliver."""
-    return list(OPENCV_FORMATS if kind in ("gstreamer", "rtsp", "v4l2", "video") else PixelFormat)
+    """What cameras of this kind can deliver; the one that pylon emulates plays images as those alone."""
+    return list(OPENCV_FORMATS if kind in ("gstreamer", "pylon", "rtsp", "v4l2", "video") else PixelFormat)
 
 
 def empty_slots(pixel_format: PixelFormat, count: int, *, spare_bytes: int = 0) -> list[Slot]:

@@ -41,6 +41,8 @@ service, and be about to start the one that tidies up.
 SCOPES = ("function", "class", "module", "package", "session")
 
 SHARED_MEMORY = Path("/dev/shm")
+GENICAM_LOCKS = "sem.*GenICam_XML"
+"""Semaphores by which the processes of a box share descriptions of cameras: GenICam leaves them for the next one."""
 DESCRIPTOR_KINDS = ("socket:", "pipe:", "anon_inode:", "/memfd:", f"{SHARED_MEMORY}/", f"{tempfile.gettempdir()}/")
 """What a descriptor may not be left open on. Devices and files elsewhere are kept open by libraries."""
 
@@ -163,7 +165,7 @@ def _segments() -> frozenset[Path]:
     found = set()
     for path in SHARED_MEMORY.iterdir():
         try:
-            if path.lstat().st_uid == os.getuid():
+            if path.lstat().st_uid == os.getuid() and not path.match(GENICAM_LOCKS):
                 found.add(path)
         except FileNotFoundError:  # removed meanwhile
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.camera_config import AnyCamera, AravisCamera
+from pipeline.camera_config import AnyCamera, AravisCamera, PylonCamera
 from pipeline.cameras.base import Camera
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.cameras.gstreamer import GstreamerStream
@@ -22,15 +22,38 @@ def _aravis(config: AravisCamera) -> Camera:
     return Aravis(config)
 
 
+def _pylon(config: PylonCamera) -> Camera:
+    from pipeline.cameras.pylon import Pylon
+
+    return Pylon(config)
+
+
 CAMERAS: dict[str, Callable[[Any], Camera]] = {
     "aravis": _aravis,
     "folder": FolderPlayer,
     "gstreamer": GstreamerStream,
+    "pylon": _pylon,
     "rtsp": RtspStream,
     "simulated": SimulatorCamera,
     "v4l2": V4l2Stream,
     "video": VideoPlayer,
 }
+
+
+def missing(config: AnyCamera) -> str | None:
+    """What this kind of camera needs and is not installed, and how to install it; None where nothing is missing."""
+    if config.kind == "pylon":
+        from pipeline.cameras import pylon
+
+        return pylon.missing()
+    if config.kind == "aravis":
+        from pipeline.cameras import aravis_library
+
+        try:
+            aravis_library.library()
+        except aravis_library.AravisMissing as error:
+            return str(error)
+    return None
 
 
 def make_camera(config: AnyCamera) -> Camera:

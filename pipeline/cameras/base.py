@@ -34,7 +34,9 @@ class Triggered:
 
 @dataclass(frozen=True, slots=True)
 class Grabbed:
-    """The trigger's frame lies complete in ``slot``, the oldest one that was queued."""
+    """The trigger's frame lies complete in ``slot``, the oldest one that was queued; after a frame that could not be used, it
+    may be a younger one.
+    """
 
     trigger_counter: int
     trigger_ns: int

@@ -14,6 +14,7 @@ from pipeline.calibrated_line import calibration_warnings, camera_calibrations, 
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.camera_config import Camera
+from pipeline.cameras import missing
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, LineConfig, load_line
 from pipeline.line_inspector import unverified
@@ -46,12 +47,15 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     warning = unverified(line, package, session)
     print(f"verified  {'NO' if warning else 'yes'}, fingerprint {session.fingerprint_sha256[:12]}")
     calibrations = camera_calibrations(line)
+    lacking = []
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
             f"{camera.pixel_format.value}, {camera.ring_slots} slots{_place_on_belt(line.config, camera)}"
             f"{_calibrated(line, camera.camera_id, calibrations)}"
         )
+        if (text := missing(camera)) is not None:
+            lacking.append(f"camera {camera.camera_id}: {text}")
     for text in _matching(line.config):
         print(f"parts     {text}")
     if len(line.calibration_ids) > 1:
@@ -77,6 +81,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for text in calibration_warnings(line):
         print(f"NOT AS CALIBRATED: {text}")
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
+    if lacking:
+        raise fail("\n".join(lacking))
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
     for text in filter(None, (warning, _unmatched(line.config))):

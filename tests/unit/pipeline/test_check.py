@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.cameras import pylon
+from tests.in_process import lineside_here
 from tests.service import lineside, write_line
 
 
@@ -75,3 +77,22 @@ def test_a_rule_that_cannot_hold_is_named(tmp_path: Path, recipe: dict[str, Any]
     assert done.stderr.startswith(f"{tmp_path / 'recipe.yaml'}: {key}: got ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_camera_needs_and_is_not_installed_is_named_with_the_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = {
+        "camera_id": "cam0",
+        "kind": "pylon",
+        "serial": "1",
+        "width_px": 32,
+        "height_px": 32,
+        "pixel_format": "Mono8",
+    }
+    line = write_line(tmp_path, 1, cameras=[camera])
+    monkeypatch.setattr(pylon, "find_spec", lambda _: None)
+    done = lineside_here("check", line)
+    assert done.returncode == 1
+    assert "camera cam0: pypylon is not installed: pip install 'lineside[pylon]'" in done.stderr
+    assert "camera    cam0: pylon, 32x32 Mono8" in done.stdout, "the rest is told all the same"
