@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from vision.faults import disagreement
 from vision.recipe import Strict
 from vision.types import PixelFormat
 
@@ -29,6 +30,45 @@ class CameraBase(Strict):
         return self
 
 
+class TriggerNotices(Strict):
+    """Triggers that the line controller tells over MQTT, and how a frame is known to be a trigger's. See docs/triggers.md."""
+
+    topic: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=r"^trigger(/[^/#+\x00-\x1f\x7f-\x9f]+)+$",
+        description="below topic_root; null: trigger/<camera_id>",
+    )
+    pitch_us: int = Field(
+        ge=100, le=60_000_000, description="the shortest time between two parts, at the highest belt speed"
+    )
+    match: Literal["counter", "window"] = Field(
+        default="window",
+        description="counter: the camera tells with each frame how many triggers it has seen; window: by time alone",
+    )
+    age_max_us: int = Field(
+        default=100_000, ge=1_000, le=10_000_000, description="a notice sent later after its trigger is refused"
+    )
+
+
+class DeviceCamera(CameraBase):
+    """What a real device has: something outside of the service triggers it, or it exposes at a pace of its own."""
+
+    trigger: Literal["hardware", "software", "free_running"] = Field(
+        default="hardware", description="software: each notice of a trigger fires the camera"
+    )
+    trigger_notices: TriggerNotices | None = Field(
+        default=None, description="triggers as the line controller tells them; null: each frame is its own trigger"
+    )
+
+    @model_validator(mode="after")
+    def _notices_fit_the_trigger(self) -> Self:
+        if self.trigger == "free_running" and self.trigger_notices is not None:
+            expected = "none for a camera that is free_running: none of its frames is of a trigger"
+            raise disagreement("trigger_notices", "trigger_notices", expected)
+        return self
+
+
 class FolderCamera(CameraBase):
     """Plays the images of a folder, each at a trigger of its own."""
 
@@ -43,10 +83,11 @@ class FolderCamera(CameraBase):
         return self.model_copy(update={"folder": resolved(folder / self.folder)})
 
 
-class SimulatedCamera(CameraBase):
+class SimulatedCamera(DeviceCamera):
     """A camera of the line simulator."""
 
     kind: Literal["simulated"]
+    trigger: Literal["hardware"] = "hardware"
     address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
 
     def with_absolute_paths(self, folder: Path) -> Self:

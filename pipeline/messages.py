@@ -61,9 +61,14 @@ class FrameStatus(Message, frozen=True):
 
 
 class CameraState(Message, frozen=True):
+    """``connected``: its triggers and frames can be used; otherwise ``text`` says why not. ``is_measuring``: nothing is wrong, it
+    only takes its time.
+    """
+
     camera_id: str
     connected: bool
     text: str
+    is_measuring: bool = False
 
 
 # --- acquisition <-> inspection --------------------------------------------------------------------------------

@@ -259,6 +259,18 @@ class ReviewPayload(CommandPayload, frozen=True, kw_only=True):
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
+class TriggerPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``trigger/<camera_id>``, to the service: a trigger, as the line controller latched it. ``trigger_counter`` rises by one
+    with each and goes from 4,294,967,295 to 0. ``age_us``: from the trigger to the sending.
+    """
+
+    schema: Literal["lineside.trigger/1"]
+    trigger_counter: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    encoder_count: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    part_key: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)] | None = None
+    age_us: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
 class CommandReplyPayload(Payload, frozen=True, kw_only=True):
     """Topic ``cmd/<name>/reply``, or the command's response topic (MQTT 5). ``request_id`` is null where it could not be read."""
 
@@ -279,14 +291,15 @@ PAYLOADS: dict[str, type[Payload]] = {
     "stats": StatsPayload,
     "anchor": AnchorPayload,
     "challenge": ChallengePayload,
+    "trigger": TriggerPayload,
     "command": CommandPayload,
     "command_record_window": RecordWindowPayload,
     "command_set_traceability": SetTraceabilityPayload,
     "command_review": ReviewPayload,
     "command_reply": CommandReplyPayload,
 }
-"""By topic (``alarm`` stands for ``alarm/<code>``, ``command`` for ``cmd/<name>`` without parameters, ``command_NAME`` for the one
-of that name, ``command_reply`` for ``cmd/<name>/reply``).
+"""By topic (``alarm`` stands for ``alarm/<code>``, ``trigger`` for ``trigger/<camera_id>``, ``command`` for ``cmd/<name>``
+without parameters, ``command_NAME`` for the one of that name, ``command_reply`` for ``cmd/<name>/reply``).
 """
 
 encode = msgspec.json.Encoder().encode
@@ -297,7 +310,7 @@ def json_schema(topic: str) -> dict[str, Any]:
     ignored.
     """
     (reference,), components = msgspec.json.schema_components([PAYLOADS[topic]], ref_template="#/$defs/{name}")
-    is_sent_to_us = issubclass(PAYLOADS[topic], CommandPayload)
+    is_sent_to_us = issubclass(PAYLOADS[topic], (CommandPayload, TriggerPayload))
     for component in components.values():
         if not is_sent_to_us and component.get("type") == "object" and "properties" in component:
             component["required"] = list(component["properties"])

@@ -74,6 +74,8 @@ class Signalling:
         self._cameras: dict[str, Link] = {}
         self._camera_texts: dict[str, str | None] = {}
         """What is wrong with each camera, "" where nothing is, None while it has not said."""
+        self._measuring: set[str] = set()
+        """Of those with a text, the cameras with which nothing is wrong yet."""
         self._inspection: Link | None = None
         self._records: Link | None = None
         self._records_text: str | None = None
@@ -268,6 +270,7 @@ class Signalling:
                     # The first word on a link: what was read before it is in the journal.
                     self._take_untold(camera_id)
                     self._camera_texts[camera_id] = "" if message.connected else message.text
+                    (self._measuring.add if message.is_measuring else self._measuring.discard)(camera_id)
                     if not message.connected:
                         self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
                     self._update_state()
@@ -336,7 +339,7 @@ class Signalling:
             if text is None:
                 return "READY", f"camera {camera_id}: connecting"
             if text:
-                return "ERROR", text
+                return ("READY" if camera_id in self._measuring else "ERROR"), text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
         if self._records_text is None and self._config.records.on_record_fault == "halt":

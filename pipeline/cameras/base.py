@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.ring import Slot, SlotHeader
 
@@ -71,4 +71,15 @@ class Camera(Protocol):
     def poll(self) -> Sequence[CameraEvent]:
         """All that has happened, in order: a trigger comes before its frame. Raises CameraUnavailable where the camera
         went away; what it returned before stays true.
+        """
+
+
+@runtime_checkable
+class Fires(Protocol):
+    """A camera that takes a picture when it is told to: what ``trigger: software`` needs."""
+
+    def fire(self) -> bool:
+        """Take one now, as the device allows; does not wait for it. False: not ready, and there will be none.
+
+        Raises CameraUnavailable.
         """
