@@ -32,6 +32,7 @@ from pipeline.payloads import (
     SetTraceabilityPayload,
     StatePayload,
     StatsPayload,
+    TriggerPayload,
     VerdictName,
     VerdictPayload,
     ViewResult,
@@ -130,6 +131,9 @@ SAMPLES: dict[str, Payload] = {
             )
         ],
     ),
+    "trigger": TriggerPayload(
+        schema="lineside.trigger/1", trigger_counter=2**32 - 1, encoder_count=5, part_key=7, age_us=1_200
+    ),
     "command": CommandPayload(
         schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"
     ),
@@ -161,6 +165,7 @@ SAMPLES: dict[str, Payload] = {
 
 OPTIONAL = ("lot", "order", "serial", "shift", "note", "part_session_id")
 """Of what is sent to the service."""
+OPTIONAL_OF_TRIGGERS = ("encoder_count", "part_key")
 
 
 @pytest.mark.parametrize("topic", PAYLOADS)
@@ -175,7 +180,8 @@ def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
     assert sample["schema"] == ("lineside.command/1" if is_command else f"lineside.{topic}/1")
     for key in sample:
         less = {name: value for name, value in sample.items() if name != key}
-        assert fits(less) == (is_command and key in OPTIONAL), key
+        optional = OPTIONAL if is_command else OPTIONAL_OF_TRIGGERS if topic == "trigger" else ()
+        assert fits(less) == (key in optional), key
         assert not fits({**sample, key: [{}]}), key
 
 
