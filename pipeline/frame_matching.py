@@ -4,6 +4,7 @@ Triggers, frames and the clock in, in whatever order they come; for every trigge
 
 * a frame is used once, and only for a trigger that it fits in time and in number;
 * a trigger that no frame fits, or more than one, is ``Missed``, and so is one whose frame fits another trigger as well;
+* where a frame came in time for a trigger and with a wrong number, the next pair that fits is not used either;
 * numbers that do not fit any more are found anew, by measuring (``trigger_delay``), and until then nothing is matched.
 """
 
@@ -98,6 +99,8 @@ class FrameMatcher:
         self._misses = 0
         self._unclaimed = 0
         """In a row."""
+        self._is_doubted = False
+        """A trigger and a frame came that fit in time and not in number; the next pair that fits in both is not used."""
 
     @property
     def is_measured(self) -> bool:
@@ -135,6 +138,7 @@ class FrameMatcher:
         self._step = None
         self._newest_frame = None
         self._misses = self._unclaimed = 0
+        self._is_doubted = False
 
     def is_told_again(self, trigger: ToldTrigger) -> bool:
         """Whether it is a notice that came before, delivered twice."""
@@ -153,7 +157,8 @@ class FrameMatcher:
             return [*outcomes, Missed(trigger)]
         fitting = [frame for frame in self._frames if self._fits(trigger, frame)]
         if len(fitting) == 1:
-            outcomes.append(self._match(trigger, fitting[0]))
+            self._frames.remove(fitting[0])
+            outcomes += self._match(trigger, fitting[0])
         elif fitting:
             outcomes.append(self._miss(trigger))
         else:
@@ -176,7 +181,7 @@ class FrameMatcher:
         fitting = [trigger for trigger in self._triggers if self._fits(trigger, frame)]
         if len(fitting) == 1:
             self._triggers.remove(fitting[0])
-            outcomes.append(self._match(fitting[0], frame))
+            outcomes += self._match(fitting[0], frame)
         elif fitting:
             for trigger in fitting:
                 self._triggers.remove(trigger)
@@ -196,6 +201,7 @@ class FrameMatcher:
             self._step, self._delay_ns = found.step, found.delay_ns
             self._newest_match = found.trigger_counter, found.trigger_counter + found.step
             self._misses = self._unclaimed = 0
+            self._is_doubted = False
         elif found is not None and found.step == self._step:
             self._delay_ns = found.delay_ns
         return [*outcomes, *self._give_up(now_ns)]
@@ -217,24 +223,31 @@ class FrameMatcher:
         return outcomes
 
     def _fits(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
+        """In time and in number. Notes it where only the number is wrong."""
         assert self._step is not None
         if abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) > self._tolerance_ns:
             return False
         off = ahead(frame.number - trigger.trigger_counter, self._step)
-        if off == 0 or self._counts_triggers:
-            return off == 0
+        if off == 0:
+            return True
         counter, number = self._newest_match
+        is_newer = ahead(trigger.trigger_counter, counter) > 0 and ahead(frame.number, number) > 0
         # Of triggers that were skipped there is no frame; more frames than triggers would be somebody else's.
-        return off < 0 and ahead(trigger.trigger_counter, counter) > 0 and ahead(frame.number, number) > 0
+        if not self._counts_triggers and off < 0 and is_newer:
+            return True
+        self._is_doubted = True
+        return False
 
-    def _match(self, trigger: ToldTrigger, frame: TakenFrame) -> Matched:
-        if frame in self._frames:
-            self._frames.remove(frame)
+    def _match(self, trigger: ToldTrigger, frame: TakenFrame) -> list[Outcome]:
+        if self._is_doubted:
+            # Either of the two was late by a whole part, or the numbers are wrong: then this pair may be.
+            self._is_doubted = False
+            return [self._miss(trigger), self._leave(frame)]
         if ahead(trigger.trigger_counter, self._newest_match[0]) > 0:
             self._newest_match = trigger.trigger_counter, frame.number
             self._step = ahead(frame.number, trigger.trigger_counter)
         self._misses = self._unclaimed = 0
-        return Matched(trigger, frame)
+        return [Matched(trigger, frame)]
 
     def _miss(self, trigger: ToldTrigger) -> Missed:
         self._misses += 1

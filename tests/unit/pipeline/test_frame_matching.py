@@ -86,6 +86,13 @@ def test_never_another_triggers_frame(match: Match, pitch_ns: int) -> None:
     assert matched > 0.8 * 4 * 4_200
 
 
+def test_late_notices_after_an_edge_that_the_camera_has_not_seen() -> None:
+    """Each frame has the number of the part before it, whose message is late by a part now and then."""
+    for seed in range(20):
+        faults = Faults(edge_unseen=0.001, notice_late=0.1)
+        play(World("counter", 50 * MS, seed=seed, jitter_ns=5 * MS, faults=faults), 2_000)
+
+
 def test_a_frame_may_come_before_its_triggers_message(match: Match) -> None:
     hand = Hand(match)
     part = hand.measure()
@@ -150,8 +157,9 @@ def test_a_notice_late_by_a_whole_part_does_not_get_the_next_parts_frame(match: 
     part = hand.measure()
     assert hand.frame(part) == []
     outcomes = hand.trigger(part, 100 * MS) + hand.frame(part + 1) + hand.trigger(part + 1, 1 * MS)
-    assert own(hand, part + 1, 1 * MS)[0] in outcomes
-    assert not any(isinstance(each, Matched) and each.trigger.encoder_count == part for each in outcomes)
+    # Nor does the next part: for all that is known by then the numbers may be one off.
+    assert not any(isinstance(each, Matched) for each in outcomes)
+    assert own(hand, part + 2)[0] in hand.pair(part + 2)
 
 
 def test_notices_out_of_order_get_their_own_frames(match: Match) -> None:

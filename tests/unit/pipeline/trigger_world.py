@@ -28,6 +28,8 @@ class Faults:
     """Seen by a camera that is not ready for it. By window not at a late notice nor just before it: see docs/triggers.md."""
     noise: float = 0.0
     """An edge that only the camera sees, between two parts."""
+    edge_unseen: float = 0.0
+    """By the camera, which neither counts it nor takes a frame. Not at a late notice either."""
     teller_restarts: float = 0.0
     gap: float = 0.02
     """Some parts are missing on the belt."""
@@ -69,7 +71,8 @@ class World:
             counter = (counter + 1) % 2**32
             lateness_ns = int(self.jitter_ns * dice.random())
             just_skipped, skipped = skipped, dice.random() < faults.trigger_skipped
-            hidden = self.match == "window" and (skipped or just_skipped)
+            unseen = dice.random() < faults.edge_unseen
+            hidden = unseen or (self.match == "window" and (skipped or just_skipped))
             if dice.random() < faults.notice_late and not hidden:
                 lateness_ns += int(4 * self.pitch_ns * dice.random())
             arrival_ns = now_ns + MS + self.age_us * US + lateness_ns
@@ -79,9 +82,9 @@ class World:
                     told_ns = at_ns - self.age_us * US
                     told = ToldTrigger(counter, part, None, self.age_us, told_ns, told_ns)
                     queue.append((at_ns, order := order + 1, told, part))
-            if self.match == "counter" or not skipped:
+            if not unseen and (self.match == "counter" or not skipped):
                 number += 1
-            if not skipped and dice.random() >= faults.frame_lost:
+            if not unseen and not skipped and dice.random() >= faults.frame_lost:
                 last_frame_ns = max(now_ns + self.delay_ns + self.readout_ns + dice.randrange(MS), last_frame_ns)
                 queue.append((last_frame_ns, order := order + 1, TakenFrame(number, now_ns + self.delay_ns), part))
         queue.sort()
