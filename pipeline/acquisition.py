@@ -363,7 +363,7 @@ class Acquisition:
         if event.trigger_counter in self._number_of:
             return
         counter = self._trigger_counter + 1
-        notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns)
+        notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns, event.part_key)
         if not self._journal.write(notice):
             self.counters["triggers_lost"] += 1
             text = f"camera {self._camera_id}: {self.counters['triggers_lost']} triggers lost, signalling was away too long"

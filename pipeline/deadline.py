@@ -40,6 +40,7 @@ class Opened:
     encoder_count: int | None
     trigger_ns: int
     key: TriggerKey
+    part_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Decision:
     """Its triggers, as far as they had come."""
     judged: Verdict | None = None
     """Of a challenge part, which is rejected whatever is found: what its verdict would have been in production."""
+    part_key: int | None = None
+    """Of the trigger that opened it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class _Part:
     failed: dict[int, Reason] = field(default_factory=dict)
     views: dict[int, ViewInspected] = field(default_factory=dict)
     keys: list[TriggerKey] = field(default_factory=list)
+    part_key: int | None = None
 
 
 class DeadlineMachine:
@@ -141,7 +145,8 @@ class DeadlineMachine:
             self._next_seq = max(self._next_seq, entry.seq + 1)
             if entry.verdict is not None and not entry.keys:
                 continue
-            part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
+            part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, part_key=entry.part_key)
+            part.decided = entry.verdict is not None
             for key in entry.keys:
                 part.keys.append(key)
                 self._remember(key, part)
@@ -167,10 +172,11 @@ class DeadlineMachine:
             outputs.append(Joined(part.part_id, key))
             return outputs
         part = _Part(self._next_part_id, trigger.encoder_count, trigger.trigger_ns, keys=[key])
+        part.part_key = trigger.part_key
         self._next_part_id += 1
         self._remember(key, part)
         self._open[part.part_id] = part
-        outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key))
+        outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key, part.part_key))
         self._await_other_cameras(part)
         if self.running:
             part.is_challenge = self.challenging
@@ -298,6 +304,7 @@ class DeadlineMachine:
             views=tuple(part.views[camera] for camera in sorted(part.views)),
             keys=tuple(part.keys),
             judged=judged,
+            part_key=part.part_key,
         )
         self._next_seq += 1
         # A decided part is kept only to recognise what still comes for it; its views went out with the decision.

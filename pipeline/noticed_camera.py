@@ -183,7 +183,8 @@ class NoticedCamera:
         self._trigger_counter += 1
         self._counter_of[trigger] = self._trigger_counter
         outcomes = (self._matcher.trigger if has_picture else self._matcher.no_picture)(trigger, arrived_ns)
-        return [Triggered(self._trigger_counter, trigger.encoder_count, trigger.trigger_ns), *self._told(outcomes)]
+        triggered = Triggered(self._trigger_counter, trigger.encoder_count, trigger.trigger_ns, trigger.part_key)
+        return [triggered, *self._told(outcomes)]
 
     def _fire(self, camera: Fires) -> bool:
         try:

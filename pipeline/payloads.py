@@ -17,6 +17,8 @@ VERDICT_BYTES_MAX = 256
 AGE_US_MAX = 9_999_999
 VALID_US_MIN = -999_999
 """Beyond these a verdict is so late that only its size matters."""
+PART_KEY_MAX = 999_999_999
+"""A longer one would not fit a verdict. It only has to differ among the parts between camera and gate."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,7 +269,7 @@ class TriggerPayload(Payload, frozen=True, kw_only=True):
     schema: Literal["lineside.trigger/1"]
     trigger_counter: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
     encoder_count: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
-    part_key: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)] | None = None
+    part_key: Annotated[int, msgspec.Meta(ge=0, le=PART_KEY_MAX)] | None = None
     age_us: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 

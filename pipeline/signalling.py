@@ -134,6 +134,7 @@ class Signalling:
                             decided_ns=entry.decided_ns,
                             views=(),
                             keys=entry.keys,
+                            part_key=entry.part_key,
                         ),
                         entry.sent_ns,
                     )
@@ -455,7 +456,9 @@ class Signalling:
                 self._counters["triggers_seen"] += 1
                 if self._machine.challenging:
                     self._watch.challenge.opened(output.part_id, output.trigger_ns)
-                self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
+                self._ledger.open_part(
+                    output.part_id, output.encoder_count, output.trigger_ns, output.key, output.part_key
+                )
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1
                 self._ledger.decide(output.part_id, output.seq, output.verdict, output.reason, output.decided_ns)
@@ -488,7 +491,7 @@ class Signalling:
                 reason=decision.reason.value,
                 encoder_count=decision.encoder_count,
                 reject_at_encoder_count=self._reject_at(decision.encoder_count),
-                part_key=None,
+                part_key=decision.part_key,
                 age_us=min((sending_ns - decision.trigger_ns) // NS_PER_US, AGE_US_MAX),
                 valid_us=max((deadline_ns - sending_ns) // NS_PER_US, VALID_US_MIN),
             )
@@ -519,6 +522,7 @@ class Signalling:
             frames=tuple(
                 FrameKey(self._camera_ids[camera], source, counter) for camera, source, counter in decision.keys
             ),
+            part_key=decision.part_key,
         )
 
     def _reject_at(self, encoder_count: int | None) -> int | None:

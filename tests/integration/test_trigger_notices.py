@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.simulator.broker import find_mosquitto, start_broker
 from tests.chaos.books import check_record, read_rows
 from tests.hand_camera import HandCamera
 from tests.noticed import TriggerTeller
-from tests.service import Service, write_line
+from tests.service import Service, workers_of, write_line
 from tests.tap import Tap
 
 ROOT = "test/line"
@@ -45,12 +46,12 @@ class Controller:
         self.count = 0
 
     def tell(self, part: int, **changes: Any) -> None:
-        self.teller.tell(part, encoder_count=1000 * part, **changes)
+        self.teller.tell(part, encoder_count=1000 * part, part_key=7 * part, **changes)
 
-    def told(self) -> int:
+    def told(self, **changes: Any) -> int:
         """The next part's trigger; its frame is for the caller."""
         self.count += 1
-        self.tell(self.count)
+        self.tell(self.count, **changes)
         return self.count
 
     def part(self, grey: int, *, exposed_ago_ns: int = 0) -> tuple[str, str]:
@@ -69,6 +70,7 @@ class Controller:
         found = {body["encoder_count"] // 1000: (body["verdict"], body["reason"]) for body in bodies}
         assert len(found) == len(bodies), "two verdicts for a part"
         assert all(body["reject_at_encoder_count"] == body["encoder_count"] + 50 for body in bodies)
+        assert all(body["part_key"] * 1000 == body["encoder_count"] * 7 for body in bodies)
         return found
 
     def measure(self, service: Service, *, count: int = 20) -> None:
@@ -107,12 +109,12 @@ def test_every_part_gets_the_verdict_on_its_own_frame(
         camera.part(BAD)
         assert line.verdict(line.told()) == REJECT
         # The frame is lost on its way: the next one is not taken for it.
-        lost = line.told()
+        lost = line.told(age_us=600_000)
         camera.trigger()
         assert line.part(BAD) == REJECT
         assert line.verdict(lost) == MISSED
         # The message is lost: its frame is nobody's.
-        camera.part(BAD, exposed_ago_ns=600 * MS)
+        camera.part(BAD, exposed_ago_ns=2_000 * MS)
         line.count += 1
         assert line.part(GOOD) == PASS
         # Messages out of order.
@@ -126,9 +128,11 @@ def test_every_part_gets_the_verdict_on_its_own_frame(
         # A message that is late by more than the window: no guess.
         late = line.told()
         camera.part(GOOD, exposed_ago_ns=600 * MS)
-        assert line.part(GOOD) == PASS
         assert line.verdict(late) == MISSED
+        assert line.part(GOOD) == PASS
         summary = service.stop()
+        tap.wait_until(lambda: len(tap.bodies("result")) == len(tap.bodies("verdict")))
+        assert all(body["part_key"] * 1000 == body["encoder_count"] * 7 for body in tap.bodies("result"))
     assert summary["reasons"] == {"NOT_RUNNING": 20, "OK": 5, "DEFECT": 6, "MISSED_FRAME": 2}
     check_record(read_rows(tmp_path / "records.db"))
 
@@ -150,13 +154,55 @@ def test_jitter_beyond_a_quarter_of_the_window_does_not_run_until_it_is_gone(
             assert line.part(GOOD, exposed_ago_ns=300 * MS * (index % 2)) == IDLE
         words = r"camera cam0: the delay from trigger to exposure varies by \d{6} us, permitted are 125000 us at this pitch_us"
         tap.wait_until(lambda: re.match(words, tap.bodies("alarm/triggers-cam0")[-1]["text"]) is not None)
-        assert tap.bodies("state")[-1]["state"] == "ERROR"
+        tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "ERROR")
         for _ in range(21):
             assert line.part(GOOD) == IDLE
         service.wait_for("RUNNING")
         tap.wait_until(lambda: tap.bodies("alarm/triggers-cam0")[-1] is None)
         assert [line.part(grey) for grey in (GOOD, BAD)] == [PASS, REJECT]
         service.stop()
+
+
+def test_a_part_keeps_its_key_over_the_death_of_everything(
+    tmp_path: Path, tmp_socket_dir: Path, broker_port: int
+) -> None:
+    """Signalling's successor has it from the ledger; so has the next start, or from the journal."""
+    with (
+        HandCamera(tmp_socket_dir) as camera,
+        Tap(broker_port, ROOT) as tap,
+        TriggerTeller(broker_port, f"{ROOT}/trigger/cam0") as teller,
+    ):
+        line = Controller(teller, camera, tap)
+        file = line_of(tmp_path, broker_port, camera)
+        with Service(file) as service:
+            camera.wait_connected()
+            lets_a_silence_pass(tap)
+            line.measure(service)
+            service.wait_for("RUNNING")
+            open_part = line.told()
+            tap.wait_until(lambda: tap.bodies("heartbeat")[-1]["open_parts"] == 1)
+            workers_of(service.process.pid)["signalling"].send_signal(signal.SIGKILL)
+            # Its successor has no broker yet when it closes the part.
+            tap.wait_until(lambda: tap.bodies("result")[-1]["part_key"] == 7 * open_part)
+            assert tap.bodies("result")[-1]["reason"] == "FAULT"
+            service.wait_for("RUNNING")
+            workers = workers_of(service.process.pid)
+            workers["signalling"].send_signal(signal.SIGSTOP)
+            untold_part = line.told()
+            # It is in the journal when the one that comes after it on the same way has been refused.
+            teller.publish("nothing")
+            tap.wait_until(lambda: bool(tap.bodies("alarm/notices-cam0")))
+            service.process.send_signal(signal.SIGSTOP)  # It would start them again.
+            for worker in workers.values():
+                worker.kill()
+            service.process.kill()
+            service.process.wait()
+            with Service(file) as successor:
+                tap.wait_until(lambda: tap.bodies("history")[-1]["part_key"] == 7 * untold_part)
+                left = tap.bodies("history")[-1]
+                assert (left["encoder_count"], left["reason"]) == (1000 * untold_part, "FAULT")
+                successor.wait_for("READY")
+                successor.stop()
 
 
 def test_a_broker_that_comes_back_needs_no_new_measurement(tmp_path: Path, tmp_socket_dir: Path) -> None:
