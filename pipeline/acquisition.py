@@ -288,6 +288,7 @@ class Acquisition:
         for slot in self._camera.close():
             self._ring.take_back(slot)
         self._next_open_ns = now_ns() + self._retry_ns
+        self._supervised.clear_alarm(f"triggers-{self._camera_id}")
         self._tell_camera_state(CameraState(self._camera_id, False, text))
         self._supervised.alarm(f"camera-{self._camera_id}", "error", text)
 

@@ -50,6 +50,10 @@ class TriggerNotices(Strict):
         default=100_000, ge=1_000, le=10_000_000, description="a notice sent later after its trigger is refused"
     )
 
+    def topic_of(self, topic_root: str, camera_id: str) -> str:
+        """In full."""
+        return f"{topic_root}/{self.topic or f'trigger/{camera_id}'}"
+
 
 class DeviceCamera(CameraBase):
     """What a real device has: something outside of the service triggers it, or it exposes at a pace of its own."""

@@ -26,8 +26,9 @@ _NUMBERS_REMEMBERED = 256
 class NoticedCamera:
     """See ``pipeline.cameras.base.Camera``. ``config`` has ``trigger_notices``; ``index`` is its place in the line.
 
-    ``trigger_counter`` is counted here, over ``close`` and ``open``. A frame that no trigger claims goes back to the camera as
-    an empty slot.
+    What ``camera`` reports as trigger_counter is its number of the frame; to match by ``counter`` it has to be the device's own
+    count of triggers. ``trigger_counter`` is counted here, over ``close`` and ``open``. A frame that no trigger claims goes back
+    to the camera as an empty slot.
     """
 
     def __init__(self, camera: Camera, config: DeviceCamera, line: LineConfig, index: int) -> None:
@@ -41,7 +42,7 @@ class NoticedCamera:
         self._name = f"camera {config.camera_id}"
         self._mqtt_config = line.mqtt
         self._client_id = f"{line.mqtt.client_id}-t{index}"
-        self._topic = f"{line.topic_root}/{notices.topic or f'trigger/{config.camera_id}'}"
+        self._topic = notices.topic_of(line.topic_root, config.camera_id)
         self._age_max_us = notices.age_max_us
         # Those that wait for a trigger leave the camera half of its slots.
         frames_max = max(1, config.ring_slots // 2)

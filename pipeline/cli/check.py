@@ -13,6 +13,7 @@ import typer
 from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
+from pipeline.camera_config import DeviceCamera, TriggerNotices
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, load_line
 from pipeline.line_inspector import unverified
@@ -50,6 +51,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
             f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
         )
+        if isinstance(camera, DeviceCamera) and camera.trigger_notices is not None:
+            print(f"triggers  {_triggers(line, camera, camera.trigger_notices)}")
     if len(line.calibration_ids) > 1:
         print(f"calibration {line.calibration_id} of all cameras together, in `state` and results")
     for text in _unseen(recipe, package.card.input):
@@ -77,6 +80,14 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail(warning)
     if warning:
         print(f"lineside: warning: {warning}", file=sys.stderr)
+
+
+def _triggers(line: Line, camera: DeviceCamera, notices: TriggerNotices) -> str:
+    how = "by its trigger counter" if notices.match == "counter" else "by time"
+    return (
+        f"{camera.camera_id}: told on {notices.topic_of(line.config.topic_root, camera.camera_id)}, frames matched {how}, "
+        f"exposed within +-{notices.pitch_us // 4} us of the measured delay"
+    )
 
 
 def _calibrated(line: Line, camera_id: str, calibrations: Mapping[str, CameraCalibration]) -> str:

@@ -75,3 +75,19 @@ def test_a_rule_that_cannot_hold_is_named(tmp_path: Path, recipe: dict[str, Any]
     assert done.stderr.startswith(f"{tmp_path / 'recipe.yaml'}: {key}: got ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_triggers_that_are_told_are_shown(tmp_path: Path) -> None:
+    camera = {
+        "camera_id": "cam0",
+        "kind": "simulated",
+        "address": "cam0.sock",
+        "width_px": 32,
+        "height_px": 32,
+        "pixel_format": "Mono8",
+        "trigger_notices": {"pitch_us": 50_000},
+    }
+    done = lineside("check", write_line(tmp_path, 1, cameras=[camera]))
+    assert done.returncode == 0, done.stderr
+    told = "triggers  cam0: told on test/line/trigger/cam0, frames matched by time, exposed within +-12500 us of the measured delay"
+    assert told in done.stdout.splitlines()
