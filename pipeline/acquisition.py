@@ -12,9 +12,10 @@ from collections import OrderedDict, deque
 
 from pipeline.camera_config import DeviceCamera
 from pipeline.cameras import make_camera
-from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, Triggered
+from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, StillConnecting, Triggered
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns, seconds_until
+from pipeline.encoder import wrap
 from pipeline.journal import Journal
 from pipeline.machine import slot_bytes
 from pipeline.messages import (
@@ -73,6 +74,8 @@ class Acquisition:
         self._number_of: OrderedDict[int, int] = OrderedDict()
         """Ours for the device's trigger_counter, which starts again when the device does."""
         self._unsent: deque[Trigger | FrameStatus | CameraState] = deque()
+        encoder = supervised.line.config.encoder
+        self._encoder_bits = None if encoder is None else encoder.bits
         timing = Timing.of(supervised.line.config)
         self._patience_ns = (timing.deadline_ns - timing.guard_ns) // 2
         self._overdue: dict[int, tuple[int, int]] = {}
@@ -273,7 +276,10 @@ class Acquisition:
         try:
             self._camera.open()
         except CameraUnavailable as error:
-            self._camera_gone(str(error))
+            text = str(error)
+            if isinstance(error, StillConnecting) and self._state is not None:
+                text = self._state.text  # why it was lost says more
+            self._camera_gone(text)
             self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
             return
         self._is_open = True
@@ -364,7 +370,8 @@ class Acquisition:
         if event.trigger_counter in self._number_of:
             return
         counter = self._trigger_counter + 1
-        notice = Trigger(self._camera_id, self._source, counter, event.encoder_count, event.trigger_ns, event.part_key)
+        count = self._in_the_controllers_domain(event.encoder_count)
+        notice = Trigger(self._camera_id, self._source, counter, count, event.trigger_ns, event.part_key)
         if not self._journal.write(notice):
             self.counters["triggers_lost"] += 1
             text = f"camera {self._camera_id}: {self.counters['triggers_lost']} triggers lost, signalling was away too long"
@@ -378,6 +385,12 @@ class Acquisition:
         if len(self._number_of) > _TRIGGERS_AWAITED:
             self._number_of.popitem(last=False)
         self._notice(notice)
+
+    def _in_the_controllers_domain(self, encoder_count: int | None) -> int | None:
+        """A device's own count may be wider than the controller's, or have a sign."""
+        if encoder_count is None or self._encoder_bits is None:
+            return encoder_count
+        return wrap(encoder_count, self._encoder_bits)
 
     def _tell_overdue(self) -> None:
         """Signalling need only know of a frame whose inspection does not come: why the part's time ran out. Told for every
@@ -400,7 +413,7 @@ class Acquisition:
             slot.index,
             slot.generation,
             counter,
-            header.encoder_count,
+            self._in_the_controllers_domain(header.encoder_count),
             event.trigger_ns,
             header.grabbed_ns,
         )

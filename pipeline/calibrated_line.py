@@ -159,7 +159,7 @@ def applied(calibration: CameraCalibration, store: CalibrationStore, frame_forma
         raise FaultsError([Fault(str(path), "width_px", f"{size[0]}x{size[1]} px", expected)])
     return ViewCalibration(
         geometry=None if calibration.geometry is None else calibration.geometry.camera,
-        flat_field=_flat_field(calibration, store, frame_format),
+        flat_field=_flat_field(calibration, store, frame_format.decoded),
         registration=_registration(calibration, store, frame_format),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from calibration.timing_figures import TimingFigures
 from pipeline.calibration_file import CameraCalibration, TimingSection
-from pipeline.config import DEADLINE_MAX_US, Line
+from pipeline.config import DEADLINE_MAX_US, Line, LineConfig
 from vision.faults import Fault
 
 
@@ -16,19 +16,20 @@ def timings_in(calibrations: Iterable[CameraCalibration]) -> list[TimingSection]
     return sorted(found.values(), key=lambda section: section.made.at_utc, reverse=True)
 
 
-def settings(figures: TimingFigures) -> dict[str, int]:
-    """What belongs into the line's file, by key."""
+def settings(figures: TimingFigures, config: LineConfig) -> dict[str, int]:
+    """What belongs into the line's file, by key. The gate is measured from the last camera, and counted from the line's zero."""
+    last_pulses = max(camera.belt_offset_pulses for camera in config.cameras)
     return {
         "timing.deadline_us": min(figures.deadline_max_us, DEADLINE_MAX_US),
         "timing.guard_us": figures.guard_us,
-        "encoder.reject_offset_pulses": figures.reject_offset_pulses,
+        "encoder.reject_offset_pulses": figures.reject_offset_pulses + last_pulses,
     }
 
 
 def differences(line: Line, figures: TimingFigures) -> Iterator[Fault]:
     """Where the configuration promises less than was calibrated; nothing where it is as safe, or safer."""
     file, timing, encoder = str(line.file), line.config.timing, line.config.encoder
-    deadline_us, guard_us, offset = settings(figures).values()
+    deadline_us, guard_us, offset = settings(figures, line.config).values()
     if timing.deadline_us > deadline_us:
         expected = f"at most {deadline_us}: at {figures.speed_max_mm_s:g} mm/s the part is at the gate then"
         yield Fault(file, "timing.deadline_us", str(timing.deadline_us), expected)

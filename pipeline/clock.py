@@ -11,6 +11,7 @@ from pathlib import Path
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+MS_PER_S = 1_000
 
 now_ns = time.monotonic_ns
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, judging_id, line_calibration_id
-from pipeline.camera_config import KINDS, Camera, FolderCamera, SimulatedCamera, resolved
+from pipeline.camera_config import KINDS, Camera, FolderCamera, RtspCamera, SimulatedCamera, VideoCamera, resolved
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
@@ -35,6 +35,8 @@ _TAG_IN_KEY = re.compile(rf"^(cameras\.\d+)\.(?:{'|'.join(KINDS)})(?=\.|$)")
 
 
 DEADLINE_MAX_US = 9_999_999
+ASSEMBLY_LIMIT_MAX_US = 50_000_000
+"""Pictures wait for their part's name no longer than a minute."""
 
 
 class TimingConfig(Strict):
@@ -54,7 +56,14 @@ class TimingConfig(Strict):
 class EncoderConfig(Strict):
     bits: int = Field(default=32, ge=8, le=32, description="width of the controller's counter, which wraps")
     reject_offset_pulses: int = Field(ge=0, description="from the trigger to the reject gate")
-    match_pulses: int = Field(default=0, ge=0, description="two cameras' triggers within this belong to one part")
+    match_pulses: int = Field(
+        default=0,
+        ge=0,
+        description="two cameras' triggers within this belong to one part, each camera's belt_offset_pulses taken off",
+    )
+    speed_max_pulses_per_s: float | None = Field(
+        default=None, gt=0, description="the belt's highest speed; needed where cameras are at several places on it"
+    )
 
     @model_validator(mode="after")
     def _fits_the_counter(self) -> EncoderConfig:
@@ -312,7 +321,16 @@ class LineConfig(Strict):
     heartbeat_ms: int = Field(
         default=50, ge=10, le=200, description="the controller rejects everything after 500 ms without one"
     )
-    view_wait_us: int = Field(default=2_000, ge=0, description="how long the first view of a part waits for the others")
+    view_wait_us: int = Field(
+        default=2_000, ge=0, description="how long the first view of a part waits for the others at the same place"
+    )
+    assembly_limit_us: int | None = Field(
+        default=None,
+        gt=0,
+        le=ASSEMBLY_LIMIT_MAX_US,
+        description="how long a part waits, from its first camera's trigger, for that of the last camera on the belt; "
+        "where they are at several places",
+    )
     ledger_parts: int = Field(
         default=65_536, ge=256, le=131_072, description="how many parts the record may lag behind"
     )
@@ -376,6 +394,54 @@ class LineConfig(Strict):
                 "cameras", f"camera_id {', '.join(doubled)} more than once", "another one for each camera"
             )
         return self
+
+    @model_validator(mode="after")
+    def _offsets_can_be_counted(self) -> LineConfig:
+        for index, camera in enumerate(self.cameras):
+            offset, key = camera.belt_offset_pulses, f"cameras.{index}.belt_offset_pulses"
+            if offset and self.encoder is None:
+                raise disagreement(
+                    key, str(offset), "an encoder, or no offset: nothing else tells how far the belt came"
+                )
+            if self.is_along_the_belt and not camera.tells_encoder_count:
+                got = f"{offset}, of a camera (kind {camera.kind}) that tells no encoder count with its triggers"
+                raise disagreement(key, got, "all cameras at one place, or one that does: else no part can be followed")
+            if self.encoder is not None and offset > self.encoder.reject_offset_pulses:
+                expected = f"at most encoder.reject_offset_pulses {self.encoder.reject_offset_pulses}"
+                raise disagreement(key, str(offset), f"{expected}: the gate comes after the last camera")
+        return self
+
+    @model_validator(mode="after")
+    def _assembly_can_end(self) -> LineConfig:
+        encoder, limit_us = self.encoder, self.assembly_limit_us
+        if not self.is_along_the_belt or encoder is None:
+            if limit_us is not None:
+                expected = "none, as all cameras have the same belt_offset_pulses"
+                raise disagreement("assembly_limit_us", str(limit_us), expected)
+            return self
+        if limit_us is None:
+            expected = "how long a part waits for its last camera, as their belt_offset_pulses differ"
+            raise disagreement("assembly_limit_us", "none", expected)
+        speed = encoder.speed_max_pulses_per_s
+        if speed is None:
+            expected = "the belt's highest speed, as the cameras' belt_offset_pulses differ"
+            raise disagreement("encoder.speed_max_pulses_per_s", "none", expected)
+        offsets = sorted(camera.belt_offset_pulses for camera in self.cameras)
+        if (least_us := (offsets[-1] - offsets[0]) / speed * 1e6) >= limit_us:
+            expected = (
+                f"more than the {least_us:.0f} that the belt takes from the first camera to the last at its fastest"
+            )
+            raise disagreement("assembly_limit_us", str(limit_us), expected)
+        if speed * limit_us / 1e6 >= 1 << (encoder.bits - 1):
+            most_us = (1 << (encoder.bits - 1)) / speed * 1e6
+            expected = f"less than {most_us:.0f}, in which the belt can move half of the counter's {1 << encoder.bits}"
+            raise disagreement("assembly_limit_us", str(limit_us), expected)
+        return self
+
+    @property
+    def is_along_the_belt(self) -> bool:
+        """Whether its cameras are at several places."""
+        return len({camera.belt_offset_pulses for camera in self.cameras}) > 1
 
     @property
     def image_slots(self) -> int:
@@ -472,6 +538,8 @@ def load_line(file: Path) -> Line:
     for index, camera in enumerate(config.cameras):
         if isinstance(camera, FolderCamera):
             faults += _folder_faults(file, f"cameras.{index}.folder", camera.folder)
+        elif isinstance(camera, VideoCamera) and (reason := _no_readable_file(camera.file)):
+            faults.append(Fault(str(file), f"cameras.{index}.file", f"{camera.file}: {reason}", "a video file"))
     if faults or recipe is None:
         raise FaultsError(faults)
     calibrations = _calibrations(file, config, recipe)
@@ -601,11 +669,14 @@ def _with_absolute_paths(config: LineConfig, folder: Path) -> LineConfig:
 
 
 def _secrets(file: Path, config: LineConfig) -> list[Fault]:
-    name = config.mqtt.password_env
-    if name is None or name in os.environ:
-        return []
+    names = {"mqtt.password_env": config.mqtt.password_env}
+    for index, camera in enumerate(config.cameras):
+        if isinstance(camera, RtspCamera):
+            names[f"cameras.{index}.password_env"] = camera.password_env
     return [
-        Fault(str(file), "mqtt.password_env", f"{name}, which is not set", "the name of a set environment variable")
+        Fault(str(file), key, f"{name}, which is not set", "the name of a set environment variable")
+        for key, name in names.items()
+        if name is not None and name not in os.environ
     ]
 
 
@@ -661,6 +732,8 @@ def _place_faults(file: Path, config: LineConfig, recipe: Recipe | None) -> list
             folders.append((camera.folder, f"cameras.{index}.folder"))
         elif isinstance(camera, SimulatedCamera):
             others.append((camera.address, f"cameras.{index}.address"))
+        elif isinstance(camera, VideoCamera):
+            others.append((camera.file, f"cameras.{index}.file"))
     wrong = [f"a file of its own, not {words}" for other, words in others if record == other]
     wrong += [f"a file in another folder than {words}" for folder, words in folders if record.parent == folder]
     faults = [Fault(str(file), "records.path", str(record), expected) for expected in wrong]
@@ -738,3 +811,14 @@ def _folder_faults(file: Path, key: str, folder: Path) -> list[Fault]:
     if suffixes.isdisjoint(IMAGE_SUFFIXES):
         return [Fault(str(file), key, f"{folder}, which holds no image", f"images ({', '.join(IMAGE_SUFFIXES)})")]
     return []
+
+
+def _no_readable_file(file: Path) -> str:
+    """Why; empty where it is one. What is in it shows when it is played."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return "no file"
+        with file.open("rb"):
+            return ""
+    except OSError as error:
+        return _reason(error)

@@ -4,6 +4,8 @@ What holds, whatever comes in whatever order:
 
 * every trigger belongs to exactly one part, and every part gets exactly one decision;
 * a decision is made no later than the first input or tick at or after ``trigger_ns + deadline - guard``;
+* where the cameras are at several places on the belt, ``trigger_ns`` is that of the last camera, and a part is given up
+  ``Matching.assembly_ns`` after its first trigger if the last camera's has not come: ``trigger_ns`` is then the moment of that;
 * PASS only where every camera's view was inspected before that moment and passed, and never for a challenge part;
 * ``seq`` counts the decisions from 1 without a gap.
 
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from pipeline.assembly import BeltAssembly
 from pipeline.ledger import LedgerEntry, TriggerKey
 from pipeline.messages import FrameStatus, Trigger, ViewInspected
 from pipeline.part_verdict import part_verdict
@@ -45,10 +48,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Another camera's trigger of a part that is known already."""
+    """Another camera's trigger of a part that is known already. ``trigger_ns``: the part's from now on, None where it stays."""
 
     part_id: int
     key: TriggerKey
+    trigger_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class _Part:
     part_id: int
     encoder_count: int | None
     trigger_ns: int
+    is_dated: bool = True
+    """Whether ``trigger_ns`` stands; else it is that of the first trigger, and the last camera's has not come."""
     is_challenge: bool = False
     decided: bool = False
     grabbed: set[int] = field(default_factory=set)
@@ -111,6 +117,8 @@ class DeadlineMachine:
         self._cameras = {camera_id: index for index, camera_id in enumerate(cameras)}
         self._timing = timing
         self._matching = matching
+        self._last_cameras = matching.last_cameras
+        self._belt: BeltAssembly[_Part] | None = BeltAssembly(matching) if matching.is_along_the_belt else None
         self._next_part_id = 1
         self._next_seq = 1
         self._open: dict[int, _Part] = {}
@@ -130,6 +138,11 @@ class DeadlineMachine:
     def last_part_id(self) -> int:
         return self._next_part_id - 1
 
+    @property
+    def came_apart(self) -> tuple[int, str]:
+        """How often every part between cameras along the belt was given up, and what made it so the last time."""
+        return (0, "") if self._belt is None else (self._belt.apart_count, self._belt.apart_text)
+
     def next_choice_ns(self) -> int | None:
         """When ``tick`` has to be called next; None while nothing is open."""
         while self._choices and self._choices[0][1] not in self._open:
@@ -145,8 +158,10 @@ class DeadlineMachine:
             self._next_seq = max(self._next_seq, entry.seq + 1)
             if entry.verdict is not None and not entry.keys:
                 continue
-            part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, part_key=entry.part_key)
-            part.decided = entry.verdict is not None
+            part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
+            part.part_key = entry.part_key
+            if self._last_cameras.isdisjoint(key.camera for key in entry.keys):
+                part.is_dated = part.decided or not self._last_cameras
             for key in entry.keys:
                 part.keys.append(key)
                 self._remember(key, part)
@@ -165,26 +180,71 @@ class DeadlineMachine:
         key = TriggerKey(camera, trigger.source, trigger.trigger_counter)
         if key in self._part_of:
             return outputs
+        if self._belt is not None:
+            return outputs + self._along_the_belt(self._belt, camera, key, trigger, now_ns)
         part = self._part_waiting_for(camera, trigger)
         if part is not None:
             part.keys.append(key)
             self._remember(key, part)
             outputs.append(Joined(part.part_id, key))
             return outputs
-        part = _Part(self._next_part_id, trigger.encoder_count, trigger.trigger_ns, keys=[key])
+        part = self._new_part(camera, key, trigger)
+        self._await_other_cameras(part)
+        return outputs + self._open_part(part, now_ns)
+
+    def _along_the_belt(
+        self, belt: BeltAssembly[_Part], camera: int, key: TriggerKey, trigger: Trigger, now_ns: int
+    ) -> list[Output]:
+        outputs: list[Output] = []
+        new = self._new_part(camera, key, trigger)
+        placed = belt.place(camera, trigger.trigger_ns, trigger.encoder_count, new)
+        part = placed.part
+        if part is None:
+            outputs += self._open_part(new, now_ns)
+            if placed.is_alone:
+                self._expect_no_more(new)
+        else:
+            part.keys.append(key)
+            self._remember(key, part)
+            is_dating = camera in self._last_cameras and not (part.is_dated or part.decided)
+            if is_dating:
+                part.trigger_ns, part.is_dated = trigger.trigger_ns, True
+                heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
+            outputs.append(Joined(part.part_id, key, part.trigger_ns if is_dating else None))
+        for given_up in placed.given_up:
+            if not given_up.decided:
+                self._expect_no_more(given_up)
+                outputs += self._decide_if_settled(given_up, now_ns)
+        return outputs + self.tick(now_ns)
+
+    def _new_part(self, camera: int, key: TriggerKey, trigger: Trigger) -> _Part:
+        count = self._matching.part_count(camera, trigger.encoder_count)
+        is_dated = not self._last_cameras or camera in self._last_cameras
+        part = _Part(self._next_part_id, count, trigger.trigger_ns, is_dated, keys=[key])
         part.part_key = trigger.part_key
+        return part
+
+    def _open_part(self, part: _Part, now_ns: int) -> list[Output]:
+        (key,) = part.keys
         self._next_part_id += 1
         self._remember(key, part)
         self._open[part.part_id] = part
-        outputs.append(Opened(part.part_id, part.encoder_count, part.trigger_ns, key, part.part_key))
-        self._await_other_cameras(part)
-        if self.running:
-            part.is_challenge = self.challenging
-            heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
-            outputs += self.tick(now_ns)
-        else:
-            outputs.append(self._decide(part, Verdict.NO_DECISION, Reason.NOT_RUNNING, now_ns))
-        return outputs
+        outputs: list[Output] = [Opened(part.part_id, part.encoder_count, part.trigger_ns, key, part.part_key)]
+        if not self.running:
+            return [*outputs, self._decide(part, Verdict.NO_DECISION, Reason.NOT_RUNNING, now_ns)]
+        part.is_challenge = self.challenging
+        due_ns = part.trigger_ns + self._matching.assembly_ns
+        if part.is_dated:
+            due_ns = self._timing.choice_ns(part.trigger_ns)
+        heapq.heappush(self._choices, (due_ns, part.part_id))
+        return outputs + self.tick(now_ns)
+
+    def _expect_no_more(self, part: _Part) -> None:
+        """No other camera's trigger can be known to be its."""
+        seen = {key.camera for key in part.keys}
+        for camera in self._cameras.values():
+            if camera not in seen:
+                part.failed.setdefault(camera, Reason.MISSED_FRAME)
 
     def frame_status(self, status: FrameStatus, now_ns: int) -> list[Output]:
         """What became of a trigger's frame. A view that cannot be inspected any more is settled by it."""
@@ -226,9 +286,15 @@ class DeadlineMachine:
         """Make every choice that is due."""
         outputs: list[Output] = []
         while self._choices and self._choices[0][0] <= now_ns:
-            _, part_id = heapq.heappop(self._choices)
+            due_ns, part_id = heapq.heappop(self._choices)
             part = self._open.get(part_id)
-            if part is not None:
+            if part is None:
+                continue
+            if not part.is_dated:
+                part.trigger_ns, part.is_dated = due_ns, True
+                outputs.append(self._choose(part, now_ns))
+            elif self._timing.choice_ns(part.trigger_ns) <= now_ns:
+                # Else what ran out is the time for the last camera, which has come.
                 outputs.append(self._choose(part, now_ns))
         return outputs
 
@@ -236,6 +302,12 @@ class DeadlineMachine:
         """Decide all that is open as NO_DECISION: nobody will be there to do it later, or (NOT_RUNNING) the line is halted."""
         outputs = self.tick(now_ns)
         outputs += [self._decide(part, Verdict.NO_DECISION, reason, now_ns) for part in list(self._open.values())]
+        return outputs
+
+    def end_of_triggers(self, now_ns: int) -> list[Output]:
+        """The cameras have stopped: whatever waits for the trigger of one further down the belt waits in vain."""
+        outputs = self.tick(now_ns)
+        outputs += [self._choose(part, now_ns) for part in list(self._open.values()) if not part.is_dated]
         return outputs
 
     def _fail_views(self, cameras: Iterable[int], now_ns: int) -> list[Output]:
@@ -252,22 +324,21 @@ class DeadlineMachine:
         if len(self._cameras) == 1:
             return None
         window_ns = self._timing.deadline_ns
+        count = self._matching.part_count(camera, trigger.encoder_count)
         for part in reversed(self._recent):
             if part.trigger_ns < trigger.trigger_ns - window_ns:
                 return None
             if (
                 all(key.camera != camera for key in part.keys)
                 and part.trigger_ns <= trigger.trigger_ns + window_ns
-                and self._matching.same_part(
-                    part.encoder_count, part.trigger_ns, trigger.encoder_count, trigger.trigger_ns
-                )
+                and self._matching.same_part(part.encoder_count, part.trigger_ns, count, trigger.trigger_ns)
             ):
                 return part
         return None
 
     def _await_other_cameras(self, part: _Part) -> None:
         """By trigger_ns, since after a restart each camera tells what it has kept, one camera after the other."""
-        if len(self._cameras) > 1:
+        if len(self._cameras) > 1 and self._belt is None:
             bisect.insort(self._recent, part, key=lambda recent: recent.trigger_ns)
             del self._recent[:-_PARTS_AWAITING_CAMERAS]
 
@@ -290,6 +361,8 @@ class DeadlineMachine:
     def _decide(self, part: _Part, verdict: Verdict, reason: Reason, now_ns: int) -> Decision:
         del self._open[part.part_id]
         part.decided = True
+        if not part.is_dated:
+            part.trigger_ns, part.is_dated = now_ns, True
         judged = None
         if part.is_challenge:
             judged, verdict, reason = verdict, Verdict.REJECT, Reason.CHALLENGE

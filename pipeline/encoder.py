@@ -12,3 +12,9 @@ def distance_pulses(a: int, b: int, bits: int) -> int:
     """The shorter way between two counts, in pulses, never negative."""
     forward = (a - b) & ((1 << bits) - 1)
     return min(forward, (1 << bits) - forward)
+
+
+def advance_pulses(since: int, until: int, bits: int) -> int:
+    """The shorter way from one count to another, negative where it goes back: -2**(bits-1) .. 2**(bits-1) - 1."""
+    half = 1 << (bits - 1)
+    return ((until - since + half) & ((1 << bits) - 1)) - half

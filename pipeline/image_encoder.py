@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.payloads import DefectResult
+from vision.raw import decoded_pixels, fine_pixels
 from vision.types import PixelFormat, Verdict
 
 _PNG_COMPRESSION = 1
@@ -31,9 +33,17 @@ class CannotEncode(ValueError):
 
 
 def encode_image(pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, kind: str, jpeg_quality: int) -> bytes:
-    """``pixels`` (H, W) or (H, W, 3) uint8 as a file of ``kind`` "png" (bit by bit as they are) or "jpeg". Raises CannotEncode."""
+    """A frame's ``pixels`` as a file of ``kind`` "png" or "jpeg". Raises CannotEncode.
+
+    A PNG is bit by bit what the frame shows: of a raw format the decoded picture, of 10 and 12 bit in 16 bit with the level in the
+    high ones, so that white is white. A JPEG has 8 bit.
+    """
     try:
-        picture = pixels
+        picture: npt.NDArray[Any]
+        if kind == "png" and pixel_format.bit_depth > 8:
+            picture = fine_pixels(pixels, pixel_format)
+        else:
+            picture = decoded_pixels(pixels, pixel_format)
         if pixel_format is PixelFormat.RGB8:
             picture = np.ascontiguousarray(pixels[:, :, ::-1])
         if kind == "png":
@@ -68,6 +78,7 @@ def _thumbnail(
     words: str,
     defects: Sequence[DefectResult],
 ) -> bytes:
+    pixels, pixel_format = decoded_pixels(pixels, pixel_format), pixel_format.decoded
     height_px, width_px = pixels.shape[:2]
     scale = min(1.0, longer_px / max(height_px, width_px))
     size = max(1, round(width_px * scale)), max(1, round(height_px * scale))
@@ -103,7 +114,7 @@ def _write(picture: npt.NDArray[np.uint8], text: str, where: tuple[int, int], co
     cv2.putText(picture, plain, where, _FONT, _TEXT_SCALE, colour, 1, cv2.LINE_AA)
 
 
-def _encoded(suffix: str, picture: npt.NDArray[np.uint8], options: list[int]) -> bytes:
+def _encoded(suffix: str, picture: npt.NDArray[Any], options: list[int]) -> bytes:
     done, encoded = cv2.imencode(suffix, picture, options)
     if not done:
         raise ValueError(f"the encoder of {suffix} made nothing")

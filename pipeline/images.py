@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
+from math import prod
 
 import cv2
 
@@ -241,7 +242,7 @@ class Images:
             limits,
             line.recipe.model,
             line.calibrations,
-            settle_ns=line.config.timing.deadline_us * NS_PER_US,
+            settle_ns=(line.config.timing.deadline_us + (line.config.assembly_limit_us or 0)) * NS_PER_US,
             # So long records may be behind, as far as that is waited for.
             parts_after_ns=int(min(line.config.records.acknowledged_within_s, _PARTS_AFTER_S_MAX) * NS_PER_S)
             + NS_PER_S,
@@ -312,7 +313,7 @@ class Images:
 
 def _facts(ticket: ImageTicket, frame: Frame) -> FrameFacts:
     """Of the copy, whose rows lie close together."""
-    height_px, width_px = frame.pixels.shape[:2]
+    height_px, row_bytes = len(frame.pixels), prod(frame.pixels.shape[1:])
     return FrameFacts(
         camera_id=ticket.camera_id,
         source=ticket.source,
@@ -322,9 +323,9 @@ def _facts(ticket: ImageTicket, frame: Frame) -> FrameFacts:
         trigger_ns=ticket.trigger_ns,
         grabbed_ns=ticket.grabbed_ns,
         inferred_ns=ticket.inferred_ns,
-        width_px=width_px,
+        width_px=frame.pixel_format.width_px(row_bytes),
         height_px=height_px,
-        stride_bytes=width_px * frame.pixel_format.bytes_per_pixel,
+        stride_bytes=row_bytes,
         pixel_format=frame.pixel_format,
     )
 

@@ -1,7 +1,8 @@
-"""The inspection worker: borrows frames, runs the model once a part, tells signalling what it saw.
+"""The inspection worker: borrows frames, runs the model once a part and place, tells signalling what it saw.
 
-The views of a part are batched; parts are not, since at line rates the next part is many inference times away. A part whose
-choice has been made already is not inspected: after a jam the newest parts get the time.
+The views of a part that are taken at one place on the belt are batched, and wait for each other; those of another place come when
+the part is there. Parts are not batched, since at line rates the next part is many inference times away. A part whose choice has
+been made already is not inspected: after a jam the newest parts get the time, and those furthest down the belt before all others.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import select
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -57,9 +58,11 @@ class _Camera:
 
 @dataclass(slots=True)
 class _Group:
-    """Tickets of one part that wait for each other."""
+    """Tickets of one part at one place on the belt, which wait for each other. ``useful_until_ns``: the latest choice on it."""
 
+    place: int
     since_ns: int
+    useful_until_ns: int
     tickets: dict[str, tuple[FrameTicket, int]] = field(default_factory=dict)
     inferred_ns: dict[str, int] = field(default_factory=dict)
     """By camera, when the model had run on these views."""
@@ -75,10 +78,14 @@ class InspectionWorker:
         self._supervised = supervised
         self._inspector = inspector
         self._drift = drift
-        self._camera_count = len(config.cameras)
+        self._places = {camera.camera_id: camera.belt_offset_pulses for camera in config.cameras}
+        self._camera_counts = Counter(self._places.values())
+        """By place on the belt."""
+        self._last_place = max(self._camera_counts)
         self._timing = Timing.of(config)
         self._matching = Matching.of(config)
-        self._keeping = Keeping(config.images)
+        self._keeping = {place: Keeping(config.images) for place in self._camera_counts}
+        """By place, so that each keeps the same of the passes."""
         self._view_wait_ns = config.view_wait_us * NS_PER_US
         self._cameras: dict[str, _Camera] = {}
         self._signalling: Link | None = None
@@ -114,7 +121,7 @@ class InspectionWorker:
         writing += [camera.link.fileno() for camera in self._cameras.values() if camera.unreleased]
         wake_ns = self._supervised.next_alive_ns
         if self._groups:
-            wake_ns = min(wake_ns, self._groups[0].since_ns + self._view_wait_ns)
+            wake_ns = min(wake_ns, min(group.since_ns for group in self._groups) + self._view_wait_ns)
         select.select(reading, writing, [], seconds_until(wake_ns))
 
     def _connect(self, message: Connect, descriptors: list[int]) -> None:
@@ -162,20 +169,36 @@ class InspectionWorker:
             camera.reader = RingReader(camera_id, descriptors[0], offer.slot_count, offer.slot_bytes)
 
     def _group(self, ticket: FrameTicket, received_ns: int) -> None:
+        place = self._places[ticket.camera_id]
         for group in self._groups:
             other, _ = next(iter(group.tickets.values()))
-            if ticket.camera_id not in group.tickets and self._matching.same_part(
-                other.encoder_count, other.trigger_ns, ticket.encoder_count, ticket.trigger_ns
+            if (
+                group.place == place
+                and ticket.camera_id not in group.tickets
+                and self._matching.same_part(
+                    other.encoder_count, other.trigger_ns, ticket.encoder_count, ticket.trigger_ns
+                )
             ):
                 group.tickets[ticket.camera_id] = (ticket, received_ns)
+                group.useful_until_ns = min(group.useful_until_ns, self._useful_until_ns(ticket))
                 return
-        self._groups.append(_Group(received_ns, {ticket.camera_id: (ticket, received_ns)}))
+        tickets = {ticket.camera_id: (ticket, received_ns)}
+        self._groups.append(_Group(place, received_ns, self._useful_until_ns(ticket), tickets))
+
+    def _useful_until_ns(self, ticket: FrameTicket) -> int:
+        """Until the choice on its part. A part that has not come to the last camera waits for that no longer than its limit."""
+        choice_ns = self._timing.choice_ns(ticket.trigger_ns)
+        return (
+            choice_ns if self._places[ticket.camera_id] == self._last_place else choice_ns + self._matching.assembly_ns
+        )
 
     def _inspect_groups(self) -> None:
         waiting: deque[_Group] = deque()
+        if len(self._camera_counts) > 1:
+            self._groups = deque(sorted(self._groups, key=lambda group: group.useful_until_ns))
         while self._groups:
             group = self._groups.popleft()
-            full = len(group.tickets) == self._camera_count
+            full = len(group.tickets) == self._camera_counts[group.place]
             if full or now_ns() >= group.since_ns + self._view_wait_ns:
                 worth = self._inspect(group)
                 # What was seen goes first; that a slot is free again can wait for it, and so can the watch on drift.
@@ -196,7 +219,7 @@ class InspectionWorker:
         for camera_id, (ticket, received_ns) in group.tickets.items():
             reader = self._cameras[camera_id].reader
             assert reader is not None
-            if now_ns() >= self._timing.choice_ns(ticket.trigger_ns):
+            if now_ns() >= self._useful_until_ns(ticket):
                 self._counters["skipped_late"] += 1
                 continue
             try:
@@ -251,9 +274,12 @@ class InspectionWorker:
                 self._drift.tell(key, frame.pixels, score, self._inspector.position(camera_id))
 
     def _worth(self, group: _Group, inspections: Sequence[Inspection]) -> Worth:
-        is_whole = len(inspections) == self._camera_count
-        choice_ns = min(self._timing.choice_ns(ticket.trigger_ns) for ticket, _ in group.tickets.values())
-        return self._keeping.of_part(inspections, is_whole=is_whole, left_ns=choice_ns - now_ns())
+        is_whole = len(inspections) == self._camera_counts[group.place]
+        left_ns = group.useful_until_ns - now_ns()
+        has_others = len(self._camera_counts) > 1
+        return self._keeping[group.place].of_part(
+            inspections, is_whole=is_whole, left_ns=left_ns, is_seen_elsewhere=has_others
+        )
 
     def _done_with(self, ticket: FrameTicket, worth: Worth, inferred_ns: int | None) -> Release | HandOn:
         is_recorded = now_ns() < self._hand_on_all_until_ns

@@ -25,14 +25,17 @@ class Worth(Enum):
 
 
 class Keeping:
-    """Asked once a part. ``images``: None where nothing is kept."""
+    """Asked once a part and place on the belt. ``images``: None where nothing is kept."""
 
     def __init__(self, images: ImagesConfig | None) -> None:
         self._images = images
         self._passes = 0
 
-    def of_part(self, inspections: Sequence[Inspection], *, is_whole: bool, left_ns: int) -> Worth:
-        """``is_whole``: every view of it is among the inspections. ``left_ns``: from now to the choice, negative after it.
+    def of_part(
+        self, inspections: Sequence[Inspection], *, is_whole: bool, left_ns: int, is_seen_elsewhere: bool = False
+    ) -> Worth:
+        """``is_whole``: every view of it at this place is among the inspections. ``left_ns``: from now to the choice, negative
+        after it. ``is_seen_elsewhere``: it has views at other places, which may say otherwise.
 
         Were every frame to be kept for a while, this is where to say so.
         """
@@ -47,4 +50,4 @@ class Keeping:
         self._passes += 1
         if images.every_nth_pass is not None and self._passes % images.every_nth_pass == 0:
             return Worth.ALWAYS
-        return Worth.UNLESS_PASSED if left_ns < _CLOSE_CALL_NS else Worth.NOTHING
+        return Worth.UNLESS_PASSED if is_seen_elsewhere or left_ns < _CLOSE_CALL_NS else Worth.NOTHING

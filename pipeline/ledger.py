@@ -236,14 +236,19 @@ class Ledger:
         entry["key_count"] = 1
         entry["state"] = _OPEN
 
-    def add_key(self, part_id: int, key: TriggerKey) -> None:
+    def add_key(self, part_id: int, key: TriggerKey, trigger_ns: int | None = None) -> None:
+        """``trigger_ns``: the part's from now on, None where it stays."""
         entry = self._entries[part_id % self._part_count]
         if entry["part_id"] == part_id and entry["key_count"] < CAMERAS_MAX:
+            if trigger_ns is not None:
+                entry["trigger_ns"] = trigger_ns
             entry["keys"][int(entry["key_count"])] = (key.camera, key.source, key.trigger_counter)
             entry["key_count"] += 1
 
-    def decide(self, part_id: int, seq: int, verdict: Verdict, reason: Reason, decided_ns: int) -> None:
-        """Written before the verdict is sent."""
+    def decide(
+        self, part_id: int, seq: int, verdict: Verdict, reason: Reason, decided_ns: int, trigger_ns: int | None = None
+    ) -> None:
+        """Written before the verdict is sent. ``trigger_ns``: the part's after all, None where it stays."""
         entry = self._entries[part_id % self._part_count]
         if entry["part_id"] != part_id:
             # More parts are open than there is room for; it was counted as lost when it was overwritten.
@@ -252,6 +257,8 @@ class Ledger:
         entry["verdict"] = _VERDICTS.index(verdict)
         entry["reason"] = _REASONS.index(reason)
         entry["decided_ns"] = decided_ns
+        if trigger_ns is not None:
+            entry["trigger_ns"] = trigger_ns
         entry["state"] = _DECIDED
 
     def sent(self, part_id: int, sent_ns: int) -> None:

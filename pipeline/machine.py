@@ -27,11 +27,13 @@ class HasRing(Protocol):
     def pixel_format(self) -> PixelFormat: ...
     @property
     def ring_slots(self) -> int: ...
+    @property
+    def spare_bytes(self) -> int: ...
 
 
 def slot_bytes(camera: HasRing) -> int:
-    """One frame of this camera."""
-    return camera.width_px * camera.height_px * camera.pixel_format.bytes_per_pixel
+    """One frame of this camera, and what comes behind it."""
+    return camera.pixel_format.frame_bytes(camera.width_px, camera.height_px) + camera.spare_bytes
 
 
 class NoRoom(RuntimeError):

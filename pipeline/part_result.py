@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.clock import utc_text
-from pipeline.config import Line
+from pipeline.config import Line, LineConfig
 from pipeline.image_names import image_ref
 from pipeline.messages import PartRecord, ViewInspected
 from pipeline.payloads import DefectResult, ResultPayload, TraceabilityKeys, ViewResult
@@ -42,7 +42,7 @@ def part_result(
         decided_ns=part.decided_ns,
         sent_ns=part.sent_ns,
         deadline_ns=part.deadline_ns,
-        stages_us=_stages_us(part, camera_count=len(line.config.cameras)),
+        stages_us=_stages_us(part, line.config),
         recipe_id=line.recipe.recipe_id,
         recipe_version=line.recipe.recipe_version,
         model_sha256=model_sha256,
@@ -67,7 +67,7 @@ def part_result(
         is_challenge=part.reason == "CHALLENGE",
         image_ref=(
             image_ref(trigger_utc, session_id, part.part_id)
-            if line.config.images is not None and _may_have_pictures(part, camera_count=len(line.config.cameras))
+            if line.config.images is not None and _may_have_pictures(part, line.config)
             else None
         ),
         traceability=traceability,
@@ -76,11 +76,14 @@ def part_result(
     )
 
 
-def _may_have_pictures(part: PartRecord, *, camera_count: int) -> bool:
+def _may_have_pictures(part: PartRecord, config: LineConfig) -> bool:
     """Whether any was meant to be kept; how many there are is not known here."""
     if not part.frames:
         return False
-    if part.reason == "CHALLENGE" and len(part.views) == camera_count:
+    if config.is_along_the_belt and part.views and part.verdict != "PASS":
+        # Each of its frames was kept unless it passed, as no place knows what another one says.
+        return True
+    if part.reason == "CHALLENGE" and len(part.views) == len(config.cameras):
         # Whoever judged it, and kept its frames or let them go, did not know that it would be rejected all the same.
         return any(view.handed_on for view in part.views)
     # Of a part that was decided before signalling's successor told it, nothing is left but that it is a reject.
@@ -89,10 +92,15 @@ def _may_have_pictures(part: PartRecord, *, camera_count: int) -> bool:
     return is_kept or is_seen
 
 
-def _stages_us(part: PartRecord, *, camera_count: int) -> dict[str, int]:
-    """Of the view that was judged last; empty where one was missing, since then nothing was waited for."""
-    if len(part.views) < camera_count:
+def _stages_us(part: PartRecord, config: LineConfig) -> dict[str, int]:
+    """Of the view that was judged last, of those furthest down the belt; empty where one was missing, since then nothing was
+    waited for.
+    """
+    if len(part.views) < len(config.cameras):
         return {}
-    view: ViewInspected = max(part.views, key=lambda view: view.judged_ns)
+    last_pulses = max(camera.belt_offset_pulses for camera in config.cameras)
+    last = {camera.camera_id for camera in config.cameras if camera.belt_offset_pulses == last_pulses}
+    views = [view for view in part.views if view.camera_id in last] or part.views
+    view: ViewInspected = max(views, key=lambda view: view.judged_ns)
     moments = (view.grabbed_ns, view.received_ns, view.preprocessed_ns, view.inferred_ns, view.judged_ns)
     return stages_us(part.trigger_ns, moments, part.decided_ns, part.sent_ns)

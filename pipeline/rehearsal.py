@@ -51,6 +51,8 @@ class Rehearsal:
     """What is to be played. ``service`` is merged over the generated line configuration, ``camera`` over each camera's,
     ``controller`` over what the controller knows of the gate.
 
+    ``belt_offsets_pulses``: of each camera, where they are not all at the trigger station; ``service`` then says the rest of it.
+
     ``cable`` is the service's way to the broker: none, a TCP proxy that can be faulty, or such a proxy as the only way out of
     a network namespace that the service lives in. Controller and observer always stay on the broker itself.
     ``service_environment`` is added to the service's environment, ``service_arguments`` to ``lineside run``.
@@ -64,7 +66,10 @@ class Rehearsal:
     speed_mm_s: float = 1000.0
     pulses_per_mm: float = 10.0
     trigger_jitter_us: float = 0.0
+    encoder_jitter_pulses: int = 0
+    slip_pulses: float = 0.0
     camera_ids: tuple[str, ...] = ("cam0",)
+    belt_offsets_pulses: tuple[int, ...] = ()
     deadline_us: int = 40_000
     gate_offset_pulses: int = 800
     encoder_bits: int = 32
@@ -247,8 +252,12 @@ class RehearsalRun:
         plan, folder = self.plan, self.folder
         self.broker: BrokerProcess = self._closing.enter_context(start_broker(plan.broker))
         self._lay_cable()
+        offsets = plan.belt_offsets_pulses or (0,) * len(plan.camera_ids)
         line_options = self.line_options = LineOptions(
-            cameras=[CameraOptions(camera_id=name, path=folder / f"{name}.sock") for name in plan.camera_ids],
+            cameras=[
+                CameraOptions(camera_id=name, path=folder / f"{name}.sock", belt_offset_pulses=offset)
+                for name, offset in zip(plan.camera_ids, offsets, strict=True)
+            ],
             book_path=folder / "line.jsonl",
             controller_path=folder / "controller.sock",
             images=plan.images,
@@ -257,6 +266,8 @@ class RehearsalRun:
             speed_mm_s=plan.speed_mm_s,
             pulses_per_mm=plan.pulses_per_mm,
             trigger_jitter_us=plan.trigger_jitter_us,
+            encoder_jitter_pulses=plan.encoder_jitter_pulses,
+            slip_pulses=plan.slip_pulses,
             gate_offset_pulses=plan.gate_offset_pulses,
             encoder_bits=plan.encoder_bits,
             encoder_start_count=plan.encoder_start_count,
@@ -329,6 +340,7 @@ class RehearsalRun:
                     "width_px": geometry.frame_width_px,
                     "height_px": geometry.frame_height_px,
                     "pixel_format": geometry.pixel_format.value,
+                    "belt_offset_pulses": camera.belt_offset_pulses,
                     **plan.camera,
                 }
                 for camera in line_options.cameras

@@ -7,7 +7,7 @@ from math import isfinite
 
 from calibration.repeatability import GaugeStudy
 from calibration.threshold import percent_of
-from pipeline.image_reading import read_image
+from pipeline.image_reading import read_seen
 from pipeline.repeatability_shown import RepeatabilityShown, Showing, verdict_on
 from pipeline.report.blocks import Block, Fact, Facts, Gallery, Notice, Page, Picture, Section, Table, Words, plain
 from pipeline.report.pictures import no_picture, picture_of
@@ -145,7 +145,7 @@ def _picture(showing: Showing, shown: RepeatabilityShown) -> Picture:
         *([plain(showing.told, 200)] if showing.told else []),
     ]
     caption, alt = plain(showing.name, 120), f"{plain(showing.name, 120)}, {inspection.verdict.value}"
-    pixels = read_image(showing.file, shown.pixel_format)
+    pixels = read_seen(showing.file, shown.pixel_format)
     if pixels is None:
         return no_picture(alt=alt, caption=caption, lines=lines)
     return picture_of(pixels, alt=alt, caption=caption, lines=lines, is_rgb=shown.pixel_format is PixelFormat.RGB8)

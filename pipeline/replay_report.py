@@ -28,6 +28,7 @@ from pipeline.report.blocks import (
 from pipeline.report.pictures import no_picture, picture_of
 from pipeline.report.plots import Mark, score_differences, score_histogram
 from pipeline.window.reader import FrameDamaged
+from vision.raw import decoded_pixels
 from vision.recipe import Recipe
 from vision.types import PixelFormat
 
@@ -217,7 +218,14 @@ def _picture(replay: Replay, outcome: PartOutcome, view: ViewOutcome) -> Picture
         return no_picture(alt=alt, caption=caption, lines=[*lines, plain(str(error), 200)])
     boxes = [*_boxes(view.recorded, "first"), *_boxes(view.replayed, "second")]
     is_rgb = frame.pixel_format is PixelFormat.RGB8
-    return picture_of(frame.pixels, alt=alt, caption=caption, lines=lines, boxes=boxes, is_rgb=is_rgb)
+    return picture_of(
+        decoded_pixels(frame.pixels, frame.pixel_format),
+        alt=alt,
+        caption=caption,
+        lines=lines,
+        boxes=boxes,
+        is_rgb=is_rgb,
+    )
 
 
 def _boxes(word: ViewWord | None, style: Any) -> list[Box]:

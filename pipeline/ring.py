@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vision.types import Frame, PixelFormat
 
 PAGE_BYTES = mmap.PAGESIZE
-_FORMATS = (PixelFormat.MONO8, PixelFormat.BGR8, PixelFormat.RGB8)
+_FORMATS = tuple(PixelFormat)
 
 HEADER = np.dtype(
     [
@@ -158,7 +158,7 @@ class Ring:
         """
         self._expect(slot, _SlotState.LOANED)
         needed = header.stride_bytes * header.height_px
-        if needed > self.slot_bytes or header.stride_bytes < header.width_px * header.pixel_format.bytes_per_pixel:
+        if needed > self.slot_bytes or header.stride_bytes < header.pixel_format.row_bytes(header.width_px):
             raise ValueError(
                 f"frame {header.frame_id} of {header.width_px}x{header.height_px} {header.pixel_format.value}, "
                 f"{header.stride_bytes} bytes a row, does not fit a slot of {self.slot_bytes} bytes"
@@ -257,12 +257,7 @@ class RingReader:
         pixel_format = _FORMATS[int(header["pixel_format"])]
         width, height, stride = int(header["width_px"]), int(header["height_px"]), int(header["stride_bytes"])
         rows = self._mapping.pixels[index][: stride * height].reshape(height, stride)
-        pixels = rows[:, : width * pixel_format.bytes_per_pixel]
-        if pixel_format.channel_count > 1:
-            shape = (height, width, pixel_format.channel_count)
-            pixels = np.lib.stride_tricks.as_strided(
-                rows, shape, (stride, pixel_format.channel_count, 1), writeable=False
-            )
+        pixels = rows[:, : pixel_format.row_bytes(width)].reshape(pixel_format.shape(width, height))
         return Frame(self.camera_id, int(header["frame_id"]), pixel_format, pixels)
 
     def check(self, index: int, generation: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.clock import NS_PER_US
 from pipeline.config import LineConfig
-from pipeline.encoder import distance_pulses
+from pipeline.encoder import distance_pulses, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +28,53 @@ class Timing:
 class Matching:
     """When two cameras' triggers belong to one part: encoder counts within ``pulses``, or times within ``window_ns``
     where there is no encoder.
+
+    ``offsets_pulses``: by camera in the line's order, how far down the belt it triggers; empty where all are at one place. Only
+    where they differ the rest counts: ``assembly_ns``, how long a part waits from its first trigger for the last camera's, and
+    ``pulses_per_s_max``, the highest speed of the belt.
     """
 
     encoder_bits: int
     pulses: int
     window_ns: int
+    offsets_pulses: tuple[int, ...] = ()
+    assembly_ns: int = 0
+    pulses_per_s_max: float = 0.0
 
     @classmethod
     def of(cls, config: LineConfig) -> Matching:
         encoder = config.encoder
+        along_the_belt = config.is_along_the_belt
         return cls(
             encoder_bits=encoder.bits if encoder is not None else 32,
             pulses=encoder.match_pulses if encoder is not None else 0,
             window_ns=config.view_wait_us * NS_PER_US,
+            offsets_pulses=tuple(camera.belt_offset_pulses for camera in config.cameras),
+            assembly_ns=(config.assembly_limit_us or 0) * NS_PER_US if along_the_belt else 0,
+            pulses_per_s_max=(encoder.speed_max_pulses_per_s or 0.0) if encoder is not None else 0.0,
         )
 
+    @property
+    def is_along_the_belt(self) -> bool:
+        """Whether the cameras are at several places."""
+        return len(set(self.offsets_pulses)) > 1
+
+    @property
+    def last_cameras(self) -> frozenset[int]:
+        """Those furthest down the belt, by their position in the line; empty where all are at one place."""
+        if not self.is_along_the_belt:
+            return frozenset()
+        last_pulses = max(self.offsets_pulses)
+        return frozenset(index for index, offset in enumerate(self.offsets_pulses) if offset == last_pulses)
+
+    def part_count(self, camera: int, encoder_count: int | None) -> int | None:
+        """A camera's count in the domain of the line's zero, where every camera counts the same for a part."""
+        if encoder_count is None or not self.offsets_pulses:
+            return encoder_count
+        return wrap(encoder_count - self.offsets_pulses[camera], self.encoder_bits)
+
     def same_part(self, a_count: int | None, a_ns: int, b_count: int | None, b_ns: int) -> bool:
+        """Of two cameras at one place."""
         if a_count is None or b_count is None:
             return abs(a_ns - b_ns) <= self.window_ns
         return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses

@@ -48,6 +48,8 @@ from vision.types import Reason, Verdict
 _LATE_KEPT = 4_096
 """Late inspections wait for the records process only among fewer records than this; further ones are counted."""
 _SUPERVISOR_AWAY_NS = 5 * NS_PER_S
+_APART_LASTS_S = 10.0
+_APART_TOLD_NS = NS_PER_S
 _LOST_TOLD_NS = 10 * NS_PER_S
 """Between alarms, as the number may grow with each part."""
 
@@ -94,6 +96,7 @@ class Signalling:
         self._watchdog = Watchdog()
         self._lost_told = 0
         self._tell_lost_ns = 0
+        self._tell_apart_ns = 0
         self._stopping = False
         self._ended = False
         self._watch = LineWatch(supervised, ledger.keep_halt)
@@ -105,6 +108,7 @@ class Signalling:
             "verdicts_unsent": 0,
             "inspections_unmatched": 0,
             "late_inspections_dropped": 0,
+            "belt_given_up": 0,
         }
         root = config.topic_root
         self._verdict_topic = f"{root}/verdict"
@@ -212,6 +216,7 @@ class Signalling:
                 # The cameras have stopped: all that was read is in the journals by now.
                 for camera_id in self._camera_ids:
                     self._take_untold(camera_id)
+                self._carry_out(self._machine.end_of_triggers(now_ns()))
         if self._supervised.orphaned:
             # A new service may be up already, under the same client id: they would throw each other off the broker in turns.
             self._mqtt.connect_no_more()
@@ -410,12 +415,20 @@ class Signalling:
 
     def _report(self) -> None:
         self._tell_lost()
+        self._tell_apart()
         if self._mqtt.connected:
             self._supervised.clear_alarm("broker")
         elif self._mqtt.last_error:
             text = f"broker {self._mqtt.broker}: {self._mqtt.last_error}; trying again"
             self._supervised.alarm("broker", "error", text)
         self._supervised.alive(self._counters)
+
+    def _tell_apart(self) -> None:
+        (count, why), now = self._machine.came_apart, now_ns()
+        if count > self._counters["belt_given_up"] and now >= self._tell_apart_ns:
+            self._counters["belt_given_up"], self._tell_apart_ns = count, now + _APART_TOLD_NS
+            text = f"all parts between the cameras were given up, {count} times so far: {why}"
+            self._supervised.alarm("parts-apart", "warning", text, lasts_s=_APART_LASTS_S)
 
     def _tell_lost(self) -> None:
         """What the ledger says, also of a predecessor's parts."""
@@ -461,10 +474,12 @@ class Signalling:
                 )
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1
-                self._ledger.decide(output.part_id, output.seq, output.verdict, output.reason, output.decided_ns)
+                self._ledger.decide(
+                    output.part_id, output.seq, output.verdict, output.reason, output.decided_ns, output.trigger_ns
+                )
                 self._send_verdict(output)
             elif isinstance(output, Joined):
-                self._ledger.add_key(output.part_id, output.key)
+                self._ledger.add_key(output.part_id, output.key, output.trigger_ns)
             elif isinstance(output, Late):
                 self._to_record(LateInspection(output.part_id, output.arrived_ns, output.view))
             elif isinstance(output, Unmatched):

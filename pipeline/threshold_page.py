@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from calibration.threshold import percent_of
-from pipeline.image_reading import read_image
+from pipeline.image_reading import read_seen
 from pipeline.part_scores import Outcome
 from pipeline.report.blocks import (
     Block,
@@ -157,7 +157,7 @@ def _picture(part: ScoredPart, shown: ThresholdShown) -> Picture:
     told = ", ".join(f"{plain(name, 32)} {score:.4g}" for name, score in scores.scores.items())
     lines = [f"score {told}" if told else plain(scores.told, 200)]
     caption, alt = plain(part.name, 120), f"{plain(part.name, 120)}, good, {lines[0]}"
-    pixels = read_image(part.file, shown.pixel_format)
+    pixels = read_seen(part.file, shown.pixel_format)
     if pixels is None:
         return no_picture(alt=alt, caption=caption, lines=lines)
     boxes = [Box(each.box_px, f"{each.class_name} {each.score:.3g}") for each in scores.defects if shown.has_places]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import floor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 
 def preprocess(
-    pixels: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[Any],
     *,
     pixel_format: str,
     x_px: int,
@@ -46,6 +47,71 @@ def preprocess(
         )
         out[plane] = (out[plane] * scale - mean[plane]) / std[plane]
     return out
+
+
+def decoded(raw: npt.NDArray[np.uint8], pixel_format: str) -> npt.NDArray[np.float64]:
+    """A raw frame's grey levels 0..256: (height, width), or (height, width, 3) in the order blue, green, red."""
+    if pixel_format.startswith("Mono"):
+        return unpacked(raw, pixel_format)
+    if pixel_format.startswith("Bayer"):
+        return demosaiced(raw, {"RG8": "RGGB", "GR8": "GRBG", "GB8": "GBRG", "BG8": "BGGR"}[pixel_format[5:]])
+    return of_yuv(raw, "UYVY" if pixel_format.endswith("UYVY") else "YUYV")
+
+
+def unpacked(raw: npt.NDArray[np.uint8], pixel_format: str) -> npt.NDArray[np.float64]:
+    """Grey levels of 10 or 12 bit, in steps of a fourth or a sixteenth."""
+    depth = int(pixel_format[4:6])
+    rows = []
+    for row in raw.tolist():
+        if pixel_format.endswith("p"):
+            number = int.from_bytes(bytes(row), "little")
+            values = [number >> (depth * place) & (2**depth - 1) for place in range(8 * len(row) // depth)]
+        elif pixel_format.endswith("Packed"):
+            values = []
+            for first, low, second in zip(row[::3], row[1::3], row[2::3], strict=True):
+                values.append(first * 2 ** (depth - 8) + (low & 15) % 2 ** (depth - 8))
+                values.append(second * 2 ** (depth - 8) + (low >> 4) % 2 ** (depth - 8))
+        else:
+            values = [(low + 256 * high) % 2**depth for low, high in zip(row[::2], row[1::2], strict=True)]
+        rows.append(values)
+    levels: npt.NDArray[np.float64] = np.array(rows) / 2 ** (depth - 8)
+    return levels
+
+
+def demosaiced(raw: npt.NDArray[np.uint8], pattern: str) -> npt.NDArray[np.float64]:
+    """Each colour that a pixel lacks is the mean of those next to it, of whole levels, halves upwards; mirrored at the edges."""
+    height, width = raw.shape
+    out = np.zeros((height, width, 3))
+    mirrored = np.pad(raw.astype(np.float64), 1, mode="reflect")
+    for y in range(height):
+        for x in range(width):
+            for channel, colour in enumerate("BGR"):
+                nearby = [
+                    (abs(down) + abs(right), mirrored[y + 1 + down, x + 1 + right])
+                    for down in (-1, 0, 1)
+                    for right in (-1, 0, 1)
+                    if pattern[2 * ((y + down) % 2) + (x + right) % 2] == colour
+                ]
+                nearest_px = min(distance for distance, _ in nearby)
+                levels = [level for distance, level in nearby if distance == nearest_px]
+                out[y, x, channel] = floor(sum(levels) / len(levels) + 0.5)
+    return out
+
+
+def of_yuv(raw: npt.NDArray[np.uint8], order: str) -> npt.NDArray[np.float64]:
+    """BT.601 over the full range, its coefficients in 65536ths, in whole levels; two neighbours share U and V."""
+    height, row_bytes = raw.shape
+    out = np.zeros((height, row_bytes // 2, 3))
+    for y in range(height):
+        for x in range(row_bytes // 2):
+            start = x // 2 * 4
+            luma = float(raw[y, start + [at for at, name in enumerate(order) if name == "Y"][x % 2]])
+            u = float(raw[y, start + order.index("U")]) - 128
+            v = float(raw[y, start + order.index("V")]) - 128
+            green = luma - (22554 * u + 46802 * v) / 65536
+            out[y, x] = luma + 116130 * u / 65536, green, luma + 91881 * v / 65536
+    levels: npt.NDArray[np.float64] = np.floor(out + 0.5).clip(0, 255)
+    return levels
 
 
 def nearest(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

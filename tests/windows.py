@@ -43,7 +43,16 @@ Course: TypeAlias = Literal["together", "apart", "late", "late together", "misse
 shared); the side's frame never comes; or comes and is not judged; the line is halted and nothing is judged."""
 
 
-def write_window_line(folder: Path, *, threshold: float = THRESHOLD, **changes: Any) -> Path:
+FORMATS = {"top": PixelFormat.MONO8, "side": PixelFormat.BGR8}
+
+
+def write_window_line(
+    folder: Path,
+    *,
+    threshold: float = THRESHOLD,
+    formats: Mapping[str, PixelFormat] = FORMATS,
+    **changes: Any,
+) -> Path:
     """The line's file: two cameras, one grey and one in colour, two regions and one."""
     folder.mkdir(parents=True, exist_ok=True)
     write_stub_package(folder / "model")
@@ -55,9 +64,9 @@ def write_window_line(folder: Path, *, threshold: float = THRESHOLD, **changes: 
             "address": "line.socket",
             "width_px": WIDTH_PX,
             "height_px": HEIGHT_PX,
-            "pixel_format": pixel_format,
+            "pixel_format": pixel_format.value,
         }
-        for camera_id, pixel_format in (("top", "Mono8"), ("side", "BGR8"))
+        for camera_id, pixel_format in formats.items()
     ]
     line = {
         "topic_root": "test/line",
@@ -239,7 +248,7 @@ class WindowLine:
     def _keep(
         self, key: FrameKey, number: int, trigger_ns: int, pixels: npt.NDArray[np.uint8], inferred_ns: int | None
     ) -> None:
-        height_px, width_px = pixels.shape[:2]
+        height_px = len(pixels)
         rows = pixels.reshape(height_px, -1)
         stride = rows.shape[1] + (PADDING_BYTES if key.camera_id == "side" else 0)
         slot = np.zeros((height_px, stride), np.uint8)
@@ -253,10 +262,10 @@ class WindowLine:
             trigger_ns=trigger_ns,
             grabbed_ns=trigger_ns + 1,
             inferred_ns=inferred_ns,
-            width_px=width_px,
+            width_px=self._formats[key.camera_id].width_px,
             height_px=height_px,
             stride_bytes=stride,
-            pixel_format=PixelFormat.MONO8 if pixels.ndim == 2 else PixelFormat.BGR8,
+            pixel_format=self._formats[key.camera_id].pixel_format,
         )
         self.writer.add_frame(facts, slot.reshape(-1))
 

@@ -9,12 +9,12 @@ from math import ceil, nan, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from vision.frame_decoder import FrameDecoder
 from vision.kernels import flat_rows
 from vision.kernels.frame_signals import tiles_and_slope
 from vision.preprocess import FrameFormat, WrongFrame
 from vision.recipe import Region
 from vision.reference_region import TILES, TILES_HIGH
-from vision.types import PixelFormat
 
 _PIXELS_MAX = 1 << 16
 """Of larger regions only every so many rows are looked at: a mean of so many pixels is steady enough."""
@@ -54,7 +54,17 @@ class SignalReader:
         self._region = region
         self._format = frame_format
         self._step = frame_format.pixel_format.channel_count
-        self._channel = 0 if frame_format.pixel_format is PixelFormat.MONO8 else 1
+        self._channel = 0 if self._step == 1 else 1
+        self._decoder: FrameDecoder | None = None
+        if frame_format.pixel_format.is_raw:
+            self._decoder = FrameDecoder(
+                camera_id,
+                frame_format,
+                x_px=region.x_px,
+                y_px=region.y_px,
+                width_px=region.width_px,
+                height_px=region.height_px,
+            )
         rows = region.height_px - 1
         self._row_step = min(ceil(region.width_px * region.height_px / _PIXELS_MAX), rows // _ROWS_MIN)
         self._tiles = np.zeros(TILES, np.float32)
@@ -65,9 +75,12 @@ class SignalReader:
             raise WrongFrame(
                 f"camera {self._camera_id}: got {pixels.dtype} {pixels.shape}, expected uint8 {self._format.shape}"
             )
-        flat, pitch = flat_rows(pixels)
         region = self._region
-        start = region.y_px * pitch + region.x_px * self._step + self._channel
+        x_px, y_px = region.x_px, region.y_px
+        if self._decoder is not None:
+            pixels, x_px, y_px = self._decoder.decode(pixels), 0, 0
+        flat, pitch = flat_rows(pixels)
+        start = y_px * pitch + x_px * self._step + self._channel
         slope = tiles_and_slope(
             flat, pitch, self._step, start, region.width_px, region.height_px, self._row_step, self._tiles
         )

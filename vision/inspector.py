@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vision import part_mark_reader
 from vision.batch_rows import batch_rows, row_faults, rows_by_camera
@@ -15,6 +16,7 @@ from vision.decoders.anomaly import ANOMALY, HOT_REGION, AnomalySettings
 from vision.decoders.base import BadOutput, WrongOutput
 from vision.decoders.classification import ClassificationSettings
 from vision.faults import Fault, FaultsError
+from vision.frame_decoder import FrameDecoder, SeenFrames
 from vision.geometry import BoxPx, RowGeometry, moved_box, moved_findings, row_geometry
 from vision.judge import FAULT, Judge
 from vision.package import ModelCard, ModelPackage, PackageError
@@ -45,7 +47,9 @@ class _ViewPlan:
     def __init__(
         self,
         frame_format: FrameFormat,
+        seen: SeenFrames,
         part_mark: PartMark | None,
+        mark_decoder: FrameDecoder | None,
         rows: tuple[int, ...],
         regions: list[RegionPlan],
         geometries: list[RowGeometry],
@@ -56,7 +60,9 @@ class _ViewPlan:
         geometry: CameraGeometry | None,
     ) -> None:
         self.frame_format = frame_format
+        self.seen = seen
         self.part_mark = part_mark
+        self.mark_decoder = mark_decoder
         self.rows = rows
         self.regions = regions
         self.geometries = geometries
@@ -125,18 +131,21 @@ class Inspector:
             calibration = calibrations.get(view.camera_id, UNCALIBRATED)
             correction, shift_rule = calibration.correction(), ShiftRule(calibration)
             registration = calibration.registration
+            seen = SeenFrames(view.camera_id, frame_format, calibration)
             self._views[view.camera_id] = _ViewPlan(
                 frame_format=frame_format,
+                seen=seen,
                 part_mark=view.part_mark,
+                mark_decoder=_mark_decoder(view.camera_id, view.part_mark, frame_format),
                 rows=rows[view.camera_id],
                 regions=[
-                    RegionPlan(view.camera_id, region, frame_format, card.input, correction, shift_rule.shift_max_px)
+                    RegionPlan(view.camera_id, region, seen.format, card.input, correction, shift_rule.shift_max_px)
                     for region in view.regions
                 ],
                 geometries=geometries,
                 decoders=[decoder_of(package, session, geometry) for geometry in geometries],
                 judge=Judge(recipe, view.camera_id, card.classes, _bounds([shown.region_px for shown in geometries])),
-                locator=None if registration is None else PartLocator(view.camera_id, registration, frame_format),
+                locator=None if registration is None else PartLocator(view.camera_id, registration, seen.format),
                 shift_rule=shift_rule,
                 geometry=calibration.geometry,
             )
@@ -151,9 +160,10 @@ class Inspector:
         for camera_id, view in self._views.items():
             blank = np.zeros(view.frame_format.shape, np.uint8)
             frame = Frame(camera_id, 0, view.frame_format.pixel_format, blank)
+            pixels = view.seen.of(blank)
             if view.locator is not None:
-                view.locator.locate(blank)
-            self._fill(view, frame)
+                view.locator.locate(pixels)
+            self._fill(view, pixels)
             self.read_mark(frame)
         self.infer()
         for camera_id in self._views:
@@ -179,15 +189,16 @@ class Inspector:
                 f"camera {frame.camera_id}: got {frame.pixel_format.value}, "
                 f"expected {view.frame_format.pixel_format.value}"
             )
+        pixels = view.seen.of(frame.pixels)
         if view.locator is not None:
-            view.position = view.locator.locate(frame.pixels)
+            view.position = view.locator.locate(pixels)
             view.shift_px = view.shift_rule.whole_px(view.position)
             view.locator.check(view.position)
-        self._fill(view, frame)
+        self._fill(view, pixels)
 
-    def _fill(self, view: _ViewPlan, frame: Frame) -> None:
+    def _fill(self, view: _ViewPlan, pixels: npt.NDArray[np.uint8]) -> None:
         for row, region in zip(view.rows, view.regions, strict=True):
-            region.fill(frame.pixels, self._session.input[row], view.shift_px)
+            region.fill(pixels, self._session.input[row], view.shift_px)
         view.is_loaded = True
 
     def infer(self) -> None:
@@ -267,6 +278,8 @@ class Inspector:
                 f"expected {view.frame_format.shape}"
             )
         mark = view.part_mark
+        if view.mark_decoder is not None:
+            return part_mark_reader.read(view.mark_decoder.decode(frame.pixels), x_px=0, y_px=0, cell_px=mark.cell_px)
         return part_mark_reader.read(frame.pixels, x_px=mark.x_px, y_px=mark.y_px, cell_px=mark.cell_px)
 
     def _view(self, camera_id: str) -> _ViewPlan:
@@ -274,6 +287,14 @@ class Inspector:
             return self._views[camera_id]
         except KeyError:
             raise StageError(f"camera: got {camera_id}, expected one of the views: {sorted(self._views)}") from None
+
+
+def _mark_decoder(camera_id: str, mark: PartMark | None, frame_format: FrameFormat) -> FrameDecoder | None:
+    """Of the mark alone; None where there is none, or no need."""
+    if mark is None or not frame_format.pixel_format.is_raw:
+        return None
+    width_px, height_px = MARK_CELLS_WIDE * mark.cell_px, MARK_CELLS_HIGH * mark.cell_px
+    return FrameDecoder(camera_id, frame_format, x_px=mark.x_px, y_px=mark.y_px, width_px=width_px, height_px=height_px)
 
 
 def check_recipe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vision.correction import Correction
 from vision.geometry import row_geometry
 from vision.kernels import flat_rows
+from vision.kernels.raw import raw_to_planes
 from vision.kernels.resize import (
     BLUE_WEIGHT,
     GREEN_WEIGHT,
@@ -22,6 +23,7 @@ from vision.kernels.resize import (
 )
 from vision.mapped_region import MappedRegion, axis
 from vision.model_input import ModelInput
+from vision.raw import LAYOUTS, whole_groups
 from vision.recipe import Region
 from vision.types import PixelFormat
 
@@ -43,9 +45,13 @@ class FrameFormat:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of ``Frame.pixels``: (height, width) or (height, width, 3)."""
-        size = (self.height_px, self.width_px)
-        return size if self.pixel_format is PixelFormat.MONO8 else (*size, self.pixel_format.channel_count)
+        """Shape of ``Frame.pixels``: (height, width), (height, width, 3), or of a raw format (height, row_bytes)."""
+        return self.pixel_format.shape(self.width_px, self.height_px)
+
+    @property
+    def decoded(self) -> FrameFormat:
+        """The same frames as pictures; itself where they are."""
+        return replace(self, pixel_format=self.pixel_format.decoded)
 
 
 class RegionPlan:
@@ -77,6 +83,7 @@ class RegionPlan:
         self._camera_id = camera_id
         self._region = region
         self._shape = frame_format.shape
+        self._size = (frame_format.width_px, frame_format.height_px)
         self._row_shape = model_input.row_shape
         self._dtype = np.dtype(model_input.numpy_dtype)
         self._shift_max_px = shift_max_px
@@ -100,10 +107,14 @@ class RegionPlan:
             tops.astype(np.uint32),
             bottoms.astype(np.uint32),
             row_weights,
-            (lefts * source_channels).astype(np.uint32),
+            (lefts if frame_format.pixel_format.is_raw else lefts * source_channels).astype(np.uint32),
             column_weights,
         )
         self._line = np.zeros((region.width_px + 1) * source_channels, np.float32)
+        self._raw: _RawRegion | None = None
+        if frame_format.pixel_format.is_raw:
+            # 12 bit go up to 255.9, which no byte holds.
+            self._raw = _RawRegion(region, frame_format, brightest=255.0 if model_input.dtype == "uint8" else 256.0)
         self._affine = (gains, offsets)
         self._corner = (top_px, left_px)
         self._border = (top_px, left_px, height_px, width_px)
@@ -113,22 +124,28 @@ class RegionPlan:
         self._source_channels = source_channels
         self._kernel: Callable[..., None]
         self._extra: tuple[Any, ...]
-        channel_names = frame_format.pixel_format.value.removesuffix("8")
+        channel_names = frame_format.pixel_format.decoded.value.removesuffix("8")
         mix: npt.NDArray[np.float32] = np.zeros((len(gains), source_channels), np.float32)
         if source_channels == 3 and model_input.channel_count == 1:
             weights = {"R": RED_WEIGHT, "G": GREEN_WEIGHT, "B": BLUE_WEIGHT}
             self._kernel = channels_to_grey
             self._extra = (np.array([weights[name] for name in channel_names], np.float32),)
             mix[0] = self._extra[0] * gains[0]
+            sources = [0]
         else:
             order = model_input.colour_order
             sources = [channel_names.index(name) for name in order] if source_channels == 3 else [0] * len(gains)
             self._kernel = channels_to_planes
             self._extra = (np.array(sources, np.uint32), source_channels)
             mix[range(len(gains)), sources] = gains
+        if self._raw is not None:
+            grey_mix = self._extra[0] if self._kernel is channels_to_grey else np.zeros(0, np.float32)
+            self._extra = (np.array(sources, np.uint32), grey_mix)
 
         self._mapped: MappedRegion | None = None
         if correction is not None:
+            if self._raw is not None:
+                raise ValueError(f"camera {camera_id}, region {region.name}: only decoded frames can be corrected")
             try:
                 self._mapped = MappedRegion(
                     self._shape,
@@ -180,6 +197,9 @@ class RegionPlan:
         if self._mapped is not None:
             self._mapped.fill(flat, pitch, out_row, shift_px)
             return
+        if self._raw is not None:
+            self._raw.fill(flat, pitch, self._tables, (x_px, y_px), *self._affine, out_row, *self._corner, *self._extra)
+            return
         first = y_px * pitch + x_px * self._source_channels
         self._kernel(
             *(flat, pitch, *self._tables, first, self._line),
@@ -191,8 +211,8 @@ class RegionPlan:
         region = self._region
         x_px, y_px = region.x_px + shift_px[0], region.y_px + shift_px[1]
         for axis_name, start, size, limit in (
-            ("x", x_px, region.width_px, self._shape[1]),
-            ("y", y_px, region.height_px, self._shape[0]),
+            ("x", x_px, region.width_px, self._size[0]),
+            ("y", y_px, region.height_px, self._size[1]),
         ):
             if start < 0 or start + size > limit:
                 raise WrongFrame(
@@ -204,6 +224,35 @@ class RegionPlan:
         ):
             raise ValueError(f"shift: got {shift_px} px, expected at most {self._shift_max_px} px")
         return x_px, y_px
+
+
+class _RawRegion:
+    """A region of raw frames: what their kernel needs beside the tables. Its scratch is there from the start."""
+
+    def __init__(self, region: Region, frame_format: FrameFormat, *, brightest: float) -> None:
+        self._brightest = brightest
+        self._pixel_format = frame_format.pixel_format
+        self._width_px = region.width_px
+        self._frame = (frame_format.width_px, frame_format.height_px)
+        # Wherever the region is moved; and a pixel more, to the right of a region that is one pixel wide.
+        count = region.width_px + 2 * self._pixel_format.group_px + 1
+        self._lines = np.zeros((3, self._pixel_format.channel_count, count), np.float32)
+
+    def fill(
+        self,
+        flat: npt.NDArray[np.uint8],
+        pitch: int,
+        tables: tuple[Any, ...],
+        corner_px: tuple[int, int],
+        *rest: Any,
+    ) -> None:
+        """Writes the region's rectangle of the row, ``corner_px`` being its place in this frame."""
+        x_px, y_px = corner_px
+        first_px, skip, count = whole_groups(self._pixel_format, x_px, self._width_px)
+        raw_to_planes(
+            *(LAYOUTS[self._pixel_format], flat, pitch, *self._frame, *tables),
+            *(first_px, y_px, skip, count, self._brightest, self._lines, *rest),
+        )
 
 
 def _places(source_px: int, target_px: int, *, origin: float, step: float) -> npt.NDArray[np.float64]:

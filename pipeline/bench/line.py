@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
+from pipeline.bench.bare_loop import BareLoop
 from pipeline.bench.statistics import percentiles_us
-from pipeline.clock import NS_PER_S, NS_PER_US, now_ns
+from pipeline.clock import now_ns
 from pipeline.rehearsal import Rehearsal, RehearsalRun
 from pipeline.simulator.images import ImageSource
 from pipeline.simulator.truth import stream_book
@@ -31,7 +31,7 @@ def line(
 ) -> dict[str, object]:
     """``windows`` of each kind of ``window_s`` seconds, after one of each that is thrown away."""
     package = load_package(model)
-    bare = _BareLoop(package.model_path, package.card.input.name, (1, *package.card.input.row_shape))
+    bare = BareLoop(package)
     plan = Rehearsal(model=model, images=images, rules=package.card.thresholds, parts_per_min=parts_per_min)
     paced_us: list[float] = []
     hot_us: list[float] = []
@@ -73,37 +73,6 @@ def line(
         "no_decision": summary["no_decision"],
         "parts_triggered": summary["parts_triggered"],
     }
-
-
-class _BareLoop:
-    """The model alone, as a script would run it."""
-
-    def __init__(self, model_file: Path, input_name: str, shape: tuple[int, ...]) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
-        self._feed = {input_name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-        self.back_to_back_us(50)
-
-    def paced_us(self, period_s: float, duration_s: float) -> list[float]:
-        times_us = []
-        due_ns = now_ns()
-        end_ns = due_ns + int(duration_s * NS_PER_S)
-        while due_ns < end_ns:
-            time.sleep(max(0.0, (due_ns - now_ns()) / NS_PER_S))
-            times_us.append(self._run_us())
-            due_ns += int(period_s * NS_PER_S)
-        return times_us
-
-    def back_to_back_us(self, runs: int) -> list[float]:
-        return [self._run_us() for _ in range(runs)]
-
-    def _run_us(self) -> float:
-        start_ns = now_ns()
-        self._session.run(None, self._feed)
-        return (now_ns() - start_ns) / NS_PER_US
 
 
 def _latencies(wire_log: Path, spans: list[tuple[int, int]]) -> tuple[list[float], dict[str, list[float]]]:

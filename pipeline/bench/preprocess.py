@@ -1,11 +1,13 @@
 """Suite ``preprocess``: the fused kernel against the quickest OpenCV and NumPy chain that does the same, taking turns.
 
-And with a lens and a flat field to be put right in the same pass, against itself without.
+And with a lens and a flat field to be put right in the same pass, against itself without; and of raw frames, against those of
+their pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from pipeline.bench.statistics import median_ratio, percentiles_us
 from pipeline.clock import NS_PER_US, now_ns
 from vision.correction import Correction
+from vision.frame_decoder import FrameDecoder
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan
 from vision.recipe import Region
@@ -24,6 +27,7 @@ _CASES = {
     "300x300 Mono8 -> 160x160": (300, 300, PixelFormat.MONO8, 160, "GRAY"),
     "1280x1024 BGR8 -> 320x320 RGB": (1280, 1024, PixelFormat.BGR8, 320, "RGB"),
 }
+_RAW_CASE = "1280x1024 -> 320x320, grey or RGB"
 _WARM_UP = 20
 _BARREL, _CORNER_LIGHT, _PATTERN = 0.02, 0.6, 0.01
 """Of the corrected camera: how far its lens draws in the corners, the light they get, and the spread of its pixels' gains."""
@@ -35,7 +39,8 @@ def preprocess(rounds: int = 500) -> dict[str, object]:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        return {"suite": "preprocess", "cases": {name: _case(*case, rounds) for name, case in _CASES.items()}}
+        cases = {name: _case(*case, rounds) for name, case in _CASES.items()}
+        return {"suite": "preprocess", "cases": cases, "raw": {_RAW_CASE: _raw_formats(rounds)}}
     finally:
         cv2.setNumThreads(threads)
 
@@ -97,6 +102,35 @@ def _case(
             "dead_pixels": dead_count,
         },
     }
+
+
+def _raw_formats(rounds: int) -> dict[str, object]:
+    """Each raw format beside Mono8 or BGR8, which it is once decoded; and what decoding the whole frame takes."""
+    fills, decodes = {}, {}
+    for pixel_format in PixelFormat:
+        frame_format = FrameFormat(1280, 1024, pixel_format)
+        channels = pixel_format.channel_count
+        region = Region(name="all", x_px=0, y_px=0, width_px=1280, height_px=1024)
+        card = _input(320, "RGB" if channels == 3 else "GRAY", channels, scale=1 / 255, mean=0.5, std=0.25)
+        plan, row = RegionPlan("bench", region, frame_format, card), np.zeros(card.row_shape, np.float32)
+        pixels = np.random.default_rng(0).integers(0, 256, frame_format.shape, np.uint8)
+        fills[pixel_format.value] = partial(plan.fill, pixels, row)
+        if pixel_format.is_raw:
+            decodes[f"{pixel_format.value} decoded"] = partial(_decode, FrameDecoder("bench", frame_format), pixels)
+    times_us = _taking_turns(fills | decodes, rounds)
+    return {
+        pixel_format.value: {
+            "fused_us": percentiles_us(times_us[pixel_format.value]),
+            "ratio_to_decoded_format": median_ratio(times_us[pixel_format.value], times_us[pixel_format.decoded.value]),
+            "decoding_us": percentiles_us(times_us[f"{pixel_format.value} decoded"]),
+        }
+        for pixel_format in PixelFormat
+        if pixel_format.is_raw
+    }
+
+
+def _decode(decoder: FrameDecoder, pixels: npt.NDArray[np.uint8]) -> None:
+    decoder.decode(pixels)
 
 
 def _taking_turns(calls: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:

@@ -169,7 +169,7 @@ def _pictures(store: CalibrationStore, camera: CameraShown, calibration: CameraC
                 field,
                 store.file(field.gain_sha256),
                 store.file(field.dark_sha256),
-                camera.frame_format,
+                camera.frame_format.decoded,
                 gain_file=str(store.file_path(field.gain_sha256)),
                 dark_file=str(store.file_path(field.dark_sha256)),
             )

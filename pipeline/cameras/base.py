@@ -6,7 +6,7 @@ their own signal through ``fileno``; kinds that only follow the clock say when t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -15,6 +15,10 @@ from pipeline.ring import Slot, SlotHeader
 
 class CameraUnavailable(ConnectionError):
     """The camera cannot be reached or went away; the text says which and why. Opening again may help."""
+
+
+class StillConnecting(CameraUnavailable):
+    """The camera has not answered yet and is being waited for: opening again goes on with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,11 @@ class Fires(Protocol):
 
         Raises CameraUnavailable.
         """
+
+
+@runtime_checkable
+class CountsPackets(Protocol):
+    """A camera whose frames come in packets, of which some may have to be sent again."""
+
+    def packet_counts(self) -> Mapping[str, int]:
+        """Since it was opened, by name: received, missing, resent; empty where it is not open."""

@@ -11,8 +11,9 @@ from pipeline.camera_config import FolderCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import IMAGE_SUFFIXES
-from pipeline.image_reading import read_image
+from pipeline.image_reading import read_picture
 from pipeline.ring import Slot, SlotHeader
+from vision.raw_picture import raw_pixels
 
 
 class FolderPlayer:
@@ -71,13 +72,16 @@ class FolderPlayer:
     def _grab(self, counter: int, file: Path, trigger_ns: int) -> Grabbed | NotGrabbed:
         if not self._slots:
             return NotGrabbed(counter, "REFUSED", "no free slot")
-        image = read_image(file, self._config.pixel_format)
-        if image is None:
-            return NotGrabbed(counter, "BAD", f"{file.name} is no whole image of 8 bit a channel")
-        height, width = image.shape[:2]
+        pixel_format = self._config.pixel_format
+        picture = read_picture(file, pixel_format)
+        if picture is None:
+            depth = "8 or 16" if pixel_format.bit_depth > 8 else "8"
+            return NotGrabbed(counter, "BAD", f"{file.name} is no whole image of {depth} bit a channel")
+        height, width = picture.shape[:2]
         if (width, height) != (self._config.width_px, self._config.height_px):
             expected = f"{self._config.width_px}x{self._config.height_px}"
             return NotGrabbed(counter, "BAD", f"{file.name} is {width}x{height} pixels, expected {expected}")
+        image = raw_pixels(picture, pixel_format)
         slot = self._slots.popleft()
         slot.pixels[: image.size] = image.reshape(-1)
         header = SlotHeader(
@@ -88,6 +92,6 @@ class FolderPlayer:
             width_px=width,
             height_px=height,
             stride_bytes=image.size // height,
-            pixel_format=self._config.pixel_format,
+            pixel_format=pixel_format,
         )
         return Grabbed(counter, trigger_ns, slot, header)

@@ -127,7 +127,7 @@ class SimulatorCamera:
             )
             self._refusal = NotGrabbed(counter, "BAD", text)
         elif (
-            message.stride < message.width * message.pixel_format.bytes_per_pixel
+            message.stride < message.pixel_format.row_bytes(message.width)
             or message.payload_bytes != message.stride * message.height
         ):
             text = f"{message.payload_bytes} bytes in rows of {message.stride} are no frame of {message.height} rows"

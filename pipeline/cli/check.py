@@ -13,9 +13,9 @@ import typer
 from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
-from pipeline.camera_config import DeviceCamera, TriggerNotices
+from pipeline.camera_config import Camera, DeviceCamera, TriggerNotices
 from pipeline.cli.output import fail
-from pipeline.config import ImagesConfig, Line, load_line
+from pipeline.config import ImagesConfig, Line, LineConfig, load_line
 from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
 from vision.faults import one_line
@@ -49,10 +49,13 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     for camera in line.config.cameras:
         print(
             f"camera    {camera.camera_id}: {camera.kind}, {camera.width_px}x{camera.height_px} "
-            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_calibrated(line, camera.camera_id, calibrations)}"
+            f"{camera.pixel_format.value}, {camera.ring_slots} slots{_place_on_belt(line.config, camera)}"
+            f"{_calibrated(line, camera.camera_id, calibrations)}"
         )
         if isinstance(camera, DeviceCamera) and camera.trigger_notices is not None:
             print(f"triggers  {_triggers(line, camera, camera.trigger_notices)}")
+    for text in _matching(line.config):
+        print(f"parts     {text}")
     if len(line.calibration_ids) > 1:
         print(f"calibration {line.calibration_id} of all cameras together, in `state` and results")
     for text in _unseen(recipe, package.card.input):
@@ -78,8 +81,51 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
     print(f"records   {line.config.records.path}, on_record_fault {line.config.records.on_record_fault}")
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
-    if warning:
-        print(f"lineside: warning: {warning}", file=sys.stderr)
+    for text in filter(None, (warning, _unmatched(line.config))):
+        print(f"lineside: warning: {text}", file=sys.stderr)
+
+
+def _place_on_belt(config: LineConfig, camera: Camera) -> str:
+    has_place = config.is_along_the_belt or camera.belt_offset_pulses > 0
+    return f", {camera.belt_offset_pulses} pulses down the belt" if has_place else ""
+
+
+def _matching(config: LineConfig) -> Iterator[str]:
+    """How the views of one part are found; nothing where there is one camera."""
+    encoder = config.encoder
+    if len(config.cameras) == 1:
+        return
+    counts = f"encoder counts within {encoder.match_pulses} pulses of each other" if encoder is not None else ""
+    if not config.is_along_the_belt:
+        window = f"triggers within {config.view_wait_us} us of each other"
+        if encoder is not None and all(camera.tells_encoder_count for camera in config.cameras):
+            yield f"views of one part by {counts}"
+        elif encoder is not None and any(camera.tells_encoder_count for camera in config.cameras):
+            yield f"views of one part by {counts}, or by {window} where a camera tells no count"
+        else:
+            yield f"views of one part by {window}"
+        return
+    assert encoder is not None
+    bounce_pulses = (encoder.speed_max_pulses_per_s or 0.0) * config.view_wait_us / 1e6
+    apart = f"parts lie more than {2 * encoder.match_pulses + max(2 * encoder.match_pulses, bounce_pulses):.0f} apart"
+    yield f"views of one part by {counts}, each camera's place taken off; {apart}"
+    yield (
+        f"from the first camera's trigger {config.assembly_limit_us} us to the last one's, with which the deadline begins; "
+        f"belt at most {encoder.speed_max_pulses_per_s:g} pulses/s"
+    )
+
+
+def _unmatched(config: LineConfig) -> str:
+    """Cameras whose views can hardly be known to be of one part; empty where there are none."""
+    blind = [camera for camera in config.cameras if not camera.tells_encoder_count]
+    if len(config.cameras) == 1 or not blind:
+        return ""
+    names = ", ".join(f"{camera.camera_id} ({camera.kind})" for camera in blind)
+    return (
+        f"several cameras, and no encoder count comes with the triggers of {names}: their views are one part only where they are "
+        f"triggered within view_wait_us {config.view_wait_us} us of each other, as by one signal; where each runs by its own "
+        f"clock, every part is NO_DECISION"
+    )
 
 
 def _triggers(line: Line, camera: DeviceCamera, notices: TriggerNotices) -> str:

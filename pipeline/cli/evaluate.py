@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 
 from pipeline.calibrated_line import calibration_warnings, camera_recipe, check_thresholds, view_calibrations
-from pipeline.cli.cameras import camera_of
 from pipeline.cli.console import console_for, show
+from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder
@@ -72,7 +72,7 @@ def evaluate(
         float, typer.Option(min=0.01, max=1.0, help="From which overlap on an object counts as found.")
     ] = 0.5,
     pixel_format: Annotated[
-        Literal["Mono8", "BGR8", "RGB8"] | None,
+        PixelFormat | None,
         typer.Option(help="As the line's camera delivers; else as each file is, grey or colour."),
     ] = None,
     provider: Annotated[
@@ -126,7 +126,7 @@ def evaluate(
         views = package.card.input.views if rules is None else ()
         data_set = read_data_set(data, layout=layout, split=split, views=views, looked=advance)
     if pixel_format is not None:
-        data_set = data_set.seen_as(PixelFormat(pixel_format))
+        data_set = data_set.seen_as(pixel_format)
     if seen is not None:
         data_set = _as_frames(data_set, seen)
     expect_labels_fit(data_set, package.card)

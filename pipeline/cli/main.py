@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from pipeline.cli.signals import end_orderly_when_told
 from vision.faults import FaultsError
 
-_COMMANDS = ("check", "run", "demo", "evaluate", "teach", "model", "calibrate", "records", "replay", "bench")
+_COMMANDS = ("check", "run", "demo", "evaluate", "teach", "model", "calibrate", "cameras", "records", "replay", "bench")
 """Each a function, or an app of its own, in the module of its name."""
 
 

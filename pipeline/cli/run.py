@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.camera_config import FolderCamera, resolved
+from pipeline.camera_config import FolderCamera, VideoCamera, resolved
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.config import Line, load_line
 from pipeline.machine import NoRoom, expect_room
@@ -114,6 +114,7 @@ def _spare_own_files(json_file: Path | None, line: Line) -> None:
     with contextlib.suppress(OSError):
         beside += sealed_files(record).values()
     files = [record, *beside, line.file, line.recipe_file, line.config.mqtt.tls_ca_file]
+    files += [each.file for each in line.config.cameras if isinstance(each, VideoCamera)]
     folders = [line.recipe.model, *(each.folder for each in line.config.cameras if isinstance(each, FolderCamera))]
     if resolved(json_file) in files or resolved(json_file).parent in map(resolved, folders):
         raise fail(f"--json: got {json_file}, expected a file that is none of the line's own", 2)

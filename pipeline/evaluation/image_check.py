@@ -19,14 +19,16 @@ from PIL import Image
 
 from pipeline.config import IMAGE_SUFFIXES
 from pipeline.evaluation.data import Faults, ImageFacts
-from pipeline.image_reading import decode_image
+from pipeline.image_reading import decode_picture
 from vision.faults import Fault, FaultsError
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
 _IMAGE_BYTES_MAX = 1 << 30
 _READERS = ("BMP", "JPEG", "PNG", "TIFF")
-_FORMATS = {"L": PixelFormat.MONO8, "RGB": PixelFormat.BGR8, "P": PixelFormat.BGR8}
+_DEEP = "I;16"
+_FORMATS = {"L": PixelFormat.MONO8, "RGB": PixelFormat.BGR8, "P": PixelFormat.BGR8, _DEEP: PixelFormat.MONO12}
+_LOW_BITS_MAX = 4095
 _MODES = {
     "1": "1 bit a pixel",
     "LA": "grey with an alpha channel",
@@ -54,7 +56,9 @@ def is_image_name(path: Path) -> bool:
 
 
 def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFacts | None:
-    """Reads the file once. None, and a fault, where it is no whole image of 8 bit grey or colour; of a mask any depth will do."""
+    """Reads the file once. None, and a fault, where it is no whole image of 8 bit grey or colour, or of 16 bit grey; of a mask any
+    depth will do.
+    """
     expected = f"a whole image ({', '.join(IMAGE_SUFFIXES)})"
     try:
         status = file.stat()
@@ -92,15 +96,23 @@ def check_image(file: Path, faults: Faults, *, is_mask: bool = False) -> ImageFa
         return None
     if is_mask and (mode == "1" or mode.startswith("I")):
         mode, bits = "L", 8
-    if bits > 8 or mode.startswith("I"):
-        faults.add(file, "", f"{max(bits, 16)} bit a channel", "8 bit grey or colour, as the line's cameras deliver")
+    is_deep = mode.startswith("I") and bits == 16
+    if is_deep:
+        mode = _DEEP
+    elif bits > 8 or mode.startswith("I"):
+        faults.add(
+            file, "", f"{max(bits, 16)} bit a channel", "8 bit grey or colour, or 16 bit grey, as the line keeps"
+        )
         return None
     if mode not in _FORMATS or has_alpha:
         got = _MODES.get(mode, mode) if mode not in _FORMATS else "an image with transparency"
         faults.add(file, "", got, "8 bit grey or colour, without an alpha channel")
         return None
-    if not _is_whole(content, kind):
+    if not _is_whole(content, kind, _FORMATS[mode]):
         faults.add(file, "", "a truncated or damaged image", expected)
+        return None
+    if is_deep and (got := _low_bits(content)):
+        faults.add(file, "", got, "16 bit grey whose white is 65,535, as in pictures that the line kept")
         return None
     width_px, height_px = size if orientation not in _TURNED else size[::-1]
     return ImageFacts(FrameFormat(width_px, height_px, _FORMATS[mode]), hashlib.sha256(content).hexdigest())
@@ -114,7 +126,17 @@ def read_mask(file: Path, image: FrameFormat) -> npt.NDArray[np.bool_]:
     return np.asarray(mask != 0)
 
 
-def _is_whole(content: bytes, kind: str | None) -> bool:
+def _low_bits(content: bytes) -> str:
+    """Why a picture of 16 bit is not one whose white is 65,535; empty where it may be."""
+    picture = decode_picture(np.frombuffer(content, np.uint8), PixelFormat.MONO12)
+    if picture is None:
+        return "an image that cannot be decoded"
+    if picture.max() <= _LOW_BITS_MAX:
+        return f"16 bit a channel, all below {_LOW_BITS_MAX + 1:,}: levels of 12 bit in the low ones, or all but black"
+    return ""
+
+
+def _is_whole(content: bytes, kind: str | None, pixel_format: PixelFormat) -> bool:
     if kind in ("JPEG", "MPO"):
         # Neither marker occurs in the coded pixels; a thumbnail's stand before the image's own start of scan.
         return content.rfind(_END_OF_IMAGE) > content.rfind(_START_OF_SCAN)
@@ -126,7 +148,7 @@ def _is_whole(content: bytes, kind: str | None) -> bool:
             return False
         return b"IEND" in content[-64:]
     # Little is saved by not decoding what is not compressed.
-    return decode_image(np.frombuffer(content, np.uint8), PixelFormat.BGR8) is not None
+    return decode_picture(np.frombuffer(content, np.uint8), pixel_format) is not None
 
 
 def _png_bits(content: bytes) -> int:

@@ -14,7 +14,7 @@ from pipeline.evaluation.data import Sample
 from pipeline.evaluation.figures import Detected, Figures, worst_mistakes
 from pipeline.evaluation.metrics.verdicts import precision_over_recall, roc
 from pipeline.evaluation.runner import STAGES, Runner, mask_of
-from pipeline.image_reading import read_image
+from pipeline.image_reading import read_seen
 from pipeline.report.blocks import (
     Block,
     Box,
@@ -304,7 +304,7 @@ def _picture(shown: EvaluationShown, place: int) -> Picture:
     if sample.class_name is not None:
         lines.append(f"label: {plain(sample.class_name)}")
     caption, alt = plain(sample.name, 120), f"{plain(sample.name, 120)}, {inspection.verdict.value}"
-    pixels = read_image(sample.image, sample.facts.format.pixel_format)
+    pixels = read_seen(sample.image, sample.facts.format.pixel_format)
     if pixels is None:
         return no_picture(alt=alt, caption=caption, lines=lines)
     boxes: list[Box] = []

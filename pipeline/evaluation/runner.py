@@ -308,7 +308,11 @@ def _pixels_of(sample: Sample) -> npt.NDArray[np.uint8]:
     image = sample.facts.format
     pixels = read_image(sample.image, image.pixel_format)
     if pixels is None or pixels.shape != image.shape:
-        got = "an image that cannot be decoded" if pixels is None else f"pixels of shape {pixels.shape}"
+        got = (
+            f"an image that cannot be decoded as {image.pixel_format.value}"
+            if pixels is None
+            else f"pixels of shape {pixels.shape}"
+        )
         raise FaultsError([Fault(str(sample.image), "", got, f"{image.width_px}x{image.height_px} pixels, whole")])
     return pixels
 

@@ -10,8 +10,15 @@ Action = Callable[[int], None]
 """Called with the moment it was due, in nanoseconds."""
 
 
+_PASSED_KEPT = 1_024
+"""So many places behind can be passed again when the belt runs back."""
+
+
 class Belt:
-    """Where the belt is. It moves at one speed until told another; positions are in encoder pulses and never wrap."""
+    """Where the belt is. It moves at one speed until told another, backwards where that is negative.
+
+    Positions are in encoder pulses and never wrap.
+    """
 
     def __init__(self, speed_mm_s: float, pulses_per_mm: float, now_ns: int) -> None:
         self._pulses_per_mm = pulses_per_mm
@@ -35,7 +42,7 @@ class Belt:
         return self._position_then_pulses + (at_ns - self._since_ns) * self._pulses_per_ns
 
     def reaches_at_ns(self, position_pulses: float) -> int | None:
-        """When the belt gets there at the present speed; None where it stands."""
+        """When the belt gets there at the present speed; None where it stands, and in the past where it runs away from there."""
         if self._speed_mm_s == 0:
             return None
         return self._since_ns + math.ceil((position_pulses - self._position_then_pulses) / self._pulses_per_ns)
@@ -51,7 +58,9 @@ class Agenda:
     def __init__(self, belt: Belt) -> None:
         self._belt = belt
         self._moments: list[tuple[int, int, Action]] = []
-        self._places: list[tuple[float, int, Action]] = []
+        self._places: list[tuple[float, int, Action, Action | None]] = []
+        self._passed: list[tuple[float, int, Action]] = []
+        """By the place's negative: what is done when the belt comes back."""
         self._entered = 0
 
     def at_moment(self, due_ns: int, action: Action) -> None:
@@ -59,14 +68,15 @@ class Agenda:
         self._entered += 1
         heapq.heappush(self._moments, (due_ns, self._entered, action))
 
-    def at_place(self, position_pulses: float, action: Action) -> None:
-        """Has ``action`` done when the belt is at a place."""
+    def at_place(self, position_pulses: float, action: Action, again: Action | None = None) -> None:
+        """Has ``action`` done when the belt is at a place, and ``again`` whenever it is there later, either way."""
         self._entered += 1
-        heapq.heappush(self._places, (position_pulses, self._entered, action))
+        heapq.heappush(self._places, (position_pulses, self._entered, action, again))
 
     def next_due_ns(self) -> int | None:
-        """When the next action is due; None where nothing is, or only places that a standing belt never reaches."""
-        place_ns = self._belt.reaches_at_ns(self._places[0][0]) if self._places else None
+        """When the next action is due; None where nothing is, or only places that the belt never reaches."""
+        place_pulses = self._next_place()
+        place_ns = None if place_pulses is None else self._belt.reaches_at_ns(place_pulses)
         moment_ns = self._moments[0][0] if self._moments else None
         if place_ns is None or moment_ns is None:
             return moment_ns if place_ns is None else place_ns
@@ -79,4 +89,19 @@ class Agenda:
             return None
         if self._moments and self._moments[0][0] == due_ns:
             return due_ns, heapq.heappop(self._moments)[2]
-        return due_ns, heapq.heappop(self._places)[2]
+        self._entered += 1
+        if self._belt.speed_mm_s < 0:
+            place, _, again = heapq.heappop(self._passed)
+            heapq.heappush(self._places, (-place, self._entered, again, again))
+            return due_ns, again
+        position_pulses, _, action, passing = heapq.heappop(self._places)
+        if passing is not None:
+            heapq.heappush(self._passed, (-position_pulses, self._entered, passing))
+            if len(self._passed) > 2 * _PASSED_KEPT:
+                self._passed = heapq.nsmallest(_PASSED_KEPT, self._passed)
+        return due_ns, action
+
+    def _next_place(self) -> float | None:
+        if self._belt.speed_mm_s < 0:
+            return -self._passed[0][0] if self._passed else None
+        return self._places[0][0] if self._places else None

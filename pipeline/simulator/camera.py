@@ -23,6 +23,7 @@ class CameraOptions(Options):
 
     camera_id: str = Field(min_length=1)
     path: Path = Field(description="AF_UNIX socket that the device listens on")
+    belt_offset_pulses: int = Field(default=0, ge=0, description="how far down the belt from the trigger station it is")
     exposure_us: float = Field(default=500.0, ge=0.0)
     readout_us: float = Field(default=1500.0, ge=0.0)
     queue_frames: int = Field(default=4, ge=1, description="frames the device holds for a slow driver before it drops")

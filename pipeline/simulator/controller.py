@@ -128,6 +128,8 @@ class _Controller:
     def _obey_sensor(self, event: LineEvent) -> None:
         if event.kind is LineEventKind.SENSOR:
             self._gate.sense(event.encoder_count, event.event_ns)
+        elif event.kind is LineEventKind.LAST_VIEW:
+            self._gate.pass_last_camera(event.encoder_count, event.event_ns)
         elif event.kind is LineEventKind.GATE:
             decided_ns = time.monotonic_ns()
             self._write_decision(event, decided_ns, self._gate.decide(event.encoder_count, decided_ns))

@@ -81,7 +81,8 @@ class GateDecision:
 @dataclass(slots=True)
 class _SensedPart:
     latch: int
-    sensed_ns: int
+    due_from_ns: int
+    """When it was sensed, or came to the last camera: its verdict's time counts from here."""
     condemned: Why | None
     """Why this part will not pass whatever is said of it; None while it may."""
     verdicts: list[HeardVerdict] = field(default_factory=list)
@@ -119,8 +120,15 @@ class Gate:
             condemned = "not_running"
         self._register.append(_SensedPart(latch, now_ns, condemned))
 
+    def pass_last_camera(self, latch: int, now_ns: int) -> None:
+        """A part is at the last camera, which is further down the belt than the trigger station; ``latch``: its count there."""
+        for part in self._register:
+            if self._belongs(latch, part.latch):
+                part.due_from_ns = now_ns
+                return
+
     def stop_belt(self) -> None:
-        """The belt stands."""
+        """The belt stands, or runs back."""
         self._condemn("stopped")
 
     def hear_heartbeat(self, payload: Any, now_ns: int) -> None:
@@ -160,7 +168,7 @@ class Gate:
 
     def _keep(self, part: _SensedPart, heard: HeardVerdict, now_ns: int) -> Literal["kept", "overdue"]:
         good_for_ns = heard.good_for_ns
-        if heard.verdict == "PASS" and good_for_ns is not None and now_ns > part.sensed_ns + good_for_ns:
+        if heard.verdict == "PASS" and good_for_ns is not None and now_ns > part.due_from_ns + good_for_ns:
             self.counts["overdue_at_gate"] += 1
             return "overdue"
         known = [each.verdict for each in part.verdicts]

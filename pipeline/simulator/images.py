@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from pipeline.simulator.process import Options
 from vision.part_mark import MARK_CELLS_HIGH, MARK_CELLS_WIDE, stamp
+from vision.raw_picture import raw_pixels
 from vision.types import PixelFormat
 
 Label = Literal["good", "defective"]
@@ -42,17 +43,18 @@ class SyntheticImages(Options):
     kind: Literal["synthetic"] = "synthetic"
     width_px: int = Field(default=64, ge=MARK_CELLS_WIDE)
     height_px: int = Field(default=64, ge=1)
-    pixel_format: Literal["Mono8", "BGR8"] = "Mono8"
+    pixel_format: PixelFormat = PixelFormat.MONO8
     image_count: int = Field(default=32, ge=2)
     defective_share: float = Field(default=0.3, ge=0.0, le=1.0)
     seed: int = 0
 
 
 class SolarCellImages(Options):
-    """Electroluminescence pictures of solar cells, 300 x 300 Mono8, from the package ``elpv-dataset``."""
+    """Electroluminescence pictures of solar cells, 300 x 300, grey of 8 bit, from the package ``elpv-dataset``."""
 
     kind: Literal["solar-cells"] = "solar-cells"
     indices: list[int] | None = Field(default=None, min_length=2, description="rows of the data set; null: all 2,624")
+    pixel_format: PixelFormat = PixelFormat.MONO8
 
 
 class FolderImages(Options):
@@ -60,7 +62,7 @@ class FolderImages(Options):
 
     kind: Literal["folder"] = "folder"
     path: Path
-    pixel_format: Literal["Mono8", "BGR8"] = "Mono8"
+    pixel_format: PixelFormat = PixelFormat.MONO8
 
     @model_validator(mode="after")
     def _folder_exists(self) -> FolderImages:
@@ -88,9 +90,13 @@ class FrameGeometry:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Loaded pictures: uint8, C-contiguous, all of one shape, (H, W) or (H, W, 3), with a label each or None."""
+    """Loaded pictures: uint8, C-contiguous, all of one shape, with a label each or None.
+
+    ``pictures``: (H, W), or (H, W, 3), blue first; ``sent``: the same in the pixel format that frames are sent in.
+    """
 
     pictures: tuple[Pixels, ...]
+    sent: tuple[Pixels, ...]
     labels: tuple[Label | None, ...]
     geometry: FrameGeometry
 
@@ -98,10 +104,10 @@ class ImageSet:
 def frame_geometry(source: SyntheticImages | SolarCellImages | FolderImages) -> FrameGeometry:
     """The frames' geometry, without loading more than one picture. Raises ImageError."""
     if isinstance(source, SyntheticImages):
-        return _geometry(source.width_px, source.height_px, PixelFormat(source.pixel_format))
+        return _geometry(source.width_px, source.height_px, source.pixel_format)
     if isinstance(source, SolarCellImages):
-        return _geometry(SOLAR_CELL_SIDE_PX, SOLAR_CELL_SIDE_PX, PixelFormat.MONO8)
-    pixel_format = PixelFormat(source.pixel_format)
+        return _geometry(SOLAR_CELL_SIDE_PX, SOLAR_CELL_SIDE_PX, source.pixel_format)
+    pixel_format = source.pixel_format
     return _geometry_of(_read_image(_folder_files(source.path)[0][0], pixel_format), pixel_format)
 
 
@@ -116,7 +122,16 @@ def load_images(source: SyntheticImages | SolarCellImages | FolderImages) -> Ima
         pictures, labels = _load_solar_cells(source)
     else:
         pictures, labels = _load_folder(source, geometry)
-    return ImageSet(tuple(np.ascontiguousarray(picture) for picture in pictures), tuple(labels), geometry)
+    whole = tuple(np.ascontiguousarray(picture) for picture in pictures)
+    sent = tuple(as_sent(picture, geometry.pixel_format) for picture in whole)
+    return ImageSet(whole, sent, tuple(labels), geometry)
+
+
+def as_sent(picture: Pixels, pixel_format: PixelFormat) -> Pixels:
+    """A picture, (H, W) or (H, W, 3), blue first, as the camera sends it."""
+    if pixel_format is PixelFormat.RGB8:
+        return np.ascontiguousarray(picture[:, :, ::-1])
+    return raw_pixels(picture, pixel_format)
 
 
 def mark_strip(geometry: FrameGeometry, part_number: int) -> bytes:
@@ -127,7 +142,7 @@ def mark_strip(geometry: FrameGeometry, part_number: int) -> bytes:
     strip = np.zeros(shape, np.uint8)
     y_px = geometry.mark_y_px - geometry.picture_height_px
     stamp(strip, part_number, x_px=geometry.mark_x_px, y_px=y_px, cell_px=geometry.mark_cell_px)
-    return strip.tobytes()
+    return as_sent(strip, geometry.pixel_format).tobytes()
 
 
 def shuffled_forever(image_count: int, seed: int) -> Iterator[int]:
@@ -152,6 +167,13 @@ def _geometry(width_px: int, height_px: int, pixel_format: PixelFormat) -> Frame
     cell_px = min(_LARGEST_CELL_PX, width_px // MARK_CELLS_WIDE)
     if cell_px < 1:
         raise ImageError(f"pictures {width_px} px wide: expected at least {MARK_CELLS_WIDE} px, the part mark's width")
+    for side, size_px, step_px in (
+        ("wide", width_px, pixel_format.width_step_px),
+        ("high", height_px, pixel_format.height_step_px),
+    ):
+        if size_px % step_px:
+            expected = f"a multiple of {step_px} px, as {pixel_format.value} has it"
+            raise ImageError(f"pictures {size_px} px {side}: expected {expected}")
     return FrameGeometry(
         frame_width_px=width_px,
         frame_height_px=height_px + MARK_CELLS_HIGH * cell_px,
@@ -170,7 +192,7 @@ def _geometry_of(picture: Pixels, pixel_format: PixelFormat) -> FrameGeometry:
 
 def _draw(source: SyntheticImages) -> tuple[list[Pixels], list[Label | None]]:
     chance = np.random.default_rng(source.seed)
-    shape = (source.height_px, source.width_px, PixelFormat(source.pixel_format).channel_count)
+    shape = (source.height_px, source.width_px, source.pixel_format.channel_count)
     defective_count = round(source.image_count * source.defective_share)
     labels: list[Label | None] = [
         "defective" if index < defective_count else "good" for index in range(source.image_count)
@@ -205,7 +227,7 @@ def _load_solar_cells(source: SolarCellImages) -> tuple[list[Pixels], list[Label
     labels: list[Label | None] = []
     for index in indices:
         file, probability, _ = rows[index]
-        pictures.append(_read_image(folder / file, PixelFormat.MONO8))
+        pictures.append(_read_image(folder / file, source.pixel_format))
         labels.append("defective" if float(probability) >= SOLAR_CELL_DEFECTIVE_AT else "good")
     return pictures, labels
 
@@ -244,7 +266,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _read_image(file: Path, pixel_format: PixelFormat) -> Pixels:
-    mode = cv2.IMREAD_GRAYSCALE if pixel_format is PixelFormat.MONO8 else cv2.IMREAD_COLOR
+    mode = cv2.IMREAD_GRAYSCALE if pixel_format.channel_count == 1 else cv2.IMREAD_COLOR
     picture = cv2.imread(str(file), mode)
     if picture is None:
         raise ImageError(f"{file}: cannot be read as an image")

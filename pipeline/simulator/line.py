@@ -89,12 +89,15 @@ class Line:
         self._chance = random.Random(options.seed + 1)
         self._faults = FaultPlan(options.faults, self._chance)
         self._speed_changes = {change.at_part: change for change in options.speed_changes}
+        self._runs_back = any(change.speed_mm_s < 0 for change in options.speed_changes)
         self._book = Book(options.book_path)
         self._controller = _connect(options.controller_path)
         self._belt = Belt(options.speed_mm_s, options.pulses_per_mm, time.monotonic_ns())
         self._agenda = Agenda(self._belt)
         self._counts: Counter[str] = Counter()
-        self._cameras = LineCameras(options.cameras, self._images, self._agenda, self._book, self._counts)
+        self._cameras = LineCameras(
+            options.cameras, self._images, self._agenda, self._book, self._counts, options.encoder_bits, self._latched
+        )
         self._trigger_lateness_ns = array("q")
         self._gate_lateness_ns = array("q")
         self._origin_pulses = 0.0
@@ -157,7 +160,7 @@ class Line:
         elif name == "set_speed":
             speed_mm_s = float(command["speed_mm_s"])
             if speed_mm_s < 0:
-                return {"error": f"speed_mm_s: got {speed_mm_s}, expected at least 0"}
+                return {"error": f"speed_mm_s: got {speed_mm_s}, expected at least 0; a speed_change runs it back"}
             self._do_due()  # what the belt has reached until now, it has reached at the old speed
             self._set_speed(speed_mm_s, time.monotonic_ns())
         elif name == "fault":
@@ -199,12 +202,12 @@ class Line:
         count = self._count_at(max(place_pulses, latch_pulses))
         image_index = next(self._order)
         faults = self._faults.striking(part_number)
-        is_missing = any(fault.kind == "missing_trigger" for fault in faults)
+        is_missing = any(fault.kind == "missing_trigger" and fault.camera_id is None for fault in faults)
         now_ns = time.monotonic_ns()
         self._trigger_lateness_ns.append(now_ns - due_ns)
         # Cameras first: what the books cost must not delay the trigger.
         if not is_missing:
-            self._cameras.trigger(part_number, count, image_index, faults)
+            self._send_past_cameras(part_number, place_pulses, count, image_index, faults, due_ns)
         # The moment is latched, as a controller's input would: a box that stands still just here must not give the part more time.
         self._tell_controller(LineEventKind.SENSOR, count, now_ns)
         self._counts["parts_sent"] += 1
@@ -226,11 +229,6 @@ class Line:
         self._agenda.at_place(gate_pulses, partial(self._part_at_gate, part_number, gate_pulses))
         if not self._all_parts_sent():
             self._send_part(part_number + 1)
-        for fault in faults:
-            if fault.kind == "doubled_trigger" and not is_missing:
-                self._under_way += 1
-                again = partial(self._trigger_again, part_number, image_index, faults)
-                self._agenda.at_moment(due_ns + fault.time_ns, again)
         change = self._speed_changes.get(part_number)
         if change is not None:
             before_mm_s = self._belt.speed_mm_s
@@ -249,11 +247,74 @@ class Line:
             at_ns=at_ns,
         )
 
-    def _trigger_again(self, part_number: int, image_index: int, faults: list[FaultOptions], due_ns: int) -> None:
+    def _send_past_cameras(
+        self,
+        part_number: int,
+        place_pulses: int,
+        count: int,
+        image_index: int,
+        faults: list[FaultOptions],
+        due_ns: int,
+    ) -> None:
+        """Those at the trigger station see the part now, the others when it comes there; all see it again if the belt runs back."""
+        places, slipped_pulses = self._options.camera_places_pulses, 0.0
+        for place in places:
+            at_camera = partial(self._part_at_cameras, part_number, place, image_index, faults)
+            if place == 0:
+                self._trigger(part_number, place, count, image_index, faults, due_ns)
+                if self._runs_back:
+                    self._agenda.at_place(place_pulses, lambda due_ns: None, at_camera)
+                continue
+            if self._options.slip_pulses:
+                slipped_pulses += self._chance.uniform(-1.0, 1.0) * self._options.slip_pulses
+            self._agenda.at_place(
+                place_pulses + place + slipped_pulses, at_camera, at_camera if self._runs_back else None
+            )
+        if places[-1] > 0:
+            last_view = partial(self._tell_last_view, count)
+            self._agenda.at_place(place_pulses + places[-1], last_view)
+
+    def _part_at_cameras(
+        self, part_number: int, place: int, image_index: int, faults: list[FaultOptions], due_ns: int
+    ) -> None:
+        if self._options.trigger_jitter_us:
+            late_ns = round(self._chance.uniform(0.0, self._options.trigger_jitter_us) * 1e3)
+            self._agenda.at_moment(
+                due_ns + late_ns, partial(self._trigger_now, part_number, place, image_index, faults)
+            )
+        else:
+            self._trigger_now(part_number, place, image_index, faults, due_ns)
+
+    def _trigger_now(
+        self, part_number: int, place: int, image_index: int, faults: list[FaultOptions], due_ns: int
+    ) -> None:
+        self._trigger(part_number, place, self._count_now(due_ns), image_index, faults, due_ns)
+
+    def _trigger(
+        self, part_number: int, place: int, count: int, image_index: int, faults: list[FaultOptions], due_ns: int
+    ) -> None:
+        self._cameras.trigger(part_number, count, image_index, faults, place)
+        for fault in faults:
+            if fault.kind == "doubled_trigger":
+                self._under_way += 1
+                again = partial(self._trigger_again, part_number, place, image_index, faults, fault.camera_id)
+                self._agenda.at_moment(due_ns + fault.time_ns, again)
+
+    def _trigger_again(
+        self,
+        part_number: int,
+        place: int,
+        image_index: int,
+        faults: list[FaultOptions],
+        camera_id: str | None,
+        due_ns: int,
+    ) -> None:
         self._under_way -= 1
         self._counts["doubled_triggers"] += 1
-        count = self._count_at(int(self._belt.position_pulses(due_ns)))
-        self._cameras.trigger(part_number, count, image_index, faults)
+        self._cameras.trigger(part_number, self._count_now(due_ns), image_index, faults, place, camera_id)
+
+    def _tell_last_view(self, count: int, due_ns: int) -> None:
+        self._tell_controller(LineEventKind.LAST_VIEW, count)
 
     def _part_at_gate(self, part_number: int, place_pulses: int, due_ns: int) -> None:
         self._under_way -= 1
@@ -267,10 +328,19 @@ class Line:
         before_mm_s = self._belt.speed_mm_s
         self._belt.set_speed(speed_mm_s, at_ns)
         told_ns: int | None = None
-        if (before_mm_s == 0) != (speed_mm_s == 0):
-            kind = LineEventKind.BELT_STOPPED if speed_mm_s == 0 else LineEventKind.BELT_STARTED
+        if (before_mm_s > 0) != (speed_mm_s > 0):
+            kind = LineEventKind.BELT_STARTED if speed_mm_s > 0 else LineEventKind.BELT_STOPPED
             told_ns = self._tell_controller(kind, self._count_at(int(self._belt.position_pulses(at_ns))))
         self._book.write("belt", speed_mm_s=speed_mm_s, at_ns=at_ns, told_ns=told_ns)
+
+    def _count_now(self, due_ns: int) -> int:
+        return self._count_at(int(self._belt.position_pulses(due_ns)))
+
+    def _latched(self, count: int) -> int:
+        jitter = self._options.encoder_jitter_pulses
+        if not jitter:
+            return count
+        return wrap_count(count + self._chance.randint(-jitter, jitter), self._options.encoder_bits)
 
     def _count_at(self, position_pulses: int) -> int:
         return wrap_count(self._options.encoder_start_count + position_pulses, self._options.encoder_bits)
@@ -324,6 +394,7 @@ class Line:
             gate_offset_pulses=options.gate_offset_pulses,
             parts_per_min=options.parts_per_min,
             camera_ids=[camera.camera_id for camera in options.cameras],
+            camera_places_pulses=options.camera_places_pulses,
             frame_width_px=geometry.frame_width_px,
             frame_height_px=geometry.frame_height_px,
             at_ns=time.monotonic_ns(),

@@ -1,4 +1,4 @@
-"""The line's cameras: every trigger reaches all of them; each exposes, reads out and sends, or fails as it is told."""
+"""The line's cameras: a trigger reaches all at its place; each exposes, reads out and sends, or fails as it is told."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import random
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from pipeline.simulator.belt import Agenda
 from pipeline.simulator.camera import CameraOptions, SimulatedCamera
-from pipeline.simulator.images import ImageSet, mark_strip
+from pipeline.simulator.counting import wrap_count
+from pipeline.simulator.images import ImageSet, as_sent, mark_strip
 from pipeline.simulator.line_faults import FaultKind, FaultOptions
 from pipeline.simulator.picture_code import stamp_code
 from pipeline.simulator.process import Book
@@ -43,15 +45,26 @@ class LineCameras:
     """
 
     def __init__(
-        self, options: list[CameraOptions], images: ImageSet, agenda: Agenda, book: Book, counts: Counter[str]
+        self,
+        options: list[CameraOptions],
+        images: ImageSet,
+        agenda: Agenda,
+        book: Book,
+        counts: Counter[str],
+        encoder_bits: int,
+        latched: Callable[[int], int] = lambda count: count,
     ) -> None:
-        """Counts ``triggers_sent``, ``triggers_unobserved`` and ``frames_sent`` in ``counts``."""
+        """Counts ``triggers_sent``, ``triggers_unobserved`` and ``frames_sent`` in ``counts``. ``latched``: what a camera makes of
+        the count.
+        """
         self.frames_under_way = 0
         self._cameras = [SimulatedCamera(camera, book) for camera in options]
         self._images = images
         self._agenda = agenda
         self._book = book
         self._counts = counts
+        self._encoder_bits = encoder_bits
+        self._latched = latched
         self._silent_until_ns = dict.fromkeys((camera.camera_id for camera in options), 0)
         self._plugged_in_ns = dict.fromkeys((camera.camera_id for camera in options), 0)
 
@@ -80,12 +93,28 @@ class LineCameras:
         for camera in self._cameras:
             camera.close(now_ns)
 
-    def trigger(self, part_number: int, count: int, image_index: int, faults: list[FaultOptions]) -> None:
-        """One trigger, now, to every camera."""
+    def trigger(
+        self,
+        part_number: int,
+        count: int,
+        image_index: int,
+        faults: list[FaultOptions],
+        place_pulses: int = 0,
+        camera_id: str | None = None,
+    ) -> None:
+        """One trigger, now, to every camera at this place on the belt, or to ``camera_id`` alone."""
         self._counts["triggers_sent"] += 1
         for camera in self._cameras:
-            camera_id = camera.options.camera_id
-            here = {fault.kind: fault for fault in faults if fault.camera_id in (None, camera_id)}
+            if camera.options.belt_offset_pulses != place_pulses or camera_id not in (None, camera.options.camera_id):
+                continue
+            self._trigger_one(camera, part_number, self._latched(count), image_index, faults)
+
+    def _trigger_one(
+        self, camera: SimulatedCamera, part_number: int, count: int, image_index: int, faults: list[FaultOptions]
+    ) -> None:
+        camera_id = camera.options.camera_id
+        here = {fault.kind: fault for fault in faults if fault.camera_id in (None, camera_id)}
+        if "missing_trigger" not in here:
             trigger_ns = time.monotonic_ns()
             if "silent_camera" in here:
                 self._silent_until_ns[camera_id] = trigger_ns + here["silent_camera"].time_ns
@@ -117,6 +146,7 @@ class LineCameras:
             trigger_number=self._counts["triggers_sent"],
             trigger_counter=camera.trigger_counter if camera.is_plugged_in else None,
             encoder_count=count,
+            part_count=wrap_count(count - camera.options.belt_offset_pulses, self._encoder_bits),
             trigger_ns=trigger_ns,
             connected=camera.is_connected,
             silent=is_silent,
@@ -168,12 +198,13 @@ class LineCameras:
         camera, trigger, faults = exposure.camera, exposure.trigger, exposure.faults
         geometry = self._images.geometry
         camera.frame_counter += 1
-        stride = geometry.frame_width_px * geometry.pixel_format.bytes_per_pixel
-        picture = self._images.pictures[exposure.image_index]
+        stride = geometry.pixel_format.row_bytes(geometry.frame_width_px)
+        picture = self._images.sent[exposure.image_index]
         if "odd_picture" in faults:
             code = faults["odd_picture"].code
             assert code is not None
-            picture = stamp_code(picture, code)
+            coded = stamp_code(self._images.pictures[exposure.image_index], code)
+            picture = as_sent(coded, geometry.pixel_format)
         pixels: tuple[memoryview, ...] = (
             picture.reshape(-1).data,
             memoryview(mark_strip(geometry, exposure.part_number)),

@@ -34,7 +34,8 @@ _TIME_MS = {"doubled_trigger": 1.0, "late_frame": 50.0, "silent_camera": 500.0, 
 class FaultOptions(Options):
     """Something that goes wrong, at the parts named, at the next so many, and by chance at a rate.
 
-    ``missing_trigger``: the part gives no trigger. ``doubled_trigger``: a second one, ``time_ms`` later (default 1).
+    ``missing_trigger``: the part gives no trigger. ``doubled_trigger``: a second one, ``time_ms`` later (default 1). With a
+    ``camera_id`` of that camera alone.
 
     ``missed_frame``: the camera says that it has no frame. ``lost_frame``: it says nothing. ``wrong_size_frame``: half
     the rows, and the header says so. ``incomplete_frame``: half the rows, of a frame that should have all of them.

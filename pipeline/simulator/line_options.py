@@ -13,11 +13,19 @@ from pipeline.simulator.process import Options
 
 
 class SpeedChange(Options):
-    """The belt's speed changes when a part is at the trigger station; 0 stops it."""
+    """The belt's speed changes when a part is at the trigger station; 0 stops it, less runs it back."""
 
     at_part: int = Field(ge=1)
-    speed_mm_s: float = Field(ge=0.0)
+    speed_mm_s: float
     for_ms: float | None = Field(default=None, gt=0.0, description="then back to the speed before; null: for good")
+
+    @model_validator(mode="after")
+    def _comes_back(self) -> SpeedChange:
+        if self.speed_mm_s < 0 and self.for_ms is None:
+            raise ValueError(
+                f"for_ms: got none with speed_mm_s {self.speed_mm_s}, expected how long the belt runs back"
+            )
+        return self
 
 
 class LineOptions(Options):
@@ -36,6 +44,10 @@ class LineOptions(Options):
     trigger_jitter_us: float = Field(
         default=0.0, ge=0.0, description="the sensor is so late at most, by seeded chance; the count is latched then"
     )
+    encoder_jitter_pulses: int = Field(default=0, ge=0, description="each latched count is wrong by so many at most")
+    slip_pulses: float = Field(
+        default=0.0, ge=0.0, description="a part slips by so many at most from one place with cameras to the next"
+    )
     encoder_bits: int = Field(default=32, ge=8, le=62)
     encoder_start_count: int = Field(default=0, ge=0)
     speed_changes: list[SpeedChange] = Field(default_factory=list)
@@ -46,6 +58,11 @@ class LineOptions(Options):
     def pitch_pulses(self) -> float:
         """From part to part, without jitter."""
         return self.speed_mm_s * 60.0 / self.parts_per_min * self.pulses_per_mm
+
+    @property
+    def camera_places_pulses(self) -> list[int]:
+        """Where on the belt cameras are, from the trigger station on."""
+        return sorted({camera.belt_offset_pulses for camera in self.cameras})
 
     @property
     def window_pulses(self) -> int:
@@ -59,6 +76,10 @@ class LineOptions(Options):
             raise ValueError(f"cameras: got two of one camera_id: {sorted(camera_ids)}")
         if self.window_pulses < 1:
             raise ValueError(f"got a pitch of {self.pitch_pulses:.1f} pulses, expected at least 4; lower parts_per_min")
+        if self.gate_offset_pulses <= self.camera_places_pulses[-1]:
+            raise ValueError(
+                f"gate_offset_pulses: got {self.gate_offset_pulses}, expected a gate behind the last camera"
+            )
         if 2 * self.gate_offset_pulses >= 1 << self.encoder_bits:
             raise ValueError(f"encoder_bits: got {self.encoder_bits}, expected room for twice gate_offset_pulses")
         return self

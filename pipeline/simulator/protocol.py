@@ -11,7 +11,7 @@ field               type  meaning
 ==================  ====  ========================================================================================
 magic               4s    ``b"LSC2"``
 kind                u16   1 TRIGGER (sent at the trigger, at once), 2 FRAME, 3 MISSED (a trigger without a frame)
-pixel_format        u16   1 Mono8, 2 BGR8, 3 RGB8
+pixel_format        u16   1 Mono8, 2 BGR8, 3 RGB8, and the raw ones from 4 on in ``PixelFormat``'s order
 trigger_counter     u64   triggers the device has seen since it was switched on, the first is 1
 encoder_count       i64   latched at the trigger, in the controller's count domain
 trigger_ns          i64   the trigger, CLOCK_MONOTONIC
@@ -44,7 +44,7 @@ FRAME_END_BYTES = FRAME_END.size
 
 _MAGIC = b"LSC2"
 _END_MAGIC = b"LSCE"
-_CODE_OF_FORMAT = {PixelFormat.MONO8: 1, PixelFormat.BGR8: 2, PixelFormat.RGB8: 3}
+_CODE_OF_FORMAT = {pixel_format: code for code, pixel_format in enumerate(PixelFormat, 1)}
 _FORMAT_OF_CODE = {code: pixel_format for pixel_format, code in _CODE_OF_FORMAT.items()}
 
 
@@ -134,7 +134,10 @@ class LineEventKind(IntEnum):
     GATE = 2
     """A part at the gate: let it pass or push it out, now."""
     BELT_STOPPED = 3
+    """Or it runs back."""
     BELT_STARTED = 4
+    LAST_VIEW = 5
+    """A part at the last camera, where that is not at the trigger station; its count is as it was at that."""
 
 
 _LINE_EVENT_KIND_OF_CODE = {int(kind): kind for kind in LineEventKind}

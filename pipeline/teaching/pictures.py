@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.evaluation.data import Faults
 from pipeline.evaluation.image_check import check_image
-from pipeline.image_reading import decode_image
+from pipeline.image_reading import decode_seen
 from pipeline.teaching.layout import view_files
 from pipeline.teaching.picture_set import Copy, FaultList, Picture, PictureSet, Pixels, View, majority_frame
 from pipeline.teaching.pixel_facts import is_flat, is_grey, pixels_sha256
@@ -119,7 +119,7 @@ def _look(file: Path, folder: Path, view: str, faults: FaultList) -> _Seen | Non
         sha256=facts.sha256,
         pixels_sha256=pixels_sha256(pixels),
     )
-    return _Seen(picture, facts.format.pixel_format is PixelFormat.MONO8)
+    return _Seen(picture, facts.format.pixel_format.channel_count == 1)
 
 
 def _read(picture: Picture, pixel_format: PixelFormat) -> Pixels:
@@ -136,7 +136,9 @@ def _decoded(file: Path, sha256: str, pixel_format: PixelFormat) -> Pixels:
     if hashlib.sha256(content.data).hexdigest() != sha256:
         expected = "what it held when the folder was looked at: leave it alone meanwhile, and ask again"
         raise FaultsError([Fault(str(file), "", "another content than before", expected)])
-    pixels = decode_image(content, pixel_format)
+    # Of a grey file it may be 16 bit, as pictures of 10 and 12 bit are kept.
+    as_read = PixelFormat.MONO12 if pixel_format is PixelFormat.MONO8 else pixel_format
+    pixels = decode_seen(content, as_read)
     if pixels is None:
         raise FaultsError([Fault(str(file), "", "a picture that cannot be decoded", "a whole one of 8 bit a channel")])
     return pixels

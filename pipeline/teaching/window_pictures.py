@@ -24,6 +24,7 @@ from pipeline.window.format import FrameEntry
 from pipeline.window.reader import FrameDamaged, NotAWindow, WindowReader
 from vision.batch_rows import view_name
 from vision.faults import Fault, FaultsError
+from vision.frame_decoder import SeenFrames
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
 from vision.recipe import Region
@@ -62,7 +63,7 @@ class Cut:
     """One region of a camera's frames, at their own size."""
 
     def __init__(self, name: str, camera_id: str, region: Region, frame: FrameFormat, calibration: ViewCalibration):
-        is_grey = frame.pixel_format is PixelFormat.MONO8
+        is_grey = frame.pixel_format.channel_count == 1
         channels = 1 if is_grey else 3
         as_it_is = ModelInput(
             name="picture",
@@ -78,13 +79,18 @@ class Cut:
         self.name, self.camera_id = name, camera_id
         self.frame = FrameFormat(region.width_px, region.height_px, PixelFormat.MONO8 if is_grey else PixelFormat.BGR8)
         self._rule = ShiftRule(calibration)
-        self._plan = RegionPlan(camera_id, region, frame, as_it_is, calibration.correction(), self._rule.shift_max_px)
+        # As the kept picture of the same frame is read, so that both are known to be the same.
+        self._seen = SeenFrames(camera_id, frame, calibration, as_picture=True)
+        self._plan = RegionPlan(
+            camera_id, region, self._seen.format, as_it_is, calibration.correction(), self._rule.shift_max_px
+        )
         registration = calibration.registration
-        self._locator = None if registration is None else PartLocator(camera_id, registration, frame)
+        self._locator = None if registration is None else PartLocator(camera_id, registration, self._seen.format)
         self._row = np.zeros(as_it_is.row_shape, np.uint8)
 
     def of(self, frame: Pixels) -> Pixels:
         """Raises WrongFrame where the part is not in its place."""
+        frame = self._seen.of(frame)
         shift_px = (0, 0)
         if self._locator is not None:
             position = self._locator.locate(frame)

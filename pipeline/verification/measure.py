@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.clock import wall_text
 from pipeline.config import IMAGE_SUFFIXES, LineConfig
-from pipeline.image_reading import decode_image, read_image
+from pipeline.image_reading import decode_picture, read_image
 from pipeline.line_inspector import frame_formats
 from pipeline.picture_view import view_of
 from pipeline.verification.file import VerifiedRuntime
@@ -103,9 +103,10 @@ def samples_for_line(
     if faults := check_recipe(recipe, package.card, formats, file=str(recipe_file)):
         raise RecipeError(faults)
     images = images_below(folder)
+    has_deep = any(each.pixel_format.bit_depth > 8 for each in formats.values())
     digest, looks = hashlib.sha256(), []
     for image in images:
-        size = _read(image, PixelFormat.MONO8, digest)
+        size = _read(image, PixelFormat.MONO12 if has_deep else PixelFormat.MONO8, digest)
         fitting = [name for name, each in formats.items() if (each.height_px, each.width_px) == size]
         if not fitting:
             got = f"{size[1]}x{size[0]} pixels"
@@ -234,11 +235,11 @@ def _read(image: Path, pixel_format: PixelFormat, digest: Any) -> tuple[int, int
         encoded = image.read_bytes()
     except OSError as error:
         raise FaultsError([Fault(str(image), "", str(error.strerror), "a readable image")]) from error
-    pixels = decode_image(np.frombuffer(encoded, np.uint8), pixel_format)
+    pixels = decode_picture(np.frombuffer(encoded, np.uint8), pixel_format)
     if pixels is None:
-        raise FaultsError(
-            [Fault(str(image), "", "no image, or one that cannot be used", "a whole one, of 8 bit a channel")]
-        )
+        depth = "8 or 16" if pixel_format.bit_depth > 8 else "8"
+        expected = f"a whole one, of {depth} bit a channel"
+        raise FaultsError([Fault(str(image), "", "no image, or one that cannot be used", expected)])
     digest.update(hashlib.sha256(encoded).digest())
     height_px, width_px = pixels.shape[:2]
     return height_px, width_px

@@ -37,7 +37,9 @@ NO_NS = -1
 EndedBy: TypeAlias = Literal["told", "max_s", "max_gib", "free_disk", "fault"]
 
 _MAGIC = b"LSFR"
-_HEADER = struct.Struct("<4sHH32s8sQQQqqqqIIIIQI")
+_HEADER = struct.Struct("<4sHH32s8sQQQqqqqIIIIQI16s")
+_NAME_BYTES = 8
+"""Of a pixel format's name before the numbers; the rest of a longer one is behind them."""
 _CRC = struct.Struct("<I")
 _CRC_OFFSET = HEADER_BYTES - _CRC.size
 
@@ -207,12 +209,13 @@ class BadHeader(ValueError):
 
 def pack_header(frame: FrameFacts, pixels_crc32: int) -> bytes:
     """A frame's header, HEADER_BYTES long, with a checksum of its own at its end."""
+    name = frame.pixel_format.value.encode("ascii")
     packed = _HEADER.pack(
         _MAGIC,
         1,
         HEADER_BYTES,
         frame.camera_id.encode("ascii"),
-        frame.pixel_format.value.encode("ascii"),
+        name[:_NAME_BYTES],
         frame.source,
         frame.trigger_counter,
         frame.frame_id,
@@ -226,6 +229,7 @@ def pack_header(frame: FrameFacts, pixels_crc32: int) -> bytes:
         frame.stride_bytes,
         frame.size_bytes,
         pixels_crc32,
+        name[_NAME_BYTES:],
     )
     packed = packed.ljust(_CRC_OFFSET, b"\0")
     return packed + _CRC.pack(zlib.crc32(packed))
@@ -243,7 +247,7 @@ def unpack_header(header: bytes) -> tuple[FrameFacts, int]:
         version,
         _,
         camera_id,
-        pixel_format,
+        name,
         source,
         trigger_counter,
         frame_id,
@@ -257,6 +261,7 @@ def unpack_header(header: bytes) -> tuple[FrameFacts, int]:
         stride_bytes,
         _,
         pixels_crc32,
+        rest_of_name,
     ) = _HEADER.unpack_from(header)
     if magic != _MAGIC or version != 1:
         raise BadHeader(f"got {magic!r} of version {version}, expected {_MAGIC!r} of version 1")
@@ -272,7 +277,7 @@ def unpack_header(header: bytes) -> tuple[FrameFacts, int]:
         width_px=width_px,
         height_px=height_px,
         stride_bytes=stride_bytes,
-        pixel_format=PixelFormat(pixel_format.rstrip(b"\0").decode("ascii")),
+        pixel_format=PixelFormat((name.rstrip(b"\0") + rest_of_name.rstrip(b"\0")).decode("ascii")),
     )
     return frame, pixels_crc32
 

@@ -145,7 +145,7 @@ class WindowReader:
         return self._late.get(part_id, [])
 
     def frame(self, entry: FrameEntry) -> Frame:
-        """The frame in place, read-only: shape (height, width) or (height, width, 3), rows ``stride_bytes`` apart.
+        """The frame in place, read-only: ``pixels`` as in ``vision.types.Frame``, rows ``stride_bytes`` apart.
 
         Raises FrameDamaged, naming it; NotAWindow where its chunk cannot be read any more.
         """
@@ -323,11 +323,10 @@ def _read_description(folder: Path) -> WindowDescription:
 
 
 def _shaped(pixels: npt.NDArray[np.uint8], facts: FrameFacts) -> npt.NDArray[np.uint8]:
-    channels = facts.pixel_format.channel_count
-    rows = pixels.reshape(facts.height_px, facts.stride_bytes)[:, : facts.width_px * channels]
-    return rows if channels == 1 else rows.reshape(facts.height_px, facts.width_px, channels)
+    rows = pixels.reshape(facts.height_px, facts.stride_bytes)[:, : facts.pixel_format.row_bytes(facts.width_px)]
+    return rows.reshape(facts.pixel_format.shape(facts.width_px, facts.height_px))
 
 
 def _is_possible(facts: FrameFacts) -> bool:
-    is_image = facts.width_px > 0 and facts.height_px > 0
-    return is_image and facts.stride_bytes >= facts.width_px * facts.pixel_format.bytes_per_pixel
+    is_image = facts.width_px > 0 and facts.height_px > 0 and facts.width_px % facts.pixel_format.width_step_px == 0
+    return is_image and facts.stride_bytes >= facts.pixel_format.row_bytes(facts.width_px)

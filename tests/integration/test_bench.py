@@ -23,6 +23,8 @@ SUITES = (
     "decode",
     "soak",
     "outage",
+    "belt",
+    "assembly",
     "record",
     "record-kills",
     "record-latency",
@@ -54,6 +56,16 @@ def test_every_suite_has_help_of_its_own() -> None:
     told = lineside("bench", "soak", "--help").stdout
     assert "--minutes" in told
     assert "--windows" not in told
+
+
+def test_assembly_tells_whose_views_went_astray(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    done = lineside("bench", "assembly", "--parts", "900", "--json", file, timeout_s=100.0)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["parts"] == 900
+    assert not any(result["broken_promises"].values())
+    assert result["parts_passed"] > 500
 
 
 @pytest.mark.parametrize(

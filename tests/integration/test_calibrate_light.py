@@ -81,7 +81,9 @@ def uneven_percent(correction: Correction | None, frames: Any, frame_format: Fra
     return evenness_percent(rows.mean(axis=0).transpose(1, 2, 0))
 
 
-@pytest.mark.parametrize("pixel_format", [PixelFormat.MONO8, PixelFormat.RGB8])
+@pytest.mark.parametrize(
+    "pixel_format", [PixelFormat.MONO8, PixelFormat.RGB8, PixelFormat.MONO12P, PixelFormat.BAYER_RG8]
+)
 def test_what_is_kept_makes_pictures_of_other_light_even_within_a_per_cent(
     tmp_path: Path, pixel_format: PixelFormat
 ) -> None:
@@ -94,7 +96,7 @@ def test_what_is_kept_makes_pictures_of_other_light_even_within_a_per_cent(
     assert found["calibration_id"] == current(line).calibration_id
     assert found["calibration_id"] in done.stdout
     assert found["refusals"] == []
-    frame_format = FrameFormat(WIDTH_PX, HEIGHT_PX, pixel_format)
+    frame_format = FrameFormat(WIDTH_PX, HEIGHT_PX, pixel_format).decoded
     section, correction = correction_in_force(line, frame_format)
     assert (section.dead_count, section.hot_count) == (1, 1)
     assert section.uneven_before_percent.low > 20.0

@@ -63,9 +63,13 @@ def geometry() -> GeometrySection:
     return GeometrySection(made=made_now("Anna", []), camera=camera, worst_error_mm=0.1)
 
 
-@pytest.mark.parametrize("template", [None, "120,90,128,120"])
-def test_what_is_kept_finds_parts_where_they_are(tmp_path: Path, pictures: Path, template: str | None) -> None:
-    line = parts_line(tmp_path)
+@pytest.mark.parametrize(
+    ("template", "pixel_format"), [(None, "Mono8"), ("120,90,128,120", "Mono8"), (None, "Mono10Packed")]
+)
+def test_what_is_kept_finds_parts_where_they_are(
+    tmp_path: Path, pictures: Path, template: str | None, pixel_format: str
+) -> None:
+    line = parts_line(tmp_path, pixel_format=pixel_format)
     marked = () if template is None else ("--template", template)
     done = registration(line, pictures, *marked, "--json", tmp_path / "found.json", "--report", tmp_path / "report")
     assert done.returncode == 0, done.stderr

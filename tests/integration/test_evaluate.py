@@ -71,15 +71,28 @@ MODELS: dict[str, tuple[Callable[..., Path], dict[str, Any], dict[str, Any]]] = 
 
 
 @pytest.mark.parametrize(
-    ("kind", "has_recipe"), [("classification", True), ("detection", True), ("detection", False), ("anomaly", True)]
+    ("kind", "has_recipe", "pixel_format"),
+    [
+        ("classification", True, "Mono8"),
+        ("detection", True, "BGR8"),
+        ("detection", False, "BGR8"),
+        ("anomaly", True, "Mono8"),
+        ("classification", True, "Mono12p"),
+        ("anomaly", True, "BayerGR8"),
+        ("classification", True, "YUV422_8"),
+    ],
 )
 def test_the_line_gives_the_verdicts_of_the_evaluation(
-    tmp_path: Path, broker_port: int, kind: str, has_recipe: bool
+    tmp_path: Path, broker_port: int, kind: str, has_recipe: bool, pixel_format: str
 ) -> None:
     """Image by image: verdict, reason, score and defects, to the last bit of each number."""
     write, changes, rule = MODELS[kind]
-    suffix, is_colour = (".jpg", True) if kind == "detection" else (".png", False)
+    suffix, is_colour = ".jpg" if kind == "detection" else ".png", not pixel_format.startswith("Mono")
     for at, pixels in enumerate(pictures(is_colour=is_colour)):
+        if pixel_format == "Mono12p":
+            # As the line keeps them, with levels that 8 bit have not.
+            write_image(tmp_path / "data" / "good" / f"{at:03d}{suffix}", pixels * np.uint16(256) + np.uint16(at << 4))
+            continue
         write_image(tmp_path / "data" / "good" / f"{at:03d}{suffix}", pixels)
     images = sorted((tmp_path / "data" / "good").iterdir())
     camera = {
@@ -88,7 +101,7 @@ def test_the_line_gives_the_verdicts_of_the_evaluation(
         "folder": "data/good",
         "width_px": WIDTH_PX,
         "height_px": HEIGHT_PX,
-        "pixel_format": "BGR8" if is_colour else "Mono8",
+        "pixel_format": pixel_format,
         "parts_per_min": 6000,
     }
     line = write_line(tmp_path, broker_port, cameras=[camera])
@@ -109,6 +122,8 @@ def test_the_line_gives_the_verdicts_of_the_evaluation(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
     asked: list[str | Path] = ["--recipe", tmp_path / "recipe.yaml"] if has_recipe else []
+    if pixel_format not in ("Mono8", "BGR8"):
+        asked += ["--pixel-format", pixel_format]
     told = result_of("--model", model, "--data", tmp_path / "data", *asked)
     evaluated = {each["image"]: each for each in told["per_image"]}
     assert {each["verdict"] for each in told["per_image"]} == {"PASS", "REJECT"}

@@ -21,6 +21,7 @@ from tests.chaos.books import (
 )
 from tests.models import write_stub_package
 from tests.service import let_parts_come
+from vision.types import PixelFormat
 
 PARTS = 200
 # What a box that is busy with tests can keep; the gate stands as far behind it as on the demo's line.
@@ -63,9 +64,22 @@ def test_healthy_line(tmp_path: Path, tmp_socket_dir: Path) -> None:
     assert truth.wire.results_missing == truth.wire.results_duplicate == truth.wire.seq_gaps == 0
 
 
-def test_colour_frames(tmp_path: Path, tmp_socket_dir: Path) -> None:
-    images = SyntheticImages(pixel_format="BGR8", width_px=96, height_px=64)
-    summary, truth = play(tmp_path, tmp_socket_dir, images=images, channel_count=3, parts=60)
+@pytest.mark.parametrize(
+    "pixel_format",
+    [
+        PixelFormat.BGR8,
+        PixelFormat.MONO12,
+        PixelFormat.MONO10_PACKED,
+        PixelFormat.MONO12P,
+        PixelFormat.BAYER_GB8,
+        PixelFormat.YUV422_8_UYVY,
+    ],
+)
+def test_pixel_formats(tmp_path: Path, tmp_socket_dir: Path, pixel_format: PixelFormat) -> None:
+    """Raw frames too are judged as what they show, and the part's number is read in them."""
+    images = SyntheticImages(pixel_format=pixel_format, width_px=96, height_px=64)
+    channel_count = pixel_format.channel_count
+    summary, truth = play(tmp_path, tmp_socket_dir, images=images, channel_count=channel_count, parts=60)
     check_promise(truth)
     assert truth.truth.false_accepts == truth.truth.false_rejects == 0
     assert summary["parts_triggered"] == 60

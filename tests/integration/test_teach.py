@@ -345,7 +345,7 @@ def corrupt(folder: Path) -> None:
 
 def deep(folder: Path) -> None:
     write_parts(folder, range(25))
-    write_image(folder / "0005.png", part(5).astype(np.uint16) * 257)  # type: ignore[arg-type]
+    write_image(folder / "0005.png", part(5).astype(np.uint16) << 4)  # type: ignore[arg-type]
 
 
 def with_alpha(folder: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.cli.bench.belt import assembly, belt
 from pipeline.cli.bench.calibrate_geometry import calibrate_geometry
 from pipeline.cli.bench.calibrate_threshold import calibrate_threshold
 from pipeline.cli.bench.calibrate_timing import calibrate_timing
 from pipeline.cli.bench.chaos import chaos
 from pipeline.cli.bench.drift import drift
 from pipeline.cli.bench.outage import outage
-from pipeline.cli.bench.plain import capacity, decode, handover, line, preprocess, registration
+from pipeline.cli.bench.plain import cameras, capacity, decode, handover, line, preprocess, registration
 from pipeline.cli.bench.record import record
 from pipeline.cli.bench.record_kills import record_kills
 from pipeline.cli.bench.record_latency import record_latency
@@ -31,6 +32,8 @@ for command in (
     chaos,
     soak,
     outage,
+    belt,
+    assembly,
     tampering,
     replay,
     record,
@@ -39,6 +42,7 @@ for command in (
     record_power,
     line,
     capacity,
+    cameras,
     handover,
     preprocess,
     registration,

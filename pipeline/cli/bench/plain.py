@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.bench.cameras import cameras as measure_cameras
 from pipeline.bench.capacity import capacity as measure_capacity
 from pipeline.bench.decode import decode as measure_decode
 from pipeline.bench.handover import handover as measure_handover
@@ -27,13 +28,20 @@ def capacity(model: CellModelOption = None, json_file: JsonOption = None) -> Non
     _run(json_file, lambda: measure_capacity(package_folder(model), solar_cells()))
 
 
+def cameras(model: CellModelOption = None, json_file: JsonOption = None) -> None:
+    """Latency, capacity and CPU with one camera on the real protocol and with four simulated ones, beside the bare model. Needs
+    root, and aravis-tools.
+    """
+    _run(json_file, lambda: measure_cameras(package_folder(model), solar_cells()))
+
+
 def handover(json_file: JsonOption = None) -> None:
     """Frames between processes: through shared memory and through a socket, small and large."""
     _run(json_file, measure_handover)
 
 
 def preprocess(json_file: JsonOption = None) -> None:
-    """The fused pre-processing kernel against the quickest OpenCV and NumPy chain, and with lens and light put right."""
+    """The fused kernel against the quickest OpenCV and NumPy chain, with lens and light put right, and on raw frames."""
     _run(json_file, measure_preprocess)
 
 

@@ -12,6 +12,7 @@ from pipeline.cli.calibrate.good_parts import GoodParts
 from pipeline.cli.calibrate.options import Station
 from pipeline.report.blocks import Block, Box, Fact, Facts, Notice, Page, Section, Table, Words, plain
 from pipeline.report.pictures import picture_of
+from vision.raw import decoded_pixels
 from vision.types import PixelFormat
 
 _WATCHED = {
@@ -92,7 +93,7 @@ def _where(station: Station, parts: GoodParts, found: DriftReport) -> Iterator[B
         end_px = region.x_px + region.width_px, region.y_px + region.height_px
         boxes.append(Box((region.x_px, region.y_px, *end_px), "reference region"))
     yield picture_of(
-        parts.first,
+        decoded_pixels(parts.first, station.frame_format.pixel_format),
         alt="The first part's picture with the rectangle that light and sharpness are read from.",
         caption="The first part, and where light and sharpness are read.",
         boxes=boxes,

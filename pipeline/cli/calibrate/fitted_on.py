@@ -13,6 +13,7 @@ from pipeline.teaching.taught_file import taught_pixels
 from pipeline.teaching.window_pictures import cuts_of
 from vision.package import ModelPackage
 from vision.preprocess import WrongFrame
+from vision.raw import decoded_pixels
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 
@@ -26,6 +27,7 @@ class FittedOn:
         """Raises FaultsError where what was taught cannot be read."""
         self._files = frozenset(_hashes(package.card.training))
         self._pixels = taught_pixels(package)
+        self._pixel_format = station.frame_format.pixel_format
         self._cuts = (
             [cut for cut in cuts_of(station.line) if cut.camera_id == station.camera_id] if self._pixels else []
         )
@@ -41,7 +43,7 @@ class FittedOn:
         return bool(self._pixels) and not self._pixels.isdisjoint(self._seen(picture))
 
     def _seen(self, picture: PartPicture) -> Iterator[str]:
-        yield pixels_sha256(picture.pixels)
+        yield pixels_sha256(decoded_pixels(picture.pixels, self._pixel_format))
         for cut in self._cuts:
             try:
                 yield pixels_sha256(cut.of(picture.pixels))

@@ -66,7 +66,7 @@ def flat_field(
     if report is not None:
         from pipeline.calibration_report.light import flat_field_blocks
 
-        blocks = flat_field_blocks(found, bright.pixels, station.frame_format.pixel_format)
+        blocks = flat_field_blocks(found, bright.pixels, station.frame_format.pixel_format.decoded)
         write_calibration_page(report, "Even light", station, blocks, kept)
     if kept is None:
         raise fail(f"not calibrated: {'; '.join(refusal.reason for refusal in found.refusals)}")
@@ -83,7 +83,7 @@ def _kept(
     station: Station, who: str, field: FlatField, quality: FlatFieldQuality, digests: list[bytes]
 ) -> CameraCalibration:
     """Read back as a line reads it before it is in force. Raises FaultsError; ends the command where the disk fails."""
-    frames = station.frame_format
+    frames = station.frame_format.decoded
     gains = gain_png(field.gain, field.dead | field.hot, frames.pixel_format)
     darks = dark_png(field.dark, frames.pixel_format)
     section = FlatFieldSection(

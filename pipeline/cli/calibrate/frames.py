@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cli.calibrate.options import Station, check_size, pictures_in
+from pipeline.cli.calibrate.options import Station, check_size, seen_in
 from vision.faults import Fault, FaultsError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
-    """``pixels``: uint8 (count, height, width) or (count, height, width, 3), as the camera delivers them, by the files' names."""
+    """``pixels``: uint8 (count, height, width) or (count, height, width, 3), the camera's frames decoded, by the files' names."""
 
     folder: Path
     names: list[str]
@@ -33,8 +33,9 @@ class Frames:
 def frames_in(folder: Path, station: Station) -> Frames:
     """Raises FaultsError where there are none, or of another size than the camera's frames."""
     names, digests, all_pixels = [], [], []
-    for name, pixels, digest in pictures_in(folder, station.frame_format.pixel_format):
-        check_size(f"{folder}/{name}", pixels, station)
+    pixel_format = station.frame_format.pixel_format
+    for name, pixels, digest in seen_in(folder, pixel_format):
+        check_size(f"{folder}/{name}", pixels, pixel_format.decoded, station)
         names.append(name)
         digests.append(digest)
         all_pixels.append(pixels)

@@ -25,7 +25,7 @@ from pipeline.cli.calibrate.options import (
     WhoOption,
     board_of,
     check_size,
-    pictures_in,
+    seen_in,
     station_of,
     told_in_force,
 )
@@ -107,8 +107,9 @@ def geometry(
 def _looked_at(folder: Path, board: Board, station: Station, out: TextIO) -> tuple[list[BoardView], list[bytes]]:
     """Each picture's view of the board, said as it is found."""
     views, digests = [], []
-    for name, pixels, digest in pictures_in(folder, PixelFormat.MONO8):
-        check_size(f"{folder}/{name}", pixels, station)
+    pixel_format = station.frame_format.pixel_format
+    for name, pixels, digest in seen_in(folder, pixel_format if pixel_format.channel_count == 1 else PixelFormat.MONO8):
+        check_size(f"{folder}/{name}", pixels, PixelFormat.MONO8, station)
         view = find_board(f"{folder.name}/{name}", pixels, board)
         seen = f"{len(view.corner_ids)} of {board.corner_count} corners"
         told = f"{seen}, blur {view.blur_px:.2f} px" if view.is_usable else f"NOT USED: {view.told}"

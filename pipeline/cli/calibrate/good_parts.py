@@ -66,7 +66,7 @@ def look_at(
     """Each picture as inspection looks at a frame. Raises FaultsError, InferenceError."""
     parts, first_name = GoodParts(), dict[bytes, str]()
     for name, pixels, digest in pictures:
-        check_size(name, pixels, station)
+        check_size(name, pixels, station.frame_format.pixel_format, station)
         if (other := first_name.setdefault(digest, name)) != name:
             expected = "another picture: copies tell nothing of how parts differ"
             raise FaultsError([Fault(name, "", f"the same picture as {other}", expected)])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import CameraUnavailable, Grabbed, NotGrabbed
+from pipeline.cli.line_camera import OPEN_WITHIN_S, open_within
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.config import Line
 from pipeline.machine import slot_bytes
@@ -48,7 +49,7 @@ class GrabbingCamera:
         except OSError as error:
             raise CannotGrab(f"{self._record}: {error.strerror}") from error
         try:
-            self._camera.open()
+            open_within(self._camera, OPEN_WITHIN_S)
         except CameraUnavailable as error:
             self._unlock()
             raise CannotGrab(str(error)) from error
@@ -95,10 +96,8 @@ class GrabbingCamera:
     def _copied(self, event: Grabbed) -> Pixels:
         header = event.header
         rows = event.slot.pixels[: header.stride_bytes * header.height_px].reshape(header.height_px, -1)
-        pixels = rows[:, : header.width_px * header.pixel_format.bytes_per_pixel]
-        channels = header.pixel_format.bytes_per_pixel
-        shape = (header.height_px, header.width_px) if channels == 1 else (header.height_px, header.width_px, channels)
-        return pixels.copy().reshape(shape)
+        pixels = rows[:, : header.pixel_format.row_bytes(header.width_px)]
+        return pixels.copy().reshape(header.pixel_format.shape(header.width_px, header.height_px))
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,17 @@ from calibration.board import Board
 from pipeline.calibrated_line import applied
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_now, with_sections
 from pipeline.calibration_store import NEW, ChangedMeanwhile
-from pipeline.cli.cameras import camera_of
+from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import fail
 from pipeline.config import IMAGE_SUFFIXES, Line, load_line
-from pipeline.image_reading import decode_image
+from pipeline.image_reading import decode_image, decode_seen
 from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of
 from vision.inspector import unseen_regions
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
+
+_Decode: TypeAlias = Callable[[npt.NDArray[np.uint8], PixelFormat], "npt.NDArray[np.uint8] | None"]
 
 LineArgument = Annotated[Path, typer.Argument(metavar="LINE", help="The line's YAML file.")]
 CameraOption = Annotated[
@@ -51,8 +54,10 @@ def board_of(squares: str, square_mm: float, marker_mm: float | None, dictionary
         raise FaultsError(faults_of("board", error)) from error
 
 
-def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, npt.NDArray[np.uint8], bytes]]:
-    """Name, pixels and the file's SHA-256 of each picture in a folder, by name. Raises FaultsError."""
+def pictures_in(
+    folder: Path, pixel_format: PixelFormat, decode: _Decode = decode_image
+) -> Iterator[tuple[str, npt.NDArray[np.uint8], bytes]]:
+    """Name, ``Frame.pixels`` and the file's SHA-256 of each picture in a folder, by name. Raises FaultsError."""
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     except OSError as error:
@@ -64,12 +69,18 @@ def pictures_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, 
             content = file.read_bytes()
         except OSError as error:
             raise FaultsError([Fault(str(file), "", str(error.strerror), "a readable picture")]) from error
-        pixels = decode_image(np.frombuffer(content, np.uint8), pixel_format)
+        pixels = decode(np.frombuffer(content, np.uint8), pixel_format)
         if pixels is None:
-            raise FaultsError(
-                [Fault(str(file), "", "no picture, or one that cannot be used", "a whole one of 8 bit a channel")]
-            )
+            expected = f"a whole one of {'8 or 16' if pixel_format.bit_depth > 8 else '8'} bit a channel"
+            if pixel_format.is_raw:
+                expected += f", of a size that {pixel_format.value} has"
+            raise FaultsError([Fault(str(file), "", "no picture, or one that cannot be used", expected)])
         yield file.name, pixels, hashlib.sha256(content).digest()
+
+
+def seen_in(folder: Path, pixel_format: PixelFormat) -> Iterator[tuple[str, npt.NDArray[np.uint8], bytes]]:
+    """The same as calibrations look at them: decoded."""
+    return pictures_in(folder, pixel_format, decode_seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +160,9 @@ def station_of(line_file: Path, camera_id: str | None, who: str | None) -> Stati
     return Station(line, camera_id, frames, store, before or beginning)
 
 
-def check_size(name: str, pixels: npt.NDArray[np.uint8], station: Station) -> None:
-    """Raises FaultsError where a picture is not of the size that the camera's frames have."""
-    height_px, width_px = pixels.shape[:2]
+def check_size(name: str, pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat, station: Station) -> None:
+    """Raises FaultsError where a picture, in ``pixel_format``, is not of the size that the camera's frames have."""
+    height_px, width_px = len(pixels), pixel_format.width_px(prod(pixels.shape[1:]))
     frames = station.frame_format
     if (width_px, height_px) != (frames.width_px, frames.height_px):
         expected = f"{frames.width_px}x{frames.height_px} px, as camera {station.camera_id} delivers"

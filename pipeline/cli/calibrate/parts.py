@@ -69,7 +69,7 @@ class PartPictures:
         is_new_folder = folder.resolve() not in {file.parent.resolve() for file in self._files.values()}
         for file_name, pixels, digest in pictures_in(folder, self._station.frame_format.pixel_format):
             file = folder / file_name
-            check_size(str(file), pixels, self._station)
+            check_size(str(file), pixels, self._station.frame_format.pixel_format, self._station)
             content = hashlib.sha256(pixels.tobytes()).digest()
             if (first := self._files.get(content)) is not None:
                 self.copies.append((_name(file), _name(first)))

@@ -90,7 +90,7 @@ def registration(
         found = calibrate_registration(
             still.pixels[0],
             where,
-            station.frame_format,
+            station.frame_format.decoded,
             repeats=list(still.pixels[1:]),
             parts=list(parts.pixels),
             empty=[] if empty is None else list(empty.pixels),
@@ -120,7 +120,7 @@ def registration(
             parts.names,
             list(parts.pixels),
             regions,
-            station.frame_format.pixel_format,
+            station.frame_format.decoded.pixel_format,
             scale,
         )
         write_calibration_page(report, "Where the part lies", station, blocks, kept)
@@ -146,7 +146,7 @@ def _outlined(station: Station, still: Frames, empty: Frames | None, search_px: 
     if empty is None:
         expected = "pictures of the belt without a part, or --template: what the part is found by"
         raise FaultsError([Fault(str(still.folder.with_name("empty")), "", "no such folder", expected)])
-    grey = [grey_of(each, station.frame_format.pixel_format) for each in (still.pixels[0], empty.pixels[0])]
+    grey = [grey_of(each, station.frame_format.decoded.pixel_format) for each in (still.pixels[0], empty.pixels[0])]
     where = template_around_part(grey[0], grey[1], search_px, search_px)
     if where is None:
         got = f"got nothing in {still.names[0]} that the empty belt has not, {search_px} px inside the picture's edge"

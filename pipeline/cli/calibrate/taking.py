@@ -7,8 +7,6 @@ import select
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,9 +15,11 @@ from rich.text import Text
 from pipeline.cli.calibrate.gates import Gate, Pixels
 from pipeline.cli.calibrate.grabbing import GrabbingCamera
 from pipeline.config import IMAGE_SUFFIXES
+from pipeline.image_encoder import encode_image
 from pipeline.image_reading import read_image
 from pipeline.whole_file import write_whole
 from vision.faults import one_line
+from vision.raw import decoded_pixels
 from vision.types import PixelFormat
 
 _WAIT_S = 0.5
@@ -45,7 +45,7 @@ def take_pictures(
     for file in kept:
         pixels = read_image(file, pixel_format)
         if pixels is not None:
-            gate.look(pixels)
+            gate.look(decoded_pixels(pixels, pixel_format))
             seen.add(_digest(pixels))
     kept_count, told, silent = len(kept), "waiting for the camera ...", 0
     with Live(console=console, refresh_per_second=8, transient=True) as live:
@@ -63,13 +63,13 @@ def take_pictures(
             if _digest(pixels) in seen:
                 told = "the very same picture again"
                 continue
-            looked = gate.look(pixels)
+            looked = gate.look(decoded_pixels(pixels, pixel_format))
             told = looked.told
             if looked.is_kept:
                 kept_count += 1
                 seen.add(_digest(pixels))
                 folder.mkdir(parents=True, exist_ok=True)
-                write_whole(_next_file(folder), _png(pixels, pixel_format))
+                write_whole(_next_file(folder), encode_image(pixels, pixel_format, "png", 0))
     if not kept_count:
         return
     console.print(f"{kept_count} pictures in {folder}", soft_wrap=True, highlight=False)
@@ -91,13 +91,6 @@ def _panel(gate: Gate, name: str, kept_count: int, count: int, missing: str, tol
 def _next_file(folder: Path) -> Path:
     numbers = [int(file.stem) for file in pictures_of(folder) if file.stem.isdigit()]
     return folder / f"{max(numbers, default=0) + 1:04d}.png"
-
-
-def _png(pixels: Pixels, pixel_format: PixelFormat) -> bytes:
-    is_made, content = cv2.imencode(".png", pixels[:, :, ::-1] if pixel_format is PixelFormat.RGB8 else pixels)
-    if not is_made:
-        raise ValueError(f"picture: got shape {pixels.shape}, expected (height, width) or (height, width, 3)")
-    return np.asarray(content, np.uint8).tobytes()
 
 
 def _has_pressed_enter() -> bool:

@@ -40,7 +40,9 @@ def timing(
             help="The belt was moved so far, measured to +- the tolerance, and the encoder counted so much. Several times.",
         ),
     ],
-    gate_mm: Annotated[float, typer.Option(help="From the trigger to where the part's middle is at the gate.")],
+    gate_mm: Annotated[
+        float, typer.Option(help="From the trigger (the last camera's) to where the part's middle is at the gate.")
+    ],
     gate_tolerance_mm: Annotated[float, typer.Option(help="How closely that was measured, to either side.")],
     speed_max_mm_s: Annotated[float, typer.Option(help="The highest belt speed there will be.")],
     part_length_mm: Annotated[float, typer.Option(help="Along the belt.")],
@@ -202,7 +204,7 @@ def _to_do(line: Line, figures: TimingFigures) -> Iterator[str]:
         "timing.guard_us": timing.guard_us,
         "encoder.reject_offset_pulses": None if encoder is None else encoder.reject_offset_pulses,
     }
-    for key, value in settings(figures).items():
+    for key, value in settings(figures, line.config).items():
         was = "as it is" if now[key] == value else f"now {'nothing' if now[key] is None else now[key]}"
         yield f"set       {key}: {value} in {line.file} ({was})"
     yield f"set       in the controller: the gate's window +-{figures.window_pulses} pulses around reject_at_encoder_count"

@@ -74,7 +74,8 @@ class _Triggers:
     def __init__(self, triggers: Iterable[LineTrigger]) -> None:
         self._of_count: dict[int, list[LineTrigger]] = defaultdict(list)
         for trigger in triggers:
-            self._of_count[trigger.encoder_count].append(trigger)
+            for count in set(trigger.encoder_counts):
+                self._of_count[count].append(trigger)
 
     def last_before(self, count: int | None, at_ns: int) -> LineTrigger | None:
         """The last trigger with this count by then; the encoder's laps tell them apart."""
@@ -126,14 +127,14 @@ def _line_truth(line: LineAccount) -> LineTruth:
 
 
 def _trigger_violations(triggers: Iterable[LineTrigger]) -> Iterable[Violation]:
-    """Triggers without exactly one verdict."""
+    """Triggers without a verdict, or with more than they may have."""
     for trigger in triggers:
         kind: ViolationKind
-        where = f"part {trigger.part_number}, trigger at count {trigger.encoder_count} ({trigger.observability})"
+        where = f"part {trigger.part_number}, trigger at count {trigger.encoder_counts[0]} ({trigger.observability})"
         if not trigger.verdicts and trigger.observability == "observable":
             kind = "no_verdict" if trigger.has_result else "no_verdict_and_no_result"
             text = f"{where}: no verdict{'' if trigger.has_result else ' and no result'}"
-        elif len(trigger.verdicts) > 1:
+        elif len(trigger.verdicts) > trigger.verdicts_max:
             kind = "several_verdicts"
             numbers = sorted((verdict.session_id, verdict.seq) for verdict in trigger.verdicts)
             text = f"{where}: {len(numbers)} verdicts: {numbers}"
@@ -185,7 +186,7 @@ def _wire_truth(wire: WireAccount, triggers: Sequence[LineTrigger], orphan_count
         reasons=dict(wire.reasons),
         triggers_without_verdict=sum(trigger.observability == "observable" for trigger in silent),
         triggers_in_doubt_without_verdict=sum(trigger.observability == "in_doubt" for trigger in silent),
-        triggers_with_several_verdicts=sum(len(trigger.verdicts) > 1 for trigger in triggers),
+        triggers_with_several_verdicts=sum(len(each.verdicts) > each.verdicts_max for each in triggers),
         verdicts_without_trigger=orphan_count,
         duplicate_seq=len(wire.repeated),
         seq_gaps=sum(max(seen) - len(seen) for seen in seqs.values()),
@@ -346,7 +347,7 @@ class _Gates:
         trigger = self._triggers.of_verdict(heard)
         if heard.valid_us <= 0 or trigger is None:
             return heard.valid_us <= 0
-        deadline_ns = trigger.trigger_ns + (heard.age_us + heard.valid_us) * 1_000
+        deadline_ns = trigger.due_from_ns + (heard.age_us + heard.valid_us) * 1_000
         return heard.not_before_ns > deadline_ns + TAP_LAG_NS
 
 

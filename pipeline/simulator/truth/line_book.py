@@ -24,12 +24,18 @@ class LinePart:
 
 @dataclass(slots=True)
 class LineTrigger:
-    """One trigger, however many cameras it reached; verdicts and results are booked with it later."""
+    """One trigger, however many cameras it reached; verdicts and results are booked with it later.
+
+    Where cameras are at several places on the belt it is all triggers of a part: ``trigger_ns`` is the first one's, ``due_from_ns``
+    the last camera's. ``encoder_counts``: by camera, its offset taken off. ``verdicts_max``: so many it may have.
+    """
 
     part_number: int
-    encoder_count: int
+    encoder_counts: list[int]
     trigger_ns: int
     observability: Observability
+    due_from_ns: int
+    verdicts_max: int = 1
     verdicts: list[WireVerdict] = field(default_factory=list)
     has_result: bool = False
 
@@ -37,7 +43,7 @@ class LineTrigger:
         """For the report."""
         return TriggerTruth(
             self.part_number,
-            self.encoder_count,
+            self.encoder_counts[0],
             self.trigger_ns,
             self.observability,
             tuple(self.verdicts),
@@ -76,7 +82,9 @@ def read_line(book: Iterable[Record]) -> LineAccount:
     if opening is None or opening["event"] != "line":
         raise ValueError("line book: expected it to begin with a record of event 'line'")
     account = LineAccount(opening["encoder_bits"], opening["window_pulses"])
+    is_along_the_belt = len(opening.get("camera_places_pulses", ())) > 1
     views: dict[int, list[_View]] = {}
+    trigger_of: dict[int, LineTrigger] = {}
     left_ns: dict[str, list[int]] = defaultdict(list)
     undelivered: set[tuple[str, int]] = set()
     # The line hangs up on its drivers at its own end: by then nothing is unread.
@@ -90,17 +98,22 @@ def read_line(book: Iterable[Record]) -> LineAccount:
             )
         elif event == "trigger":
             view = _View(record["camera_id"], record["trigger_ns"], record["sent"], record["behind_garbage"])
-            seen = views.setdefault(record["trigger_number"], [])
+            number = record["part_number" if is_along_the_belt else "trigger_number"]
+            seen = views.setdefault(number, [])
             if not seen:
-                account.triggers.append(
-                    LineTrigger(record["part_number"], record["encoder_count"], view.trigger_ns, "unobserved")
-                )
+                trigger = LineTrigger(record["part_number"], [], view.trigger_ns, "unobserved", view.trigger_ns)
+                account.triggers.append(trigger)
+                trigger_of[number] = trigger
+            trigger = trigger_of[number]
+            trigger.encoder_counts.append(record.get("part_count", record["encoder_count"]))
+            if is_along_the_belt:
+                trigger.verdicts_max, trigger.due_from_ns = len(trigger.encoder_counts), view.trigger_ns
             seen.append(view)
         elif event == "gate":
             account.past_gate.append((record["gate_ns"], account.parts[record["part_number"]]))
         elif event == "frame":
             account.frames_dropped += record["dropped"]
-        elif event == "belt" and record["speed_mm_s"] == 0 and record["told_ns"] is not None:
+        elif event == "belt" and record["speed_mm_s"] <= 0 and record["told_ns"] is not None:
             account.stops_ns.append(record["told_ns"])
         elif event == "driver" and not record["connected"]:
             left_ns[record["camera_id"]].append(record["at_ns"])

@@ -40,7 +40,8 @@ class LineTruth:
 
     Attributes:
         parts_sent: parts that came to the trigger station.
-        triggers_sent: triggers emitted; one reaches all cameras, a doubled one counts twice, a missing one not.
+        triggers_sent: triggers emitted; one reaches all cameras, a doubled one counts twice, a missing one not. Where cameras are
+            at several places on the belt, parts with any trigger.
         parts_past_gate: parts that came to the gate.
         triggers_missing: parts whose trigger was left out on purpose.
         triggers_doubled: second triggers.
@@ -139,7 +140,8 @@ class WireTruth:
         reasons: {reason: messages}.
         triggers_without_verdict: observable triggers with no verdict on the wire.
         triggers_in_doubt_without_verdict: the same of the triggers in doubt.
-        triggers_with_several_verdicts: triggers with more than one verdict, copies of one message not counted.
+        triggers_with_several_verdicts: triggers with more than one verdict, copies of one message not counted. Where cameras are at
+            several places on the belt, parts with more verdicts than triggers at single cameras.
         verdicts_without_trigger: verdicts that belong to no trigger.
         duplicate_seq: messages that repeat a (``session_id``, ``seq``).
         seq_gaps: numbers missing between 1 and each session's last.

@@ -45,12 +45,17 @@ def line_of(folder: Path, timing: dict[str, int], encoder: dict[str, int] | None
 
 
 def test_what_is_to_be_set_is_as_calibrated(tmp_path: Path) -> None:
-    wanted = settings(FIGURES)
+    config = line_of(tmp_path, {"deadline_us": 40_000}, {"reject_offset_pulses": 790}).config
+    wanted = settings(FIGURES, config)
     timing = {"deadline_us": wanted["timing.deadline_us"], "guard_us": wanted["timing.guard_us"]}
     offset = {"reject_offset_pulses": wanted["encoder.reject_offset_pulses"]}
     assert not list(differences(line_of(tmp_path, timing, offset), FIGURES))
     slow = FIGURES.model_copy(update={"deadline_max_us": 20_000_000})
-    assert settings(slow)["timing.deadline_us"] == DEADLINE_MAX_US
+    assert settings(slow, config)["timing.deadline_us"] == DEADLINE_MAX_US
+    # Measured from the last camera, counted from the line's zero.
+    cameras = [config.cameras[0].model_copy(update={"belt_offset_pulses": offset}) for offset in (0, 300)]
+    along = config.model_copy(update={"cameras": cameras})
+    assert settings(FIGURES, along)["encoder.reject_offset_pulses"] == 790 + 300
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGr
 from pipeline.cameras.folder import FolderPlayer
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
-from tests.conformance.test_camera import HEIGHT_PX, WIDTH_PX, SimulatedBench, empty_slots, picture, wait
+from tests.camera_benches import HEIGHT_PX, WIDTH_PX, SimulatedBench, empty_slots, picture, wait
 from vision.types import PixelFormat
 
 MONO8 = PixelFormat.MONO8

@@ -17,6 +17,7 @@ from pipeline.camera_config import DeviceCamera, FolderCamera
 from pipeline.config import Line, load_line, load_model
 from vision.faults import FaultsError
 from vision.recipe import Recipe
+from vision.types import PixelFormat
 
 LINE: dict[str, Any] = {
     "topic_root": "acme/line1/aoi1",
@@ -553,3 +554,36 @@ def test_faults_of_what_parts_belong_to(folder: Path) -> None:
         "traceability.batch: got ",
     ):
         assert words in told
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "width_px", "height_px", "fault"),
+    [
+        ("Mono10p", 30, 32, "cameras.0.width_px: got 30, expected a multiple of 4, as Mono10p has it"),
+        ("Mono10Packed", 31, 32, "cameras.0.width_px: got 31, expected a multiple of 2, as Mono10Packed has it"),
+        ("Mono12Packed", 31, 32, "cameras.0.width_px: got 31, expected a multiple of 2, as Mono12Packed has it"),
+        ("Mono12p", 31, 32, "cameras.0.width_px: got 31, expected a multiple of 2, as Mono12p has it"),
+        ("BayerGB8", 31, 32, "cameras.0.width_px: got 31, expected a multiple of 2, as BayerGB8 has it"),
+        ("BayerGB8", 32, 31, "cameras.0.height_px: got 31, expected a multiple of 2, as BayerGB8 has it"),
+        ("YUV422_8", 31, 32, "cameras.0.width_px: got 31, expected a multiple of 2, as YUV422_8 has it"),
+    ],
+)
+def test_a_size_that_a_pixel_format_does_not_have(
+    folder: Path, pixel_format: str, width_px: int, height_px: int, fault: str
+) -> None:
+    line = copy.deepcopy(LINE)
+    line["cameras"][0] |= {"pixel_format": pixel_format, "width_px": width_px, "height_px": height_px}
+    assert faults_of(folder, yaml.safe_dump(line)) == [f"line.yaml: {fault}"]
+
+
+@pytest.mark.parametrize("pixel_format", list(PixelFormat))
+def test_every_pixel_format_is_known_by_its_name(folder: Path, pixel_format: PixelFormat) -> None:
+    (folder / "line.yaml").write_text(changed("cameras.0.pixel_format", pixel_format.value))
+    (camera,) = load_line(folder / "line.yaml").config.cameras
+    assert camera.pixel_format is pixel_format
+
+
+def test_an_unknown_pixel_format_is_told_with_those_that_are_known(folder: Path) -> None:
+    (fault,) = faults_of(folder, changed("cameras.0.pixel_format", "Mono16"))
+    assert "pixel_format: got 'Mono16', expected 'Mono8'" in fault
+    assert "YUV422_8_UYVY" in fault

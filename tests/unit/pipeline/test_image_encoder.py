@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from pipeline.image_encoder import CannotEncode, encode_image, encode_thumbnail
+from pipeline.image_reading import decode_image
 from pipeline.payloads import DefectResult
+from tests import naive
+from vision.raw_picture import raw_pixels
 from vision.types import PixelFormat
 
 
@@ -19,12 +24,52 @@ def decoded(body: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(picture, np.uint8)
 
 
-@pytest.mark.parametrize("pixel_format", list(PixelFormat))
+@pytest.mark.parametrize("pixel_format", [PixelFormat.MONO8, PixelFormat.BGR8, PixelFormat.RGB8])
 def test_png_keeps_every_pixel(pixel_format: PixelFormat) -> None:
     pixels = noise(33, 47) if pixel_format is PixelFormat.MONO8 else noise(33, 47, 3)
     read = decoded(encode_image(pixels, pixel_format, "png", 95))
     expected = pixels[:, :, ::-1] if pixel_format is PixelFormat.RGB8 else pixels
     assert (read == expected).all()
+
+
+@pytest.mark.parametrize("pixel_format", [each for each in PixelFormat if each.is_raw])
+def test_png_of_a_raw_frame_shows_what_it_shows(pixel_format: PixelFormat) -> None:
+    """Any viewer shows it; with all the bits, of which the first eight are what one of 8 bit shows."""
+    pixels = noise(*pixel_format.shape(48, 34))
+    body = encode_image(pixels, pixel_format, "png", 95)
+    picture: Any = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.dtype == (np.uint16 if pixel_format.bit_depth > 8 else np.uint8)
+    levels = naive.decoded(pixels, pixel_format.value)
+    assert np.array_equal(picture, levels * 256 if pixel_format.bit_depth > 8 else levels)
+    plain: Any = cv2.imdecode(
+        np.frombuffer(body, np.uint8), cv2.IMREAD_GRAYSCALE if levels.ndim == 2 else cv2.IMREAD_COLOR
+    )
+    assert np.array_equal(plain, np.floor(levels))
+
+
+@pytest.mark.parametrize("pixel_format", [each for each in PixelFormat if each.is_raw])
+def test_a_kept_picture_is_read_as_the_frame_that_it_was(pixel_format: PixelFormat) -> None:
+    """So that it is judged as then. Of YUV as near as colours in whole levels are."""
+    picture = cv2.GaussianBlur(noise(*pixel_format.decoded.shape(48, 34)), (0, 0), 3.0)
+    pixels = raw_pixels(np.asarray(picture, np.uint8), pixel_format)
+    body = np.frombuffer(encode_image(pixels, pixel_format, "png", 95), np.uint8)
+    read = decode_image(body, pixel_format)
+    assert read is not None
+    allowed = 1 if pixel_format.value.startswith("YUV") else 0
+    assert np.abs(read.astype(int) - pixels).max() <= allowed
+
+
+@pytest.mark.parametrize("pixel_format", [each for each in PixelFormat if each.is_raw])
+def test_jpeg_of_a_raw_frame(pixel_format: PixelFormat) -> None:
+    pixels = raw_pixels(np.full(pixel_format.decoded.shape(48, 34), 150, np.uint8), pixel_format)
+    read = decoded(encode_image(pixels, pixel_format, "jpeg", 95)).astype(int)
+    assert read.shape == pixel_format.decoded.shape(48, 34)
+    assert np.abs(read - 150).max() <= 2
+
+
+def test_pixels_that_are_no_frame_are_said() -> None:
+    with pytest.raises(CannotEncode, match="expected rows of Mono10p"):
+        encode_image(noise(8, 12), PixelFormat.MONO10P, "png", 95)
 
 
 def test_jpeg_is_a_jpeg() -> None:
@@ -58,7 +103,7 @@ def test_no_memory_for_a_picture_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("pixel_format", list(PixelFormat))
 def test_a_thumbnail_has_the_defects_drawn_where_they_are(pixel_format: PixelFormat) -> None:
-    pixels = np.full((400, 800) if pixel_format is PixelFormat.MONO8 else (400, 800, 3), 128, np.uint8)
+    pixels = raw_pixels(np.full(pixel_format.decoded.shape(800, 400), 128, np.uint8), pixel_format)
     defect = DefectResult(
         class_name="Riß", score=0.9, camera_id="cam0", box_px=(400.0, 200.0, 600.0, 360.0), box_mm=None, area_mm2=None
     )

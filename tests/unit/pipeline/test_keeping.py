@@ -56,3 +56,10 @@ def test_every_nth_of_the_passes() -> None:
 
 def test_nothing_is_kept_where_nothing_is_asked() -> None:
     assert Keeping(None).of_part([REJECTED], is_whole=True, left_ns=FAR_NS) is Worth.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("inspection", "worth"), [(PASSED, Worth.UNLESS_PASSED), (REJECTED, Worth.ALWAYS), (BORDERLINE, Worth.ALWAYS)]
+)
+def test_what_other_places_may_still_reject_is_kept_unless_it_passes(inspection: Inspection, worth: Worth) -> None:
+    assert keeping().of_part([inspection], is_whole=True, left_ns=FAR_NS, is_seen_elsewhere=True) is worth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -111,3 +112,32 @@ def test_a_challenge_part_has_pictures_where_what_judged_it_kept_any(line: Line,
     frames = (FrameKey("cam0", 1, 1),)
     part = msgspec.structs.replace(PART, verdict="REJECT", reason="CHALLENGE", views=(view,), frames=frames)
     assert (result_of(part, line).image_ref is not None) == handed_on
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "has_pictures"), [("NO_DECISION", "MISSED_FRAME", True), ("PASS", "OK", False)]
+)
+def test_along_the_belt_a_view_of_what_did_not_pass_was_kept(
+    line: Line, verdict: str, reason: str, has_pictures: bool
+) -> None:
+    """No place knows what another one says."""
+    along = along_the_belt(line)
+    part = msgspec.structs.replace(PART, verdict=verdict, reason=reason, frames=(FrameKey("cam0", 1, 1),))
+    assert (result_of(part, along).image_ref is not None) == has_pictures
+
+
+def test_along_the_belt_stages_are_those_of_the_last_camera(line: Line) -> None:
+    """The first camera's frame was there long before the part's trigger; that its inspection was waited for is part of deciding."""
+    upstream = msgspec.structs.replace(VIEW, grabbed_ns=-50 * US, judged_ns=17 * US)
+    downstream = msgspec.structs.replace(VIEW, camera_id="cam1")
+    part = msgspec.structs.replace(PART, views=(upstream, downstream), decided_ns=18 * US, sent_ns=19 * US)
+    stages = result_of(part, along_the_belt(line)).stages_us
+    assert stages["grab"] == 9
+    assert min(stages.values()) >= 0
+
+
+def along_the_belt(line: Line) -> Line:
+    """With a second camera further down."""
+    first = line.config.cameras[0]
+    cameras = [first, first.model_copy(update={"camera_id": "cam1", "belt_offset_pulses": 100})]
+    return dataclasses.replace(line, config=line.config.model_copy(update={"cameras": cameras}))

@@ -23,6 +23,9 @@ from tests.models import write_nan_package, write_stub_package
 from tests.service import lineside
 from tests.windows import CAMERAS, THRESHOLD, Course, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
 from vision.faults import FaultsError
+from vision.raw import decoded_pixels
+from vision.raw_picture import raw_pixels
+from vision.types import PixelFormat
 
 PARTS = 140
 CHUNK_BYTES = 1_000_000
@@ -87,6 +90,48 @@ def test_the_same_again_is_the_same_bit_for_bit(recorded: RecordedWindow, proces
     assert figures["differing"] == figures["missing_frames"] == figures["damaged_frames"] == 0
     assert figures["score_difference"]["largest"] == 0.0
     assert sum(figures["flips"].values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("top", "side"),
+    [
+        ("Mono10", "BayerRG8"),
+        ("Mono12", "BayerGR8"),
+        ("Mono10Packed", "BayerGB8"),
+        ("Mono12Packed", "BayerBG8"),
+        ("Mono10p", "YUV422_8"),
+        ("Mono12p", "YUV422_8_UYVY"),
+    ],
+)
+def test_a_window_of_raw_frames_is_the_same_bit_for_bit(top: str, side: str, tmp_path: Path) -> None:
+    """What the camera sent is kept, padding between rows and all; and what it shows is judged as its picture is."""
+    formats = {"top": PixelFormat(top), "side": PixelFormat(side)}
+    line = WindowLine(write_window_line(tmp_path / "line", formats=formats), tmp_path / "window")
+    plain = WindowLine(write_window_line(tmp_path / "plain"), tmp_path / "plain_window")
+    rng = np.random.default_rng(3)
+    sent: list[dict[str, Any]] = []
+    for number in range(1, 13):
+        seen = pictures(number, rng)
+        sent.append({camera_id: raw_pixels(pixels, formats[camera_id]) for camera_id, pixels in seen.items()})
+        line.run(sent[-1])
+        # In colour, what a raw format leaves of the picture; of 10 and 12 bit nothing is lost.
+        plain.run({camera_id: decoded_pixels(raw, formats[camera_id]) for camera_id, raw in sent[-1].items()})
+    recorded, expected = line.close(), plain.close()
+    assert [recorded.scores(result) for result in recorded.results] == [
+        expected.scores(result) for result in expected.results
+    ]
+    assert {result.verdict for result in recorded.results} == {"PASS", "REJECT"}
+    assert [view.part_mark for result in recorded.results for view in result.views if view.camera_id == "top"] == [
+        *range(1, 13)
+    ]
+    reader = WindowReader(recorded.folder)
+    for entry in reader.frames.values():
+        frame = reader.frame(entry)
+        assert frame.pixel_format is formats[frame.camera_id]
+        assert np.array_equal(frame.pixels, sent[frame.frame_id - 1][frame.camera_id])
+    figures = figures_of(Replay(ReplayPlan(recorded.folder))).figures()
+    assert figures["compared"] == figures["identical"] == 12
+    assert figures["score_difference"]["largest"] == 0.0
 
 
 def test_parts_come_in_order(recorded: RecordedWindow) -> None:

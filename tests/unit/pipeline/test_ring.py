@@ -195,17 +195,38 @@ def _mapping_around(address: int) -> tuple[int, int]:
     raise AssertionError("the address lies in no mapping")
 
 
+BYTES_OF_4_PX = {
+    PixelFormat.MONO8: 4,
+    PixelFormat.BGR8: 12,
+    PixelFormat.RGB8: 12,
+    PixelFormat.MONO10: 8,
+    PixelFormat.MONO12: 8,
+    PixelFormat.MONO10_PACKED: 6,
+    PixelFormat.MONO12_PACKED: 6,
+    PixelFormat.MONO10P: 5,
+    PixelFormat.MONO12P: 6,
+    PixelFormat.BAYER_RG8: 4,
+    PixelFormat.BAYER_GR8: 4,
+    PixelFormat.BAYER_GB8: 4,
+    PixelFormat.BAYER_BG8: 4,
+    PixelFormat.YUV422_8: 8,
+    PixelFormat.YUV422_8_UYVY: 8,
+}
+
+
 @pytest.mark.parametrize("pixel_format", list(PixelFormat))
 def test_rows_with_padding(pixel_format: PixelFormat) -> None:
+    expected_bytes = BYTES_OF_4_PX[pixel_format]
     ring = Ring("test", 1, 4 * 16)
     reader = reader_of(ring)
     slot = ring.loan()
     assert slot is not None
     slot.pixels[:] = np.arange(64)
-    ring.publish(slot, SlotHeader(1, None, 0, 0, 5, 4, 16, pixel_format), reader=1)
+    ring.publish(slot, SlotHeader(1, None, 0, 0, 4, 4, 16, pixel_format), reader=1)
     frame = reader.borrow(slot.index, slot.generation)
-    expected = np.arange(64, dtype=np.uint8).reshape(4, 16)[:, : 5 * pixel_format.bytes_per_pixel]
-    shape = (4, 5) if pixel_format is PixelFormat.MONO8 else (4, 5, 3)
+    expected = np.arange(64, dtype=np.uint8).reshape(4, 16)[:, :expected_bytes]
+    shape = (4, 4, 3) if pixel_format in (PixelFormat.BGR8, PixelFormat.RGB8) else (4, expected_bytes)
+    assert frame.pixel_format is pixel_format
     assert frame.pixels.shape == shape
     assert (frame.pixels == expected.reshape(shape)).all()
     assert not frame.pixels.flags.writeable

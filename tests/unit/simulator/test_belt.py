@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.simulator.belt import Agenda, Belt
+from pipeline.simulator.belt import Action, Agenda, Belt
 
 SECOND_NS = 1_000_000_000
 
@@ -77,3 +77,32 @@ def test_a_change_of_speed_moves_what_waits_for_a_place_and_nothing_else() -> No
     assert due is not None
     assert due[0] == 7_000_000
     assert agenda.next_due_ns() == 8_500_000
+
+
+def test_a_belt_that_runs_back_comes_by_the_same_places_again() -> None:
+    belt = Belt(1000.0, 10.0, 0)  # a pulse each 100 us
+    agenda = Agenda(belt)
+    done: list[str] = []
+
+    def note(name: str) -> Action:
+        return lambda due_ns: done.append(f"{name} at {due_ns // 1_000} us")
+
+    for place in (10, 20, 30):
+        agenda.at_place(place, note(f"first {place}"), note(f"again {place}"))
+    agenda.at_place(15, note("once 15"))
+
+    def until(now_ns: int) -> None:
+        while (due := agenda.take_due(now_ns)) is not None:
+            due_ns, action = due
+            action(due_ns)
+
+    until(2_500_000)
+    assert done == ["first 10 at 1000 us", "once 15 at 1500 us", "first 20 at 2000 us"]
+    done.clear()
+    belt.set_speed(-1000.0, 2_500_000)
+    until(3_600_000)  # back to 14
+    assert done == ["again 20 at 3000 us"]
+    done.clear()
+    belt.set_speed(1000.0, 3_600_000)
+    until(5_300_000)
+    assert done == ["again 20 at 4200 us", "first 30 at 5200 us"]

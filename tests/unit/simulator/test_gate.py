@@ -309,3 +309,13 @@ def test_the_mutant_that_accepts_late_verdicts() -> None:
     tested.hear_verdict(verdict(1000), MS)
     tested.sense(1500, 0)
     assert tested.decide(2300, 130 * MS).has_passed
+
+
+def test_a_verdicts_time_counts_from_the_last_camera() -> None:
+    late = {**verdict(1000), "age_us": 10_000, "valid_us": 30_000}
+    tested = alive_gate()
+    tested.sense(1000, 0)
+    assert tested.hear_verdict(late, 110 * MS) == "overdue"
+    tested.pass_last_camera(1004, 100 * MS)
+    assert tested.hear_verdict(late, 110 * MS) == "kept"
+    assert tested.hear_verdict(late, 141 * MS) == "overdue"

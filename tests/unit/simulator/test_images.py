@@ -81,7 +81,7 @@ def test_a_folder_with_labels_and_one_without(tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     _write(flat / "a.png", 1)
     _write(flat / "b.png", 2)
-    assert load_images(FolderImages(path=flat, pixel_format="BGR8")).labels == (None, None)
+    assert load_images(FolderImages(path=flat, pixel_format=PixelFormat.BGR8)).labels == (None, None)
 
 
 def test_bad_folders_are_named(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ HEADER = encode_header(DeviceMessage(MessageKind.TRIGGER, PixelFormat.MONO8, 1, 
         (HEADER[:-1], "got 63 bytes, expected 64"),
         (b"NOPE" + HEADER[4:], "out of step"),
         (HEADER[:4] + b"\x09\x00" + HEADER[6:], "got kind 9"),
-        (HEADER[:6] + b"\x07\x00" + HEADER[8:], "got pixel format 7"),
+        (HEADER[:6] + b"\x10\x00" + HEADER[8:], "got pixel format 16"),
     ],
 )
 def test_bytes_of_another_protocol_are_refused(header: bytes, words: str) -> None:

@@ -21,7 +21,7 @@ from vision.flat_field import (
 from vision.preprocess import FrameFormat
 from vision.types import PixelFormat
 
-FORMATS = [FrameFormat(40, 30, pixel_format) for pixel_format in PixelFormat]
+FORMATS = [FrameFormat(40, 30, pixel_format) for pixel_format in PixelFormat if not pixel_format.is_raw]
 
 
 def maps(frame_format: FrameFormat) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vision.frame_signals import FrameSignals, SignalReader, evenness
 from vision.preprocess import FrameFormat, WrongFrame
+from vision.raw import decoded_pixels
 from vision.recipe import Region
 from vision.types import PixelFormat
 
@@ -59,6 +60,18 @@ def test_as_the_reference(
     assert told.brightness == pytest.approx(tiles.mean(), rel=1e-5)
     assert told.sharpness == pytest.approx(sqrt(slopes.mean()) / tiles.mean(), rel=1e-5)
     assert told.tile_shares == pytest.approx(tiles / tiles.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("pixel_format", [each for each in PixelFormat if each.is_raw])
+def test_a_raw_frame_tells_what_its_picture_does(pixel_format: PixelFormat) -> None:
+    region = Region(name="patch", x_px=7, y_px=5, width_px=41, height_px=33)
+    pixels = np.random.default_rng(3).integers(0, 256, pixel_format.shape(64, 48), np.uint8)
+    told = SignalReader("cam0", region, FrameFormat(64, 48, pixel_format)).read(pixels)
+    expected = SignalReader("cam0", region, FrameFormat(64, 48, pixel_format.decoded)).read(
+        decoded_pixels(pixels, pixel_format)
+    )
+    assert (told.brightness, told.sharpness) == (expected.brightness, expected.sharpness)
+    assert np.array_equal(told.tile_shares, expected.tile_shares)
 
 
 def test_less_light_is_less_bright_and_as_sharp() -> None:

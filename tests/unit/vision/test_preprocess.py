@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests import naive
 from vision.model_input import ModelInput
 from vision.preprocess import FrameFormat, RegionPlan, WrongFrame
+from vision.raw import decoded_pixels
+from vision.raw_picture import raw_pixels
 from vision.recipe import Region
 from vision.types import PixelFormat
 
@@ -22,6 +24,7 @@ HALF_A_LEVEL = 0.5
 OPENCV_GREY_LEVELS = 1.5
 """OpenCV resizes uint8 in fixed point and rounds, and for GRAY rounds once more: 1 and half a level more."""
 
+PICTURE_FORMATS = [PixelFormat.MONO8, PixelFormat.BGR8, PixelFormat.RGB8]
 PIXEL_FORMATS = st.sampled_from(list(PixelFormat))
 COLOUR_ORDERS = st.sampled_from(["GRAY", "RGB", "BGR"])
 FITS = st.sampled_from(["stretch", "letterbox"])
@@ -56,6 +59,11 @@ def frame_of(frame_format: FrameFormat, seed: int, gap_bytes: int = 0) -> npt.ND
     memory = np.random.default_rng(seed).integers(0, 256, (height, row_bytes + gap_bytes), np.uint8)
     strides = (row_bytes + gap_bytes, *((3, 1) if len(row) == 2 else (1,)))
     return np.lib.stride_tricks.as_strided(memory, frame_format.shape, strides)
+
+
+def seen(pixels: npt.NDArray[np.uint8], pixel_format: PixelFormat) -> npt.NDArray[Any]:
+    """The frame's picture by the readable reference."""
+    return naive.decoded(pixels, pixel_format.value) if pixel_format.is_raw else pixels
 
 
 def grey_levels(row: npt.NDArray[Any], card: ModelInput) -> npt.NDArray[np.float64]:
@@ -95,7 +103,10 @@ def filled(plan: RegionPlan, pixels: npt.NDArray[np.uint8], card: ModelInput) ->
 def regions_in_frames(draw: st.DrawFn) -> tuple[FrameFormat, Region]:
     left, top, right, bottom = (draw(st.integers(0, 9)) for _ in range(4))
     width, height = draw(SIZES), draw(SIZES)
-    frame_format = FrameFormat(left + width + right, top + height + bottom, draw(PIXEL_FORMATS))
+    pixel_format = draw(PIXEL_FORMATS)
+    step_x, step_y = pixel_format.width_step_px, pixel_format.height_step_px
+    frame_width, frame_height = left + width + right, top + height + bottom
+    frame_format = FrameFormat(-(-frame_width // step_x) * step_x, -(-frame_height // step_y) * step_y, pixel_format)
     return frame_format, region(left, top, width, height)
 
 
@@ -131,8 +142,8 @@ def test_a_row_is_what_the_readable_reference_says(
         pixels.flags.writeable = False
     row = filled(RegionPlan("top", cell, frame_format, card), pixels, card)
     expected = naive.preprocess(
-        pixels,
-        pixel_format=frame_format.pixel_format.value,
+        seen(pixels, frame_format.pixel_format),
+        pixel_format=frame_format.pixel_format.decoded.value,
         x_px=cell.x_px,
         y_px=cell.y_px,
         width_px=cell.width_px,
@@ -178,8 +189,8 @@ def test_a_row_of_bytes_is_the_reference_rounded(
         pixels[...] = extreme
     row = filled_bytes(RegionPlan("top", cell, frame_format, card), pixels, card)
     exact = naive.preprocess(
-        pixels,
-        pixel_format=frame_format.pixel_format.value,
+        np.minimum(seen(pixels, frame_format.pixel_format), 255),
+        pixel_format=frame_format.pixel_format.decoded.value,
         x_px=cell.x_px,
         y_px=cell.y_px,
         width_px=cell.width_px,
@@ -230,7 +241,7 @@ def opencv(
 
 @settings(deadline=None, max_examples=80)
 @given(
-    pixel_format=PIXEL_FORMATS,
+    pixel_format=st.sampled_from(PICTURE_FORMATS),
     colour_order=COLOUR_ORDERS,
     source=st.tuples(st.integers(2, 200), st.integers(2, 200)),
     target=st.tuples(st.integers(2, 200), st.integers(2, 200)),
@@ -261,7 +272,9 @@ def test_a_region_of_the_models_size_keeps_its_grey_levels(pixel_format: PixelFo
     card = model_input(colour_order, 16, 12)
     pixels = frame_of(frame_format, seed=3)
     row = filled(RegionPlan("top", region(20, 10, 16, 12), frame_format, card), pixels, card)
-    crop = naive.channels_of(pixels[10:22, 20:36].astype(np.float64), pixel_format.value, colour_order)
+    crop = naive.channels_of(
+        seen(pixels, pixel_format)[10:22, 20:36].astype(np.float64), pixel_format.decoded.value, colour_order
+    )
     assert np.abs(grey_levels(row, card) - np.stack(crop)).max() < EXACT_GREY_LEVELS
 
 
@@ -275,6 +288,63 @@ def test_pixels_outside_the_region_change_nothing() -> None:
     pixels[...] = 255 - pixels
     pixels[5:18, 7:28] = inside
     assert np.array_equal(filled(plan, pixels, card), before)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    where=regions_in_frames(),
+    colour_order=COLOUR_ORDERS,
+    side_px=st.tuples(SIZES, SIZES),
+    dtype=st.sampled_from(["float32", "uint8"]),
+    shift=st.tuples(st.integers(-3, 3), st.integers(-3, 3)),
+    gap_bytes=st.sampled_from([0, 1, 7]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_raw_frame_gives_the_very_row_of_its_picture(
+    where: tuple[FrameFormat, Region],
+    colour_order: str,
+    side_px: tuple[int, int],
+    dtype: str,
+    shift: tuple[int, int],
+    gap_bytes: int,
+    seed: int,
+) -> None:
+    """Of 8 bit, bit by bit; of 10 and 12 the picture of 8 is at most a level darker."""
+    frame_format, cell = where
+    card = (model_input if dtype == "float32" else byte_input)(colour_order, *side_px)
+    pixels = frame_of(frame_format, seed, gap_bytes)
+    picture = decoded_pixels(pixels, frame_format.pixel_format)
+    shift_px = (
+        min(max(shift[0], -cell.x_px), frame_format.width_px - cell.x_px - cell.width_px),
+        min(max(shift[1], -cell.y_px), frame_format.height_px - cell.y_px - cell.height_px),
+    )
+    rows = [np.zeros(card.row_shape, dtype) for _ in range(2)]
+    RegionPlan("top", cell, frame_format, card).fill(pixels, rows[0], shift_px)
+    RegionPlan("top", cell, frame_format.decoded, card).fill(picture, rows[1], shift_px)
+    if frame_format.pixel_format.bit_depth == 8:
+        assert np.array_equal(rows[0], rows[1])
+    else:
+        brighter = grey_levels(rows[0].astype(np.float64), card) - grey_levels(rows[1].astype(np.float64), card)
+        assert brighter.min() >= -EXACT_GREY_LEVELS
+        assert brighter.max() <= 1.0 + EXACT_GREY_LEVELS
+
+
+def test_fractions_of_a_level_come_through() -> None:
+    """12 bit tell apart what 8 bit do not."""
+    frame_format = FrameFormat(16, 12, PixelFormat.MONO12P)
+    card = model_input("GRAY", 16, 12)
+    fine = np.arange(16 * 12, dtype=np.uint16).reshape(12, 16) * 16 + 1600 * 16
+    row = filled(
+        RegionPlan("top", region(0, 0, 16, 12), frame_format, card), raw_pixels(fine, PixelFormat.MONO12P), card
+    )
+    assert np.abs(grey_levels(row, card)[0] - (fine / 256)).max() < EXACT_GREY_LEVELS
+
+
+def test_white_of_12_bit_is_white_for_a_model_that_takes_bytes() -> None:
+    frame_format = FrameFormat(16, 12, PixelFormat.MONO12)
+    card = byte_input("GRAY", 8, 6)
+    plan = RegionPlan("top", region(0, 0, 16, 12), frame_format, card)
+    assert (filled_bytes(plan, np.full((12, 32), 255, np.uint8), card) == 255).all()
 
 
 @pytest.mark.parametrize(

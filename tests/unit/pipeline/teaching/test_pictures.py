@@ -391,12 +391,23 @@ def test_pictures_that_were_cut_off(good: Path, suffix: str, share: float) -> No
     assert "expected a whole image" in line
 
 
+def test_kept_pictures_of_12_bit_are_grey_pictures(good: Path) -> None:
+    for number in range(10):
+        fine = grey(number).astype(np.uint16) << 8 | 0xF0
+        write_image(good / f"{number:02d}.png", fine)  # type: ignore[arg-type]
+    pictures = read_folder(good)
+    assert pictures.views[0].frame == FrameFormat(60, 40, PixelFormat.MONO8)
+    for number, picture in enumerate(pictures.all()):
+        assert picture.is_grey
+        assert np.array_equal(pictures.read(picture), grey(number))
+
+
 def test_more_than_8_bit_and_alpha_channels(good: Path) -> None:
     write_image(good / "deep.png", grey(0).astype(np.uint16) << 4)  # type: ignore[arg-type]
     Image.fromarray(colour(0)).convert("RGBA").save(good / "glass.png")
     Image.fromarray(grey(0)).convert("LA").save(good / "glass2.png")
     lines = told(good)
-    assert "/deep.png: got 16 bit a channel, expected 8 bit grey or colour" in lines[0]
+    assert "/deep.png: got 16 bit a channel, all below 4,096" in lines[0]
     assert lines[1].startswith("/glass.png: got colour with an alpha channel")
     assert lines[2].startswith("/glass2.png: got grey with an alpha channel")
 

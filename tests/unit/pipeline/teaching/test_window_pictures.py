@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pytest
 import yaml
 
+from pipeline.image_encoder import encode_image
+from pipeline.image_reading import decode_seen
 from pipeline.simulator.part_scene import Look, PartScene
 from pipeline.teaching import window_pictures
 from pipeline.teaching.picture_set import PictureSet
@@ -21,6 +23,7 @@ from pipeline.window.format import DESCRIPTION_NAME, chunk_name
 from tests.windows import HEIGHT_PX, WIDTH_PX, RecordedWindow, WindowLine, pictures, recipe_of, write_window_line
 from vision.faults import FaultsError
 from vision.preprocess import FrameFormat
+from vision.raw_picture import raw_pixels
 from vision.registration import Registration, RegistrationSection
 from vision.types import PixelFormat
 from vision.view_calibration import ViewCalibration
@@ -76,6 +79,33 @@ def test_parts_that_passed_by_region(recorded: RecordedWindow) -> None:
             assert np.array_equal(pixels, cut)
             assert pixels.flags.c_contiguous
             assert picture.is_grey is (view.name != "side")
+
+
+@pytest.mark.parametrize(("top", "side"), [("Mono12p", "BayerGR8"), ("Mono10", "YUV422_8")])
+def test_raw_frames_are_the_pictures_that_are_kept_of_them(tmp_path: Path, top: str, side: str) -> None:
+    """By the same hash, so that a part is known whichever of the two it comes from."""
+    formats = {"top": PixelFormat(top), "side": PixelFormat(side)}
+    line = WindowLine(write_window_line(tmp_path / "line", threshold=0.95, formats=formats), tmp_path / "window")
+    sent: list[dict[str, Pixels]] = []
+    for number in range(1, 6):
+        fine = seen(number)["top"].astype(np.uint16) << 8 | 0xF0
+        sent.append(
+            {"top": raw_pixels(fine, formats["top"]), "side": raw_pixels(seen(number)["side"], formats["side"])}
+        )
+        line.run(sent[-1])
+    line.close()
+    found = read_window(tmp_path / "window")
+    assert numbers(found) == [1, 2, 3, 4, 5]
+    for view in found.views:
+        region, camera_id = REGIONS[view.name], view.name.partition(".")[0]
+        x, y = region["x_px"], region["y_px"]
+        for picture, frames in zip(view.pictures, sent, strict=True):
+            kept = encode_image(frames[camera_id], formats[camera_id], "png", 0)
+            whole = decode_seen(np.frombuffer(kept, np.uint8), formats[camera_id])
+            assert whole is not None
+            cut = whole[y : y + region["height_px"], x : x + region["width_px"]]
+            assert np.array_equal(found.read(picture), cut)
+            assert picture.is_grey is (camera_id == "top")
 
 
 def test_all_parts_that_production_made(recorded: RecordedWindow) -> None:

@@ -1,0 +1,333 @@
+"""A camera's stream through libaravis: our slots as its buffers, what becomes of them as events."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from ctypes import byref, c_int
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.camera_config import AravisCamera
+from pipeline.cameras.aravis_device import AravisDevice
+from pipeline.cameras.aravis_library import BUFFER_DONE, STATUS_TEXTS, STREAM_CALLBACK, SUCCESS, AravisError
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.device_features import FeatureError
+from pipeline.cameras.frame_numbers import FrameNumbers
+from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
+from pipeline.clock import NS_PER_S, now_ns
+from pipeline.machine import slot_bytes
+from pipeline.ring import Slot, SlotHeader
+
+_SPARES = 2
+"""Buffers of our own, for frames that come while no slot is free: without one, libaravis drops a frame unsaid."""
+_GIGE_NUMBERS = 65_535
+"""1 to 65,535 and then 1 again. Cameras of GigE Vision 2 count on to 64 bit, which differences of numbers do not tell."""
+_USB_NUMBERS = 1 << 64
+_COUNTER_VALUES = 1 << 32
+_SKIPPED_MAX = 1_000
+"""More at once is no camera that was busy."""
+
+
+class _Trigger:
+    """A thread that fires the camera: a dead one is waited for, for seconds, before it is known to be dead."""
+
+    def __init__(self, device: AravisDevice) -> None:
+        self._device = device
+        self._wanted = threading.Semaphore(0)
+        self._is_firing = False
+        self._is_ended = False
+        self._thread = threading.Thread(target=self._run, name="aravis-fire", daemon=True)
+        self._thread.start()
+
+    def fire(self) -> bool:
+        """False where the last one is still on its way to the camera."""
+        if self._is_firing:
+            return False
+        self._is_firing = True
+        self._wanted.release()
+        return True
+
+    def end(self) -> None:
+        self._is_ended = True
+        self._wanted.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._wanted.acquire() and not self._is_ended:
+            # Whether it took effect shows by its frame alone. A camera that is lost is told of by the library.
+            with contextlib.suppress(FeatureError):
+                self._device.features.execute("TriggerSoftware")
+            self._is_firing = False
+
+
+class AravisStream:
+    """An open camera that is sending. ``poll``, ``queue``, ``end`` and ``close`` belong to one thread at a time.
+
+    The library takes buffers in the order in which they were pushed, so a spare is pushed only where slots run short, and of
+    the slots that come while spares are out one for each waits. A frame in a spare is copied into it: without one it is refused.
+    """
+
+    def __init__(self, config: AravisCamera) -> None:
+        """Opens the camera. Raises CameraUnavailable."""
+        self._config = config
+        self._is_lost = False
+        self._signal = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._on_stream = STREAM_CALLBACK(self._buffer_done)
+        try:
+            self._device = AravisDevice(config, self._on_stream, self._lose)
+        except CameraUnavailable:
+            os.close(self._signal)
+            raise
+        device = self._device
+        self._arv = device.lib.arv
+        self._clock = DeviceClock(device.clock_asked)
+        self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
+        self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.chunks else None
+        self._waiting: deque[Slot] = deque()
+        self._pushed: dict[int, Slot | npt.NDArray[np.uint8]] = {}
+        """By address, what the library has."""
+        self._spares_out = 0
+        self._previous_ns = now_ns()
+        self._silent_ns: int | None = None
+        self._trigger_counter = 0
+        self._counted: tuple[int, int] | None = None
+        """Of the last whole frame, its number and the camera's count of triggers."""
+        self._trigger = _Trigger(device) if config.trigger == "software" else None
+        self._hint = ""
+        room = device.receive_buffer_bytes
+        if room is not None and room < device.payload_bytes:
+            self._hint = (
+                f"; the kernel keeps {room} bytes until they are read, a frame has {device.payload_bytes}: "
+                f"sysctl -w net.core.rmem_max={4 * device.payload_bytes}"
+            )
+        if device.payload_bytes > slot_bytes(config):
+            text = f"sends {device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
+            self._give_up()
+            raise CameraUnavailable(f"camera {config.camera_id}: {text}; other chunks are switched on in the camera?")
+        self._spares = [np.empty(slot_bytes(config), np.uint8) for _ in range(_SPARES)]
+        self._refill()
+
+    def start(self) -> None:
+        """Raises CameraUnavailable; the camera is closed then."""
+        try:
+            self._device.start()
+        except CameraUnavailable:
+            self._give_up()
+            raise
+        self._hear()
+
+    def _give_up(self) -> None:
+        self.end()
+        self.close()
+
+    def fileno(self) -> int:
+        return self._signal
+
+    def due_ns(self) -> int | None:
+        """When a camera that runs freely has been silent for too long."""
+        return self._silent_ns
+
+    def queue(self, slot: Slot) -> None:
+        self._waiting.append(slot)
+        self._refill()
+
+    def poll(self) -> Sequence[CameraEvent]:
+        """Raises CameraUnavailable."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._signal)
+        is_lost = self._is_lost
+        events: list[CameraEvent] = []
+        while buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream):
+            events += self._events(buffer)
+            self._device.lib.unref(buffer)
+            self._refill()
+        if events:
+            self._hear()
+        elif is_lost:
+            where = self._config.address or f"serial {self._config.serial}"
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
+        elif self._silent_ns is not None and now_ns() >= self._silent_ns:
+            text = f"runs freely and sent nothing for {self._config.frame_timeout_s:g} s"
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {text}")
+        return events
+
+    def packet_counts(self) -> Mapping[str, int]:
+        """See ``pipeline.cameras.base.CountsPackets``."""
+        if not self._device.is_gige:
+            return {}
+        return {name: self._device.stream_count(f"n_{name}_packets") for name in ("received", "missing", "resent")}
+
+    def fire(self) -> bool:
+        """See ``pipeline.cameras.base.Fires``."""
+        assert self._trigger is not None, "only a camera with trigger: software is fired"
+        return self._trigger.fire()
+
+    def end(self) -> None:
+        """After this the library writes into no slot any more."""
+        self._device.end_stream()
+
+    def unfilled(self) -> list[Slot]:
+        """After ``end``: the slots that were queued and not filled, in that order."""
+        return [*(each for each in self._pushed.values() if isinstance(each, Slot)), *self._waiting]
+
+    def close(self) -> None:
+        """After ``end``. May wait seconds for a camera that is dead."""
+        if self._trigger is not None:
+            self._trigger.end()
+        self._device.lib.unref(self._parser)
+        self._parser = None
+        self._device.close()
+        if self._signal >= 0:
+            os.close(self._signal)
+            self._signal = -1
+
+    def _hear(self) -> None:
+        if self._config.trigger == "free_running":
+            self._silent_ns = now_ns() + int(self._config.frame_timeout_s * NS_PER_S)
+
+    def _buffer_done(self, _user: int | None, kind: int, _buffer: int | None) -> None:
+        """In the library's thread."""
+        if kind == BUFFER_DONE:
+            os.eventfd_write(self._signal, 1)
+
+    def _lose(self) -> None:
+        """In the library's thread."""
+        self._is_lost = True
+        os.eventfd_write(self._signal, 1)
+
+    def _refill(self) -> None:
+        # Each spare that is out has a slot kept for what comes in it.
+        while len(self._waiting) > self._spares_out:
+            slot = self._waiting[self._spares_out]
+            del self._waiting[self._spares_out]
+            self._push(slot.pixels, slot)
+        while len(self._pushed) < _SPARES:
+            spare = self._spares.pop()
+            self._spares_out += 1
+            self._push(spare, spare)
+
+    def _push(self, pixels: npt.NDArray[np.uint8], target: Slot | npt.NDArray[np.uint8]) -> None:
+        address = pixels.ctypes.data
+        self._pushed[address] = target
+        buffer = self._arv.arv_buffer_new_full(pixels.nbytes, address, address, None)
+        self._arv.arv_stream_push_buffer(self._device.stream, buffer)
+
+    def _events(self, buffer: int) -> Iterator[CameraEvent]:
+        """What a buffer that came back means."""
+        target = self._pushed.pop(self._arv.arv_buffer_get_user_data(buffer))
+        slot = target if isinstance(target, Slot) else None
+        pixels = target.pixels if isinstance(target, Slot) else target
+        if slot is None:
+            self._spares_out -= 1
+            self._spares.append(pixels)
+        place = self._numbers.next(self._arv.arv_buffer_get_frame_id(buffer))
+        if place is None:
+            self._give_back(slot)
+            return
+        number, lost = place
+        exposure_ns = self._exposure_ns(buffer)
+        trouble, encoder_count, skipped = self._trouble(buffer), None, 0
+        if not trouble:
+            try:
+                encoder_count, skipped = self._encoder_count(buffer), self._triggers_skipped(buffer, number)
+            except AravisError as error:
+                # Without its count no gate finds the part.
+                trouble = f"its chunks can not be read: {error}"
+        yield from self._missed(lost, "no packet of its frame came")
+        yield from self._missed(skipped, "the camera counted the trigger and took no frame")
+        self._previous_ns = exposure_ns
+        self._trigger_counter += 1
+        counter = self._trigger_counter
+        yield Triggered(counter, encoder_count, exposure_ns)
+        if trouble:
+            yield NotGrabbed(counter, "BAD", trouble)
+            self._give_back(slot)
+            return
+        header = self._header(buffer, number, encoder_count, exposure_ns)
+        if slot is None:
+            if not self._waiting:
+                yield NotGrabbed(counter, "REFUSED", "no free slot")
+                return
+            slot = self._waiting.popleft()
+            size = header.stride_bytes * header.height_px
+            slot.pixels[:size] = pixels[:size]
+        yield Grabbed(counter, exposure_ns, slot, header)
+
+    def _missed(self, count: int, text: str) -> Iterator[CameraEvent]:
+        for _ in range(count):
+            self._trigger_counter += 1
+            # After the frame before; nobody knows when.
+            yield Triggered(self._trigger_counter, None, self._previous_ns)
+            yield NotGrabbed(self._trigger_counter, "MISSED", text)
+
+    def _triggers_skipped(self, buffer: int, number: int) -> int:
+        """How many triggers since the last whole frame had no number of a frame's. Raises AravisError."""
+        chunk = self._config.trigger_counter_chunk
+        if chunk is None:
+            return 0
+        count, before = self._chunk(buffer, chunk), self._counted
+        self._counted = (number, count)
+        if before is None:
+            return 0
+        skipped = (count - before[1]) % _COUNTER_VALUES - (number - before[0])
+        # A counter that was reset tells nothing.
+        return skipped if 0 <= skipped < _SKIPPED_MAX else 0
+
+    def _encoder_count(self, buffer: int) -> int | None:
+        """Raises AravisError."""
+        chunk = self._config.encoder_chunk
+        return None if chunk is None else self._chunk(buffer, chunk)
+
+    def _chunk(self, buffer: int, name: str) -> int:
+        lib = self._device.lib
+        return int(lib.checked("arv_chunk_parser_get_integer_value", self._parser, buffer, name.encode()))
+
+    def _give_back(self, slot: Slot | None) -> None:
+        if slot is not None:
+            self._waiting.appendleft(slot)
+
+    def _exposure_ns(self, buffer: int) -> int:
+        """In the box's clock; where the frame is incomplete, when its first packet came."""
+        now, wall = now_ns(), time.time_ns()
+        # The library notes it by the wall clock, which may have been set meanwhile.
+        arrived_ns = now - max(0, wall - int(self._arv.arv_buffer_get_system_timestamp(buffer)))
+        arrived_ns = min(now, max(arrived_ns, self._previous_ns))
+        device_ns = int(self._arv.arv_buffer_get_timestamp(buffer))
+        if not device_ns or self._arv.arv_buffer_get_status(buffer) != SUCCESS:
+            return arrived_ns
+        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+
+    def _trouble(self, buffer: int) -> str:
+        """Why it is no frame; empty where it is one."""
+        status = self._arv.arv_buffer_get_status(buffer)
+        if status != SUCCESS:
+            return STATUS_TEXTS.get(status, f"the library's status {status}") + self._hint
+        config = self._config
+        width, height = self._arv.arv_buffer_get_image_width(buffer), self._arv.arv_buffer_get_image_height(buffer)
+        code = self._arv.arv_buffer_get_image_pixel_format(buffer)
+        if (width, height, code) != (config.width_px, config.height_px, PIXEL_CODES[config.pixel_format]):
+            expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
+            return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
+        return ""
+
+    def _header(self, buffer: int, number: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
+        config = self._config
+        padding, rows = c_int(), c_int()
+        self._arv.arv_buffer_get_image_padding(buffer, byref(padding), byref(rows))
+        return SlotHeader(
+            frame_id=number,
+            encoder_count=encoder_count,
+            exposure_ns=exposure_ns,
+            grabbed_ns=now_ns(),
+            width_px=config.width_px,
+            height_px=config.height_px,
+            stride_bytes=config.pixel_format.row_bytes(config.width_px) + padding.value,
+            pixel_format=config.pixel_format,
+        )

@@ -1,0 +1,99 @@
+"""A device's time stamps in the box's clock, from when they arrived: offset and drift are estimated as frames come.
+
+What arrives never arrives before it was sent, and now and then with hardly any delay. So of each stretch of frames the one
+that took least is a point, and a straight line through the points' lower edge maps one clock to the other: its slope is the
+median of the slopes between points (Theil 1950, Sen 1968), which a stretch of busy network does not move.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import combinations
+from statistics import median
+
+from pipeline.clock import NS_PER_S
+
+_STRETCH_NS = NS_PER_S
+_POINTS_MAX = 32
+_POINTS_MIN = 8
+"""The slope between fewer is mostly noise: 100 us of delay within a second are 100 ppm."""
+_DRIFT_MAX = 500e-6
+"""Quartz stays within some 100 ppm. More than this is a wrong tick frequency or a clock that was set."""
+
+
+class DeviceClock:
+    """``asked``: a moment by both clocks, (device_ns, box_ns), where the device could be asked.
+
+    Without it, a time is late by the least delay that frames have on their way.
+    """
+
+    def __init__(self, asked: tuple[int, int] | None = None) -> None:
+        self._asked = asked
+        self._begin_ns: int | None = None
+        """By the device: of the stretch that is being looked at."""
+        self._least: tuple[int, int] | None = None
+        """Of this stretch, (device_ns, how much later by the box it arrived)."""
+        self._points: deque[tuple[int, int]] = deque(maxlen=_POINTS_MAX)
+        self._newest_ns = 0
+        self._slope = 0.0
+        self._base: tuple[int, int] = (0, 0)
+        self._delay_ns = 0
+
+    @property
+    def drift_ppm(self) -> float | None:
+        """How much faster the box's clock runs than the device's, in millionths. None before it is known."""
+        return self._slope * 1e6 if len(self._points) >= _POINTS_MIN else None
+
+    def box_ns(self, device_ns: int, arrived_ns: int) -> int:
+        """When it was in the box's clock, never later than ``arrived_ns``. Both of one frame, in the order of arrival."""
+        difference_ns = arrived_ns - device_ns
+        if self._begin_ns is None or device_ns < self._newest_ns:
+            self._begin(device_ns, difference_ns)
+        self._newest_ns = device_ns
+        self._take(device_ns, difference_ns)
+        return min(arrived_ns, device_ns + round(self._line_ns(device_ns)) - self._delay_ns)
+
+    def _begin(self, device_ns: int, difference_ns: int) -> None:
+        if self._begin_ns is not None:
+            # It went back: what was asked for was asked of the clock as it was.
+            self._asked = None
+        self._begin_ns = device_ns
+        self._points.clear()
+        self._slope = 0.0
+        self._least = None
+        self._base = (device_ns, difference_ns)
+        self._delay_ns = 0
+
+    def _take(self, device_ns: int, difference_ns: int) -> None:
+        least = self._least
+        if least is None or difference_ns - self._slope * (device_ns - least[0]) < least[1]:
+            least = self._least = (device_ns, difference_ns)
+        if len(self._points) < _POINTS_MIN:
+            # Nothing is known of the drift yet: as it was least lately.
+            self._base = min([least, *list(self._points)[-1:]], key=lambda point: point[1])
+            self._learn_delay()
+        assert self._begin_ns is not None
+        if device_ns - self._begin_ns >= _STRETCH_NS:
+            self._points.append(least)
+            self._begin_ns, self._least = device_ns, None
+            if len(self._points) >= _POINTS_MIN:
+                self._fit()
+
+    def _line_ns(self, device_ns: int) -> float:
+        return self._base[1] + self._slope * (device_ns - self._base[0])
+
+    def _fit(self) -> None:
+        slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(self._points, 2)]
+        self._slope = min(_DRIFT_MAX, max(-_DRIFT_MAX, median(slopes)))
+        # The lowest of the points, each carried along the slope to the newest.
+        newest_ns = self._points[-1][0]
+        lowest = min(point[1] + self._slope * (newest_ns - point[0]) for point in self._points)
+        self._base = (newest_ns, round(lowest))
+        if len(self._points) == _POINTS_MIN:
+            self._learn_delay()
+
+    def _learn_delay(self) -> None:
+        """What was asked lies below the line by the least delay; once the drift is known, for good."""
+        if self._asked is not None:
+            device_ns, box_ns = self._asked
+            self._delay_ns = max(0, round(self._line_ns(device_ns)) - (box_ns - device_ns))

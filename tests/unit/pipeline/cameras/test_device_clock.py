@@ -1,0 +1,82 @@
+"""Device times in the box's clock, against a device whose clock is known."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pipeline.cameras.device_clock import DeviceClock
+
+BOX_BEGIN_NS = 5_000_000_000_000
+DEVICE_BEGIN_NS = 777_000_000
+
+
+class World:
+    """A device whose clock runs ``drift_ppm`` slower than the box's, and a way that takes ``least_ns`` and now and then more."""
+
+    def __init__(self, drift_ppm: float, least_ns: int, seed: int = 1) -> None:
+        self._pace = 1 / (1 + drift_ppm * 1e-6)
+        self._least_ns = least_ns
+        self._random = random.Random(seed)
+
+    def device_ns(self, box_ns: int) -> int:
+        return DEVICE_BEGIN_NS + round((box_ns - BOX_BEGIN_NS) * self._pace)
+
+    def arrived_ns(self, box_ns: int) -> int:
+        return box_ns + self._least_ns + round(self._random.expovariate(1 / 300_000))
+
+    def errors_ns(self, clock: DeviceClock, seconds: float, rate_hz: float) -> list[int]:
+        """How far each mapped time is from the truth."""
+        errors = []
+        for number in range(int(seconds * rate_hz)):
+            box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
+            errors.append(clock.box_ns(self.device_ns(box_ns), self.arrived_ns(box_ns)) - box_ns)
+        return errors
+
+
+@pytest.mark.parametrize("drift_ppm", [-100.0, 0.0, 20.0, 100.0])
+@pytest.mark.parametrize("rate_hz", [5.0, 100.0])
+def test_a_clock_that_was_asked_is_mapped_within_some_microseconds(drift_ppm: float, rate_hz: float) -> None:
+    world = World(drift_ppm, least_ns=2_600_000)
+    clock = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS))
+    errors = world.errors_ns(clock, 60, rate_hz)
+    settled = errors[len(errors) // 2 :]
+    # Few frames a second seldom have one that came with hardly any delay.
+    limit_ns = 20_000 if rate_hz > 50 else 150_000
+    assert max(abs(error) for error in settled) < limit_ns
+    assert clock.drift_ppm == pytest.approx(drift_ppm, abs=10)
+
+
+def test_without_asking_times_are_late_by_the_least_delay() -> None:
+    world = World(20.0, least_ns=2_600_000)
+    errors = world.errors_ns(DeviceClock(), 60, 100.0)
+    assert all(2_590_000 < error < 2_620_000 for error in errors[3_000:])
+
+
+def test_no_time_is_later_than_the_arrival() -> None:
+    world = World(-300.0, least_ns=0)
+    clock = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS + 50_000_000))
+    for number in range(2_000):
+        box_ns = BOX_BEGIN_NS + number * 10_000_000
+        arrived_ns = world.arrived_ns(box_ns)
+        assert clock.box_ns(world.device_ns(box_ns), arrived_ns) <= arrived_ns
+
+
+def test_a_device_that_was_switched_off_and_on_begins_again() -> None:
+    clock, world = DeviceClock(), World(0.0, least_ns=1_000_000)
+    world.errors_ns(clock, 20, 100.0)
+    later_ns = BOX_BEGIN_NS + 60_000_000_000
+    assert clock.box_ns(5_000, later_ns) == later_ns
+    assert clock.drift_ppm is None
+    assert clock.box_ns(1_000_005_000, later_ns + 1_000_700_000) == later_ns + 1_000_000_000
+
+
+def test_a_busy_stretch_moves_nothing() -> None:
+    clock, world = DeviceClock(), World(0.0, least_ns=1_000_000)
+    world.errors_ns(clock, 30, 100.0)
+    errors = []
+    for number in range(3_000, 3_500):
+        box_ns = BOX_BEGIN_NS + number * 10_000_000
+        errors.append(clock.box_ns(world.device_ns(box_ns), box_ns + 30_000_000) - box_ns)
+    assert max(abs(error - 1_000_000) for error in errors) < 30_000
