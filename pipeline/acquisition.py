@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 from collections import OrderedDict, deque
 
+from pipeline.camera_config import DeviceCamera
 from pipeline.cameras import make_camera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Grabbed, StillConnecting, Triggered
 from pipeline.channel import Link, PeerGone
@@ -32,6 +33,7 @@ from pipeline.messages import (
     Stopped,
     Trigger,
 )
+from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Ring, StaleGeneration
 from pipeline.rules import Timing
 from pipeline.worker import Supervised, attach, map_ledger, refuse, settle
@@ -39,6 +41,8 @@ from pipeline.worker import Supervised, attach, map_ledger, refuse, settle
 _TRIGGERS_AWAITED = 4_096
 _RETRY_FIRST_NS = 50 * NS_PER_MS
 _RETRY_MAX_NS = 1 * NS_PER_S
+_TROUBLE_TOLD_NS = 1 * NS_PER_S
+"""Between alarms, as their figures may change with each trigger."""
 
 
 class Acquisition:
@@ -47,6 +51,9 @@ class Acquisition:
     def __init__(self, supervised: Supervised, camera: Camera, ring: Ring, journal: Journal, camera_id: str) -> None:
         self._supervised = supervised
         self._camera = camera
+        self._noticed = camera if isinstance(camera, NoticedCamera) else None
+        self._tell_trouble_ns = 0
+        self._tell_refusal_ns = 0
         self._ring = ring
         self._journal = journal
         self._camera_id = camera_id
@@ -88,7 +95,8 @@ class Acquisition:
             "images_dropped": 0,
             "window_frames_lost": 0,
         }
-        self._last_text: str | None = None
+        self._state: CameraState | None = None
+        """As told last."""
         self._told_stopped = False
 
     def run(self) -> None:
@@ -112,6 +120,7 @@ class Acquisition:
         if not self._stopping and not self._supervised.orphaned:
             self._open_if_due()
             self._poll_camera()
+            self._tell_of_notices()
         self._send_notices()
         self._supervised.alive(self.counters)
 
@@ -157,8 +166,8 @@ class Acquisition:
             self._lose_signalling()
             self._signalling = link
             # The first word on a link: signalling then looks into the journal for what was read before.
-            if self._last_text is not None:
-                self._unsent.append(CameraState(self._camera_id, self._is_open, self._last_text))
+            if self._state is not None:
+                self._unsent.append(self._state)
 
     def _leave_inspection(self) -> None:
         """Its slots stay lent until the supervisor has reaped it."""
@@ -268,30 +277,51 @@ class Acquisition:
             self._camera.open()
         except CameraUnavailable as error:
             text = str(error)
-            if isinstance(error, StillConnecting) and self._last_text is not None:
-                text = self._last_text  # why it was lost says more
+            if isinstance(error, StillConnecting) and self._state is not None:
+                text = self._state.text  # why it was lost says more
             self._camera_gone(text)
             self._retry_ns = min(2 * self._retry_ns, _RETRY_MAX_NS)
             return
         self._is_open = True
         self._retry_ns = _RETRY_FIRST_NS
-        self._tell_camera_state("connected")
+        if self._noticed is None:
+            self._tell_camera_state(CameraState(self._camera_id, True, "connected"))
         self._supervised.clear_alarm(f"camera-{self._camera_id}")
 
     def _camera_gone(self, text: str) -> None:
-        was_open, self._is_open = self._is_open, False
+        self._is_open = False
         self._number_of.clear()
         for slot in self._camera.close():
             self._ring.take_back(slot)
         self._next_open_ns = now_ns() + self._retry_ns
-        if was_open or text != self._last_text:
-            self._tell_camera_state(text)
+        self._supervised.clear_alarm(f"triggers-{self._camera_id}")
+        self._tell_camera_state(CameraState(self._camera_id, False, text))
         self._supervised.alarm(f"camera-{self._camera_id}", "error", text)
 
-    def _tell_camera_state(self, text: str) -> None:
-        self._last_text = text
-        if self._signalling is not None:
-            self._unsent.append(CameraState(self._camera_id, self._is_open, text))
+    def _tell_camera_state(self, state: CameraState) -> None:
+        if state != self._state:
+            self._state = state
+            if self._signalling is not None:
+                self._unsent.append(state)
+
+    def _tell_of_notices(self) -> None:
+        """Whether it is known whose the frames are, where the camera does not say so itself."""
+        noticed = self._noticed
+        if noticed is None or not self._is_open:
+            return
+        text, is_measuring = noticed.not_ready()
+        self._tell_camera_state(CameraState(self._camera_id, not text, text or "connected", is_measuring))
+        self.counters.update(noticed.counters)
+        now = now_ns()
+        if not (trouble := noticed.trouble()):
+            self._supervised.clear_alarm(f"triggers-{self._camera_id}")
+        elif now >= self._tell_trouble_ns:
+            self._tell_trouble_ns = now + _TROUBLE_TOLD_NS
+            self._supervised.alarm(f"triggers-{self._camera_id}", "error", trouble)
+        if noticed.refusal and now >= self._tell_refusal_ns:
+            self._tell_refusal_ns = now + _TROUBLE_TOLD_NS
+            self._supervised.alarm(f"notices-{self._camera_id}", "warning", noticed.refusal, lasts_s=10.0)
+            noticed.refusal = ""
 
     def _poll_camera(self) -> None:
         if not self._is_open:
@@ -341,7 +371,7 @@ class Acquisition:
             return
         counter = self._trigger_counter + 1
         count = self._in_the_controllers_domain(event.encoder_count)
-        notice = Trigger(self._camera_id, self._source, counter, count, event.trigger_ns)
+        notice = Trigger(self._camera_id, self._source, counter, count, event.trigger_ns, event.part_key)
         if not self._journal.write(notice):
             self.counters["triggers_lost"] += 1
             text = f"camera {self._camera_id}: {self.counters['triggers_lost']} triggers lost, signalling was away too long"
@@ -438,7 +468,10 @@ def main() -> None:
     except OSError as error:
         text = f"camera {camera_id}: no memory for {slot_count} slots of {frame_bytes} bytes: {error.strerror}"
         refuse(supervised, text, malformed=False)
-    acquisition = Acquisition(supervised, make_camera(config), ring, journal, config.camera_id)
+    camera = make_camera(config)
+    if isinstance(config, DeviceCamera) and config.trigger_notices is not None:
+        camera = NoticedCamera(camera, config, supervised.line.config, cameras.index(config))
+    acquisition = Acquisition(supervised, camera, ring, journal, config.camera_id)
     settle(supervised)
     acquisition.run()
 

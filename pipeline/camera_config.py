@@ -60,6 +60,53 @@ class CameraBase(Strict):
         return self
 
 
+class TriggerNotices(Strict):
+    """Triggers that the line controller tells over MQTT, and how a frame is known to be a trigger's. See docs/triggers.md."""
+
+    topic: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=r"^trigger(/[^/#+\x00-\x1f\x7f-\x9f]+)+$",
+        description="below topic_root; null: trigger/<camera_id>",
+    )
+    pitch_us: int = Field(
+        ge=100, le=60_000_000, description="the shortest time between two parts, at the highest belt speed"
+    )
+    match: Literal["counter", "window"] = Field(
+        default="window",
+        description="counter: the camera tells with each frame how many triggers it has seen; window: by time alone",
+    )
+    age_max_us: int = Field(
+        default=100_000, ge=1_000, le=10_000_000, description="a notice sent later after its trigger is refused"
+    )
+
+    def topic_of(self, topic_root: str, camera_id: str) -> str:
+        """In full."""
+        return f"{topic_root}/{self.topic or f'trigger/{camera_id}'}"
+
+
+class DeviceCamera(CameraBase):
+    """What a real device has: something outside of the service triggers it, or it exposes at a pace of its own."""
+
+    trigger: Literal["hardware", "software", "free_running"] = Field(
+        default="hardware", description="software: each notice of a trigger fires the camera"
+    )
+    trigger_notices: TriggerNotices | None = Field(
+        default=None, description="triggers as the line controller tells them; null: each frame is its own trigger"
+    )
+
+    @property
+    def tells_encoder_count(self) -> bool:
+        return self.trigger_notices is not None
+
+    @model_validator(mode="after")
+    def _notices_fit_the_trigger(self) -> Self:
+        if self.trigger == "free_running" and self.trigger_notices is not None:
+            expected = "none for a camera that is free_running: none of its frames is of a trigger"
+            raise disagreement("trigger_notices", "trigger_notices", expected)
+        return self
+
+
 class FolderCamera(CameraBase):
     """Plays the images of a folder, each at a trigger of its own."""
 
@@ -74,10 +121,11 @@ class FolderCamera(CameraBase):
         return self.model_copy(update={"folder": resolved(folder / self.folder)})
 
 
-class SimulatedCamera(CameraBase):
+class SimulatedCamera(DeviceCamera):
     """A camera of the line simulator."""
 
     kind: Literal["simulated"]
+    trigger: Literal["hardware"] = "hardware"
     address: Path = Field(strict=False, description="the simulator's socket, relative to this file")
 
     @property
@@ -88,12 +136,11 @@ class SimulatedCamera(CameraBase):
         return self.model_copy(update={"address": resolved(folder / self.address)})
 
 
-class GenicamCamera(CameraBase):
+class GenicamCamera(DeviceCamera):
     """A camera that names its features as GenICam's SFNC does. What is not written here stays as the camera has it."""
 
     address: str | None = Field(default=None, description="IPv4 address; nothing is broadcast to find the camera then")
     serial: str | None = Field(default=None, min_length=1, description="with an address: which camera it has to be")
-    trigger: Literal["hardware", "software", "free_running"] = "hardware"
     trigger_source: str = Field(default="Line1", min_length=1, description="hardware: where the trigger comes in")
     exposure_time_us: float | None = Field(default=None, gt=0, le=60_000_000)
     gain_db: float | None = Field(default=None, ge=-100, le=100)

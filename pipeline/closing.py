@@ -173,6 +173,7 @@ def parts_left(ledger: Ledger) -> list[LedgerEntry]:
                         reason=None,
                         recorded=False,
                         keys=(output.key,),
+                        part_key=output.part_key,
                     )
                 )
     return entries
@@ -213,7 +214,7 @@ def _result(head: LedgerHead, model_sha256: str | None, entry: LedgerEntry) -> R
         reason=entry.reason.value,
         encoder_count=entry.encoder_count,
         reject_at_encoder_count=gate_count,
-        part_key=None,
+        part_key=entry.part_key,
         age_us=None if sent_ns is None else (sent_ns - entry.trigger_ns) // NS_PER_US,
         valid_us=None if sent_ns is None else (deadline_ns - sent_ns) // NS_PER_US,
         trigger_utc=utc_text(entry.trigger_ns),

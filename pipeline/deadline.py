@@ -43,6 +43,7 @@ class Opened:
     encoder_count: int | None
     trigger_ns: int
     key: TriggerKey
+    part_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Decision:
     """Its triggers, as far as they had come."""
     judged: Verdict | None = None
     """Of a challenge part, which is rejected whatever is found: what its verdict would have been in production."""
+    part_key: int | None = None
+    """Of the trigger that opened it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class _Part:
     failed: dict[int, Reason] = field(default_factory=dict)
     views: dict[int, ViewInspected] = field(default_factory=dict)
     keys: list[TriggerKey] = field(default_factory=list)
+    part_key: int | None = None
 
 
 class DeadlineMachine:
@@ -155,6 +159,7 @@ class DeadlineMachine:
             if entry.verdict is not None and not entry.keys:
                 continue
             part = _Part(entry.part_id, entry.encoder_count, entry.trigger_ns, decided=entry.verdict is not None)
+            part.part_key = entry.part_key
             if self._last_cameras.isdisjoint(key.camera for key in entry.keys):
                 part.is_dated = part.decided or not self._last_cameras
             for key in entry.keys:
@@ -215,14 +220,16 @@ class DeadlineMachine:
     def _new_part(self, camera: int, key: TriggerKey, trigger: Trigger) -> _Part:
         count = self._matching.part_count(camera, trigger.encoder_count)
         is_dated = not self._last_cameras or camera in self._last_cameras
-        return _Part(self._next_part_id, count, trigger.trigger_ns, is_dated, keys=[key])
+        part = _Part(self._next_part_id, count, trigger.trigger_ns, is_dated, keys=[key])
+        part.part_key = trigger.part_key
+        return part
 
     def _open_part(self, part: _Part, now_ns: int) -> list[Output]:
         (key,) = part.keys
         self._next_part_id += 1
         self._remember(key, part)
         self._open[part.part_id] = part
-        outputs: list[Output] = [Opened(part.part_id, part.encoder_count, part.trigger_ns, key)]
+        outputs: list[Output] = [Opened(part.part_id, part.encoder_count, part.trigger_ns, key, part.part_key)]
         if not self.running:
             return [*outputs, self._decide(part, Verdict.NO_DECISION, Reason.NOT_RUNNING, now_ns)]
         part.is_challenge = self.challenging
@@ -370,6 +377,7 @@ class DeadlineMachine:
             views=tuple(part.views[camera] for camera in sorted(part.views)),
             keys=tuple(part.keys),
             judged=judged,
+            part_key=part.part_key,
         )
         self._next_seq += 1
         # A decided part is kept only to recognise what still comes for it; its views went out with the decision.

@@ -18,10 +18,11 @@ import numpy as np
 from pipeline.messages import Trigger
 
 _CHECK = struct.Struct("<I")
-_ENTRY = struct.Struct("<IQqq?7x")
+_ENTRY = struct.Struct("<IQqq?7xq")
 _ENTRY_BYTES = _CHECK.size + _ENTRY.size
 _COUNTER_AT = slice(8, 16)
 _MARK_BYTES = 64
+_NO_KEY = -1
 LAYOUT = f"{_MARK_BYTES} {_CHECK.format} {_ENTRY.format}"
 """Names what a journal's bytes mean."""
 
@@ -55,8 +56,15 @@ class Journal:
             self._full_at = self.told + self._room
             if counter > self._full_at:
                 return False
-        count = trigger.encoder_count
-        entry = _ENTRY.pack(trigger.source, counter, count or 0, trigger.trigger_ns, count is not None)
+        count, key = trigger.encoder_count, trigger.part_key
+        entry = _ENTRY.pack(
+            trigger.source,
+            counter,
+            count or 0,
+            trigger.trigger_ns,
+            count is not None,
+            _NO_KEY if key is None else key,
+        )
         at = counter % self._room * _ENTRY_BYTES
         self._entries[at : at + _ENTRY_BYTES] = _CHECK.pack(zlib.crc32(entry)) + entry
         return True
@@ -68,10 +76,11 @@ class Journal:
             at = trigger_counter % self._room * _ENTRY_BYTES
             packet = bytes(self._entries[at : at + _ENTRY_BYTES])
             (check,) = _CHECK.unpack_from(packet)
-            source, counter, count, trigger_ns, has_count = _ENTRY.unpack_from(packet, _CHECK.size)
+            source, counter, count, trigger_ns, has_count, key = _ENTRY.unpack_from(packet, _CHECK.size)
             if counter != trigger_counter or check != zlib.crc32(packet[_CHECK.size :]):
                 return
-            yield Trigger(camera_id, source, counter, count if has_count else None, trigger_ns)
+            encoder_count, part_key = count if has_count else None, key if key != _NO_KEY else None
+            yield Trigger(camera_id, source, counter, encoder_count, trigger_ns, part_key)
 
     def damaged_count(self) -> int:
         """What says that triggers may be missing: the entry that was told last gone, and whole entries behind one that is not."""

@@ -37,12 +37,15 @@ KEYS_TOLD = 16_384
 _VERDICTS = tuple(Verdict)
 _REASONS = tuple(Reason)
 _EMPTY, _OPEN, _DECIDED, _RECORDED = range(4)
+_NO_KEY = -1
+"""No part's key: the controller's numbers are never negative."""
 
 _ENTRY = np.dtype(
     [
         ("part_id", "<u8"),
         ("seq", "<u8"),
         ("encoder_count", "<i8"),
+        ("part_key", "<i8"),
         ("trigger_ns", "<i8"),
         ("decided_ns", "<i8"),
         ("sent_ns", "<i8"),
@@ -126,6 +129,7 @@ class LedgerEntry(NamedTuple):
     reason: Reason | None
     recorded: bool
     keys: tuple[TriggerKey, ...]
+    part_key: int | None = None
 
 
 class Ledger:
@@ -207,7 +211,14 @@ class Ledger:
         """Parts that were overwritten before they were on record, for want of room."""
         return int(self._header[0]["lost_count"])
 
-    def open_part(self, part_id: int, encoder_count: int | None, trigger_ns: int, key: TriggerKey) -> None:
+    def open_part(
+        self,
+        part_id: int,
+        encoder_count: int | None,
+        trigger_ns: int,
+        key: TriggerKey,
+        part_key: int | None = None,
+    ) -> None:
         entry = self._entries[part_id % self._part_count]
         if entry["state"] in (_OPEN, _DECIDED):
             # Before the store that loses it: a writer killed in between counts one too many, never one too few.
@@ -217,6 +228,7 @@ class Ledger:
         entry["seq"] = 0
         entry["encoder_count"] = encoder_count if encoder_count is not None else 0
         entry["has_encoder"] = encoder_count is not None
+        entry["part_key"] = part_key if part_key is not None else _NO_KEY
         entry["trigger_ns"] = trigger_ns
         entry["decided_ns"] = 0
         entry["sent_ns"] = 0
@@ -281,6 +293,7 @@ class Ledger:
             _where(is_decided, [_REASONS[code] for code in (present["reason"] * is_decided).tolist()]),
             (present["state"] == _RECORDED).tolist(),
             [()] * (len(present) - KEYS_TOLD) + _keys(present[-KEYS_TOLD:]),
+            _where(present["part_key"] != _NO_KEY, present["part_key"].tolist()),
             strict=True,
         )
         return list(map(partial(tuple.__new__, LedgerEntry), columns))
@@ -311,6 +324,7 @@ class Ledger:
         readable = (states != _EMPTY) & (states <= _RECORDED) & (part_ids >= 1) & (part_ids <= _NUMBER_MAX)
         readable &= part_ids % self._part_count == np.arange(self._part_count)
         readable &= (entries["key_count"] >= 1) & (entries["key_count"] <= CAMERAS_MAX)
+        readable &= (entries["part_key"] >= _NO_KEY) & (entries["part_key"] <= _NUMBER_MAX)
         for name in ("trigger_ns", "decided_ns", "sent_ns"):
             readable &= (entries[name] >= -_NUMBER_MAX) & (entries[name] <= _NUMBER_MAX)
         if readable.any():

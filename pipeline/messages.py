@@ -42,13 +42,16 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Trigger(Message, frozen=True):
-    """A trigger was observed. ``source`` numbers the acquisition incarnation whose counter this is."""
+    """A trigger was observed. ``source`` numbers the acquisition incarnation whose counter this is. ``part_key``: the
+    controller's number of the part, never negative, None where it gave none.
+    """
 
     camera_id: str
     source: int
     trigger_counter: int
     encoder_count: int | None
     trigger_ns: int
+    part_key: int | None = None
 
 
 class FrameStatus(Message, frozen=True):
@@ -61,9 +64,14 @@ class FrameStatus(Message, frozen=True):
 
 
 class CameraState(Message, frozen=True):
+    """``connected``: its triggers and frames can be used; otherwise ``text`` says why not. ``is_measuring``: nothing is wrong, it
+    only takes its time.
+    """
+
     camera_id: str
     connected: bool
     text: str
+    is_measuring: bool = False
 
 
 # --- acquisition <-> inspection --------------------------------------------------------------------------------
@@ -197,6 +205,7 @@ class PartRecord(Message, frozen=True):
     valid_us: int | None
     views: tuple[ViewInspected, ...]
     frames: tuple[FrameKey, ...]
+    part_key: int | None = None
 
 
 class LateInspection(Message, frozen=True):

@@ -34,7 +34,7 @@ def part_result(
         reason=part.reason,  # type: ignore[arg-type]
         encoder_count=part.encoder_count,
         reject_at_encoder_count=part.reject_at_encoder_count,
-        part_key=None,
+        part_key=part.part_key,
         age_us=part.age_us,
         valid_us=part.valid_us,
         trigger_utc=trigger_utc,

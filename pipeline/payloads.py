@@ -17,6 +17,8 @@ VERDICT_BYTES_MAX = 256
 AGE_US_MAX = 9_999_999
 VALID_US_MIN = -999_999
 """Beyond these a verdict is so late that only its size matters."""
+PART_KEY_MAX = 999_999_999
+"""A longer one would not fit a verdict. It only has to differ among the parts between camera and gate."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,6 +261,18 @@ class ReviewPayload(CommandPayload, frozen=True, kw_only=True):
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
+class TriggerPayload(Payload, frozen=True, kw_only=True):
+    """Topic ``trigger/<camera_id>``, to the service: a trigger, as the line controller latched it. ``trigger_counter`` rises by one
+    with each and goes from 4,294,967,295 to 0. ``age_us``: from the trigger to the sending.
+    """
+
+    schema: Literal["lineside.trigger/1"]
+    trigger_counter: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+    encoder_count: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    part_key: Annotated[int, msgspec.Meta(ge=0, le=PART_KEY_MAX)] | None = None
+    age_us: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
 class CommandReplyPayload(Payload, frozen=True, kw_only=True):
     """Topic ``cmd/<name>/reply``, or the command's response topic (MQTT 5). ``request_id`` is null where it could not be read."""
 
@@ -279,14 +293,15 @@ PAYLOADS: dict[str, type[Payload]] = {
     "stats": StatsPayload,
     "anchor": AnchorPayload,
     "challenge": ChallengePayload,
+    "trigger": TriggerPayload,
     "command": CommandPayload,
     "command_record_window": RecordWindowPayload,
     "command_set_traceability": SetTraceabilityPayload,
     "command_review": ReviewPayload,
     "command_reply": CommandReplyPayload,
 }
-"""By topic (``alarm`` stands for ``alarm/<code>``, ``command`` for ``cmd/<name>`` without parameters, ``command_NAME`` for the one
-of that name, ``command_reply`` for ``cmd/<name>/reply``).
+"""By topic (``alarm`` stands for ``alarm/<code>``, ``trigger`` for ``trigger/<camera_id>``, ``command`` for ``cmd/<name>``
+without parameters, ``command_NAME`` for the one of that name, ``command_reply`` for ``cmd/<name>/reply``).
 """
 
 encode = msgspec.json.Encoder().encode
@@ -297,7 +312,7 @@ def json_schema(topic: str) -> dict[str, Any]:
     ignored.
     """
     (reference,), components = msgspec.json.schema_components([PAYLOADS[topic]], ref_template="#/$defs/{name}")
-    is_sent_to_us = issubclass(PAYLOADS[topic], CommandPayload)
+    is_sent_to_us = issubclass(PAYLOADS[topic], (CommandPayload, TriggerPayload))
     for component in components.values():
         if not is_sent_to_us and component.get("type") == "object" and "properties" in component:
             component["required"] = list(component["properties"])

@@ -76,6 +76,8 @@ class Signalling:
         self._cameras: dict[str, Link] = {}
         self._camera_texts: dict[str, str | None] = {}
         """What is wrong with each camera, "" where nothing is, None while it has not said."""
+        self._measuring: set[str] = set()
+        """Of those with a text, the cameras with which nothing is wrong yet."""
         self._inspection: Link | None = None
         self._records: Link | None = None
         self._records_text: str | None = None
@@ -136,6 +138,7 @@ class Signalling:
                             decided_ns=entry.decided_ns,
                             views=(),
                             keys=entry.keys,
+                            part_key=entry.part_key,
                         ),
                         entry.sent_ns,
                     )
@@ -273,6 +276,7 @@ class Signalling:
                     # The first word on a link: what was read before it is in the journal.
                     self._take_untold(camera_id)
                     self._camera_texts[camera_id] = "" if message.connected else message.text
+                    (self._measuring.add if message.is_measuring else self._measuring.discard)(camera_id)
                     if not message.connected:
                         self._carry_out(self._machine.camera_lost(camera_id, now_ns()))
                     self._update_state()
@@ -341,7 +345,7 @@ class Signalling:
             if text is None:
                 return "READY", f"camera {camera_id}: connecting"
             if text:
-                return "ERROR", text
+                return ("READY" if camera_id in self._measuring else "ERROR"), text
         if self._inspection is None:
             return "ERROR", "the inspection process died"
         if self._records_text is None and self._config.records.on_record_fault == "halt":
@@ -465,7 +469,9 @@ class Signalling:
                 self._counters["triggers_seen"] += 1
                 if self._machine.challenging:
                     self._watch.challenge.opened(output.part_id, output.trigger_ns)
-                self._ledger.open_part(output.part_id, output.encoder_count, output.trigger_ns, output.key)
+                self._ledger.open_part(
+                    output.part_id, output.encoder_count, output.trigger_ns, output.key, output.part_key
+                )
             elif isinstance(output, Decision):
                 self._counters["parts_decided"] += 1
                 self._ledger.decide(
@@ -500,7 +506,7 @@ class Signalling:
                 reason=decision.reason.value,
                 encoder_count=decision.encoder_count,
                 reject_at_encoder_count=self._reject_at(decision.encoder_count),
-                part_key=None,
+                part_key=decision.part_key,
                 age_us=min((sending_ns - decision.trigger_ns) // NS_PER_US, AGE_US_MAX),
                 valid_us=max((deadline_ns - sending_ns) // NS_PER_US, VALID_US_MIN),
             )
@@ -531,6 +537,7 @@ class Signalling:
             frames=tuple(
                 FrameKey(self._camera_ids[camera], source, counter) for camera, source, counter in decision.keys
             ),
+            part_key=decision.part_key,
         )
 
     def _reject_at(self, encoder_count: int | None) -> int | None:

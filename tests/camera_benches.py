@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import shutil
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,22 +25,27 @@ from pipeline.camera_config import (
     PylonCamera,
     RtspCamera,
     SimulatedCamera,
+    TriggerNotices,
     V4l2Camera,
     VideoCamera,
 )
 from pipeline.cameras import make_camera
 from pipeline.cameras.aravis_library import AravisMissing, library
-from pipeline.cameras.base import Camera
+from pipeline.cameras.base import Camera, CameraEvent, Triggered
 from pipeline.cameras.gstreamer import GstreamerStream
 from pipeline.cameras.pylon import Pylon
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.v4l2 import V4l2Stream
 from pipeline.clock import now_ns, seconds_until
+from pipeline.config import LineConfig
 from pipeline.image_encoder import encode_image
+from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Slot
+from pipeline.simulator.broker import find_mosquitto, start_broker
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
 from tests.gige_vision.camera import GigEVisionCamera
 from tests.gige_vision.loopback import loopback_address
+from tests.noticed import TriggerTeller
 from tests.pylon_emulator import PylonEmulator, expect_pypylon
 from tests.stand_in_capture import StandInDevice, delivered
 from tests.waiting import wait_until
@@ -134,25 +141,29 @@ class SimulatedBench:
         self.pixel_format, self.wrong_sized = pixel_format, wrong_sized
         self._address = folder / "cam.sock"
         self._number = 0
+        self._unseen_count = 0
+        """Triggers that no test asked for."""
         self._driver: socket.socket | None = None
         self.restore_device()
 
-    def camera(self) -> Camera:
-        return make_camera(
-            SimulatedCamera(
-                camera_id="cam0",
-                kind="simulated",
-                address=self._address,
-                width_px=WIDTH_PX,
-                height_px=HEIGHT_PX,
-                pixel_format=self.pixel_format,
-            )
+    def config(self) -> SimulatedCamera:
+        return SimulatedCamera(
+            camera_id="cam0",
+            kind="simulated",
+            address=self._address,
+            width_px=WIDTH_PX,
+            height_px=HEIGHT_PX,
+            pixel_format=self.pixel_format,
         )
+
+    def camera(self) -> Camera:
+        return make_camera(self.config())
 
     def messages(self, **changes: Any) -> tuple[DeviceMessage, DeviceMessage, bytes]:
         """The next trigger, its frame and the frame's pixels."""
-        image = picture(self._number, self.pixel_format)
-        image = image[1:] if self._number in self.wrong_sized else image
+        shown = self._number - self._unseen_count
+        image = picture(shown, self.pixel_format)
+        image = image[1:] if shown in self.wrong_sized else image
         self._number += 1
         trigger = DeviceMessage(MessageKind.TRIGGER, self.pixel_format, self._number, 100 + self._number, now_ns())
         frame: dict[str, Any] = {
@@ -434,16 +445,104 @@ class PylonBench:
         self._emulator.close()
 
 
+class NoticedBench(SimulatedBench):
+    """The same device, whose triggers a controller tells over MQTT, each 50 ms after it."""
+
+    PITCH_US = 400_000
+
+    def __init__(self, folder: Path, pixel_format: PixelFormat, wrong_sized: set[int]) -> None:
+        if find_mosquitto() is None:
+            pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+        super().__init__(folder, pixel_format, wrong_sized)
+        self._stack = contextlib.ExitStack()
+        self._port = self._stack.enter_context(start_broker("mosquitto")).port
+        self._teller = self._stack.enter_context(TriggerTeller(self._port, "test/line/trigger/cam0"))
+
+    def config(self) -> SimulatedCamera:
+        notices = TriggerNotices(pitch_us=self.PITCH_US, match="window")
+        return super().config().model_copy(update={"trigger_notices": notices})
+
+    def camera(self) -> Camera:
+        mqtt = {"port": self._port, "client_id": "test"}
+        line = LineConfig.model_validate(
+            {
+                "topic_root": "test/line",
+                "recipe": "recipe.yaml",
+                "cameras": [self.config()],
+                "timing": {"deadline_us": 200_000},
+                "mqtt": mqtt,
+                "records": {"path": "records.db"},
+            }
+        )
+        return _Measured(NoticedCamera(super().camera(), self.config(), line, 0), self)
+
+    def tell(self) -> None:
+        self._teller.tell(self._number + 1, age_us=50_000, encoder_count=101 + self._number)
+
+    def trigger(self) -> None:
+        self.tell()
+        super().trigger()
+
+    def measure(self, camera: NoticedCamera) -> int:
+        """Returns how many triggers that took."""
+        count = 0
+        begun_ns = now_ns() + 2 * self.PITCH_US * 1_000
+        while camera.not_ready()[0]:
+            wait(camera)
+            told = [event for event in camera.poll() if isinstance(event, Triggered)]
+            if told:
+                super().trigger()
+                self._unseen_count += 1
+            count += len(told)
+            is_ready_for_more = bool(told) or (count == 0 and now_ns() >= begun_ns)
+            if is_ready_for_more and count < 20:
+                self.tell()
+                # One that comes before the camera has subscribed is told again.
+                begun_ns = now_ns() + self.PITCH_US * 1_000
+        return count
+
+    def restore_device(self) -> None:
+        super().restore_device()
+        self._unseen_count = 0
+
+    def close(self) -> None:
+        super().close()
+        self._stack.close()
+
+
+class _Measured:
+    """Opened it has the triggers behind it that it measured with."""
+
+    def __init__(self, camera: NoticedCamera, bench: NoticedBench) -> None:
+        self._camera, self._bench = camera, bench
+        self._unseen_count = 0
+        self.close, self.queue, self.fileno, self.due_ns = camera.close, camera.queue, camera.fileno, camera.due_ns
+
+    def open(self) -> None:
+        self._camera.open()
+        self._unseen_count += self._bench.measure(self._camera)
+
+    def poll(self) -> list[CameraEvent]:
+        return [
+            replace(event, trigger_counter=event.trigger_counter - self._unseen_count) for event in self._camera.poll()
+        ]
+
+
 BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {
     "aravis": AravisBench,
     "folder": FolderBench,
     "gstreamer": GstreamerBench,
     "pylon": PylonBench,
+    "noticed": NoticedBench,
     "rtsp": RtspBench,
     "simulated": SimulatedBench,
     "v4l2": V4l2Bench,
     "video": VideoBench,
 }
+
+
+AROUND_OTHERS = {"noticed"}
+"""No kinds of their own."""
 
 
 def formats_of(kind: str) -> list[PixelFormat]:

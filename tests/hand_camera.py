@@ -64,11 +64,12 @@ class HandCamera:
         self._device.sendall(encode_header(trigger))
         return trigger
 
-    def part(self, grey: int) -> int:
+    def part(self, grey: int, *, exposed_ago_ns: int = 0) -> int:
         """A part of this grey level passes the camera now; returns its encoder count."""
-        return self.picture(np.full((self.config["height_px"], self.config["width_px"]), grey, np.uint8))
+        pixels = np.full((self.config["height_px"], self.config["width_px"]), grey, np.uint8)
+        return self.picture(pixels, exposed_ago_ns=exposed_ago_ns)
 
-    def picture(self, pixels: npt.NDArray[np.uint8]) -> int:
+    def picture(self, pixels: npt.NDArray[np.uint8], *, exposed_ago_ns: int = 0) -> int:
         """A part that looks so, uint8 (height, width), passes the camera now; returns its encoder count."""
         trigger = self.trigger()
         assert self._device is not None
@@ -77,6 +78,7 @@ class HandCamera:
             trigger,
             kind=MessageKind.FRAME,
             frame_id=self._count,
+            exposure_ns=trigger.trigger_ns - exposed_ago_ns,
             width=width_px,
             height=height_px,
             stride=width_px,

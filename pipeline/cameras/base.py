@@ -24,12 +24,14 @@ class StillConnecting(CameraUnavailable):
 @dataclass(frozen=True, slots=True)
 class Triggered:
     """A trigger happened. ``trigger_counter`` is the device's, unique between ``open`` and ``close`` only.
-    ``encoder_count`` is None where the camera latches none; times are CLOCK_MONOTONIC.
+    ``encoder_count`` is None where the camera latches none, ``part_key`` where no controller has named the part; times are
+    CLOCK_MONOTONIC.
     """
 
     trigger_counter: int
     encoder_count: int | None
     trigger_ns: int
+    part_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

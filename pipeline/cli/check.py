@@ -13,7 +13,7 @@ import typer
 from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
-from pipeline.camera_config import Camera
+from pipeline.camera_config import Camera, DeviceCamera, TriggerNotices
 from pipeline.cameras import missing
 from pipeline.cli.output import fail
 from pipeline.config import ImagesConfig, Line, LineConfig, load_line
@@ -54,6 +54,8 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
             f"{camera.pixel_format.value}, {camera.ring_slots} slots{_place_on_belt(line.config, camera)}"
             f"{_calibrated(line, camera.camera_id, calibrations)}"
         )
+        if isinstance(camera, DeviceCamera) and camera.trigger_notices is not None:
+            print(f"triggers  {_triggers(line, camera, camera.trigger_notices)}")
         if (text := missing(camera)) is not None:
             lacking.append(f"camera {camera.camera_id}: {text}")
     for text in _matching(line.config):
@@ -129,6 +131,14 @@ def _unmatched(config: LineConfig) -> str:
         f"several cameras, and no encoder count comes with the triggers of {names}: their views are one part only where they are "
         f"triggered within view_wait_us {config.view_wait_us} us of each other, as by one signal; where each runs by its own "
         f"clock, every part is NO_DECISION"
+    )
+
+
+def _triggers(line: Line, camera: DeviceCamera, notices: TriggerNotices) -> str:
+    how = "by its trigger counter" if notices.match == "counter" else "by time"
+    return (
+        f"{camera.camera_id}: told on {notices.topic_of(line.config.topic_root, camera.camera_id)}, frames matched {how}, "
+        f"exposed within +-{notices.pitch_us // 4} us of the measured delay"
     )
 
 

@@ -101,7 +101,8 @@ def show(
 
 def _part_lines(shown: RecordedRow, late: list[LateWord]) -> Iterator[str]:
     result = shown.result
-    yield f"part      {result.part_id} of session {result.session_id}, seq {result.seq}, encoder count {result.encoder_count}"
+    key = "" if result.part_key is None else f", part key {result.part_key}"
+    yield f"part      {result.part_id} of session {result.session_id}, seq {result.seq}, encoder count {result.encoder_count}{key}"
     yield f"verdict   {result.verdict} ({result.reason})"
     yield f"trigger   {result.trigger_utc}"
     yield f"recipe    {result.recipe_id} {result.recipe_version}, model {result.model_sha256}, calibration {result.calibration_id}"

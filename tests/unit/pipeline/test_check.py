@@ -96,3 +96,19 @@ def test_what_a_camera_needs_and_is_not_installed_is_named_with_the_install_line
     assert done.returncode == 1
     assert "camera cam0: pypylon is not installed: pip install 'lineside[pylon]'" in done.stderr
     assert "camera    cam0: pylon, 32x32 Mono8" in done.stdout, "the rest is told all the same"
+
+
+def test_triggers_that_are_told_are_shown(tmp_path: Path) -> None:
+    camera = {
+        "camera_id": "cam0",
+        "kind": "simulated",
+        "address": "cam0.sock",
+        "width_px": 32,
+        "height_px": 32,
+        "pixel_format": "Mono8",
+        "trigger_notices": {"pitch_us": 50_000},
+    }
+    done = lineside("check", write_line(tmp_path, 1, cameras=[camera]))
+    assert done.returncode == 0, done.stderr
+    told = "triggers  cam0: told on test/line/trigger/cam0, frames matched by time, exposed within +-12500 us of the measured delay"
+    assert told in done.stdout.splitlines()

@@ -58,10 +58,10 @@ def leave(
     ledger = Ledger(file.descriptor)
     ledger.model_in_use(MODEL)
     for part_id in range(1, recorded + decided + open_ + untold + 1):
-        assert ledger.journals[0].write(Trigger("", 1, part_id, 65_000 + part_id, part_id * 50 * MS))
+        assert ledger.journals[0].write(Trigger("", 1, part_id, 65_000 + part_id, part_id * 50 * MS, 7 * part_id))
         if part_id > recorded + decided + open_:
             continue
-        ledger.open_part(part_id, 65_000 + part_id, part_id * 50 * MS, TriggerKey(0, 1, part_id))
+        ledger.open_part(part_id, 65_000 + part_id, part_id * 50 * MS, TriggerKey(0, 1, part_id), 7 * part_id)
         ledger.journals[0].mark_told(part_id)
         if part_id <= recorded + decided:
             ledger.decide(part_id, part_id, Verdict.REJECT, Reason.DEFECT, part_id * 50 * MS + 5 * MS)
@@ -102,6 +102,7 @@ def test_what_was_decided_is_recorded_as_decided_and_the_rest_as_a_fault(record:
     assert (third.part_id, third.seq, third.verdict, third.reason) == (3, 3, "REJECT", "DEFECT")
     assert (third.decided_ns, third.sent_ns, third.age_us, third.valid_us) == (155 * MS, 156 * MS, 6_000, 34_000)
     assert (third.encoder_count, third.reject_at_encoder_count) == (65_003, 65_803 - 65_536)
+    assert [part.part_key for part in (third, fourth, fifth, sixth)] == [21, 28, 35, 42]
     assert (third.recipe_id, third.recipe_version, third.model_sha256, third.is_simulated) == (
         "cells",
         "3",
@@ -292,7 +293,7 @@ def test_whatever_byte_is_wrong_closing_goes_on(record: Path, data: st.DataObjec
     path = leave(record, "old", recorded=3, decided=9, open_=4, untold=5)
     entries_at, journal_at = entry_at(path, 1), entry_at(path, 4_096) + journal_bytes(0)
     entries = range(entries_at, entry_at(path, 17))
-    triggers = range(journal_at + 40, journal_at + 40 * 21)  # the last one could be torn
+    triggers = range(journal_at + 48, journal_at + 48 * 21)  # the last one could be torn
     head, anywhere = range(300), range(path.stat().st_size)
     where = data.draw(st.sampled_from([head, entries, triggers, anywhere]))
     flips = data.draw(st.dictionaries(st.sampled_from(where), st.integers(1, 255), min_size=1, max_size=6))

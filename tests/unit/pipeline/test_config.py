@@ -11,8 +11,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from pipeline.camera_config import FolderCamera
+from pipeline.camera_config import DeviceCamera, FolderCamera
 from pipeline.config import Line, load_line, load_model
 from vision.faults import FaultsError
 from vision.recipe import Recipe
@@ -293,6 +294,45 @@ def test_a_line_that_no_worker_can_be_told(folder: Path) -> None:
     )
     (fault,) = faults_of(folder)
     assert "bytes, recipe and all paths included, expected at most 60000" in fault
+
+
+NOTICED = {
+    **{key: LINE["cameras"][0][key] for key in ("camera_id", "width_px", "height_px", "pixel_format")},
+    "kind": "simulated",
+    "address": "camera.sock",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"trigger_notices": {}}, "cameras.0.trigger_notices.pitch_us: got nothing, expected a value"),
+        ({"trigger_notices": {"pitch_us": 99}}, "cameras.0.trigger_notices.pitch_us: got 99, expected greater than"),
+        (
+            {"trigger_notices": {"pitch_us": 50_000, "topic": "verdict"}},
+            "cameras.0.trigger_notices.topic: got 'verdict'",
+        ),
+        ({"trigger_notices": {"pitch_us": 50_000, "topic": "trigger/+"}}, "cameras.0.trigger_notices.topic: got"),
+        ({"trigger_notices": {"pitch_us": 50_000, "match": "luck"}}, "expected 'counter' or 'window'"),
+        ({"trigger": "software"}, "cameras.0.trigger: got 'software', expected 'hardware'"),
+    ],
+)
+def test_faults_of_triggers_that_are_told(folder: Path, change: dict[str, Any], fault: str) -> None:
+    (told,) = faults_of(folder, yaml.safe_dump({**LINE, "cameras": [{**NOTICED, **change}]}))
+    assert fault in told
+
+
+def test_a_camera_at_its_own_pace_has_no_triggers_to_be_told() -> None:
+    device = {"camera_id": "cam0", "width_px": 8, "height_px": 8, "pixel_format": "Mono8", "trigger": "free_running"}
+    assert DeviceCamera.model_validate(device).trigger_notices is None
+    with pytest.raises(ValidationError, match="none for a camera that is free_running"):
+        DeviceCamera.model_validate({**device, "trigger_notices": {"pitch_us": 50_000}})
+
+
+def test_a_folder_has_no_triggers_to_be_told(folder: Path) -> None:
+    camera = {**LINE["cameras"][0], "trigger_notices": {"pitch_us": 50_000}}
+    (told,) = faults_of(folder, yaml.safe_dump({**LINE, "cameras": [camera]}))
+    assert "cameras.0.trigger_notices: got an unknown key" in told
 
 
 def test_two_cameras_with_one_id(folder: Path) -> None:

@@ -88,6 +88,21 @@ def test_triggers_join_within_the_match_window(count: int, joins: bool) -> None:
     assert isinstance(output, Joined if joins else Opened)
 
 
+def test_a_part_has_the_key_of_the_trigger_that_opened_it() -> None:
+    machine = _machine()
+    (opened,) = machine.trigger(Trigger("cam0", 1, 1, 100, 0, part_key=7), 0)
+    assert isinstance(opened, Opened)
+    machine.trigger(Trigger("cam1", 1, 1, 100, 0, part_key=8), 0)
+    (decision,) = machine.close_all(10)
+    assert isinstance(decision, Decision)
+    assert opened.part_key == decision.part_key == 7
+    successor = _machine()
+    entry = LedgerEntry(1, 0, 100, 0, 0, None, None, None, False, (opened.key,), opened.part_key)
+    (closed,) = successor.recover([entry], 20)
+    assert isinstance(closed, Decision)
+    assert closed.part_key == 7
+
+
 def test_triggers_join_over_the_wrap_of_the_encoder() -> None:
     machine = _machine()
     machine.trigger(_trigger("cam0", 1, 65_534, 0), 0)

@@ -55,8 +55,9 @@ def test_a_mark_without_its_trigger_is_damage(memory: bytearray) -> None:
 
 
 @pytest.mark.parametrize("encoder_count", [None, 0, -(2**63), 2**63 - 1])
-def test_what_is_written_is_read_by_another(memory: bytearray, encoder_count: int | None) -> None:
-    written = Trigger("cam0", 2**32 - 1, 1, encoder_count, 2**63 - 1)
+@pytest.mark.parametrize("part_key", [None, 0, 2**63 - 1])
+def test_what_is_written_is_read_by_another(memory: bytearray, encoder_count: int | None, part_key: int | None) -> None:
+    written = Trigger("cam0", 2**32 - 1, 1, encoder_count, 2**63 - 1, part_key)
     assert Journal(memoryview(memory)).write(written)
     assert list(Journal(memoryview(memory)).after(0, "cam0")) == [written]
 

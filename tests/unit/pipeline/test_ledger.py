@@ -33,17 +33,17 @@ def test_a_new_ledger_is_empty(open_ledger: Callable[[], Ledger]) -> None:
 def test_a_successor_reads_what_was_written(open_ledger: Callable[[], Ledger]) -> None:
     writer = open_ledger()
     extremes = TriggerKey(2**16 - 1, 2**32 - 1, 2**64 - 1)
-    writer.open_part(3, -(2**63), 2**62, extremes)
-    writer.open_part(1, 0, 100, KEY)
+    writer.open_part(3, -(2**63), 2**62, extremes, 2**62)
+    writer.open_part(1, 0, 100, KEY, 0)
     writer.open_part(2, None, 200, KEY)
     writer.decide(1, 1, Verdict.PASS, Reason.OK, 150)
     writer.sent(1, 160)
     writer.decide(2, 2, Verdict.NO_DECISION, Reason.CHALLENGE, 250)
     writer.recorded(1)
     assert open_ledger().entries() == [
-        LedgerEntry(1, 1, 0, 100, 150, 160, Verdict.PASS, Reason.OK, True, (KEY,)),
+        LedgerEntry(1, 1, 0, 100, 150, 160, Verdict.PASS, Reason.OK, True, (KEY,), 0),
         LedgerEntry(2, 2, None, 200, 250, None, Verdict.NO_DECISION, Reason.CHALLENGE, False, (KEY,)),
-        LedgerEntry(3, 0, -(2**63), 2**62, 0, None, None, None, False, (extremes,)),
+        LedgerEntry(3, 0, -(2**63), 2**62, 0, None, None, None, False, (extremes,), 2**62),
     ]
 
 
@@ -116,7 +116,8 @@ def test_a_full_circle_is_read_as_it_was_written() -> None:
         verdict, reason = (Verdict.REJECT, Reason.DEFECT) if part_id % 4 else (None, None)
         seq, decided_ns = (part_id - 1_000, part_id + 5) if verdict else (0, 0)
         sent_ns = part_id + 6 if verdict and part_id % 5 else None
-        writer.open_part(part_id, encoder_count, 2 * part_id, keys[0])
+        part_key = 7 * part_id if part_id % 7 else None
+        writer.open_part(part_id, encoder_count, 2 * part_id, keys[0], part_key)
         for key in keys[1:]:
             writer.add_key(part_id, key)
         if verdict and reason:
@@ -128,7 +129,9 @@ def test_a_full_circle_is_read_as_it_was_written() -> None:
         recorded = verdict is not None and part_id % 6 == 0
         keys = keys if part_id > 1_100 else ()
         written.append(
-            LedgerEntry(part_id, seq, encoder_count, 2 * part_id, decided_ns, sent_ns, verdict, reason, recorded, keys)
+            LedgerEntry(
+                part_id, seq, encoder_count, 2 * part_id, decided_ns, sent_ns, verdict, reason, recorded, keys, part_key
+            )
         )
     assert Ledger(descriptor).entries() == written
     os.close(descriptor)

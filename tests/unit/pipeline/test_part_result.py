@@ -18,7 +18,7 @@ US = 1_000
 VIEW = ViewInspected(
     "cam0", 1, 1, 7, 42, "PASS", "OK", 0.1, (), 10 * US, 11 * US, 12 * US, 13 * US, 14 * US, handed_on=False
 )
-PART = PartRecord(3, 4, "PASS", "OK", 500, 1_300, 1 * US, 15 * US, 16 * US, 99 * US, 15, 83, (VIEW,), ())
+PART = PartRecord(3, 4, "PASS", "OK", 500, 1_300, 1 * US, 15 * US, 16 * US, 99 * US, 15, 83, (VIEW,), (), 77)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def result_of(part: PartRecord, line: Line) -> ResultPayload:
 def test_it_says_what_the_part_and_the_line_say(line: Line) -> None:
     result = result_of(PART, line)
     assert (result.session_id, result.part_id, result.seq, result.verdict, result.reason) == ("s", 3, 4, "PASS", "OK")
-    assert (result.encoder_count, result.reject_at_encoder_count) == (500, 1_300)
+    assert (result.encoder_count, result.reject_at_encoder_count, result.part_key) == (500, 1_300, 77)
     assert (result.recipe_id, result.recipe_version, result.is_simulated) == ("stub", "1", False)
     assert (result.model_sha256, result.context_sha256) == ("m" * 64, "c" * 64)
     assert result.traceability == TraceabilityKeys(lot="L")

@@ -13,6 +13,7 @@ import pytest
 from pipeline.config import EncoderConfig, TimingConfig
 from pipeline.payloads import (
     AGE_US_MAX,
+    PART_KEY_MAX,
     PAYLOADS,
     VALID_US_MIN,
     VERDICT_BYTES_MAX,
@@ -32,6 +33,7 @@ from pipeline.payloads import (
     SetTraceabilityPayload,
     StatePayload,
     StatsPayload,
+    TriggerPayload,
     VerdictName,
     VerdictPayload,
     ViewResult,
@@ -130,6 +132,9 @@ SAMPLES: dict[str, Payload] = {
             )
         ],
     ),
+    "trigger": TriggerPayload(
+        schema="lineside.trigger/1", trigger_counter=2**32 - 1, encoder_count=5, part_key=7, age_us=1_200
+    ),
     "command": CommandPayload(
         schema="lineside.command/1", request_id="r", session_id="s", heartbeat_count=3, who="Anna"
     ),
@@ -161,6 +166,7 @@ SAMPLES: dict[str, Payload] = {
 
 OPTIONAL = ("lot", "order", "serial", "shift", "note", "part_session_id")
 """Of what is sent to the service."""
+OPTIONAL_OF_TRIGGERS = ("encoder_count", "part_key")
 
 
 @pytest.mark.parametrize("topic", PAYLOADS)
@@ -175,7 +181,8 @@ def test_samples_fit_the_schema_and_less_or_other_does_not(topic: str) -> None:
     assert sample["schema"] == ("lineside.command/1" if is_command else f"lineside.{topic}/1")
     for key in sample:
         less = {name: value for name, value in sample.items() if name != key}
-        assert fits(less) == (is_command and key in OPTIONAL), key
+        optional = OPTIONAL if is_command else OPTIONAL_OF_TRIGGERS if topic == "trigger" else ()
+        assert fits(less) == (key in optional), key
         assert not fits({**sample, key: [{}]}), key
 
 
@@ -206,18 +213,20 @@ LONGEST_DEADLINE_US = limit(TimingConfig, "deadline_us")
     [(at_us, LONGEST_DEADLINE_US - at_us) for at_us in (0, 999_999, 5_000_000, 9_999_999)]
     + [(AGE_US_MAX, VALID_US_MIN)],
 )
-def test_the_longest_verdict_fits(age_us: int, valid_us: int) -> None:
-    """With the widest encoder, the longest deadline, late or not: for a session of a thousand million parts."""
+@pytest.mark.parametrize(("part_key", "parts"), [(None, 10**9), (PART_KEY_MAX, 10**7)])
+def test_the_longest_verdict_fits(age_us: int, valid_us: int, part_key: int | None, parts: int) -> None:
+    """With the widest encoder, the longest deadline, late or not, in a session of so many parts."""
     widest = 2 ** limit(EncoderConfig, "bits") - 1
     verdict = msgspec.structs.replace(
         VERDICT,
         session_id=new_session_id(Path("no record")),
-        seq=10**9 - 1,
-        part_id=10**9 - 1,
+        seq=parts - 1,
+        part_id=parts - 1,
         verdict=max(get_args(VerdictName), key=len),
         reason=max(get_args(ReasonName), key=len),
         encoder_count=widest,
         reject_at_encoder_count=widest,
+        part_key=part_key,
         age_us=age_us,
         valid_us=valid_us,
     )

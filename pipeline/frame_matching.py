@@ -1,0 +1,281 @@
+"""Whose frame it is, where triggers are told by somebody else than the camera: a pure state machine.
+
+Triggers, frames and the clock in, in whatever order they come; for every trigger exactly one outcome out. What holds:
+
+* a frame is used once, and only for a trigger that it fits in time and in number;
+* a trigger that no frame fits, or more than one, is ``Missed``, and so is one whose frame fits another trigger as well;
+* where a frame came in time for a trigger and with a wrong number, the next pair that fits is not used either;
+* numbers that do not fit any more are found anew, by measuring (``trigger_delay``), and until then nothing is matched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pipeline.clock import NS_PER_S, NS_PER_US
+from pipeline.trigger_delay import PAIRS, DelayMeasurement, ahead
+
+FRAME_WAIT_NS = NS_PER_S
+"""A trigger whose frame has not come by then has none."""
+_RECENT_TRIGGERS = 16
+"""Among so many the same one is known again."""
+_MISSES_ODD = 3
+"""After so many in a row, with frames that nobody claimed, other numbers are believed if they have been measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTrigger:
+    """``at_ns``: what the exposure follows, ``trigger_ns`` or when the camera was told to take its picture. ``age_us``: as told,
+    from the latch to the sending.
+    """
+
+    trigger_counter: int
+    encoder_count: int | None
+    part_key: int | None
+    age_us: int
+    trigger_ns: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFrame:
+    """``number``: of the trigger in the camera's own count, or of the frame where it counts no triggers."""
+
+    number: int
+    exposure_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The trigger's frame."""
+
+    trigger: ToldTrigger
+    frame: TakenFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A trigger that has no frame, or none that is surely its own."""
+
+    trigger: ToldTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A frame of no trigger, or not surely of one."""
+
+    frame: TakenFrame
+
+
+Outcome: TypeAlias = Matched | Missed | Unclaimed
+
+
+class FrameMatcher:
+    """See the module's text. ``pitch_ns``: the shortest time between two parts. ``age_max_ns``: the oldest notice that is taken.
+    ``frames_max``: so many frames wait for their triggers at most.
+
+    A frame must have been exposed in a window of half a pitch around the known delay. By ``counter`` the camera counts triggers
+    as the teller does: both numbers rise together, whatever is lost. By ``window`` it counts frames: it may have taken none of
+    some triggers, but never more than there were.
+    """
+
+    def __init__(self, pitch_ns: int, match: Literal["counter", "window"], age_max_ns: int, frames_max: int) -> None:
+        self._counts_triggers = match == "counter"
+        self._tolerance_ns = pitch_ns // 4
+        self._measurement = DelayMeasurement(pitch_ns, pitch_ns // (4 if self._counts_triggers else 8))
+        self._age_max_ns = age_max_ns
+        self._frames_max = frames_max
+        self._triggers: list[ToldTrigger] = []
+        """Without an outcome, in the order in which they came; as are the frames."""
+        self._frames: list[TakenFrame] = []
+        self._recent: deque[ToldTrigger] = deque(maxlen=_RECENT_TRIGGERS)
+        self._step: int | None = None
+        self._delay_ns = 0
+        self._newest_match = (0, 0)
+        """trigger_counter and the frame's number."""
+        self._newest_frame: TakenFrame | None = None
+        self._misses = 0
+        self._unclaimed = 0
+        """In a row."""
+        self._is_doubted = False
+        """A trigger and a frame came that fit in time and not in number; the next pair that fits in both is not used."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is known which frame belongs to which trigger."""
+        return self._step is not None
+
+    @property
+    def steps_lost(self) -> bool:
+        """Whether triggers and frames come that do not fit each other any more."""
+        return self._step is not None and min(self._misses, self._unclaimed) >= _MISSES_ODD
+
+    def words(self) -> str:
+        """How far the measurement is, and what is to be done for it."""
+        progress = f"measuring: {self._measurement.pair_count} of {PAIRS} triggers"
+        if self._measurement.pair_count:
+            return progress
+        alone_us = self._measurement.silence_ns // NS_PER_US
+        return f"{progress}; it begins with the first part after {alone_us} us without any"
+
+    def trouble(self) -> str:
+        """What keeps the measurement from its end; empty where nothing does."""
+        measured = self._measurement
+        permitted = f"permitted are {measured.jitter_max_ns // NS_PER_US} us at this pitch_us"
+        if measured.jitter_ns > measured.jitter_max_ns:
+            return f"the delay from trigger to exposure varies by {measured.jitter_ns // NS_PER_US} us, {permitted}"
+        if measured.odd_ns is not None:
+            return f"an exposure was {measured.odd_ns // NS_PER_US} us from where it was expected, {permitted}"
+        return ""
+
+    def start(self, now_ns: int) -> None:
+        """The camera was opened: its numbers are new. Nothing may wait for an outcome."""
+        assert not self._triggers
+        assert not self._frames
+        self._measurement.start(now_ns)
+        self._step = None
+        self._newest_frame = None
+        self._misses = self._unclaimed = 0
+        self._is_doubted = False
+
+    def is_told_again(self, trigger: ToldTrigger) -> bool:
+        """Whether it is a notice that came before, delivered twice."""
+        return any(
+            (trigger.trigger_counter, trigger.encoder_count, trigger.part_key, trigger.age_us)
+            == (other.trigger_counter, other.encoder_count, other.part_key, other.age_us)
+            for other in self._recent
+        )
+
+    def trigger(self, trigger: ToldTrigger, now_ns: int) -> list[Outcome]:
+        """One that is not told again."""
+        outcomes = self.tick(now_ns)
+        self._recent.append(trigger)
+        self._measurement.trigger(trigger.trigger_counter, trigger.at_ns)
+        if self._step is None:
+            return [*outcomes, Missed(trigger)]
+        fitting = [frame for frame in self._frames if self._fits(trigger, frame)]
+        if len(fitting) == 1:
+            self._frames.remove(fitting[0])
+            outcomes += self._match(trigger, fitting[0])
+        elif fitting:
+            outcomes.append(self._miss(trigger))
+        else:
+            self._triggers.append(trigger)
+        return [*outcomes, *self._give_up(now_ns)]
+
+    def no_picture(self, trigger: ToldTrigger, now_ns: int) -> list[Outcome]:
+        """A trigger on which the camera could take none."""
+        outcomes = self.tick(now_ns)
+        self._recent.append(trigger)
+        return [*outcomes, Missed(trigger)]
+
+    def frame(self, frame: TakenFrame, now_ns: int) -> list[Outcome]:
+        """They come in the camera's order."""
+        outcomes = self.tick(now_ns)
+        self._measurement.frame(frame.number, frame.exposure_ns)
+        if self._step is None:
+            return [*outcomes, Unclaimed(frame)]
+        self._newest_frame = frame
+        fitting = [trigger for trigger in self._triggers if self._fits(trigger, frame)]
+        if len(fitting) == 1:
+            self._triggers.remove(fitting[0])
+            outcomes += self._match(fitting[0], frame)
+        elif fitting:
+            for trigger in fitting:
+                self._triggers.remove(trigger)
+                outcomes.append(self._miss(trigger))
+            outcomes.append(self._leave(frame))
+        else:
+            self._frames.append(frame)
+        return [*outcomes, *self._give_up(now_ns)]
+
+    def tick(self, now_ns: int) -> list[Outcome]:
+        """What is over by now."""
+        self._measurement.advance(now_ns)
+        found = self._measurement.found
+        outcomes: list[Outcome] = []
+        if found is not None and (self._step is None or (found.step != self._step and self.steps_lost)):
+            outcomes += self.drop_all()
+            self._step, self._delay_ns = found.step, found.delay_ns
+            self._newest_match = found.trigger_counter, found.trigger_counter + found.step
+            self._misses = self._unclaimed = 0
+            self._is_doubted = False
+        elif found is not None and found.step == self._step:
+            self._delay_ns = found.delay_ns
+        return [*outcomes, *self._give_up(now_ns)]
+
+    def next_due_ns(self) -> int | None:
+        """When ``tick`` has to be called next."""
+        dues = [trigger.at_ns + FRAME_WAIT_NS for trigger in self._triggers]
+        dues += [self._claimed_by_ns(frame) for frame in self._frames]
+        if self._step is None and (measurable_ns := self._measurement.next_due_ns()) is not None:
+            dues.append(measurable_ns)
+        return min(dues, default=None)
+
+    def drop_all(self) -> list[Outcome]:
+        """Nothing more will come for those that wait."""
+        outcomes: list[Outcome] = [self._miss(trigger) for trigger in self._triggers]
+        outcomes += [self._leave(frame) for frame in self._frames]
+        self._triggers.clear()
+        self._frames.clear()
+        return outcomes
+
+    def _fits(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
+        """In time and in number. Notes it where only the number is wrong."""
+        assert self._step is not None
+        if abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) > self._tolerance_ns:
+            return False
+        off = ahead(frame.number - trigger.trigger_counter, self._step)
+        if off == 0:
+            return True
+        counter, number = self._newest_match
+        is_newer = ahead(trigger.trigger_counter, counter) > 0 and ahead(frame.number, number) > 0
+        # Of triggers that were skipped there is no frame; more frames than triggers would be somebody else's.
+        if not self._counts_triggers and off < 0 and is_newer:
+            return True
+        self._is_doubted = True
+        return False
+
+    def _match(self, trigger: ToldTrigger, frame: TakenFrame) -> list[Outcome]:
+        if self._is_doubted:
+            # Either of the two was late by a whole part, or the numbers are wrong: then this pair may be.
+            self._is_doubted = False
+            return [self._miss(trigger), self._leave(frame)]
+        if ahead(trigger.trigger_counter, self._newest_match[0]) > 0:
+            self._newest_match = trigger.trigger_counter, frame.number
+            self._step = ahead(frame.number, trigger.trigger_counter)
+        self._misses = self._unclaimed = 0
+        return [Matched(trigger, frame)]
+
+    def _miss(self, trigger: ToldTrigger) -> Missed:
+        self._misses += 1
+        return Missed(trigger)
+
+    def _leave(self, frame: TakenFrame) -> Unclaimed:
+        self._unclaimed += 1
+        return Unclaimed(frame)
+
+    def _claimed_by_ns(self, frame: TakenFrame) -> int:
+        """No trigger that fits it can come any more, as one that old would not be taken."""
+        return frame.exposure_ns - self._delay_ns + self._tolerance_ns + self._age_max_ns
+
+    def _give_up(self, now_ns: int) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for trigger in list(self._triggers):
+            if trigger.at_ns + FRAME_WAIT_NS <= now_ns or self._is_past(trigger):
+                self._triggers.remove(trigger)
+                outcomes.append(self._miss(trigger))
+        for frame in list(self._frames):
+            if self._claimed_by_ns(frame) < now_ns or len(self._frames) > self._frames_max:
+                self._frames.remove(frame)
+                outcomes.append(self._leave(frame))
+        return outcomes
+
+    def _is_past(self, trigger: ToldTrigger) -> bool:
+        """A later frame has come, so that its own never will."""
+        frame = self._newest_frame
+        if frame is None:
+            return False
+        return frame.exposure_ns > trigger.at_ns + self._delay_ns + self._tolerance_ns

@@ -1,0 +1,206 @@
+"""A camera that each notice fires, and what becomes of slots and losses."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from pipeline.camera_config import DeviceCamera, TriggerNotices
+from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
+from pipeline.clock import now_ns, seconds_until
+from pipeline.config import LineConfig
+from pipeline.noticed_camera import NoticedCamera
+from pipeline.ring import Slot, SlotHeader
+from tests.noticed import TriggerTeller
+from vision.types import PixelFormat
+
+CONFIG = DeviceCamera(
+    camera_id="cam0",
+    width_px=8,
+    height_px=8,
+    pixel_format=PixelFormat.MONO8,
+    trigger="software",
+    trigger_notices=TriggerNotices(pitch_us=200_000, topic="trigger/eye1"),
+)
+
+
+class FiredCamera:
+    """Takes a picture when it is fired; ``is_ready`` and ``goes_when_fired`` are the test's to change."""
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._events: deque[CameraEvent] = deque()
+        self.slots: deque[Slot] = deque()
+        self._number = 0
+        self.is_ready = self.is_there = True
+        self.goes_when_fired = False
+
+    def open(self) -> None:
+        return
+
+    def close(self) -> list[Slot]:
+        unfilled = list(self.slots)
+        self.slots.clear()
+        return unfilled
+
+    def queue(self, slot: Slot) -> None:
+        self.slots.append(slot)
+
+    def fileno(self) -> int | None:
+        return self._receiver.fileno()
+
+    def due_ns(self) -> int | None:
+        return None
+
+    def poll(self) -> Sequence[CameraEvent]:
+        if not self.is_there:
+            raise CameraUnavailable("camera cam0: unplugged")
+        try:
+            self._receiver.recv(4096)
+        except BlockingIOError:
+            return ()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def fire(self) -> bool:
+        if self.goes_when_fired:
+            self.is_there = False
+            raise CameraUnavailable("camera cam0: unplugged")
+        if self.is_ready:
+            self.expose()
+        return self.is_ready
+
+    def expose(self) -> None:
+        """Also without being told to."""
+        self._number += 1
+        taken_ns = now_ns()
+        self._events.append(Triggered(self._number, None, taken_ns))
+        if self.slots:
+            header = SlotHeader(self._number, None, taken_ns, taken_ns, 8, 8, 8, PixelFormat.MONO8)
+            self._events.append(Grabbed(self._number, taken_ns, self.slots.popleft(), header))
+        else:
+            self._events.append(NotGrabbed(self._number, "REFUSED", "no free slot"))
+        self._sender.send(b"x")
+
+    def unplug_for_good(self) -> None:
+        self._receiver.close()
+        self._sender.close()
+
+
+class Bench:
+    def __init__(self, port: int) -> None:
+        self.device = FiredCamera()
+        line = LineConfig.model_validate(
+            {
+                "topic_root": "test/line",
+                "recipe": "recipe.yaml",
+                "cameras": [{**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated", "address": "a"}],
+                "timing": {"deadline_us": 200_000},
+                "mqtt": {"port": port, "client_id": "test"},
+                "records": {"path": "records.db"},
+            }
+        )
+        self.camera = NoticedCamera(self.device, CONFIG, line, 0)
+        self.teller = TriggerTeller(port, "test/line/trigger/eye1")
+        self.count = 0
+
+    def events_until(self, holds: Callable[[list[CameraEvent]], bool]) -> list[CameraEvent]:
+        events: list[CameraEvent] = []
+        while not holds(events):
+            descriptor, due_ns = self.camera.fileno(), self.camera.due_ns()
+            assert descriptor is not None
+            assert due_ns is not None
+            select.select([descriptor], [], [], seconds_until(due_ns))
+            events += self.camera.poll()
+        return events
+
+    def part(self) -> list[CameraEvent]:
+        """A trigger and what became of it."""
+        self.count += 1
+        self.teller.tell(self.count, encoder_count=100 * self.count)
+        return self.events_until(lambda events: len(events) >= 2)
+
+    def measure(self) -> None:
+        self.camera.open()
+        quiet_until_ns = now_ns() + 400_000_000
+        self.events_until(lambda _: "measuring" in self.camera.not_ready()[0] and now_ns() > quiet_until_ns)
+        for _ in range(20):
+            _, outcome = self.part()
+            assert isinstance(outcome, NotGrabbed)
+            assert outcome.outcome == "MISSED"
+        self.events_until(lambda _: self.camera.not_ready() == ("", False))
+
+
+@pytest.fixture
+def bench(broker_port: int) -> Iterator[Bench]:
+    made = Bench(broker_port)
+    yield made
+    made.camera.close()
+    made.teller.close()
+    made.device.unplug_for_good()
+
+
+def slots(count: int) -> list[Slot]:
+    return [Slot(index, 1, np.zeros(64, np.uint8)) for index in range(count)]
+
+
+def test_each_notice_fires_the_camera_and_gets_that_picture(bench: Bench) -> None:
+    bench.measure()
+    for slot in slots(2):
+        bench.camera.queue(slot)
+    triggered, grabbed = bench.part()
+    assert isinstance(triggered, Triggered)
+    assert isinstance(grabbed, Grabbed)
+    assert (triggered.trigger_counter, triggered.encoder_count) == (21, 2100)
+    assert (grabbed.trigger_counter, grabbed.header.encoder_count, grabbed.slot.index) == (21, 2100, 0)
+    assert triggered.trigger_ns == grabbed.trigger_ns <= grabbed.header.exposure_ns
+    bench.device.is_ready = False
+    _, outcome = bench.part()
+    assert isinstance(outcome, NotGrabbed)
+    assert outcome.outcome == "MISSED"
+    bench.device.is_ready = True
+    _, grabbed = bench.part()
+    assert isinstance(grabbed, Grabbed)
+    assert grabbed.slot.index == 1
+    _, outcome = bench.part()
+    assert isinstance(outcome, NotGrabbed)
+    assert outcome.outcome == "REFUSED"
+
+
+def test_a_frame_that_nobody_claims_gives_its_slot_back_to_the_camera(bench: Bench) -> None:
+    bench.measure()
+    (slot,) = slots(1)
+    bench.camera.queue(slot)
+    bench.device.expose()
+    assert bench.events_until(lambda _: bool(bench.device.slots)) == []
+    assert list(bench.device.slots) == [slot]
+    assert bench.camera.counters["frames_unclaimed"] >= 1
+
+
+def test_closing_gives_back_a_frame_that_waits_for_its_trigger(bench: Bench) -> None:
+    bench.measure()
+    one, other = slots(2)
+    bench.camera.queue(one)
+    bench.camera.queue(other)
+    bench.device.expose()
+    assert list(bench.camera.poll()) == []
+    assert sorted(slot.index for slot in bench.camera.close()) == [0, 1]
+    assert bench.camera.close() == []
+
+
+def test_a_camera_that_is_gone_when_it_is_fired_is_told_after_its_trigger(bench: Bench) -> None:
+    bench.measure()
+    bench.device.goes_when_fired = True
+    triggered, outcome = bench.part()
+    assert isinstance(triggered, Triggered)
+    assert isinstance(outcome, NotGrabbed)
+    assert outcome.outcome == "MISSED"
+    with pytest.raises(CameraUnavailable, match="unplugged"):
+        bench.events_until(bool)
