@@ -148,6 +148,16 @@ class GenicamCamera(DeviceCamera):
     features: dict[str, bool | int | float | str] = Field(
         default={}, description="further features by name, written in this order and read back"
     )
+    trigger_ready_timeout_us: int = Field(
+        default=20_000, ge=0, le=60_000_000, description="software: not ready for so long, a trigger is given up"
+    )
+    encoder_chunk: str | None = Field(
+        default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
+    )
+
+    @property
+    def tells_encoder_count(self) -> bool:
+        return self.encoder_chunk is not None or super().tells_encoder_count
 
     @field_validator("address")
     @classmethod
@@ -183,15 +193,21 @@ class AravisCamera(GenicamCamera):
     frame_timeout_s: float = Field(
         default=5.0, gt=0, le=3600, description="free_running: after so long without a frame it is opened anew"
     )
-    encoder_chunk: str | None = Field(
-        default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
-    )
-
     trigger_counter_chunk: str | None = Field(
         default=None,
         min_length=1,
         description="the chunk feature with the count of triggers seen, e.g. ChunkCounterValue: tells those without a frame",
     )
+
+    @model_validator(mode="after")
+    def _counter_is_told(self) -> Self:
+        if (
+            self.trigger_notices is not None
+            and self.trigger_notices.match == "counter"
+            and not self.trigger_counter_chunk
+        ):
+            raise disagreement("trigger_notices.match", "counter", "trigger_counter_chunk as well; or window")
+        return self
 
     @property
     def chunks(self) -> list[str]:
@@ -207,12 +223,14 @@ class PylonCamera(GenicamCamera):
     """A Basler camera, through pypylon."""
 
     kind: Literal["pylon"]
-    trigger_ready_timeout_us: int = Field(
-        default=20_000, ge=0, le=60_000_000, description="software: not ready for so long, a trigger is given up"
-    )
-    encoder_chunk: str | None = Field(
-        default=None, min_length=1, description="the chunk feature with the encoder's count, e.g. ChunkEncoderValue"
-    )
+
+    @model_validator(mode="after")
+    def _counts_frames_alone(self) -> Self:
+        if self.trigger_notices is not None and self.trigger_notices.match == "counter":
+            raise disagreement(
+                "trigger_notices.match", "counter", "window: this kind tells frames by their number alone"
+            )
+        return self
 
     @property
     def spare_bytes(self) -> int:

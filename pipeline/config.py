@@ -18,7 +18,16 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.calibration_store import Body, CalibrationFolder, CalibrationsInForce, judging_id, line_calibration_id
-from pipeline.camera_config import KINDS, Camera, FolderCamera, RtspCamera, SimulatedCamera, VideoCamera, resolved
+from pipeline.camera_config import (
+    KINDS,
+    Camera,
+    DeviceCamera,
+    FolderCamera,
+    RtspCamera,
+    SimulatedCamera,
+    VideoCamera,
+    resolved,
+)
 from pipeline.machine import in_mib, memory_bytes, online_cores, rings_bytes, slot_bytes
 from pipeline.messages import Role, UrgentRole
 from vision.faults import Fault, FaultsError, disagreement, faults_of, quote
@@ -383,6 +392,14 @@ class LineConfig(Strict):
         names = [kind.kind for kind in self.challenge]
         if len(set(names)) != len(names):
             raise disagreement("challenge", f"two kinds of one name among {names}", "every kind once")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_fires(self) -> LineConfig:
+        for index, camera in enumerate(self.cameras):
+            if isinstance(camera, DeviceCamera) and camera.trigger == "software" and camera.trigger_notices is None:
+                expected = "trigger_notices as well: each notice of a trigger fires the camera"
+                raise disagreement(f"cameras.{index}.trigger", "software", expected)
         return self
 
     @model_validator(mode="after")

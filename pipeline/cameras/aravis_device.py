@@ -110,6 +110,7 @@ class AravisDevice:
             self._stop_quietly()
             apply_features(config, self.features)
             self._enable_chunks()
+            self._tells_ready = self._choose_status()
             if self.is_gige:
                 self._choose_packet_size()
             self.clock_asked = self._ask_clock() if self.is_gige else None
@@ -129,6 +130,20 @@ class AravisDevice:
             self.features.execute("AcquisitionStart")
         except FeatureError as error:
             raise CameraUnavailable(f"{self._name}: {self._where()} does not start: {error}") from error
+
+    def is_ready_for_trigger(self) -> bool:
+        """Whether a software trigger would not be lost; True of a camera that does not tell. Raises CameraUnavailable."""
+        try:
+            return not self._tells_ready or bool(self.features.get("AcquisitionStatus"))
+        except FeatureError as error:
+            raise CameraUnavailable(f"{self._name}: {self._where()}: {error}") from error
+
+    def trigger(self) -> None:
+        """Raises CameraUnavailable."""
+        try:
+            self.features.execute("TriggerSoftware")
+        except FeatureError as error:
+            raise CameraUnavailable(f"{self._name}: {self._where()}: {error}") from error
 
     def end_stream(self) -> None:
         """After this nothing writes into a buffer any more."""
@@ -209,6 +224,16 @@ class AravisDevice:
                 raise CameraUnavailable(f"{self._name}: got the chunk {chunk}, expected one of {expected}")
             self.features.set("ChunkSelector", name)
             self.features.set("ChunkEnable", True)
+
+    def _choose_status(self) -> bool:
+        """Whether the camera says when it waits for a trigger."""
+        if self.features.kind("AcquisitionStatus") is None:
+            return False
+        if self.features.kind("AcquisitionStatusSelector") is not None:
+            if "FrameTriggerWait" not in self.features.choices("AcquisitionStatusSelector"):
+                return False
+            self.features.set("AcquisitionStatusSelector", "FrameTriggerWait")
+        return True
 
     def _choose_packet_size(self) -> None:
         wanted = self._config.packet_size_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from pipeline.cameras.aravis_device import AravisDevice
 from pipeline.cameras.aravis_library import BUFFER_DONE, STATUS_TEXTS, STREAM_CALLBACK, SUCCESS, AravisError
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.cameras.device_clock import DeviceClock
-from pipeline.cameras.device_features import FeatureError
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
+from pipeline.cameras.software_trigger import SoftwareTrigger
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.machine import slot_bytes
 from pipeline.ring import Slot, SlotHeader
@@ -33,38 +32,6 @@ _USB_NUMBERS = 1 << 64
 _COUNTER_VALUES = 1 << 32
 _SKIPPED_MAX = 1_000
 """More at once is no camera that was busy."""
-
-
-class _Trigger:
-    """A thread that fires the camera: a dead one is waited for, for seconds, before it is known to be dead."""
-
-    def __init__(self, device: AravisDevice) -> None:
-        self._device = device
-        self._wanted = threading.Semaphore(0)
-        self._is_firing = False
-        self._is_ended = False
-        self._thread = threading.Thread(target=self._run, name="aravis-fire", daemon=True)
-        self._thread.start()
-
-    def fire(self) -> bool:
-        """False where the last one is still on its way to the camera."""
-        if self._is_firing:
-            return False
-        self._is_firing = True
-        self._wanted.release()
-        return True
-
-    def end(self) -> None:
-        self._is_ended = True
-        self._wanted.release()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while self._wanted.acquire() and not self._is_ended:
-            # Whether it took effect shows by its frame alone. A camera that is lost is told of by the library.
-            with contextlib.suppress(FeatureError):
-                self._device.features.execute("TriggerSoftware")
-            self._is_firing = False
 
 
 class AravisStream:
@@ -99,7 +66,11 @@ class AravisStream:
         self._trigger_counter = 0
         self._counted: tuple[int, int] | None = None
         """Of the last whole frame, its number and the camera's count of triggers."""
-        self._trigger = _Trigger(device) if config.trigger == "software" else None
+        self._trigger = (
+            SoftwareTrigger(device, config.trigger_ready_timeout_us, lambda: None, "aravis-fire")
+            if config.trigger == "software"
+            else None
+        )
         self._hint = ""
         room = device.receive_buffer_bytes
         if room is not None and room < device.payload_bytes:
@@ -166,8 +137,12 @@ class AravisStream:
 
     def fire(self) -> bool:
         """See ``pipeline.cameras.base.Fires``."""
-        assert self._trigger is not None, "only a camera with trigger: software is fired"
-        return self._trigger.fire()
+        if self._trigger is None:
+            return False
+        # Whether it took effect shows by its frame alone.
+        self._trigger.fired()
+        self._trigger.fire(0)
+        return True
 
     def end(self) -> None:
         """After this the library writes into no slot any more."""

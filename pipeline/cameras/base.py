@@ -87,7 +87,8 @@ class Fires(Protocol):
     """A camera that takes a picture when it is told to: what ``trigger: software`` needs."""
 
     def fire(self) -> bool:
-        """Take one now, as the device allows; does not wait for it. False: not ready, and there will be none.
+        """Take one now, as the device allows; does not wait for it. False: there will be none. True: it is asked for; where
+        no frame comes of it the device was not ready.
 
         Raises CameraUnavailable.
         """

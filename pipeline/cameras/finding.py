@@ -35,6 +35,26 @@ def _aravis() -> Sequence[FoundCamera]:
     ]
 
 
+def _pylon() -> Sequence[FoundCamera]:
+    from pipeline.cameras.pylon import missing
+
+    if (text := missing()) is not None:
+        raise ImportError(text)
+    from pipeline.cameras.pylon_device import find_cameras
+
+    return [
+        FoundCamera(
+            "pylon",
+            each.vendor,
+            each.model,
+            each.serial,
+            each.address or "",
+            {"serial": each.serial} if each.address is None else {"address": each.address},
+        )
+        for each in find_cameras()
+    ]
+
+
 def _v4l2() -> Sequence[FoundCamera]:
     from pipeline.cameras.v4l2_finding import find_video_devices
 
@@ -47,6 +67,7 @@ def _v4l2() -> Sequence[FoundCamera]:
 
 FINDERS: dict[str, Callable[[], Sequence[FoundCamera]]] = {
     "aravis": _aravis,
+    "pylon": _pylon,
     "v4l2": _v4l2,
 }
 """By kind; each may broadcast. Raises ImportError, whose text says how to install what is missing, and OSError."""

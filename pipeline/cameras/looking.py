@@ -21,11 +21,12 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Views:
     """``configured``: opened and set up as acquisition does it, from the camera's configuration, and not started;
-    ``unchanged``: by address or serial, no feature is written. Both raise CameraUnavailable.
+    ``unchanged``: by address or serial, no feature is written; None where this kind opens a camera for itself alone. Both raise
+    CameraUnavailable.
     """
 
     configured: Callable[[Any], AbstractContextManager[Look]]
-    unchanged: Callable[[str | None, str | None], AbstractContextManager[Look]]
+    unchanged: Callable[[str | None, str | None], AbstractContextManager[Look]] | None
 
 
 def _aravis() -> Views:
@@ -34,7 +35,14 @@ def _aravis() -> Views:
     return Views(configured, unchanged)
 
 
+def _pylon() -> Views:
+    from pipeline.cameras.pylon_look import configured
+
+    return Views(configured, None)
+
+
 VIEWS: dict[str, Callable[[], Views]] = {
     "aravis": _aravis,
+    "pylon": _pylon,
 }
 """By kind; those that are missing have no features. Raises ImportError, whose text says how to install what is missing."""

@@ -101,7 +101,11 @@ def gige(device: GigEVisionCamera, tmp_path: Path) -> Made:
     """A station with the camera, free running at 100 frames/s unless told otherwise."""
 
     def made(port: int = 1, **changes: Any) -> Station:
-        free = {} if changes.get("trigger", "free_running") != "free_running" else {"frame_rate_hz": 100}
+        free: dict[str, Any] = (
+            {} if changes.get("trigger", "free_running") != "free_running" else {"frame_rate_hz": 100}
+        )
+        if changes.get("trigger") == "software":
+            free = {"trigger_notices": {"pitch_us": 50_000}}
         keys = {"kind": "aravis", "address": device.address, "trigger": "free_running", **free, **PATIENT, **changes}
         return station_of(tmp_path, port, **keys)
 

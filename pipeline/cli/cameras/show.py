@@ -93,8 +93,10 @@ def show(
         raise fail(f"--kind: got {kind}, expected one of {', '.join(sorted(VIEWS))}", 2)
     if address is not None:
         _expect_ipv4(address)
-    opening = _views(kind).unchanged(address, serial)
-    _show(opening, {}, None, is_all=is_all, json_file=json_file, hint=_elsewhere(address))
+    opening = _views(kind).unchanged
+    if opening is None:
+        raise fail(f"--kind: got {kind}, which can only be shown as a CONFIG has it", 2)
+    _show(opening(address, serial), {}, None, is_all=is_all, json_file=json_file, hint=_elsewhere(address))
 
 
 def _show_configured(camera: AnyCamera, *, is_all: bool, json_file: Path | None) -> None:
