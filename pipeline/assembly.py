@@ -16,7 +16,7 @@ are clean.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -77,7 +77,11 @@ class BeltAssembly(Generic[_Part]):
         apart_text: what showed it the last time.
     """
 
-    def __init__(self, matching: Matching) -> None:
+    def __init__(
+        self, matching: Matching, may_be_one: Callable[[_Part, _Part], bool] = lambda part, other: True
+    ) -> None:
+        """``may_be_one``: whether what else is known of two triggers' parts lets them be one."""
+        self._may_be_one = may_be_one
         self.apart_count = 0
         self.apart_text = ""
         self._matching = matching
@@ -123,7 +127,7 @@ class BeltAssembly(Generic[_Part]):
             self._forget(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])
         if not is_bounce:
-            fit = self._fit(camera, trigger_ns, count)
+            fit = self._fit(camera, trigger_ns, count, new_part)
         given_up += fit.given_up
         if fit.found is not None:
             fit.found.times_ns[camera] = trigger_ns
@@ -144,12 +148,12 @@ class BeltAssembly(Generic[_Part]):
 
     # --- where it fits -------------------------------------------------------------------------------------------
 
-    def _fit(self, camera: int, trigger_ns: int, count: int) -> _Fit[_Part]:
+    def _fit(self, camera: int, trigger_ns: int, count: int, new_part: _Part) -> _Fit[_Part]:
         if self._is_apart(trigger_ns):
             return _Fit(None, False, [])
         waiting = [part for part in self._near(count) if not part.is_given_up and camera not in part.times_ns]
         fitting = [part for part in waiting if self._is_in_time(part, camera, trigger_ns)]
-        if len(fitting) == 1:
+        if len(fitting) == 1 and self._may_be_one(fitting[0].part, new_part):
             return _Fit(fitting[0], False, [])
         # It may be any one's of several, or comes too late: whoever waits for it waits in vain.
         late = [part for part in waiting if self._is_too_late(part, trigger_ns)]

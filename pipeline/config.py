@@ -403,6 +403,15 @@ class LineConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _views_wait_less_than_a_pitch(self) -> LineConfig:
+        told = [camera.trigger_notices for camera in self.cameras if isinstance(camera, DeviceCamera)]
+        pitches_us = [notices.pitch_us for notices in told if notices is not None]
+        if len(self.cameras) > 1 and pitches_us and 2 * self.view_wait_us >= min(pitches_us):
+            expected = f"less than half of the shortest pitch_us, {min(pitches_us)}, or views of two parts could meet"
+            raise disagreement("view_wait_us", str(self.view_wait_us), expected)
+        return self
+
+    @model_validator(mode="after")
     def _cameras_are_distinct(self) -> LineConfig:
         names = [camera.camera_id for camera in self.cameras]
         doubled = sorted({name for name in names if names.count(name) > 1})

@@ -118,7 +118,9 @@ class DeadlineMachine:
         self._timing = timing
         self._matching = matching
         self._last_cameras = matching.last_cameras
-        self._belt: BeltAssembly[_Part] | None = BeltAssembly(matching) if matching.is_along_the_belt else None
+        self._belt: BeltAssembly[_Part] | None = None
+        if matching.is_along_the_belt:
+            self._belt = BeltAssembly(matching, lambda part, other: _keys_agree(part.part_key, other.part_key))
         self._next_part_id = 1
         self._next_seq = 1
         self._open: dict[int, _Part] = {}
@@ -331,6 +333,7 @@ class DeadlineMachine:
             if (
                 all(key.camera != camera for key in part.keys)
                 and part.trigger_ns <= trigger.trigger_ns + window_ns
+                and _keys_agree(part.part_key, trigger.part_key)
                 and self._matching.same_part(part.encoder_count, part.trigger_ns, count, trigger.trigger_ns)
             ):
                 return part
@@ -391,6 +394,11 @@ class DeadlineMachine:
             if not oldest.decided:
                 break
             self._part_of.popitem(last=False)
+
+
+def _keys_agree(one: int | None, other: int | None) -> bool:
+    """Whether the controller may have meant one part with both."""
+    return one is None or other is None or one == other
 
 
 _REASON_OF_OUTCOME = {"REFUSED": Reason.OVERRUN, "BAD": Reason.BAD_FRAME, "MISSED": Reason.MISSED_FRAME}

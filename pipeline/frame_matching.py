@@ -4,6 +4,8 @@ Triggers, frames and the clock in, in whatever order they come; for every trigge
 
 * a frame is used once, and only for a trigger that it fits in time and in number;
 * a trigger that no frame fits, or more than one, is ``Missed``, and so is one whose frame fits another trigger as well;
+* triggers that are told closer together than parts can be are ``Missed``: a message among them was held up, and nobody knows by
+  how much. So a trigger's message has to be there for a while before a frame is given to it;
 * where a frame came in time for a trigger and with a wrong number, the next pair that fits is not used either;
 * numbers that do not fit any more are found anew, by measuring (``trigger_delay``), and until then nothing is matched.
 """
@@ -84,11 +86,15 @@ class FrameMatcher:
     def __init__(self, pitch_ns: int, match: Literal["counter", "window"], age_max_ns: int, frames_max: int) -> None:
         self._counts_triggers = match == "counter"
         self._tolerance_ns = pitch_ns // 4
+        self._crowded_ns = pitch_ns // 2
+        self._settling_ns = pitch_ns // 8
         self._measurement = DelayMeasurement(pitch_ns, pitch_ns // (4 if self._counts_triggers else 8))
         self._age_max_ns = age_max_ns
         self._frames_max = frames_max
         self._triggers: list[ToldTrigger] = []
         """Without an outcome, in the order in which they came; as are the frames."""
+        self._came_ns: dict[ToldTrigger, int] = {}
+        """When the messages of those came."""
         self._frames: list[TakenFrame] = []
         self._recent: deque[ToldTrigger] = deque(maxlen=_RECENT_TRIGGERS)
         self._step: int | None = None
@@ -151,19 +157,20 @@ class FrameMatcher:
     def trigger(self, trigger: ToldTrigger, now_ns: int) -> list[Outcome]:
         """One that is not told again."""
         outcomes = self.tick(now_ns)
-        self._recent.append(trigger)
         self._measurement.trigger(trigger.trigger_counter, trigger.at_ns)
         if self._step is None:
+            self._recent.append(trigger)
             return [*outcomes, Missed(trigger)]
-        fitting = [frame for frame in self._frames if self._fits(trigger, frame)]
-        if len(fitting) == 1:
-            self._frames.remove(fitting[0])
-            outcomes += self._match(trigger, fitting[0])
-        elif fitting:
+        if crowd := [other for other in self._recent if abs(other.at_ns - trigger.at_ns) < self._crowded_ns]:
+            outcomes += [self._drop(other) for other in crowd if other in self._triggers]
             outcomes.append(self._miss(trigger))
         else:
             self._triggers.append(trigger)
-        return [*outcomes, *self._give_up(now_ns)]
+            self._came_ns[trigger] = now_ns
+            for frame in self._frames:
+                self._doubt(trigger, frame)
+        self._recent.append(trigger)
+        return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]
 
     def no_picture(self, trigger: ToldTrigger, now_ns: int) -> list[Outcome]:
         """A trigger on which the camera could take none."""
@@ -178,18 +185,10 @@ class FrameMatcher:
         if self._step is None:
             return [*outcomes, Unclaimed(frame)]
         self._newest_frame = frame
-        fitting = [trigger for trigger in self._triggers if self._fits(trigger, frame)]
-        if len(fitting) == 1:
-            self._triggers.remove(fitting[0])
-            outcomes += self._match(fitting[0], frame)
-        elif fitting:
-            for trigger in fitting:
-                self._triggers.remove(trigger)
-                outcomes.append(self._miss(trigger))
-            outcomes.append(self._leave(frame))
-        else:
-            self._frames.append(frame)
-        return [*outcomes, *self._give_up(now_ns)]
+        for trigger in self._triggers:
+            self._doubt(trigger, frame)
+        self._frames.append(frame)
+        return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]
 
     def tick(self, now_ns: int) -> list[Outcome]:
         """What is over by now."""
@@ -204,39 +203,71 @@ class FrameMatcher:
             self._is_doubted = False
         elif found is not None and found.step == self._step:
             self._delay_ns = found.delay_ns
-        return [*outcomes, *self._give_up(now_ns)]
+        return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]
 
     def next_due_ns(self) -> int | None:
         """When ``tick`` has to be called next."""
         dues = [trigger.at_ns + FRAME_WAIT_NS for trigger in self._triggers]
         dues += [self._claimed_by_ns(frame) for frame in self._frames]
+        dues += [self._settled_ns(trigger) for trigger in self._triggers if self._frames_of(trigger)]
         if self._step is None and (measurable_ns := self._measurement.next_due_ns()) is not None:
             dues.append(measurable_ns)
         return min(dues, default=None)
 
     def drop_all(self) -> list[Outcome]:
         """Nothing more will come for those that wait."""
-        outcomes: list[Outcome] = [self._miss(trigger) for trigger in self._triggers]
+        outcomes: list[Outcome] = [self._drop(trigger) for trigger in list(self._triggers)]
         outcomes += [self._leave(frame) for frame in self._frames]
-        self._triggers.clear()
         self._frames.clear()
         return outcomes
 
-    def _fits(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
-        """In time and in number. Notes it where only the number is wrong."""
+    def _pair_up(self, now_ns: int) -> list[Outcome]:
+        """Frames and triggers that fit each other and nothing else, once no message can be on its way that says otherwise."""
+        outcomes: list[Outcome] = []
+        for frame in list(self._frames):
+            fitting = [trigger for trigger in self._triggers if self._fits(trigger, frame)]
+            if len(fitting) > 1:
+                outcomes += [self._drop(trigger) for trigger in fitting]
+                self._frames.remove(frame)
+                outcomes.append(self._leave(frame))
+            elif fitting:
+                (trigger,) = fitting
+                if len(self._frames_of(trigger)) > 1:
+                    outcomes.append(self._drop(trigger))
+                elif now_ns >= self._settled_ns(trigger):
+                    self._triggers.remove(trigger)
+                    del self._came_ns[trigger]
+                    self._frames.remove(frame)
+                    outcomes += self._match(trigger, frame)
+        return outcomes
+
+    def _frames_of(self, trigger: ToldTrigger) -> list[TakenFrame]:
+        return [frame for frame in self._frames if self._fits(trigger, frame)]
+
+    def _settled_ns(self, trigger: ToldTrigger) -> int:
+        """By then what was held up with its message has come, too."""
+        return self._came_ns[trigger] + self._settling_ns
+
+    def _is_near(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
+        return abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) <= self._tolerance_ns
+
+    def _has_number(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
         assert self._step is not None
-        if abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) > self._tolerance_ns:
-            return False
         off = ahead(frame.number - trigger.trigger_counter, self._step)
         if off == 0:
             return True
         counter, number = self._newest_match
         is_newer = ahead(trigger.trigger_counter, counter) > 0 and ahead(frame.number, number) > 0
         # Of triggers that were skipped there is no frame; more frames than triggers would be somebody else's.
-        if not self._counts_triggers and off < 0 and is_newer:
-            return True
-        self._is_doubted = True
-        return False
+        return not self._counts_triggers and off < 0 and is_newer
+
+    def _fits(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
+        return self._is_near(trigger, frame) and self._has_number(trigger, frame)
+
+    def _doubt(self, trigger: ToldTrigger, frame: TakenFrame) -> None:
+        """Where the two fit in time and not in number."""
+        if self._is_near(trigger, frame) and not self._has_number(trigger, frame):
+            self._is_doubted = True
 
     def _match(self, trigger: ToldTrigger, frame: TakenFrame) -> list[Outcome]:
         if self._is_doubted:
@@ -248,6 +279,12 @@ class FrameMatcher:
             self._step = ahead(frame.number, trigger.trigger_counter)
         self._misses = self._unclaimed = 0
         return [Matched(trigger, frame)]
+
+    def _drop(self, trigger: ToldTrigger) -> Missed:
+        """One of those that wait."""
+        self._triggers.remove(trigger)
+        del self._came_ns[trigger]
+        return self._miss(trigger)
 
     def _miss(self, trigger: ToldTrigger) -> Missed:
         self._misses += 1
@@ -265,8 +302,7 @@ class FrameMatcher:
         outcomes: list[Outcome] = []
         for trigger in list(self._triggers):
             if trigger.at_ns + FRAME_WAIT_NS <= now_ns or self._is_past(trigger):
-                self._triggers.remove(trigger)
-                outcomes.append(self._miss(trigger))
+                outcomes.append(self._drop(trigger))
         for frame in list(self._frames):
             if self._claimed_by_ns(frame) < now_ns or len(self._frames) > self._frames_max:
                 self._frames.remove(frame)

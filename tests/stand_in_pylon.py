@@ -39,6 +39,9 @@ class StandInResult:
     def GetBufferContext(self) -> int:  # noqa: N802 - pypylon's names
         return self._memory.ctypes.data
 
+    def GetPayloadSize(self) -> int:  # noqa: N802
+        return int(self._given.get("payload_bytes", self._device.payload_bytes))
+
     def GetChunkNode(self, name: str) -> Any:  # noqa: N802
         return SimpleNamespace(GetValue=lambda: self._given[name])
 

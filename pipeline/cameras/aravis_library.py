@@ -44,6 +44,8 @@ STATUS_TEXTS = {
     8: "its payload is not supported",
 }
 _LISTED_FEATURE = re.compile(r"<pFeature>\s*([A-Za-z0-9_]+)\s*</pFeature>")
+IMAGE_PAYLOADS = frozenset({1, 4, 5})
+"""Images, and images with chunks (of GigE Vision 1 and 2). A JPEG or a file is none."""
 _LOST_CALLBACK = CFUNCTYPE(None, c_void_p, c_void_p)
 
 
@@ -70,6 +72,7 @@ class _GError(ctypes.Structure):
 _ERROR = POINTER(POINTER(_GError))
 # name: (result, arguments); those that end in _ERROR are called by ``_checked``.
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "arv_buffer_get_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_frame_id": (c_uint64, (c_void_p,)),
     "arv_buffer_get_image_height": (c_int, (c_void_p,)),
     "arv_buffer_get_image_padding": (None, (c_void_p, POINTER(c_int), POINTER(c_int))),

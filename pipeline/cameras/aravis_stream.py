@@ -7,14 +7,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from ctypes import byref, c_int
+from ctypes import byref, c_int, c_size_t
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera_config import AravisCamera
 from pipeline.cameras.aravis_device import AravisDevice
-from pipeline.cameras.aravis_library import BUFFER_DONE, STATUS_TEXTS, STREAM_CALLBACK, SUCCESS, AravisError
+from pipeline.cameras.aravis_library import (
+    BUFFER_DONE,
+    IMAGE_PAYLOADS,
+    STATUS_TEXTS,
+    STREAM_CALLBACK,
+    SUCCESS,
+    AravisError,
+)
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.cameras.device_clock import DeviceClock
 from pipeline.cameras.frame_numbers import FrameNumbers
@@ -63,6 +70,8 @@ class AravisStream:
         self._spares_out = 0
         self._previous_ns = now_ns()
         self._silent_ns: int | None = None
+        self._trouble_text = ""
+        """Why it has to be opened anew."""
         self._trigger_counter = 0
         self._counted: tuple[int, int] | None = None
         """Of the last whole frame, its number and the camera's count of triggers."""
@@ -115,12 +124,14 @@ class AravisStream:
             os.eventfd_read(self._signal)
         is_lost = self._is_lost
         events: list[CameraEvent] = []
-        while buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream):
+        while not self._trouble_text and (buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream)):
             events += self._events(buffer)
             self._device.lib.unref(buffer)
             self._refill()
         if events:
             self._hear()
+        elif self._trouble_text:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {self._trouble_text}; it is opened anew")
         elif is_lost:
             where = self._config.address or f"serial {self._config.serial}"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
@@ -202,12 +213,18 @@ class AravisStream:
         if slot is None:
             self._spares_out -= 1
             self._spares.append(pixels)
-        place = self._numbers.next(self._arv.arv_buffer_get_frame_id(buffer))
+        frame_id = self._arv.arv_buffer_get_frame_id(buffer)
+        place = self._numbers.next(frame_id)
+        exposure_ns = self._exposure_ns(buffer)
         if place is None:
+            self._trouble_text = f"its frame numbers do not go on: got {frame_id}"
+            os.eventfd_write(self._signal, 1)
+            self._trigger_counter += 1
+            yield Triggered(self._trigger_counter, None, exposure_ns)
+            yield NotGrabbed(self._trigger_counter, "BAD", self._trouble_text)
             self._give_back(slot)
             return
         number, lost = place
-        exposure_ns = self._exposure_ns(buffer)
         trouble, encoder_count, skipped = self._trouble(buffer), None, 0
         if not trouble:
             try:
@@ -290,12 +307,28 @@ class AravisStream:
         if (width, height, code) != (config.width_px, config.height_px, PIXEL_CODES[config.pixel_format]):
             expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
             return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
-        return ""
+        payload = self._arv.arv_buffer_get_payload_type(buffer)
+        if payload not in IMAGE_PAYLOADS:
+            return f"got payload type {payload}, expected an image"
+        # Complete to the library is a frame of which no packet is missing, however little is in them: what they left of the slot
+        # is another part's.
+        came, needed = self._bytes_that_came(buffer), self._stride_bytes(buffer) * config.height_px
+        if config.chunks:
+            needed = max(needed, self._device.payload_bytes)
+        return "" if came >= needed else f"{came} of {needed} bytes came"
+
+    def _bytes_that_came(self, buffer: int) -> int:
+        size = c_size_t()
+        self._arv.arv_buffer_get_data(buffer, byref(size))
+        return size.value
+
+    def _stride_bytes(self, buffer: int) -> int:
+        padding, rows = c_int(), c_int()
+        self._arv.arv_buffer_get_image_padding(buffer, byref(padding), byref(rows))
+        return self._config.pixel_format.row_bytes(self._config.width_px) + max(0, padding.value)
 
     def _header(self, buffer: int, number: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
         config = self._config
-        padding, rows = c_int(), c_int()
-        self._arv.arv_buffer_get_image_padding(buffer, byref(padding), byref(rows))
         return SlotHeader(
             frame_id=number,
             encoder_count=encoder_count,
@@ -303,6 +336,6 @@ class AravisStream:
             grabbed_ns=now_ns(),
             width_px=config.width_px,
             height_px=config.height_px,
-            stride_bytes=config.pixel_format.row_bytes(config.width_px) + padding.value,
+            stride_bytes=self._stride_bytes(buffer),
             pixel_format=config.pixel_format,
         )

@@ -17,6 +17,7 @@ _STRETCH_NS = NS_PER_S
 _POINTS_MAX = 32
 _POINTS_MIN = 8
 """The slope between fewer is mostly noise: 100 us of delay within a second are 100 ppm."""
+_STEP_NS = 100_000_000
 _DRIFT_MAX = 500e-6
 """Quartz stays within some 100 ppm. More than this is a wrong tick frequency or a clock that was set."""
 
@@ -55,7 +56,7 @@ class DeviceClock:
 
     def _begin(self, device_ns: int, difference_ns: int) -> None:
         if self._begin_ns is not None:
-            # It went back: what was asked for was asked of the clock as it was.
+            # It was set: what was asked for was asked of the clock as it was.
             self._asked = None
         self._begin_ns = device_ns
         self._points.clear()
@@ -74,6 +75,10 @@ class DeviceClock:
             self._learn_delay()
         assert self._begin_ns is not None
         if device_ns - self._begin_ns >= _STRETCH_NS:
+            if self._points and abs(least[1] - self._line_ns(least[0])) > _STEP_NS:
+                # A whole stretch lies off the line: the device's clock was set.
+                self._begin(*least)
+                return
             self._points.append(least)
             self._begin_ns, self._least = device_ns, None
             if len(self._points) >= _POINTS_MIN:

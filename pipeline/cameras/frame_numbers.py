@@ -1,6 +1,9 @@
-"""A device's frame numbers, which wrap and start again: how far along the stream a frame is, and how many were lost."""
+"""A device's frame numbers, which wrap: how far along the stream a frame is, and how many were lost before it."""
 
 from __future__ import annotations
+
+_LOST_MAX = 1_000
+"""Of more frames lost at once than this, not one was; the device counts anew."""
 
 
 class FrameNumbers:
@@ -14,13 +17,13 @@ class FrameNumbers:
     def next(self, number: int) -> tuple[int, int] | None:
         """How far along the stream this frame is, counted from 0, and how many before it never came.
 
-        None where it is no later than the newest: a double, or one out of order, whose place was counted as lost.
+        None where it does not go on from the newest: the device counts anew, and nobody knows what was lost.
         """
         if self._newest is None:
             self._newest = number
             return 0, 0
         ahead = (number - self._newest) % self._count
-        if ahead == 0 or ahead > self._count // 2:
+        if not 0 < ahead <= _LOST_MAX + 1:
             return None
         self._newest = number
         self._along += ahead

@@ -78,6 +78,7 @@ class PylonStream:
         self._spares_out = 0
         self._previous_ns = 0
         self._previous_number = 0
+        self._counter = 0
         try:
             if self._device.payload_bytes > slot_bytes(config):
                 text = f"sends {self._device.payload_bytes} bytes a frame, expected at most {slot_bytes(config)}"
@@ -127,11 +128,11 @@ class PylonStream:
         is_removed = self._is_removed
         events: list[CameraEvent] = []
         try:
-            if self._error is not None:
-                raise self._error
+            self._expect_no_error()
             while (result := self._device.retrieve()) is not None:
                 events += self._events(result)
                 self._refill()
+                self._expect_no_error()
         except CameraUnavailable as error:
             # What came before is told first.
             self._error = error
@@ -141,6 +142,10 @@ class PylonStream:
         if is_removed and not events:
             raise self._device.lost()
         return events
+
+    def _expect_no_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def end(self) -> list[Slot]:
         """Stops and closes, which may wait seconds for a camera that is dead. Afterwards nothing is written into a slot any
@@ -221,11 +226,18 @@ class PylonStream:
         if slot is None:
             self._spares_out -= 1
         place = self._numbers.next(self._number(result))
+        exposure_ns = self._exposure_ns(result)
         if place is None:
+            text = f"its frame numbers do not go on: got {self._number(result)}"
+            counter = self._counter + 1
+            yield Triggered(counter, None, exposure_ns)
+            yield NotGrabbed(counter, "BAD", text)
             self._give_back(slot)
+            self._error = CameraUnavailable(f"camera {self._config.camera_id}: {text}; it is opened anew")
+            self._tell()
             return
         counter, lost = place
-        exposure_ns = self._exposure_ns(result)
+        self._counter = counter
         for number in range(counter - lost, counter):
             # Between its neighbours; nobody knows when.
             yield Triggered(number, None, self._previous_ns or exposure_ns)
@@ -297,4 +309,6 @@ def frame_trouble(config: PylonCamera, result: Any) -> str:
     if (width, height, code) != (config.width_px, config.height_px, PIXEL_CODES[config.pixel_format]):
         expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
         return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
-    return ""
+    came, needed = result.GetPayloadSize(), config.pixel_format.frame_bytes(width, height)
+    # What did not come is another part's, from when the slot was filled last.
+    return "" if came >= needed else f"{came} of {needed} bytes came"

@@ -16,7 +16,7 @@ import numpy as np
 from tests.gige_vision.control import CONTROL, PRIVILEGE_ADDRESS, Control
 from tests.gige_vision.genicam import CHUNKS, Feature, Sensor, describe, features
 from tests.gige_vision.registers import XML_ADDRESS, Refused, Registers, Status
-from tests.gige_vision.stream import Frame, Link, chunked_bytes, packets_of
+from tests.gige_vision.stream import Frame, Link, chunked_bytes, packets_of, shortened
 
 VENDOR, MODEL = "Lineside", "Test camera"
 
@@ -115,6 +115,7 @@ class GigEVisionCamera:
         link: The way out: speed, MTU, faults, counters of packets.
         first_block_id: Block id of the first frame after each AcquisitionStart.
         triggers_missed: Triggers that came while the sensor was busy.
+        cut_short: How much of the pixels is sent, with packet ids that have no gap.
         frames_skipped: Exposures that found no room to wait for the link.
         sent: The last frames that went out.
     """
@@ -141,6 +142,7 @@ class GigEVisionCamera:
         self.pictures = pictures
         self.first_block_id = 1
         self.triggers_missed = self.frames_skipped = 0
+        self.cut_short = 1.0
         self.sent: deque[SentFrame] = deque(maxlen=100_000)
         self._serial_number, self._user_id = serial_number, user_id
         sensor = sensor or Sensor()
@@ -256,6 +258,11 @@ class GigEVisionCamera:
         """What the encoder input counts now."""
         with self._change:
             self._encoder_count = count
+
+    def go_on_at(self, block_id: int) -> None:
+        """The next frame gets this number."""
+        with self._change:
+            self._block_id = block_id
 
     def set_height(self, height_px: int) -> None:
         """Frames become so high, behind the client's back."""
@@ -542,6 +549,8 @@ class GigEVisionCamera:
                 chunks=self._chunks(exposure, ticks) if registers["ChunkModeActive"] else None,
             )
             packets = packets_of(frame, registers["SCPS"] & PACKET_SIZE)
+            if self.cut_short < 1.0:
+                packets = shortened(packets, self.cut_short)
             to, gap_s = self._destination(), registers["GevSCPD"] / self._clock.ticks_per_s
             told = SentFrame(
                 exposure.block_id,

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tests.gige_vision.genicam import IMAGE_CHUNK_ID
@@ -77,6 +77,13 @@ def packets_of(frame: Frame, packet_bytes: int) -> list[Packet]:
         *(Packet(frame.block_id, number, PAYLOAD, piece) for number, piece in enumerate(pieces, start=1)),
         Packet(frame.block_id, len(pieces) + 1, TRAILER, trailer),
     ]
+
+
+def shortened(packets: list[Packet], share: float) -> list[Packet]:
+    """Without the last of the payload, and no id missing: what a camera sends that ran out of memory."""
+    leader, *payload, trailer = packets
+    kept = payload[: int(len(payload) * share)]
+    return [leader, *kept, replace(trailer, packet_id=len(kept) + 1)]
 
 
 def chunked_bytes(image_bytes: int, chunk_lengths: Sequence[int]) -> int:

@@ -235,6 +235,39 @@ def test_triggers_that_the_camera_was_too_busy_for_are_missed(device: GigEVision
         assert line.outcomes == ["GRABBED", "GRABBED", "MISSED", "MISSED", "MISSED", "GRABBED"]
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.0])
+def test_a_frame_with_less_in_it_than_it_says_is_bad(device: GigEVisionCamera, kept: float) -> None:
+    """No packet is missing: there are fewer of them. What they left of the slot is another part's."""
+    with station(device) as line:
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 1)
+        device.cut_short = kept
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 2)
+        device.cut_short = 1.0
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 3)
+        assert line.outcomes == ["GRABBED", "BAD", "GRABBED"]
+        (bad,) = (event for event in line.events if isinstance(event, NotGrabbed))
+        assert bad.text.endswith(f"of {FRAME_BYTES} bytes came")
+
+
+@pytest.mark.parametrize("block_id", [3, 30_000])
+def test_a_camera_that_counts_anew_is_opened_anew(device: GigEVisionCamera, block_id: int) -> None:
+    device.first_block_id = 1_000
+    with station(device) as line:
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 1)
+        device.go_on_at(block_id)
+        snap(device)
+        with pytest.raises(
+            CameraUnavailable, match=f"its frame numbers do not go on: got {block_id}; it is opened anew"
+        ):
+            line.take_until(lambda: False)
+        # The frame was one, and is told.
+        assert line.outcomes == ["GRABBED", "BAD"]
+
+
 def test_numbers_that_wrap_lose_and_invent_nothing(device: GigEVisionCamera) -> None:
     device.first_block_id = 65_530
     with station(device) as line:

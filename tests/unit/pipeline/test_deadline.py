@@ -92,7 +92,8 @@ def test_a_part_has_the_key_of_the_trigger_that_opened_it() -> None:
     machine = _machine()
     (opened,) = machine.trigger(Trigger("cam0", 1, 1, 100, 0, part_key=7), 0)
     assert isinstance(opened, Opened)
-    machine.trigger(Trigger("cam1", 1, 1, 100, 0, part_key=8), 0)
+    (joined,) = machine.trigger(Trigger("cam1", 1, 1, 100, 0, part_key=7), 0)
+    assert isinstance(joined, Joined)
     (decision,) = machine.close_all(10)
     assert isinstance(decision, Decision)
     assert opened.part_key == decision.part_key == 7
@@ -101,6 +102,19 @@ def test_a_part_has_the_key_of_the_trigger_that_opened_it() -> None:
     (closed,) = successor.recover([entry], 20)
     assert isinstance(closed, Decision)
     assert closed.part_key == 7
+
+
+def test_triggers_of_two_keys_are_two_parts() -> None:
+    """Whatever their counts and moments say: an encoder that stands still, a wait as long as a pitch."""
+    machine = _machine()
+    machine.trigger(Trigger("cam0", 1, 1, 100, 0, part_key=7), 0)
+    (opened,) = machine.trigger(Trigger("cam1", 1, 1, 100, 0, part_key=8), 0)
+    assert isinstance(opened, Opened)
+    decisions = machine.close_all(10)
+    assert [each.part_key for each in decisions if isinstance(each, Decision)] == [7, 8]
+    # One that is told without a key may be either's.
+    (joined,) = machine.trigger(Trigger("cam0", 1, 2, 100, 1), 11)[-1:]
+    assert isinstance(joined, Joined)
 
 
 def test_triggers_join_over_the_wrap_of_the_encoder() -> None:

@@ -342,13 +342,38 @@ def started(camera: Pylon, device: StandInPylon, ring: Slots) -> None:
 def test_frames_that_are_missing_in_the_numbers_are_missed_triggers(stand_in: StandIn, ring: Slots) -> None:
     camera, device = stand_in(number_count=65_535)
     started(camera, device, ring)
-    for number in (65_533, 65_534, 2, 3, 3, 2, 4):  # 65,535 and 1 were lost; a double and an old one tell nothing new
+    for number in (65_533, 65_534, 2, 3, 4):  # 65,535 and 1 were lost
         device.show(picture(number), number)
     events = events_of(camera, 7)
     assert words(events) == ["GRABBED", "GRABBED", "MISSED", "MISSED", "GRABBED", "GRABBED", "GRABBED"]
     assert [each.trigger_counter for each in events if isinstance(each, Triggered)] == list(range(7))
     assert [each.header.frame_id for each in events if isinstance(each, Grabbed)] == [0, 1, 4, 5, 6]
-    assert len(camera.close()) == 1, "the slots of those two were not lost"
+    camera.close()
+
+
+@pytest.mark.parametrize("number", [3, 9_000])
+def test_a_camera_that_counts_anew_is_opened_anew(stand_in: StandIn, ring: Slots, number: int) -> None:
+    camera, device = stand_in(number_count=65_535)
+    started(camera, device, ring)
+    for each in (6_000, number):
+        device.show(picture(each), each)
+    events = events_of(camera, 2)
+    assert words(events) == ["GRABBED", "BAD"]
+    with pytest.raises(CameraUnavailable, match=f"frame numbers do not go on: got {number}; it is opened anew"):
+        events_of(camera, 1)
+    camera.close()
+
+
+@pytest.mark.parametrize("came", [0, 11])
+def test_a_frame_with_less_in_it_than_it_says_is_bad(stand_in: StandIn, ring: Slots, came: int) -> None:
+    camera, device = stand_in()
+    started(camera, device, ring)
+    device.show(picture(1), 1, payload_bytes=came)
+    (outcome,) = outcomes_of(camera, 1)
+    assert isinstance(outcome, NotGrabbed)
+    assert outcome.outcome == "BAD"
+    assert outcome.text.startswith(f"{came} of ")
+    camera.close()
 
 
 def test_frames_without_numbers_are_counted(stand_in: StandIn, ring: Slots) -> None:

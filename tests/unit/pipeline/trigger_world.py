@@ -31,6 +31,8 @@ class Faults:
     edge_unseen: float = 0.0
     """By the camera, which neither counts it nor takes a frame. Not at a late notice either."""
     teller_restarts: float = 0.0
+    stall: float = 0.0
+    """The transport stands still for up to four pitches, and then brings all that it held at once, in order."""
     gap: float = 0.02
     """Some parts are missing on the belt."""
 
@@ -55,7 +57,7 @@ class World:
         faults = self.faults
         queue: list[tuple[int, int, ToldTrigger | TakenFrame, int]] = []
         now_ns, counter, number, last_frame_ns = 10 * self.pitch_ns, dice.randrange(2**32), 7, 0
-        order, skipped = 0, False
+        order, skipped, stalled_until_ns = 0, False, 0
         for part in range(count):
             now_ns += int(self.pitch_ns * (1 + 0.5 * dice.random()))
             if part == 25 or dice.random() < faults.gap:
@@ -75,7 +77,11 @@ class World:
             hidden = unseen or (self.match == "window" and (skipped or just_skipped))
             if dice.random() < faults.notice_late and not hidden:
                 lateness_ns += int(4 * self.pitch_ns * dice.random())
+            if dice.random() < faults.stall:
+                stalled_until_ns = now_ns + int(4 * self.pitch_ns * dice.random())
             arrival_ns = now_ns + MS + self.age_us * US + lateness_ns
+            if arrival_ns < stalled_until_ns:
+                arrival_ns = stalled_until_ns = stalled_until_ns + dice.randrange(200 * US)
             for copy in range(1 + (dice.random() < faults.notice_doubled)):
                 if dice.random() >= faults.notice_lost:
                     at_ns = arrival_ns + copy * dice.randrange(5 * MS)

@@ -80,3 +80,16 @@ def test_a_busy_stretch_moves_nothing() -> None:
         box_ns = BOX_BEGIN_NS + number * 10_000_000
         errors.append(clock.box_ns(world.device_ns(box_ns), box_ns + 30_000_000) - box_ns)
     assert max(abs(error - 1_000_000) for error in errors) < 30_000
+
+
+@pytest.mark.parametrize("step_ns", [-400_000_000, 400_000_000])
+@pytest.mark.parametrize("rate_hz", [2.0, 50.0])
+def test_a_clock_that_is_set_is_followed_within_some_seconds(step_ns: int, rate_hz: float) -> None:
+    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    world.errors_ns(clock, 30, rate_hz)
+    errors = []
+    for number in range(int(30 * rate_hz), int(40 * rate_hz)):
+        box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
+        device_ns = world.device_ns(box_ns) + step_ns
+        errors.append(clock.box_ns(device_ns, world.arrived_ns(box_ns)) - box_ns)
+    assert max(abs(error) for error in errors[int(3 * rate_hz) :]) < 5_000_000
