@@ -148,6 +148,9 @@ class GenicamCamera(DeviceCamera):
     features: dict[str, bool | int | float | str] = Field(
         default={}, description="further features by name, written in this order and read back"
     )
+    frame_timeout_s: float = Field(
+        default=5.0, gt=0, le=3600, description="free_running: after so long without a frame it is opened anew"
+    )
     trigger_ready_timeout_us: int = Field(
         default=20_000, ge=0, le=60_000_000, description="software: not ready for so long, a trigger is given up"
     )
@@ -189,9 +192,6 @@ class AravisCamera(GenicamCamera):
     packet_timeout_us: int = Field(default=2_000, ge=100, le=1_000_000, description="after so long ask again")
     frame_retention_us: int = Field(
         default=20_000, ge=1_000, le=10_000_000, description="after so long without a packet a frame is given up"
-    )
-    frame_timeout_s: float = Field(
-        default=5.0, gt=0, le=3600, description="free_running: after so long without a frame it is opened anew"
     )
     trigger_counter_chunk: str | None = Field(
         default=None,

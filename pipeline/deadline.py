@@ -186,8 +186,7 @@ class DeadlineMachine:
             return outputs + self._along_the_belt(self._belt, camera, key, trigger, now_ns)
         part = self._part_waiting_for(camera, trigger)
         if part is not None:
-            part.keys.append(key)
-            self._remember(key, part)
+            self._join(part, key, trigger)
             outputs.append(Joined(part.part_id, key))
             return outputs
         part = self._new_part(camera, key, trigger)
@@ -206,8 +205,7 @@ class DeadlineMachine:
             if placed.is_alone:
                 self._expect_no_more(new)
         else:
-            part.keys.append(key)
-            self._remember(key, part)
+            self._join(part, key, trigger)
             is_dating = camera in self._last_cameras and not (part.is_dated or part.decided)
             if is_dating:
                 part.trigger_ns, part.is_dated = trigger.trigger_ns, True
@@ -218,6 +216,12 @@ class DeadlineMachine:
                 self._expect_no_more(given_up)
                 outputs += self._decide_if_settled(given_up, now_ns)
         return outputs + self.tick(now_ns)
+
+    def _join(self, part: _Part, key: TriggerKey, trigger: Trigger) -> None:
+        part.keys.append(key)
+        self._remember(key, part)
+        if part.part_key is None:
+            part.part_key = trigger.part_key
 
     def _new_part(self, camera: int, key: TriggerKey, trigger: Trigger) -> _Part:
         count = self._matching.part_count(camera, trigger.encoder_count)

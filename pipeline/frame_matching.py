@@ -80,14 +80,24 @@ class FrameMatcher:
 
     A frame must have been exposed in a window of half a pitch around the known delay. By ``counter`` the camera counts triggers
     as the teller does: both numbers rise together, whatever is lost. By ``window`` it counts frames: it may have taken none of
-    some triggers, but never more than there were.
+    some triggers, but never more than there were. ``is_fired``: each message makes the camera take its frame.
     """
 
-    def __init__(self, pitch_ns: int, match: Literal["counter", "window"], age_max_ns: int, frames_max: int) -> None:
+    def __init__(
+        self,
+        pitch_ns: int,
+        match: Literal["counter", "window"],
+        age_max_ns: int,
+        frames_max: int,
+        *,
+        is_fired: bool = False,
+    ) -> None:
         self._counts_triggers = match == "counter"
         self._tolerance_ns = pitch_ns // 4
         self._crowded_ns = pitch_ns // 2
-        self._settling_ns = pitch_ns // 8
+        # Of a message that fires the camera the frame does not say how late it was; the next part's message does, if it was
+        # late by more than half a pitch.
+        self._settling_ns = pitch_ns // (2 if is_fired else 8)
         self._measurement = DelayMeasurement(pitch_ns, pitch_ns // (4 if self._counts_triggers else 8))
         self._age_max_ns = age_max_ns
         self._frames_max = frames_max
@@ -112,6 +122,16 @@ class FrameMatcher:
     def is_measured(self) -> bool:
         """Whether it is known which frame belongs to which trigger."""
         return self._step is not None
+
+    @property
+    def delay_ns(self) -> int:
+        """From a trigger to its exposure, as measured."""
+        return self._delay_ns
+
+    @property
+    def frames_alone(self) -> int:
+        """So many frames in a row were nobody's, while it is known how they are told."""
+        return self._unclaimed if self._step is not None else 0
 
     @property
     def steps_lost(self) -> bool:

@@ -21,6 +21,9 @@ from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.trigger_inbox import BadNotice, told_trigger
 
 _NUMBERS_REMEMBERED = 256
+_LATE_SHARE = 10
+"""So large a part of the deadline, one in ten, may be gone before the notice says that it has begun."""
+_FRAMES_ALONE = 10
 
 
 class NoticedCamera:
@@ -47,7 +50,11 @@ class NoticedCamera:
         # Those that wait for a trigger leave the camera half of its slots.
         frames_max = max(1, config.ring_slots // 2)
         age_max_ns = notices.age_max_us * NS_PER_US
-        self._matcher = FrameMatcher(notices.pitch_us * NS_PER_US, notices.match, age_max_ns, frames_max)
+        is_fired = self._fires is not None
+        pitch_ns = notices.pitch_us * NS_PER_US
+        self._matcher = FrameMatcher(pitch_ns, notices.match, age_max_ns, frames_max, is_fired=is_fired)
+        self._late_max_ns = line.timing.deadline_us * NS_PER_US // _LATE_SHARE
+        self._encoder_bits = None if line.encoder is None else line.encoder.bits
         self._mqtt: MqttConnection | None = None
         self._waker: select.epoll | None = None
         self._watched: set[int] = set()
@@ -84,6 +91,9 @@ class NoticedCamera:
                 f"{self._name}: triggers and frames do not fit each other any more: one side has counted anew, or has seen an "
                 f"edge that the other has not; {self._matcher.words()}"
             )
+        if self._matcher.frames_alone >= _FRAMES_ALONE:
+            frames = f"{self._matcher.frames_alone} frames in a row were of no trigger that was told"
+            return f"{self._name}: {frames}; does the controller publish to {self._topic}, with a counter that goes on?"
         return ""
 
     def open(self) -> None:
@@ -170,6 +180,7 @@ class NoticedCamera:
             trigger = told_trigger(
                 message.payload, retain=message.retain, arrived_ns=arrived_ns, age_max_us=self._age_max_us
             )
+            self._expect_in_domain(trigger)
         except BadNotice as error:
             self.counters["notices_refused"] += 1
             self.refusal = f"{self._name}: {self.counters['notices_refused']} notices refused, the last one: {error}"
@@ -186,6 +197,13 @@ class NoticedCamera:
         outcomes = (self._matcher.trigger if has_picture else self._matcher.no_picture)(trigger, arrived_ns)
         triggered = Triggered(self._trigger_counter, trigger.encoder_count, trigger.trigger_ns, trigger.part_key)
         return [triggered, *self._told(outcomes)]
+
+    def _expect_in_domain(self, trigger: ToldTrigger) -> None:
+        count, bits = trigger.encoder_count, self._encoder_bits
+        if count is not None and bits is not None and count >> bits:
+            raise BadNotice(
+                f"encoder_count: got {count}, expected less than {1 << bits}, as encoder.bits {bits} has it"
+            )
 
     def _fire(self, camera: Fires) -> bool:
         try:
@@ -222,11 +240,21 @@ class NoticedCamera:
                     self._camera.queue(event.slot)
                 continue
             counter = self._counter_of.pop(outcome.trigger)
-            if isinstance(outcome, Matched) and event is not None:
+            if isinstance(outcome, Matched) and (late_ns := self._late_ns(outcome)) > self._late_max_ns:
+                # Its deadline counts from a moment that was told too late to be kept.
+                text = f"the notice of its trigger came {late_ns // NS_PER_US} us late"
+                if isinstance(event, Grabbed):
+                    self._camera.queue(event.slot)
+                events.append(NotGrabbed(counter, "MISSED", text))
+            elif isinstance(outcome, Matched) and event is not None:
                 events.append(_as_told(event, counter, outcome.trigger))
             else:
                 events.append(NotGrabbed(counter, "MISSED", "no frame of the camera was surely this trigger's"))
         return events
+
+    def _late_ns(self, matched: Matched) -> int:
+        """How much later than its frame says the trigger was told; nothing is known of one that fired the camera."""
+        return matched.trigger.at_ns + self._matcher.delay_ns - matched.frame.exposure_ns
 
     def _broker_text(self, error: str) -> str:
         return f"broker {self._mqtt_config.host}:{self._mqtt_config.port}: {error}"

@@ -50,23 +50,52 @@ class _Opening:
         return self._stream
 
 
+class _Closing:
+    """A thread that closes the camera: one that hangs holds the library up for seconds."""
+
+    def __init__(self, stream: AravisStream) -> None:
+        self._stream = stream
+        self._is_ended = threading.Event()
+        self._thread = threading.Thread(target=self._close, name="aravis-close", daemon=True)
+        self._thread.start()
+
+    def _close(self) -> None:
+        self._stream.end()
+        self._is_ended.set()
+        self._stream.close()
+
+    def unfilled(self) -> list[Slot]:
+        """The slots that were not filled, once the library writes into none any more; then none."""
+        return self._stream.unfilled() if self._is_ended.wait(_PATIENCE_S) else []
+
+    def has_unfilled(self) -> bool:
+        return self._stream.holds_slots
+
+    def is_done(self) -> bool:
+        self._thread.join(_PATIENCE_S)
+        return not self._thread.is_alive()
+
+
 class Aravis:
     """See ``pipeline.cameras.base.Camera``. Every frame is a trigger of its own, and so is every one that is missing in
     the camera's numbers. A trigger's time is the frame's time stamp, which most cameras take when the exposure begins.
+
+    Where a camera takes long to close, its slots are given back by a later ``close``.
     """
 
     def __init__(self, config: AravisCamera) -> None:
         self._config = config
         self._opening: _Opening | None = None
-        self._closing: threading.Thread | None = None
+        self._closing: _Closing | None = None
         self._stream: AravisStream | None = None
 
     def open(self) -> None:
         name = f"camera {self._config.camera_id}"
         if self._closing is not None:
-            self._closing.join(_PATIENCE_S)
-            if self._closing.is_alive():
+            if not self._closing.is_done():
                 raise StillConnecting(f"{name}: still being closed")
+            if self._closing.has_unfilled():
+                raise StillConnecting(f"{name}: closed now, its slots are to be taken back first")
             self._closing = None
         if self._opening is None:
             self._opening = _Opening(self._config)
@@ -81,15 +110,15 @@ class Aravis:
         self._opening = None
 
     def close(self) -> list[Slot]:
-        if self._stream is None:
-            # What is being opened goes on: acquisition closes after every attempt, and opens again.
-            return []
-        stream, self._stream = self._stream, None
-        stream.end()
-        self._closing = threading.Thread(target=stream.close, name="aravis-close", daemon=True)
-        self._closing.start()
-        self._closing.join(_PATIENCE_S)
-        return stream.unfilled()
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._closing = _Closing(stream)
+            # Seen by whoever waits for all of it to be over.
+            unfilled = self._closing.unfilled()
+            self._closing.is_done()
+            return unfilled
+        # What is being opened goes on: acquisition closes after every attempt, and opens again.
+        return [] if self._closing is None else self._closing.unfilled()
 
     def queue(self, slot: Slot) -> None:
         assert self._stream is not None, "slots are queued with a camera that is open"

@@ -159,9 +159,16 @@ class AravisStream:
         """After this the library writes into no slot any more."""
         self._device.end_stream()
 
+    @property
+    def holds_slots(self) -> bool:
+        return bool(self._waiting) or any(isinstance(each, Slot) for each in self._pushed.values())
+
     def unfilled(self) -> list[Slot]:
-        """After ``end``: the slots that were queued and not filled, in that order."""
-        return [*(each for each in self._pushed.values() if isinstance(each, Slot)), *self._waiting]
+        """After ``end``: the slots that were queued and not filled, in that order; once."""
+        left = [*(each for each in self._pushed.values() if isinstance(each, Slot)), *self._waiting]
+        self._pushed.clear()
+        self._waiting.clear()
+        return left
 
     def close(self) -> None:
         """After ``end``. May wait seconds for a camera that is dead."""

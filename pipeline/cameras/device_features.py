@@ -17,6 +17,8 @@ FeatureKind: TypeAlias = Literal["boolean", "integer", "float", "enumeration", "
 _EXPOSURE = ("ExposureTime", "ExposureTimeAbs")
 _GAIN = ("Gain", "GainAbs")
 _FRAME_RATE = ("AcquisitionFrameRate", "AcquisitionFrameRateAbs")
+_NEVER_SELECTED = {"PixelFormat", "Width", "Height", "OffsetX", "OffsetY", "TriggerMode", "TriggerSource", *_EXPOSURE}
+"""Written twice they contradict each other; of others, another entry of their selector may be meant."""
 _ROUNDED_SHARE = 0.01
 """A camera rounds to its own steps: so much of the value may differ."""
 
@@ -66,7 +68,11 @@ def apply_features(config: GenicamCamera, device: Features) -> None:
 
     Raises CameraUnavailable, which names every feature that is missing, refused or read back otherwise.
     """
-    faults = [fault for setting in _settings(config, device) for fault in _apply(setting, device)]
+    settings = list(_settings(config, device))
+    faults = [fault for setting in settings for fault in _apply(setting, device)]
+    if not faults:
+        # What one writes another may have undone, a user set that was loaded above all.
+        faults = [fault for setting in settings for fault in _still_there(setting, device, settings)]
     if faults:
         raise CameraUnavailable(f"camera {config.camera_id}: {'; '.join(faults)}")
 
@@ -132,6 +138,22 @@ def _apply(setting: _Setting, device: Features) -> Iterator[str]:
         return
     if not _is_same(setting.value, read):
         yield f"{setting.key}: wrote {got} to {name}, read back {_tell(read)}; expected the same within 1 %"
+
+
+def _still_there(setting: _Setting, device: Features, settings: Sequence[_Setting]) -> Iterator[str]:
+    name = next((name for name in setting.names if device.kind(name) is not None), None)
+    if name is None or device.kind(name) == "command" or name.endswith("Selector"):
+        return
+    if name not in _NEVER_SELECTED and sum(name in other.names for other in settings) > 1:
+        return
+    try:
+        read = device.get(name)
+    except FeatureError as error:
+        yield f"{setting.key}: {name} can not be read at the end: {error}"
+        return
+    if not _is_same(setting.value, read):
+        text = f"wrote {_tell(setting.value)} to {name}, but at the end it is {_tell(read)}"
+        yield f"{setting.key}: {text}; what is written after it in the configuration, or a user set, undoes it"
 
 
 def _alike(setting: _Setting, device: Features) -> str:

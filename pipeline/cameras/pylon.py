@@ -152,7 +152,7 @@ class Pylon:
         return None if self._stream is None else self._stream.fileno()
 
     def due_ns(self) -> int | None:
-        return None
+        return None if self._stream is None else self._stream.due_ns()
 
     def poll(self) -> Sequence[CameraEvent]:
         return () if self._stream is None else self._stream.poll()

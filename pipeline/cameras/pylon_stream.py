@@ -58,6 +58,7 @@ class PylonStream:
         self._waiting_on.register(self._signal, select.EPOLLIN)
         self._starting: threading.Thread | None = None
         self._is_started = False
+        self._silent_ns: int | None = None
         try:
             self._device = open_device(config, self._remove)
         except CameraUnavailable:
@@ -97,6 +98,10 @@ class PylonStream:
     def fileno(self) -> int:
         return self._waiting_on.fileno()
 
+    def due_ns(self) -> int | None:
+        """When a camera that runs freely has been silent for too long."""
+        return self._silent_ns
+
     def queue(self, slot: Slot) -> None:
         if slot.pixels.ctypes.data in self._results:
             self._back_slots.append(slot)
@@ -125,6 +130,7 @@ class PylonStream:
                 return ()
             self._starting.join()
             self._is_started = True
+            self._hear()
         is_removed = self._is_removed
         events: list[CameraEvent] = []
         try:
@@ -139,9 +145,18 @@ class PylonStream:
             self._tell()
             if not events:
                 raise
-        if is_removed and not events:
+        if events:
+            self._hear()
+        elif is_removed:
             raise self._device.lost()
+        elif self._silent_ns is not None and now_ns() >= self._silent_ns:
+            text = f"runs freely and sent nothing for {self._config.frame_timeout_s:g} s"
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {text}")
         return events
+
+    def _hear(self) -> None:
+        if self._config.trigger == "free_running":
+            self._silent_ns = now_ns() + int(self._config.frame_timeout_s * NS_PER_S)
 
     def _expect_no_error(self) -> None:
         if self._error is not None:

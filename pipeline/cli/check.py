@@ -87,7 +87,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail("\n".join(lacking))
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
-    for text in filter(None, (warning, _unmatched(line.config))):
+    for text in filter(None, (warning, _unmatched(line.config), _made_up(line.config))):
         print(f"lineside: warning: {text}", file=sys.stderr)
 
 
@@ -119,6 +119,12 @@ def _matching(config: LineConfig) -> Iterator[str]:
         f"from the first camera's trigger {config.assembly_limit_us} us to the last one's, with which the deadline begins; "
         f"belt at most {encoder.speed_max_pulses_per_s:g} pulses/s"
     )
+
+
+def _made_up(config: LineConfig) -> str:
+    names = ", ".join(camera.camera_id for camera in config.cameras if camera.kind in ("rtsp", "video"))
+    text = "of a compressed picture that is damaged or missing the decoder makes one up from the one before, and nobody is told"
+    return f"{names}: {text}: not for parts that count (docs/cameras.md)" if names else ""
 
 
 def _unmatched(config: LineConfig) -> str:

@@ -110,6 +110,7 @@ class Bench:
         self.camera = NoticedCamera(self.device, CONFIG, line, 0)
         self.teller = TriggerTeller(port, "test/line/trigger/eye1")
         self.count = 0
+        self.next_part_ns = 0
 
     def events_until(self, holds: Callable[[list[CameraEvent]], bool]) -> list[CameraEvent]:
         events: list[CameraEvent] = []
@@ -123,6 +124,9 @@ class Bench:
 
     def part(self) -> list[CameraEvent]:
         """A trigger and what became of it."""
+        self.events_until(lambda _: now_ns() > self.next_part_ns)
+        # Parts are never closer together than half a pitch.
+        self.next_part_ns = now_ns() + 130_000_000
         self.count += 1
         self.teller.tell(self.count, encoder_count=100 * self.count)
         return self.events_until(lambda events: len(events) >= 2)

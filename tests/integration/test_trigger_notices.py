@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class Controller:
     def __init__(self, teller: TriggerTeller, camera: HandCamera, tap: Tap) -> None:
         self.teller, self.camera, self.tap = teller, camera, tap
         self.count = 0
+        self.is_measured = False
+        self._at_s = time.monotonic()
+
+    def space(self, ago_s: float = 0.0) -> None:
+        """Until a part that was there ``ago_s`` ago is half a pitch behind the one before, and a little more."""
+        while time.monotonic() - ago_s < self._at_s + 0.55 * PITCH_US / 1e6:
+            self.tap.wait_count("heartbeat", 1)
 
     def tell(self, part: int, **changes: Any) -> None:
         self.teller.tell(part, encoder_count=1000 * part, part_key=7 * part, **changes)
@@ -52,10 +60,13 @@ class Controller:
         """The next part's trigger; its frame is for the caller."""
         self.count += 1
         self.tell(self.count, **changes)
+        self._at_s = time.monotonic() - changes.get("age_us", 0) / 1e6
         return self.count
 
     def part(self, grey: int, *, exposed_ago_ns: int = 0) -> tuple[str, str]:
         """One whole part; its verdict."""
+        if self.is_measured:
+            self.space()
         part = self.told()
         self.camera.part(grey, exposed_ago_ns=exposed_ago_ns)
         return self.verdict(part)
@@ -75,10 +86,12 @@ class Controller:
 
     def measure(self, service: Service, *, count: int = 20) -> None:
         """Parts until it runs."""
+        self.is_measured = False
         service.wait_for("READY camera cam0: measuring: 0 of 20 triggers")
         self.tap.wait_until(lambda: bool(self.tap.bodies("heartbeat")))
         for _ in range(count):
             assert self.part(GOOD) == IDLE
+        self.is_measured = True
 
 
 def lets_a_silence_pass(tap: Tap) -> None:
@@ -106,9 +119,11 @@ def test_every_part_gets_the_verdict_on_its_own_frame(
         line.tell(line.count)
         assert line.part(BAD) == REJECT
         # The frame before its trigger's message.
+        line.space()
         camera.part(BAD)
         assert line.verdict(line.told()) == REJECT
         # The frame is lost on its way: the next one is not taken for it.
+        line.space(0.6)
         lost = line.told(age_us=600_000)
         camera.trigger()
         assert line.part(BAD) == REJECT
@@ -118,6 +133,7 @@ def test_every_part_gets_the_verdict_on_its_own_frame(
         line.count += 1
         assert line.part(GOOD) == PASS
         # Messages out of order.
+        line.space(0.6)
         camera.part(GOOD, exposed_ago_ns=600 * MS)
         line.tell(line.count + 2)
         line.tell(line.count + 1, age_us=600_000)
@@ -126,6 +142,7 @@ def test_every_part_gets_the_verdict_on_its_own_frame(
         assert line.verdict(line.count + 2) == REJECT
         line.count += 2
         # A message that is late by more than the window: no guess.
+        lets_a_silence_pass(tap)
         late = line.told()
         camera.part(GOOD, exposed_ago_ns=600 * MS)
         assert line.verdict(late) == MISSED
@@ -157,6 +174,7 @@ def test_jitter_beyond_a_quarter_of_the_window_does_not_run_until_it_is_gone(
         tap.wait_until(lambda: tap.bodies("state")[-1]["state"] == "ERROR")
         for _ in range(21):
             assert line.part(GOOD) == IDLE
+        line.is_measured = True
         service.wait_for("RUNNING")
         tap.wait_until(lambda: tap.bodies("alarm/triggers-cam0")[-1] is None)
         assert [line.part(grey) for grey in (GOOD, BAD)] == [PASS, REJECT]

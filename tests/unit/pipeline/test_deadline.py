@@ -104,6 +104,15 @@ def test_a_part_has_the_key_of_the_trigger_that_opened_it() -> None:
     assert closed.part_key == 7
 
 
+def test_a_part_takes_the_key_that_any_of_its_cameras_was_told() -> None:
+    machine = _machine()
+    machine.trigger(_trigger("cam0", 1, 100, 0), 0)
+    machine.trigger(Trigger("cam1", 1, 1, 100, 0, part_key=8), 0)
+    (decision,) = machine.close_all(10)
+    assert isinstance(decision, Decision)
+    assert decision.part_key == 8
+
+
 def test_triggers_of_two_keys_are_two_parts() -> None:
     """Whatever their counts and moments say: an encoder that stands still, a wait as long as a pitch."""
     machine = _machine()

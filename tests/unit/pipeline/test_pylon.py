@@ -376,6 +376,21 @@ def test_a_frame_with_less_in_it_than_it_says_is_bad(stand_in: StandIn, ring: Sl
     camera.close()
 
 
+def test_a_camera_that_runs_freely_and_stops_is_told(stand_in: StandIn, ring: Slots) -> None:
+    camera, device = stand_in({"frame_timeout_s": 0.2})
+    started(camera, device, ring)
+    device.show(picture(1), 1)
+    events_of(camera, 1)
+
+    def is_silent() -> bool:
+        due_ns = camera.due_ns()
+        return due_ns is not None and now_ns() >= due_ns
+
+    wait_until(is_silent)
+    with pytest.raises(CameraUnavailable, match=r"runs freely and sent nothing for 0\.2 s"):
+        camera.poll()
+
+
 def test_frames_without_numbers_are_counted(stand_in: StandIn, ring: Slots) -> None:
     camera, device = stand_in()
     started(camera, device, ring)

@@ -173,6 +173,32 @@ def test_what_the_device_can_not_take_is_told(changes: dict[str, Any], told: str
     assert told in refusal(Table(), **changes)
 
 
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        ({"TriggerMode": "Off"}, "trigger: wrote On to TriggerMode, but at the end it is Off"),
+        ({"ExposureTime": 5000.0}, "exposure_time_us: wrote 200 to ExposureTime, but at the end it is 5000"),
+        ({"Width": 32}, "width_px: wrote 640 to Width, but at the end it is 32"),
+        ({"UserSetLoad": True}, "trigger: wrote On to TriggerMode, but at the end it is Off"),
+    ],
+)
+def test_what_is_undone_by_something_later_is_told(features: dict[str, Any], told: str) -> None:
+    device = Table()
+
+    def load(name: str) -> None:
+        device.values["TriggerMode"] = "Off"
+
+    device.execute = load  # type: ignore[method-assign]
+    assert told in refusal(device, exposure_time_us=200.0, features=features)
+
+
+def test_one_feature_of_several_entries_may_be_written_for_each() -> None:
+    device = Table()
+    features = {"BalanceRatioSelector": "Red", "BalanceRatio": 1.1}
+    apply_features(config(features=features), device)
+    assert device.values["BalanceRatio"] == 1.1
+
+
 def test_all_faults_are_told_at_once() -> None:
     device = Table()
     device.refused["Gain"] = "access denied"
