@@ -184,7 +184,10 @@ class AravisDevice:
         except AravisError as error:
             if error.code == NOT_CONTROLLER:
                 raise self._in_use() from error
-            raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()} ({error})") from error
+            what = (
+                "no camera answers at" if "enicam" not in str(error) else "no description can be read of the camera at"
+            )
+            raise CameraUnavailable(f"{self._name}: {what} {self._where()} ({error})") from error
         if not handle:
             raise CameraUnavailable(f"{self._name}: no camera answers at {self._where()}")
         if self.lib.is_gige(handle) and not self.lib.arv.arv_gv_device_is_controller(handle):

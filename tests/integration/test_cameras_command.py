@@ -142,6 +142,15 @@ def test_frames_that_lost_packets_are_counted_with_the_reason(device: GigEVision
     assert "look at" in done.stdout
 
 
+def test_frames_that_are_all_bad_are_not_said_to_stay_away(device: GigEVisionCamera, gige: Made) -> None:
+    device.cut_short = 0.5
+    done, result = gige().grab("--duration", "1")
+    assert done.returncode == 1
+    assert result["frames_bad"] > 0
+    assert "no whole frame came" in done.stderr
+    assert not any("no frame came" in hint for hint in result["hints"])
+
+
 def test_a_trigger_that_never_comes_is_told_and_waited_for(
     device: GigEVisionCamera, gige: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,7 +164,7 @@ def _why_failed(plan: Plan, books: Books, *, was_ended: bool) -> str:
     if books.lost_text:
         return books.lost_text
     if not got:
-        return f"no frame came {after}"
+        return f"no {'whole ' if books.bad else ''}frame came {after}"
     if was_ended or books.ran_out or plan.frames_max is None or got >= plan.frames_max:
         return ""
     if plan.fire_hz is not None and books.fired_count >= plan.frames_max:

@@ -29,7 +29,7 @@ def why_silent(config: AnyCamera) -> str:
 
 def hints(config: AnyCamera, books: Books, figures: Figures) -> Iterator[str]:
     """One line for each trouble that the figures show."""
-    if not books.stamps:
+    if not books.stamps and not books.bad:
         yield f"no frame came: {why_silent(config)}"
     if books.refused_count:
         yield (
