@@ -13,8 +13,9 @@ from pipeline.cameras.aravis_stream import AravisStream
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, StillConnecting
 from pipeline.ring import Slot
 
-_PATIENCE_S = 0.5
-"""A camera at hand is open sooner. Waiting much longer would look like a hung process."""
+_PATIENCE_S = 0.2
+"""A camera at hand is open or closed sooner. It may be waited for four times in one turn of acquisition, which is warned of when
+it is silent for a second."""
 
 
 class _Opening:

@@ -239,8 +239,8 @@ class AravisStream:
             except AravisError as error:
                 # Without its count no gate finds the part.
                 trouble = f"its chunks can not be read: {error}"
-        yield from self._missed(lost, "no packet of its frame came")
-        yield from self._missed(skipped, "the camera counted the trigger and took no frame")
+        yield from self._missed(lost, exposure_ns, "no packet of its frame came")
+        yield from self._missed(skipped, exposure_ns, "the camera counted the trigger and took no frame")
         self._previous_ns = exposure_ns
         self._trigger_counter += 1
         counter = self._trigger_counter
@@ -259,11 +259,11 @@ class AravisStream:
             slot.pixels[:size] = pixels[:size]
         yield Grabbed(counter, exposure_ns, slot, header)
 
-    def _missed(self, count: int, text: str) -> Iterator[CameraEvent]:
+    def _missed(self, count: int, known_ns: int, text: str) -> Iterator[CameraEvent]:
         for _ in range(count):
             self._trigger_counter += 1
-            # After the frame before; nobody knows when.
-            yield Triggered(self._trigger_counter, None, self._previous_ns)
+            # Nobody knows when it was; that it was, the next frame tells.
+            yield Triggered(self._trigger_counter, None, known_ns)
             yield NotGrabbed(self._trigger_counter, "MISSED", text)
 
     def _triggers_skipped(self, buffer: int, number: int) -> int:

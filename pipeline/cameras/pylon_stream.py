@@ -254,8 +254,8 @@ class PylonStream:
         counter, lost = place
         self._counter = counter
         for number in range(counter - lost, counter):
-            # Between its neighbours; nobody knows when.
-            yield Triggered(number, None, self._previous_ns or exposure_ns)
+            # Nobody knows when it was; that it was, the next frame tells.
+            yield Triggered(number, None, exposure_ns)
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
         self._previous_ns = exposure_ns
         trouble = frame_trouble(self._config, result)

@@ -35,7 +35,7 @@ def be_open(camera: Camera) -> None:
         try:
             camera.open()
         except CameraUnavailable:
-            assert camera.close() == []
+            camera.close()  # as acquisition does; slots that a slow device still had come back here
             assert now_ns() < give_up_ns
         else:
             return
