@@ -454,6 +454,7 @@ class NoticedBench(SimulatedBench):
         if find_mosquitto() is None:
             pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
         super().__init__(folder, pixel_format, wrong_sized)
+        self._next_ns = 0
         self._stack = contextlib.ExitStack()
         self._port = self._stack.enter_context(start_broker("mosquitto")).port
         self._teller = self._stack.enter_context(TriggerTeller(self._port, "test/line/trigger/cam0"))
@@ -469,7 +470,7 @@ class NoticedBench(SimulatedBench):
                 "topic_root": "test/line",
                 "recipe": "recipe.yaml",
                 "cameras": [self.config()],
-                "timing": {"deadline_us": 200_000},
+                "timing": {"deadline_us": 4_000_000},  # a tenth of it a notice may be late
                 "mqtt": mqtt,
                 "records": {"path": "records.db"},
             }
@@ -480,6 +481,9 @@ class NoticedBench(SimulatedBench):
         self._teller.tell(self._number + 1, age_us=50_000, encoder_count=101 + self._number)
 
     def trigger(self) -> None:
+        # Parts are never closer together than half a pitch.
+        select.select([], [], [], seconds_until(self._next_ns))
+        self._next_ns = now_ns() + self.PITCH_US * 600
         self.tell()
         super().trigger()
 
@@ -499,6 +503,7 @@ class NoticedBench(SimulatedBench):
                 self.tell()
                 # One that comes before the camera has subscribed is told again.
                 begun_ns = now_ns() + self.PITCH_US * 1_000
+        self._next_ns = now_ns() + self.PITCH_US * 600
         return count
 
     def restore_device(self) -> None:
