@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from ctypes import byref, c_uint32
@@ -103,9 +104,9 @@ class AravisDevice:
         self.handle = self._opened()
         self.stream: int | None = None
         self._lost = ControlLost(self.lib, self.handle, on_lost)
+        self.is_gige = self.lib.is_gige(self.handle)
+        self.features = AravisFeatures(self.lib, self.handle)
         try:
-            self.is_gige = self.lib.is_gige(self.handle)
-            self.features = AravisFeatures(self.lib, self.handle)
             self._expect_serial()
             self._stop_quietly()
             apply_features(config, self.features)
@@ -298,7 +299,5 @@ class AravisDevice:
         return enlarge_receive_buffer(self.lib.arv.arv_gv_stream_get_port(self.stream), wanted)
 
     def _stop_quietly(self) -> None:
-        try:
+        with contextlib.suppress(FeatureError):
             self.features.execute("AcquisitionStop")
-        except (AttributeError, FeatureError):
-            return

@@ -194,16 +194,3 @@ def _tell(value: FeatureValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def described(device: Features, names: Sequence[str]) -> Mapping[str, FeatureValue]:
-    """The values of those of ``names`` that the device has and can be read now."""
-    values: dict[str, FeatureValue] = {}
-    for name in names:
-        if device.kind(name) in (None, "command"):
-            continue
-        try:
-            values[name] = device.get(name)
-        except FeatureError:
-            continue
-    return values
