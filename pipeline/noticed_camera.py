@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import select
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pipeline.camera_config import DeviceCamera
@@ -27,17 +27,27 @@ _FRAMES_ALONE = 10
 
 
 class NoticedCamera:
-    """See ``pipeline.cameras.base.Camera``. ``config`` has ``trigger_notices``; ``index`` is its place in the line.
+    """See ``pipeline.cameras.base.Camera``. ``config`` has ``trigger_notices``; ``index`` is its place in the line,
+    ``clock`` what tells when triggers come, in ns.
 
     What ``camera`` reports as trigger_counter is its number of the frame; to match by ``counter`` it has to be the device's own
     count of triggers. ``trigger_counter`` is counted here, over ``close`` and ``open``. A frame that no trigger claims goes back
     to the camera as an empty slot.
     """
 
-    def __init__(self, camera: Camera, config: DeviceCamera, line: LineConfig, index: int) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        config: DeviceCamera,
+        line: LineConfig,
+        index: int,
+        *,
+        clock: Callable[[], int] = now_ns,
+    ) -> None:
         notices = config.trigger_notices
         assert notices is not None
         self._camera = camera
+        self._clock = clock
         self._fires: Fires | None = None
         if config.trigger == "software":
             assert isinstance(camera, Fires), f"a camera of kind {type(camera).__name__} can be fired"
@@ -99,12 +109,12 @@ class NoticedCamera:
     def open(self) -> None:
         self._camera.open()
         self._lost = None
-        self._matcher.start(now_ns())
+        self._matcher.start(self._clock())
         self._waker = select.epoll()
         self._mqtt = MqttConnection(
             self._mqtt_config,
             client_id=self._client_id,
-            on_message=lambda message: self._arrived.append((message, now_ns())),
+            on_message=lambda message: self._arrived.append((message, self._clock())),
             subscriptions=(Subscription(self._topic, keeps_retain=True),),
         )
 
@@ -172,7 +182,7 @@ class NoticedCamera:
                 raise
             # What came before the loss is still true.
             self._lost = error
-        events += self._told(self._matcher.tick(now_ns()))
+        events += self._told(self._matcher.tick(self._clock()))
         return events
 
     def _take_notice(self, message: Received, arrived_ns: int) -> list[CameraEvent]:
@@ -190,7 +200,7 @@ class NoticedCamera:
             return []
         has_picture = True
         if self._fires is not None:
-            trigger = replace(trigger, at_ns=now_ns())
+            trigger = replace(trigger, at_ns=self._clock())
             has_picture = self._fire(self._fires)
         self._trigger_counter += 1
         self._counter_of[trigger] = self._trigger_counter
@@ -228,7 +238,7 @@ class NoticedCamera:
         else:
             frame = TakenFrame(number, own_ns)
         self._event_of[frame] = event
-        return self._told(self._matcher.frame(frame, now_ns()))
+        return self._told(self._matcher.frame(frame, self._clock()))
 
     def _told(self, outcomes: Iterable[Outcome]) -> list[CameraEvent]:
         events: list[CameraEvent] = []

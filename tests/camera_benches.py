@@ -36,15 +36,17 @@ from pipeline.cameras.gstreamer import GstreamerStream
 from pipeline.cameras.pylon import Pylon
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.v4l2 import V4l2Stream
-from pipeline.clock import now_ns, seconds_until
+from pipeline.clock import NS_PER_S, now_ns, seconds_until
 from pipeline.config import LineConfig
 from pipeline.image_encoder import encode_image
 from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Slot
 from pipeline.simulator.broker import find_mosquitto, start_broker
 from pipeline.simulator.protocol import DeviceMessage, MessageKind, encode_frame_end, encode_header
+from pipeline.trigger_delay import PAIRS
 from tests.gige_vision.camera import GigEVisionCamera
 from tests.gige_vision.loopback import loopback_address
+from tests.moved_clock import MovedClock
 from tests.noticed import TriggerTeller
 from tests.pylon_emulator import PylonEmulator, expect_pypylon
 from tests.stand_in_capture import StandInDevice, delivered
@@ -159,20 +161,25 @@ class SimulatedBench:
     def camera(self) -> Camera:
         return make_camera(self.config())
 
+    def device_ns(self) -> int:
+        return now_ns()
+
     def messages(self, **changes: Any) -> tuple[DeviceMessage, DeviceMessage, bytes]:
         """The next trigger, its frame and the frame's pixels."""
         shown = self._number - self._unseen_count
         image = picture(shown, self.pixel_format)
         image = image[1:] if shown in self.wrong_sized else image
         self._number += 1
-        trigger = DeviceMessage(MessageKind.TRIGGER, self.pixel_format, self._number, 100 + self._number, now_ns())
+        trigger = DeviceMessage(
+            MessageKind.TRIGGER, self.pixel_format, self._number, 100 + self._number, self.device_ns()
+        )
         frame: dict[str, Any] = {
             "kind": MessageKind.FRAME,
             "pixel_format": self.pixel_format,
             "trigger_counter": self._number,
             "encoder_count": trigger.encoder_count,
             "trigger_ns": trigger.trigger_ns,
-            "exposure_ns": now_ns(),
+            "exposure_ns": self.device_ns(),
             "frame_id": self._number,
             "width": WIDTH_PX,
             "height": len(image),
@@ -446,21 +453,27 @@ class PylonBench:
 
 
 class NoticedBench(SimulatedBench):
-    """The same device, whose triggers a controller tells over MQTT, each 50 ms after it."""
+    """The same device, whose triggers a controller tells over MQTT, each 50 ms after it.
 
-    PITCH_US = 400_000
+    The clock of both is the test's.
+    """
+
+    PITCH_NS = 400_000_000
+    AGE_US = 50_000
+    RETOLD_AFTER_S = 0.5
 
     def __init__(self, folder: Path, pixel_format: PixelFormat, wrong_sized: set[int]) -> None:
         if find_mosquitto() is None:
             pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
         super().__init__(folder, pixel_format, wrong_sized)
-        self._next_ns = 0
+        self.clock = MovedClock()
         self._stack = contextlib.ExitStack()
         self._port = self._stack.enter_context(start_broker("mosquitto")).port
         self._teller = self._stack.enter_context(TriggerTeller(self._port, "test/line/trigger/cam0"))
+        self._camera: _AsTold | None = None
 
     def config(self) -> SimulatedCamera:
-        notices = TriggerNotices(pitch_us=self.PITCH_US, match="window")
+        notices = TriggerNotices(pitch_us=self.PITCH_NS // 1_000, match="window")
         return super().config().model_copy(update={"trigger_notices": notices})
 
     def camera(self) -> Camera:
@@ -475,36 +488,32 @@ class NoticedBench(SimulatedBench):
                 "records": {"path": "records.db"},
             }
         )
-        return _Measured(NoticedCamera(super().camera(), self.config(), line, 0), self)
+        noticed = NoticedCamera(super().camera(), self.config(), line, 0, clock=self.clock)
+        self._camera = _AsTold(noticed, self)
+        return self._camera
 
-    def tell(self) -> None:
-        self._teller.tell(self._number + 1, age_us=50_000, encoder_count=101 + self._number)
+    def device_ns(self) -> int:
+        return self.clock.ns
 
     def trigger(self) -> None:
-        # Parts are never closer together than half a pitch.
-        select.select([], [], [], seconds_until(self._next_ns))
-        self._next_ns = now_ns() + self.PITCH_US * 600
-        self.tell()
+        assert self._camera is not None
+        self.clock.ns += self.PITCH_NS
         super().trigger()
+        self.clock.ns += self.AGE_US * 1_000
+        self._camera.expect_told(self._tell)
 
-    def measure(self, camera: NoticedCamera) -> int:
-        """Returns how many triggers that took."""
-        count = 0
-        begun_ns = now_ns() + 2 * self.PITCH_US * 1_000
-        while camera.not_ready()[0]:
-            wait(camera)
-            told = [event for event in camera.poll() if isinstance(event, Triggered)]
-            if told:
-                super().trigger()
-                self._unseen_count += 1
-            count += len(told)
-            is_ready_for_more = bool(told) or (count == 0 and now_ns() >= begun_ns)
-            if is_ready_for_more and count < 20:
-                self.tell()
-                # One that comes before the camera has subscribed is told again.
-                begun_ns = now_ns() + self.PITCH_US * 1_000
-        self._next_ns = now_ns() + self.PITCH_US * 600
-        return count
+    def _tell(self) -> None:
+        self._teller.tell(self._number, age_us=self.AGE_US, encoder_count=100 + self._number)
+
+    def measure(self, camera: NoticedCamera) -> None:
+        """With triggers that no test asks for, after a silence."""
+        self.clock.ns += 2 * self.PITCH_NS
+        for _ in range(PAIRS):
+            self.trigger()
+            self._unseen_count += 1
+        self.clock.ns += NS_PER_S
+        assert not camera.poll()
+        assert camera.not_ready() == ("", False)
 
     def restore_device(self) -> None:
         super().restore_device()
@@ -515,22 +524,43 @@ class NoticedBench(SimulatedBench):
         self._stack.close()
 
 
-class _Measured:
-    """Opened it has the triggers behind it that it measured with."""
+class _AsTold:
+    """Opened it has the triggers behind it that it measured with. Where it would wait, the bench's clock is moved on."""
 
     def __init__(self, camera: NoticedCamera, bench: NoticedBench) -> None:
         self._camera, self._bench = camera, bench
+        self._events: list[CameraEvent] = []
         self._unseen_count = 0
-        self.close, self.queue, self.fileno, self.due_ns = camera.close, camera.queue, camera.fileno, camera.due_ns
+        self.queue, self.fileno = camera.queue, camera.fileno
 
     def open(self) -> None:
         self._camera.open()
-        self._unseen_count += self._bench.measure(self._camera)
+        self._bench.measure(self._camera)
+        self._unseen_count += sum(isinstance(event, Triggered) for event in self._events)
+        self._events.clear()
+
+    def close(self) -> list[Slot]:
+        self._events.clear()
+        return self._camera.close()
+
+    def due_ns(self) -> int | None:
+        return now_ns() if self._events else self._bench.clock.reach(self._camera.due_ns())
 
     def poll(self) -> list[CameraEvent]:
-        return [
-            replace(event, trigger_counter=event.trigger_counter - self._unseen_count) for event in self._camera.poll()
-        ]
+        events, self._events = [*self._events, *self._camera.poll()], []
+        return [replace(event, trigger_counter=event.trigger_counter - self._unseen_count) for event in events]
+
+    def expect_told(self, tell: Callable[[], None]) -> None:
+        """Until the trigger is known; one that came before the camera had subscribed is told again."""
+        seen_count, retold_ns = len(self._events), 0
+        while not any(isinstance(event, Triggered) for event in self._events[seen_count:]):
+            if now_ns() >= retold_ns:
+                tell()
+                retold_ns = now_ns() + int(NoticedBench.RETOLD_AFTER_S * 1e9)
+            descriptor = self._camera.fileno()
+            assert descriptor is not None
+            select.select([descriptor], [], [], NoticedBench.RETOLD_AFTER_S)
+            self._events += self._camera.poll()
 
 
 BENCHES: dict[str, Callable[[Path, PixelFormat, set[int]], Bench]] = {

@@ -16,23 +16,26 @@ from pipeline.clock import now_ns, seconds_until
 from pipeline.config import LineConfig
 from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Slot, SlotHeader
+from tests.moved_clock import MovedClock
 from tests.noticed import TriggerTeller
 from vision.types import PixelFormat
 
+PITCH_NS = 200_000_000
 CONFIG = DeviceCamera(
     camera_id="cam0",
     width_px=8,
     height_px=8,
     pixel_format=PixelFormat.MONO8,
     trigger="software",
-    trigger_notices=TriggerNotices(pitch_us=200_000, topic="trigger/eye1"),
+    trigger_notices=TriggerNotices(pitch_us=PITCH_NS // 1_000, topic="trigger/eye1"),
 )
 
 
 class FiredCamera:
     """Takes a picture when it is fired; ``is_ready`` and ``goes_when_fired`` are the test's to change."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
         self._events: deque[CameraEvent] = deque()
@@ -80,7 +83,7 @@ class FiredCamera:
     def expose(self) -> None:
         """Also without being told to."""
         self._number += 1
-        taken_ns = now_ns()
+        taken_ns = self._clock()
         self._events.append(Triggered(self._number, None, taken_ns))
         if self.slots:
             header = SlotHeader(self._number, None, taken_ns, taken_ns, 8, 8, 8, PixelFormat.MONO8)
@@ -96,7 +99,8 @@ class FiredCamera:
 
 class Bench:
     def __init__(self, port: int) -> None:
-        self.device = FiredCamera()
+        self.clock = MovedClock()
+        self.device = FiredCamera(self.clock)
         line = LineConfig.model_validate(
             {
                 "topic_root": "test/line",
@@ -107,15 +111,18 @@ class Bench:
                 "records": {"path": "records.db"},
             }
         )
-        self.camera = NoticedCamera(self.device, CONFIG, line, 0)
+        self.camera = NoticedCamera(self.device, CONFIG, line, 0, clock=self.clock)
         self.teller = TriggerTeller(port, "test/line/trigger/eye1")
         self.count = 0
-        self.next_part_ns = 0
 
-    def events_until(self, holds: Callable[[list[CameraEvent]], bool]) -> list[CameraEvent]:
+    def events_until(
+        self, holds: Callable[[list[CameraEvent]], bool], *, time_passes: bool = True
+    ) -> list[CameraEvent]:
+        """``time_passes`` unless a message is under way: it would be late."""
         events: list[CameraEvent] = []
         while not holds(events):
-            descriptor, due_ns = self.camera.fileno(), self.camera.due_ns()
+            descriptor = self.camera.fileno()
+            due_ns = self.clock.reach(self.camera.due_ns()) if time_passes else now_ns() + 100_000_000
             assert descriptor is not None
             assert due_ns is not None
             select.select([descriptor], [], [], seconds_until(due_ns))
@@ -124,17 +131,16 @@ class Bench:
 
     def part(self) -> list[CameraEvent]:
         """A trigger and what became of it."""
-        self.events_until(lambda _: now_ns() > self.next_part_ns)
-        # Parts are never closer together than half a pitch.
-        self.next_part_ns = now_ns() + 130_000_000
+        self.clock.ns += PITCH_NS
         self.count += 1
         self.teller.tell(self.count, encoder_count=100 * self.count)
-        return self.events_until(lambda events: len(events) >= 2)
+        events = self.events_until(bool, time_passes=False)
+        return events + self.events_until(lambda more: len(events) + len(more) >= 2)
 
     def measure(self) -> None:
         self.camera.open()
-        quiet_until_ns = now_ns() + 400_000_000
-        self.events_until(lambda _: "measuring" in self.camera.not_ready()[0] and now_ns() > quiet_until_ns)
+        self.events_until(lambda _: "measuring" in self.camera.not_ready()[0], time_passes=False)
+        self.clock.ns += 2 * PITCH_NS
         for _ in range(20):
             _, outcome = self.part()
             assert isinstance(outcome, NotGrabbed)
