@@ -324,7 +324,7 @@ class FrameMatcher:
             if trigger.at_ns + FRAME_WAIT_NS <= now_ns or self._is_past(trigger):
                 outcomes.append(self._drop(trigger))
         for frame in list(self._frames):
-            if self._claimed_by_ns(frame) < now_ns or len(self._frames) > self._frames_max:
+            if self._claimed_by_ns(frame) <= now_ns or len(self._frames) > self._frames_max:
                 self._frames.remove(frame)
                 outcomes.append(self._leave(frame))
         return outcomes
