@@ -27,7 +27,7 @@ from pipeline.rules import Matching
 UNDER_WAY_MAX = 512
 """More parts than this are not between the first camera and the last; of more the oldest are forgotten."""
 _Part = TypeVar("_Part")
-_LATE_NS = 50 * NS_PER_MS
+LATE_NS = 50 * NS_PER_MS
 """A trigger's moment may be taken so late, on a box that is busy, though its count was latched in time."""
 _KEPT = 8
 """So many assembly limits long, a part that waited in vain may still stand on the belt."""
@@ -90,7 +90,7 @@ class BeltAssembly(Generic[_Part]):
         self._bits, self._pulses = matching.encoder_bits, matching.pulses
         self._pulses_per_ns = matching.pulses_per_s_max / NS_PER_S
         self._bounce_pulses = 2 * matching.pulses + self._pulses_per_ns * matching.window_ns
-        self._slack_pulses = 2 * matching.pulses + self._pulses_per_ns * _LATE_NS
+        self._slack_pulses = 2 * matching.pulses + self._pulses_per_ns * LATE_NS
         self._under_way: list[_UnderWay[_Part]] = []
         """By ``opened_ns``."""
         self._latest: tuple[int, int] | None = None
@@ -119,10 +119,12 @@ class BeltAssembly(Generic[_Part]):
         is_odd = has_waited or not goes_on or has_overtaken
         given_up: list[_Part] = []
         if is_odd:
-            why = "the encoder count jumped" if not goes_on else "a part came to a camera and to none before it"
-            given_up = self._come_apart(
-                trigger_ns, "a part never came to a camera" if has_overtaken and goes_on else why
-            )
+            why = "a part came to a camera and to none before it"
+            if not goes_on:
+                why = "the encoder count jumped, or a trigger was told more than 50 ms late"
+            elif has_overtaken:
+                why = "a part never came to a camera"
+            given_up = self._come_apart(trigger_ns, why)
         if not is_first:
             self._forget(trigger_ns)
         fit: _Fit[_Part] = _Fit(None, not is_first, [])

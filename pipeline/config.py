@@ -403,12 +403,17 @@ class LineConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _views_wait_less_than_a_pitch(self) -> LineConfig:
-        told = [camera.trigger_notices for camera in self.cameras if isinstance(camera, DeviceCamera)]
-        pitches_us = [notices.pitch_us for notices in told if notices is not None]
-        if len(self.cameras) > 1 and pitches_us and 2 * self.view_wait_us >= min(pitches_us):
-            expected = f"less than half of the shortest pitch_us, {min(pitches_us)}, or views of two parts could meet"
-            raise disagreement("view_wait_us", str(self.view_wait_us), expected)
+    def _told_views_can_meet(self) -> LineConfig:
+        if len(self.cameras) == 1 or not self.has_told_triggers:
+            return self
+        for index, camera in enumerate(self.cameras):
+            if _is_told(camera) or (self.encoder is not None and camera.tells_encoder_count):
+                continue
+            expected = (
+                "trigger_notices for every camera, or an encoder whose count each of them tells: when a trigger is told does "
+                "not say which part it is of"
+            )
+            raise disagreement(f"cameras.{index}.trigger_notices", "none, beside cameras that have them", expected)
         return self
 
     @model_validator(mode="after")
@@ -470,9 +475,18 @@ class LineConfig(Strict):
         return len({camera.belt_offset_pulses for camera in self.cameras}) > 1
 
     @property
+    def has_told_triggers(self) -> bool:
+        """Whether somebody else than the camera tells of a camera's triggers."""
+        return any(_is_told(camera) for camera in self.cameras)
+
+    @property
     def image_slots(self) -> int:
         """In each ring, beside the camera's own."""
         return 0 if self.images is None else self.images.ring_slots
+
+
+def _is_told(camera: Camera) -> bool:
+    return isinstance(camera, DeviceCamera) and camera.trigger_notices is not None
 
 
 @dataclass(frozen=True, slots=True)

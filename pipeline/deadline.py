@@ -330,18 +330,24 @@ class DeadlineMachine:
         if len(self._cameras) == 1:
             return None
         window_ns = self._timing.deadline_ns
-        count = self._matching.part_count(camera, trigger.encoder_count)
         for part in reversed(self._recent):
             if part.trigger_ns < trigger.trigger_ns - window_ns:
                 return None
             if (
                 all(key.camera != camera for key in part.keys)
                 and part.trigger_ns <= trigger.trigger_ns + window_ns
-                and _keys_agree(part.part_key, trigger.part_key)
-                and self._matching.same_part(part.encoder_count, part.trigger_ns, count, trigger.trigger_ns)
+                and self._is_of(part, camera, trigger)
             ):
                 return part
         return None
+
+    def _is_of(self, part: _Part, camera: int, trigger: Trigger) -> bool:
+        count = self._matching.part_count(camera, trigger.encoder_count)
+        has_counts = self._matching.has_encoder and part.encoder_count is not None and count is not None
+        if not has_counts and not self._matching.times_tell:
+            return part.part_key is not None and part.part_key == trigger.part_key
+        is_near = self._matching.same_part(part.encoder_count, part.trigger_ns, count, trigger.trigger_ns)
+        return is_near and _keys_agree(part.part_key, trigger.part_key)
 
     def _await_other_cameras(self, part: _Part) -> None:
         """By trigger_ns, since after a restart each camera tells what it has kept, one camera after the other."""

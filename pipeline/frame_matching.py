@@ -80,7 +80,8 @@ class FrameMatcher:
 
     A frame must have been exposed in a window of half a pitch around the known delay. By ``counter`` the camera counts triggers
     as the teller does: both numbers rise together, whatever is lost. By ``window`` it counts frames: it may have taken none of
-    some triggers, but never more than there were. ``is_fired``: each message makes the camera take its frame.
+    some triggers, but never more than there were. ``lag_max_ns``: so much later than their exposures triggers may be told.
+    ``is_fired``: each message makes the camera take its frame.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class FrameMatcher:
         age_max_ns: int,
         frames_max: int,
         *,
+        lag_max_ns: int,
         is_fired: bool = False,
     ) -> None:
         self._counts_triggers = match == "counter"
@@ -98,7 +100,8 @@ class FrameMatcher:
         # Of a message that fires the camera the frame does not say how late it was; the next part's message does, if it was
         # late by more than half a pitch.
         self._settling_ns = pitch_ns // (2 if is_fired else 8)
-        self._measurement = DelayMeasurement(pitch_ns, pitch_ns // (4 if self._counts_triggers else 8))
+        jitter_max_ns = pitch_ns // (4 if self._counts_triggers else 8)
+        self._measurement = DelayMeasurement(pitch_ns, jitter_max_ns, lag_max_ns)
         self._age_max_ns = age_max_ns
         self._frames_max = frames_max
         self._triggers: list[ToldTrigger] = []
@@ -152,6 +155,11 @@ class FrameMatcher:
         permitted = f"permitted are {measured.jitter_max_ns // NS_PER_US} us at this pitch_us"
         if measured.jitter_ns > measured.jitter_max_ns:
             return f"the delay from trigger to exposure varies by {measured.jitter_ns // NS_PER_US} us, {permitted}"
+        if measured.lag_ns > measured.lag_max_ns:
+            return (
+                f"triggers are told {measured.lag_ns // NS_PER_US} us after their exposures, permitted are "
+                f"{measured.lag_max_ns // NS_PER_US} us; age_us has to say how old they are"
+            )
         if measured.odd_ns is not None:
             return f"an exposure was {measured.odd_ns // NS_PER_US} us from where it was expected, {permitted}"
         return ""
@@ -229,7 +237,7 @@ class FrameMatcher:
         """When ``tick`` has to be called next."""
         dues = [trigger.at_ns + FRAME_WAIT_NS for trigger in self._triggers]
         dues += [self._claimed_by_ns(frame) for frame in self._frames]
-        dues += [self._settled_ns(trigger) for trigger in self._triggers if self._frames_of(trigger)]
+        dues += [self._settled_ns(trigger, frame) for trigger in self._triggers for frame in self._frames_of(trigger)]
         if self._step is None and (measurable_ns := self._measurement.next_due_ns()) is not None:
             dues.append(measurable_ns)
         return min(dues, default=None)
@@ -254,7 +262,7 @@ class FrameMatcher:
                 (trigger,) = fitting
                 if len(self._frames_of(trigger)) > 1:
                     outcomes.append(self._drop(trigger))
-                elif now_ns >= self._settled_ns(trigger):
+                elif now_ns >= self._settled_ns(trigger, frame):
                     self._triggers.remove(trigger)
                     del self._came_ns[trigger]
                     self._frames.remove(frame)
@@ -264,9 +272,13 @@ class FrameMatcher:
     def _frames_of(self, trigger: ToldTrigger) -> list[TakenFrame]:
         return [frame for frame in self._frames if self._fits(trigger, frame)]
 
-    def _settled_ns(self, trigger: ToldTrigger) -> int:
-        """By then what was held up with its message has come, too."""
-        return self._came_ns[trigger] + self._settling_ns
+    def _settled_ns(self, trigger: ToldTrigger, frame: TakenFrame) -> int:
+        """By then what was held up with its message has come, too, and the message of the frame's own trigger: it may be a later
+        one, where this one's was held up and the camera has taken nothing of it.
+        """
+        oldest_ns = max(other.age_us for other in self._recent) * NS_PER_US
+        own_ns = frame.exposure_ns - self._delay_ns + oldest_ns
+        return max(self._came_ns[trigger], own_ns) + self._settling_ns
 
     def _is_near(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
         return abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) <= self._tolerance_ns
@@ -330,8 +342,8 @@ class FrameMatcher:
         return outcomes
 
     def _is_past(self, trigger: ToldTrigger) -> bool:
-        """A later frame has come, so that its own never will."""
+        """A later frame has come, so that its own, which has not, never will."""
         frame = self._newest_frame
-        if frame is None:
+        if frame is None or self._frames_of(trigger):
             return False
         return frame.exposure_ns > trigger.at_ns + self._delay_ns + self._tolerance_ns

@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from pipeline.assembly import LATE_NS
 from pipeline.camera_config import DeviceCamera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Fires, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_US, now_ns
@@ -62,9 +63,16 @@ class NoticedCamera:
         age_max_ns = notices.age_max_us * NS_PER_US
         is_fired = self._fires is not None
         pitch_ns = notices.pitch_us * NS_PER_US
-        self._matcher = FrameMatcher(pitch_ns, notices.match, age_max_ns, frames_max, is_fired=is_fired)
-        self._late_max_ns = line.timing.deadline_us * NS_PER_US // _LATE_SHARE
+        late_max_ns = line.timing.deadline_us * NS_PER_US // _LATE_SHARE
+        self._late_max_ns = min(late_max_ns, LATE_NS) if line.is_along_the_belt else late_max_ns
+        self._matcher = FrameMatcher(
+            pitch_ns, notices.match, age_max_ns, frames_max, lag_max_ns=self._late_max_ns, is_fired=is_fired
+        )
         self._encoder_bits = None if line.encoder is None else line.encoder.bits
+        self._needs = ""
+        """What a notice has to tell, so that the other cameras' views can be known to be of its part."""
+        if len(line.cameras) > 1:
+            self._needs = "part_key" if line.encoder is None else "encoder_count or part_key"
         self._mqtt: MqttConnection | None = None
         self._waker: select.epoll | None = None
         self._watched: set[int] = set()
@@ -190,7 +198,7 @@ class NoticedCamera:
             trigger = told_trigger(
                 message.payload, retain=message.retain, arrived_ns=arrived_ns, age_max_us=self._age_max_us
             )
-            self._expect_in_domain(trigger)
+            self._expect_of_use(trigger)
         except BadNotice as error:
             self.counters["notices_refused"] += 1
             self.refusal = f"{self._name}: {self.counters['notices_refused']} notices refused, the last one: {error}"
@@ -208,11 +216,15 @@ class NoticedCamera:
         triggered = Triggered(self._trigger_counter, trigger.encoder_count, trigger.trigger_ns, trigger.part_key)
         return [triggered, *self._told(outcomes)]
 
-    def _expect_in_domain(self, trigger: ToldTrigger) -> None:
+    def _expect_of_use(self, trigger: ToldTrigger) -> None:
         count, bits = trigger.encoder_count, self._encoder_bits
         if count is not None and bits is not None and count >> bits:
             raise BadNotice(
                 f"encoder_count: got {count}, expected less than {1 << bits}, as encoder.bits {bits} has it"
+            )
+        if self._needs and trigger.part_key is None and (count is None or bits is None):
+            raise BadNotice(
+                f"expected {self._needs}: nothing else says which views of the other cameras are of its part"
             )
 
     def _fire(self, camera: Fires) -> bool:
@@ -263,8 +275,11 @@ class NoticedCamera:
         return events
 
     def _late_ns(self, matched: Matched) -> int:
-        """How much later than its frame says the trigger was told; nothing is known of one that fired the camera."""
-        return matched.trigger.at_ns + self._matcher.delay_ns - matched.frame.exposure_ns
+        """How much later than its frame says the trigger was told, at least; nothing is known of one that fired the camera.
+
+        No frame is exposed before its trigger, whatever it has become used to.
+        """
+        return matched.trigger.at_ns + max(0, self._matcher.delay_ns) - matched.frame.exposure_ns
 
     def _broker_text(self, error: str) -> str:
         return f"broker {self._mqtt_config.host}:{self._mqtt_config.port}: {error}"

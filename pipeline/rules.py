@@ -27,7 +27,8 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class Matching:
     """When two cameras' triggers belong to one part: encoder counts within ``pulses``, or times within ``window_ns``
-    where there is no encoder.
+    where there is no encoder and ``times_tell``. Times of triggers that somebody tells of do not: a message may be held up by
+    more than a part takes, and its part_key has to say whose it is.
 
     ``offsets_pulses``: by camera in the line's order, how far down the belt it triggers; empty where all are at one place. Only
     where they differ the rest counts: ``assembly_ns``, how long a part waits from its first trigger for the last camera's, and
@@ -40,6 +41,8 @@ class Matching:
     offsets_pulses: tuple[int, ...] = ()
     assembly_ns: int = 0
     pulses_per_s_max: float = 0.0
+    has_encoder: bool = True
+    times_tell: bool = True
 
     @classmethod
     def of(cls, config: LineConfig) -> Matching:
@@ -52,6 +55,8 @@ class Matching:
             offsets_pulses=tuple(camera.belt_offset_pulses for camera in config.cameras),
             assembly_ns=(config.assembly_limit_us or 0) * NS_PER_US if along_the_belt else 0,
             pulses_per_s_max=(encoder.speed_max_pulses_per_s or 0.0) if encoder is not None else 0.0,
+            has_encoder=encoder is not None,
+            times_tell=not config.has_told_triggers,
         )
 
     @property
@@ -74,7 +79,7 @@ class Matching:
         return wrap(encoder_count - self.offsets_pulses[camera], self.encoder_bits)
 
     def same_part(self, a_count: int | None, a_ns: int, b_count: int | None, b_ns: int) -> bool:
-        """Of two cameras at one place."""
-        if a_count is None or b_count is None:
+        """Of two cameras at one place, by counts or, where they do not tell, by times."""
+        if not self.has_encoder or a_count is None or b_count is None:
             return abs(a_ns - b_ns) <= self.window_ns
         return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses

@@ -42,15 +42,17 @@ class Delay:
 
 
 class DelayMeasurement:
-    """``pitch_ns``: the shortest time between two parts; ``jitter_max_ns``: what the longest delay may exceed the shortest by.
+    """``pitch_ns``: the shortest time between two parts; ``jitter_max_ns``: what the longest delay may exceed the shortest by;
+    ``lag_max_ns``: by how much an exposure may come before its trigger, which then was told so much too late.
 
     It begins where a trigger and a frame are the first after a silence of 1.5 pitches, and less than half a pitch apart: where
     parts come one after the other a frame fits its own trigger and the next one's message that is late alike. From there on
     numbers say which belong together.
     """
 
-    def __init__(self, pitch_ns: int, jitter_max_ns: int) -> None:
+    def __init__(self, pitch_ns: int, jitter_max_ns: int, lag_max_ns: int) -> None:
         self.jitter_max_ns = jitter_max_ns
+        self.lag_max_ns = lag_max_ns
         self.far_ns = pitch_ns // 2
         self.silence_ns = 3 * pitch_ns // 2
         self._events: list[tuple[int, bool, int]] = []
@@ -100,9 +102,16 @@ class DelayMeasurement:
         return max(self._delays) - min(self._delays) if self._delays else 0
 
     @property
+    def lag_ns(self) -> int:
+        """How long after their exposures the triggers of these pairs are, as they are told; the median, 0 where before."""
+        return max(0, -self._median_ns()) if self._delays else 0
+
+    @property
     def found(self) -> Delay | None:
-        """None while there are not enough pairs, or their delays differ by more than they may."""
-        if self._step is None or len(self._delays) < PAIRS or self.jitter_ns > self.jitter_max_ns:
+        """None while there are not enough pairs, or their delays differ by more than they may, or they lag behind by more."""
+        if self._step is None or len(self._delays) < PAIRS:
+            return None
+        if self.jitter_ns > self.jitter_max_ns or self.lag_ns > self.lag_max_ns:
             return None
         return Delay(self._step, self._median_ns(), self._newest_counter)
 

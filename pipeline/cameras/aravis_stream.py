@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from ctypes import byref, c_int, c_size_t
@@ -27,7 +26,8 @@ from pipeline.cameras.device_clock import DeviceClock
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.cameras.software_trigger import SoftwareTrigger
-from pipeline.clock import NS_PER_S, now_ns
+from pipeline.cameras.wall_arrival import WallArrival
+from pipeline.clock import NS_PER_S, NS_PER_US, now_ns
 from pipeline.machine import slot_bytes
 from pipeline.ring import Slot, SlotHeader
 
@@ -62,6 +62,7 @@ class AravisStream:
         device = self._device
         self._arv = device.lib.arv
         self._clock = DeviceClock(device.clock_asked)
+        self._arrival = WallArrival(config.frame_retention_us * NS_PER_US)
         self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
         self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.chunks else None
         self._waiting: deque[Slot] = deque()
@@ -294,10 +295,8 @@ class AravisStream:
 
     def _exposure_ns(self, buffer: int) -> int:
         """In the box's clock; where the frame is incomplete, when its first packet came."""
-        now, wall = now_ns(), time.time_ns()
-        # The library notes it by the wall clock, which may have been set meanwhile.
-        arrived_ns = now - max(0, wall - int(self._arv.arv_buffer_get_system_timestamp(buffer)))
-        arrived_ns = min(now, max(arrived_ns, self._previous_ns))
+        arrived_ns = self._arrival.box_ns(int(self._arv.arv_buffer_get_system_timestamp(buffer)))
+        arrived_ns = max(arrived_ns, self._previous_ns)
         device_ns = int(self._arv.arv_buffer_get_timestamp(buffer))
         if not device_ns or self._arv.arv_buffer_get_status(buffer) != SUCCESS:
             return arrived_ns

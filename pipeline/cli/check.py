@@ -104,7 +104,10 @@ def _matching(config: LineConfig) -> Iterator[str]:
     counts = f"encoder counts within {encoder.match_pulses} pulses of each other" if encoder is not None else ""
     if not config.is_along_the_belt:
         window = f"triggers within {config.view_wait_us} us of each other"
-        if encoder is not None and all(camera.tells_encoder_count for camera in config.cameras):
+        if config.has_told_triggers:
+            keys = f"{counts}, or by part_key where a notice tells no count" if counts else "part_key"
+            yield f"views of one part by {keys}"
+        elif encoder is not None and all(camera.tells_encoder_count for camera in config.cameras):
             yield f"views of one part by {counts}"
         elif encoder is not None and any(camera.tells_encoder_count for camera in config.cameras):
             yield f"views of one part by {counts}, or by {window} where a camera tells no count"

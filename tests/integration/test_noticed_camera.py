@@ -98,14 +98,16 @@ class FiredCamera:
 
 
 class Bench:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, others: tuple[str, ...] = ()) -> None:
+        """``others``: further cameras of the line."""
         self.clock = MovedClock()
         self.device = FiredCamera(self.clock)
+        camera = {**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated", "address": "a"}
         line = LineConfig.model_validate(
             {
                 "topic_root": "test/line",
                 "recipe": "recipe.yaml",
-                "cameras": [{**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated", "address": "a"}],
+                "cameras": [{**camera, "camera_id": name} for name in ("cam0", *others)],
                 "timing": {"deadline_us": 200_000},
                 "mqtt": {"port": port, "client_id": "test"},
                 "records": {"path": "records.db"},
@@ -214,3 +216,21 @@ def test_a_camera_that_is_gone_when_it_is_fired_is_told_after_its_trigger(bench:
     assert outcome.outcome == "MISSED"
     with pytest.raises(CameraUnavailable, match="unplugged"):
         bench.events_until(bool)
+
+
+def test_a_notice_that_says_nothing_of_its_part_is_refused_where_there_are_other_cameras(broker_port: int) -> None:
+    bench = Bench(broker_port, others=("cam1",))
+    bench.camera.open()
+    bench.events_until(lambda _: "measuring" in bench.camera.not_ready()[0], time_passes=False)
+    bench.teller.tell(1, encoder_count=100)
+    bench.events_until(lambda _: bool(bench.camera.refusal), time_passes=False)
+    assert (
+        "expected part_key: nothing else says which views of the other cameras are of its part" in bench.camera.refusal
+    )
+    bench.teller.tell(2, part_key=7)
+    (triggered, *_) = bench.events_until(bool, time_passes=False)
+    assert isinstance(triggered, Triggered)
+    assert (triggered.trigger_counter, triggered.part_key) == (1, 7)
+    bench.camera.close()
+    bench.teller.close()
+    bench.device.unplug_for_good()

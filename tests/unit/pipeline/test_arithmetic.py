@@ -74,6 +74,12 @@ def test_parts_match_by_time_without_an_encoder(apart_ns: int, matches: bool) ->
     assert Matching.of(config(view_wait_us=10)).same_part(None, 50_000, None, 50_000 + apart_ns) is matches
 
 
+def test_a_count_says_nothing_where_there_is_no_encoder() -> None:
+    matching = Matching.of(config(view_wait_us=10))
+    assert matching.same_part(0, 50_000, 0, 50_000)
+    assert not matching.same_part(0, 50_000, 0, 60_001)
+
+
 LATENCIES = st.lists(
     st.one_of(st.integers(0, 3_000), st.integers(0, 10**6), st.integers(0, 2**36 - 1)), min_size=1, max_size=300
 )

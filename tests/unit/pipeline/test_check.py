@@ -98,6 +98,48 @@ def test_what_a_camera_needs_and_is_not_installed_is_named_with_the_install_line
     assert "camera    cam0: pylon, 32x32 Mono8" in done.stdout, "the rest is told all the same"
 
 
+def told_cameras(*names: str, **more: Any) -> list[dict[str, Any]]:
+    shape = {"kind": "simulated", "width_px": 32, "height_px": 32, "pixel_format": "Mono8"}
+    told = {**shape, "trigger_notices": {"pitch_us": 50_000}, **more}
+    return [{**told, "camera_id": name, "address": f"{name}.sock"} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "by"),
+    [
+        (None, "part_key"),
+        (
+            {"reject_offset_pulses": 9, "match_pulses": 5},
+            "encoder counts within 5 pulses of each other, or by part_key where a",
+        ),
+    ],
+)
+def test_what_joins_views_whose_triggers_are_told(tmp_path: Path, encoder: dict[str, int] | None, by: str) -> None:
+    done = lineside("check", write_seen_line(tmp_path, told_cameras("cam0", "cam1"), encoder))
+    assert done.returncode == 0, done.stderr
+    assert f"parts     views of one part by {by}" in done.stdout
+
+
+def test_times_of_told_triggers_join_nothing(tmp_path: Path) -> None:
+    cameras = [*told_cameras("cam0"), *told_cameras("cam1", trigger_notices=None)]
+    done = lineside("check", write_seen_line(tmp_path, cameras, None))
+    assert done.returncode == 2, done.stdout
+    assert "cameras.1.trigger_notices: got none, beside cameras that have them, expected trigger_notices" in done.stderr
+    # Its own count joins them.
+    done = lineside("check", write_seen_line(tmp_path, cameras, {"reject_offset_pulses": 9}))
+    assert done.returncode == 0, done.stderr
+
+
+def write_seen_line(folder: Path, cameras: list[dict[str, Any]], encoder: dict[str, int] | None) -> Path:
+    """Each camera with a view."""
+    file = write_line(folder, 1, cameras=cameras, encoder=encoder)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    region = recipe["views"][0]["regions"]
+    recipe["views"] = [{"camera_id": camera["camera_id"], "regions": region} for camera in cameras]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return file
+
+
 def test_triggers_that_are_told_are_shown(tmp_path: Path) -> None:
     camera = {
         "camera_id": "cam0",

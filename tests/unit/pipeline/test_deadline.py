@@ -126,6 +126,24 @@ def test_triggers_of_two_keys_are_two_parts() -> None:
     assert isinstance(joined, Joined)
 
 
+@pytest.mark.parametrize("has_encoder", [True, False])
+@pytest.mark.parametrize(
+    ("key", "other_key", "joins"), [(7, 7, True), (7, 8, False), (7, None, False), (None, None, False)]
+)
+def test_told_triggers_without_counts_join_by_their_keys_alone(
+    has_encoder: bool, key: int | None, other_key: int | None, joins: bool
+) -> None:
+    """Their times are those of messages, which may be late by a part."""
+    matching = Matching(16, 4, window_ns=50, has_encoder=has_encoder, times_tell=False)
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, matching)
+    machine.running = True
+    machine.trigger(Trigger("cam0", 1, 1, None, 0, part_key=key), 0)
+    # A count of a line that has no encoder says nothing.
+    count = None if has_encoder else 0
+    (output,) = machine.trigger(Trigger("cam1", 1, 1, count, 0, part_key=other_key), 10)
+    assert isinstance(output, Joined if joins else Opened)
+
+
 def test_triggers_join_over_the_wrap_of_the_encoder() -> None:
     machine = _machine()
     machine.trigger(_trigger("cam0", 1, 65_534, 0), 0)

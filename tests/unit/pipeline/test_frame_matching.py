@@ -30,7 +30,7 @@ class Hand:
     """A matcher worked by hand. Part ``i`` is at ``i * 100`` ms, its trigger is ``first + i`` and its frame ``7 + i``."""
 
     def __init__(self, match: Match, *, first: int = 500, delay_ns: int = 2 * MS, frames_max: int = 8) -> None:
-        self.matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=frames_max)
+        self.matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=frames_max, lag_max_ns=4 * MS)
         self.matcher.start(0)
         self.first, self.delay_ns = first, delay_ns
 
@@ -78,17 +78,36 @@ def test_without_faults_every_trigger_gets_its_frame(match: Match) -> None:
     assert (books.missed, books.unclaimed, books.doubled) == (25, 25, 0)
 
 
+def test_notices_may_be_older_than_a_pitch(match: Match) -> None:
+    books, _ = play(World(match, 50 * MS, seed=1, jitter_ns=5 * MS, age_us=80_000), 500)
+    assert books.matched == 475
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.25])
 @pytest.mark.parametrize("pitch_ns", [5 * MS, 50 * MS, 1000 * MS])
-def test_never_another_triggers_frame(match: Match, pitch_ns: int) -> None:
-    """100,000 triggers in all; the world asserts it, and that each has one outcome and no frame two."""
+def test_never_another_triggers_frame(match: Match, pitch_ns: int, lag: float) -> None:
+    """200,000 triggers in all; the world asserts it, and that each has one outcome and no frame two."""
     matched = 0
     for seed in range(4):
-        world = World(match, pitch_ns, seed=seed, jitter_ns=pitch_ns // 10, faults=FAULTS)
+        lag_ns = int(lag * pitch_ns)
+        world = World(match, pitch_ns, seed=seed, jitter_ns=pitch_ns // 10, lag_ns=lag_ns, faults=FAULTS)
         books, _ = play(world, 4_200)
         matched += books.matched
         assert books.doubled > 20
     # 4 % have lost something themselves; the rest are lost where numbers have to be found anew.
     assert matched > 0.8 * 4 * 4_200
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.1, 0.2, 0.3])
+def test_late_notices_of_triggers_that_were_skipped_or_come_after_one(lag: float) -> None:
+    """Frames of others wait while the messages that claim them are on their way, late as ever."""
+    matched = 0
+    for seed in range(20):
+        faults = Faults(trigger_skipped=0.05, notice_late=0.1)
+        world = World("window", 50 * MS, seed=seed, jitter_ns=5 * MS, lag_ns=int(lag * 50 * MS), faults=faults)
+        books, _ = play(world, 1_000)
+        matched += books.matched
+    assert matched > 0.2 * 20 * 1_000
 
 
 def test_late_notices_after_an_edge_that_the_camera_has_not_seen() -> None:
@@ -306,9 +325,21 @@ def test_a_delay_of_more_than_half_a_pitch_is_refused(match: Match) -> None:
     assert "21000 us" in hand.matcher.trouble()
 
 
+@pytest.mark.parametrize(("lag_ms", "is_measured"), [(3, True), (5, False)])
+def test_triggers_that_are_told_after_their_exposures_are_refused(match: Match, lag_ms: int, is_measured: bool) -> None:
+    """By then nobody knows when they were, and the deadline would begin too late."""
+    hand = Hand(match, delay_ns=-lag_ms * MS)
+    for part in range(1, PAIRS + 1):
+        hand.pair(part)
+    hand.matcher.tick(hand.at_ns(PAIRS + 9))
+    assert hand.matcher.is_measured is is_measured
+    text = "" if is_measured else "triggers are told 5000 us after their exposures, permitted are 4000 us"
+    assert hand.matcher.trouble().startswith(text)
+
+
 def test_parts_without_a_gap_are_not_measured(match: Match) -> None:
     """One frame off, evenly spaced parts look as good as the truth."""
-    matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=8)
+    matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=8, lag_max_ns=4 * MS)
     matcher.start(0)
     for part in range(200):
         at_ns = PITCH_NS // 2 + part * PITCH_NS

@@ -25,7 +25,9 @@ class Faults:
     frame_lost: float = 0.0
     """Exposed and numbered, and never there."""
     trigger_skipped: float = 0.0
-    """Seen by a camera that is not ready for it. By window not at a late notice nor just before it: see docs/triggers.md."""
+    """Seen by a camera that is not ready for it. By window, where a notice is late there or just after it, nothing is wrong with
+    the next: see docs/triggers.md.
+    """
     noise: float = 0.0
     """An edge that only the camera sees, between two parts."""
     edge_unseen: float = 0.0
@@ -48,6 +50,8 @@ class World:
     delay_ns: int = 300 * US
     jitter_ns: int = 0
     """Of messages, over a transport of 1 ms."""
+    lag_ns: int = 0
+    """Of every message, beside that."""
     readout_ns: int = 12 * MS
     age_us: int = 200
 
@@ -57,7 +61,7 @@ class World:
         faults = self.faults
         queue: list[tuple[int, int, ToldTrigger | TakenFrame, int]] = []
         now_ns, counter, number, last_frame_ns = 10 * self.pitch_ns, dice.randrange(2**32), 7, 0
-        order, skipped, stalled_until_ns = 0, False, 0
+        order, skipped, is_spared, stalled_until_ns = 0, False, False, 0
         for part in range(count):
             now_ns += int(self.pitch_ns * (1 + 0.5 * dice.random()))
             if part == 25 or dice.random() < faults.gap:
@@ -74,16 +78,18 @@ class World:
             lateness_ns = int(self.jitter_ns * dice.random())
             just_skipped, skipped = skipped, dice.random() < faults.trigger_skipped
             unseen = dice.random() < faults.edge_unseen
-            hidden = unseen or (self.match == "window" and (skipped or just_skipped))
-            if dice.random() < faults.notice_late and not hidden:
+            was_spared, is_spared = is_spared, False
+            if dice.random() < faults.notice_late and not (unseen or was_spared):
                 lateness_ns += int(4 * self.pitch_ns * dice.random())
-            if dice.random() < faults.stall:
+                is_spared = self.match == "window" and (skipped or just_skipped)
+            if dice.random() < faults.stall and not was_spared:
                 stalled_until_ns = now_ns + int(4 * self.pitch_ns * dice.random())
-            arrival_ns = now_ns + MS + self.age_us * US + lateness_ns
+                is_spared = self.match == "window" and (skipped or just_skipped)
+            arrival_ns = now_ns + MS + self.lag_ns + self.age_us * US + lateness_ns
             if arrival_ns < stalled_until_ns:
                 arrival_ns = stalled_until_ns = stalled_until_ns + dice.randrange(200 * US)
             for copy in range(1 + (dice.random() < faults.notice_doubled)):
-                if dice.random() >= faults.notice_lost:
+                if dice.random() >= faults.notice_lost or was_spared:
                     at_ns = arrival_ns + copy * dice.randrange(5 * MS)
                     told_ns = at_ns - self.age_us * US
                     told = ToldTrigger(counter, part, None, self.age_us, told_ns, told_ns)
@@ -110,7 +116,9 @@ class Books:
 
 def play(world: World, count: int) -> tuple[Books, FrameMatcher]:
     """Run the matcher through it, with the clock called as it asks for."""
-    matcher = FrameMatcher(world.pitch_ns, world.match, age_max_ns=2 * world.pitch_ns, frames_max=8)
+    matcher = FrameMatcher(
+        world.pitch_ns, world.match, age_max_ns=2 * world.pitch_ns, frames_max=8, lag_max_ns=world.pitch_ns
+    )
     matcher.start(0)
     books = Books()
     part_in: dict[int, int] = {}
