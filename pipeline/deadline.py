@@ -330,24 +330,30 @@ class DeadlineMachine:
         if len(self._cameras) == 1:
             return None
         window_ns = self._timing.deadline_ns
+        count = self._matching.part_count(camera, trigger.encoder_count)
+        counted, uncounted = [], []
         for part in reversed(self._recent):
             if part.trigger_ns < trigger.trigger_ns - window_ns:
-                return None
-            if (
-                all(key.camera != camera for key in part.keys)
-                and part.trigger_ns <= trigger.trigger_ns + window_ns
-                and self._is_of(part, camera, trigger)
-            ):
-                return part
-        return None
+                break
+            if part.trigger_ns > trigger.trigger_ns + window_ns or not _keys_agree(part.part_key, trigger.part_key):
+                continue
+            if not self._matching.counts_tell(part.encoder_count, count):
+                uncounted.append(part)
+            elif self._matching.counts_agree(part.encoder_count, count):
+                counted.append(part)
+        # Counts that agree with several parts tell nothing: the encoder stands still, or is not connected.
+        fitting = counted
+        if len(counted) != 1:
+            fitting = [part for part in counted or uncounted if self._is_at_once(part, trigger)]
+        if len(fitting) != 1 or any(key.camera == camera for key in fitting[0].keys):
+            return None
+        return fitting[0]
 
-    def _is_of(self, part: _Part, camera: int, trigger: Trigger) -> bool:
-        count = self._matching.part_count(camera, trigger.encoder_count)
-        has_counts = self._matching.has_encoder and part.encoder_count is not None and count is not None
-        if not has_counts and not self._matching.times_tell:
-            return part.part_key is not None and part.part_key == trigger.part_key
-        is_near = self._matching.same_part(part.encoder_count, part.trigger_ns, count, trigger.trigger_ns)
-        return is_near and _keys_agree(part.part_key, trigger.part_key)
+    def _is_at_once(self, part: _Part, trigger: Trigger) -> bool:
+        """Whether they are of one part by what else than counts is known of them."""
+        if self._matching.times_tell:
+            return abs(part.trigger_ns - trigger.trigger_ns) <= self._matching.window_ns
+        return part.part_key is not None and part.part_key == trigger.part_key
 
     def _await_other_cameras(self, part: _Part) -> None:
         """By trigger_ns, since after a restart each camera tells what it has kept, one camera after the other."""

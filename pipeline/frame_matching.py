@@ -112,6 +112,10 @@ class FrameMatcher:
         self._recent: deque[ToldTrigger] = deque(maxlen=_RECENT_TRIGGERS)
         self._step: int | None = None
         self._delay_ns = 0
+        self._jitter_ns = 0
+        """As measured: by how much the longest delay exceeded the shortest."""
+        self._latencies_ns: deque[int] = deque(maxlen=_RECENT_TRIGGERS)
+        """From exposure to arrival, of the latest frames."""
         self._newest_match = (0, 0)
         """trigger_counter and the frame's number."""
         self._newest_frame: TakenFrame | None = None
@@ -210,6 +214,7 @@ class FrameMatcher:
         """They come in the camera's order."""
         outcomes = self.tick(now_ns)
         self._measurement.frame(frame.number, frame.exposure_ns)
+        self._latencies_ns.append(now_ns - frame.exposure_ns)
         if self._step is None:
             return [*outcomes, Unclaimed(frame)]
         self._newest_frame = frame
@@ -225,18 +230,18 @@ class FrameMatcher:
         outcomes: list[Outcome] = []
         if found is not None and (self._step is None or (found.step != self._step and self.steps_lost)):
             outcomes += self.drop_all()
-            self._step, self._delay_ns = found.step, found.delay_ns
+            self._step, self._delay_ns, self._jitter_ns = found.step, found.delay_ns, found.jitter_ns
             self._newest_match = found.trigger_counter, found.trigger_counter + found.step
             self._misses = self._unclaimed = 0
             self._is_doubted = False
         elif found is not None and found.step == self._step:
-            self._delay_ns = found.delay_ns
+            self._delay_ns, self._jitter_ns = found.delay_ns, found.jitter_ns
         return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]
 
     def next_due_ns(self) -> int | None:
         """When ``tick`` has to be called next."""
-        dues = [trigger.at_ns + FRAME_WAIT_NS for trigger in self._triggers]
-        dues += [self._claimed_by_ns(frame) for frame in self._frames]
+        dues = [trigger.at_ns + FRAME_WAIT_NS for trigger in self._triggers if not self._frames_of(trigger)]
+        dues += [self._claimed_by_ns(frame) for frame in self._frames if not self._triggers_of(frame)]
         dues += [self._settled_ns(trigger, frame) for trigger in self._triggers for frame in self._frames_of(trigger)]
         if self._step is None and (measurable_ns := self._measurement.next_due_ns()) is not None:
             dues.append(measurable_ns)
@@ -253,7 +258,7 @@ class FrameMatcher:
         """Frames and triggers that fit each other and nothing else, once no message can be on its way that says otherwise."""
         outcomes: list[Outcome] = []
         for frame in list(self._frames):
-            fitting = [trigger for trigger in self._triggers if self._fits(trigger, frame)]
+            fitting = self._triggers_of(frame)
             if len(fitting) > 1:
                 outcomes += [self._drop(trigger) for trigger in fitting]
                 self._frames.remove(frame)
@@ -272,13 +277,21 @@ class FrameMatcher:
     def _frames_of(self, trigger: ToldTrigger) -> list[TakenFrame]:
         return [frame for frame in self._frames if self._fits(trigger, frame)]
 
+    def _triggers_of(self, frame: TakenFrame) -> list[ToldTrigger]:
+        return [trigger for trigger in self._triggers if self._fits(trigger, frame)]
+
     def _settled_ns(self, trigger: ToldTrigger, frame: TakenFrame) -> int:
         """By then what was held up with its message has come, too, and the message of the frame's own trigger: it may be a later
-        one, where this one's was held up and the camera has taken nothing of it.
+        one, where this one's was held up and the camera has taken nothing of it. And so has the trigger's own frame, where this
+        one's exposure is odd: the camera may have seen an edge just before the part's.
         """
         oldest_ns = max(other.age_us for other in self._recent) * NS_PER_US
         own_ns = frame.exposure_ns - self._delay_ns + oldest_ns
-        return max(self._came_ns[trigger], own_ns) + self._settling_ns
+        settled_ns = max(self._came_ns[trigger], own_ns) + self._settling_ns
+        expected_ns = trigger.at_ns + self._delay_ns
+        if abs(frame.exposure_ns - expected_ns) > self._jitter_ns:
+            settled_ns = max(settled_ns, expected_ns + self._jitter_ns + max(self._latencies_ns))
+        return settled_ns
 
     def _is_near(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
         return abs(frame.exposure_ns - trigger.at_ns - self._delay_ns) <= self._tolerance_ns
@@ -333,10 +346,12 @@ class FrameMatcher:
     def _give_up(self, now_ns: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for trigger in list(self._triggers):
-            if trigger.at_ns + FRAME_WAIT_NS <= now_ns or self._is_past(trigger):
+            is_over = trigger.at_ns + FRAME_WAIT_NS <= now_ns or self._is_past(trigger)
+            if is_over and not self._frames_of(trigger):
                 outcomes.append(self._drop(trigger))
         for frame in list(self._frames):
-            if self._claimed_by_ns(frame) <= now_ns or len(self._frames) > self._frames_max:
+            is_over = self._claimed_by_ns(frame) <= now_ns and not self._triggers_of(frame)
+            if is_over or len(self._frames) > self._frames_max:
                 self._frames.remove(frame)
                 outcomes.append(self._leave(frame))
         return outcomes
@@ -344,6 +359,6 @@ class FrameMatcher:
     def _is_past(self, trigger: ToldTrigger) -> bool:
         """A later frame has come, so that its own, which has not, never will."""
         frame = self._newest_frame
-        if frame is None or self._frames_of(trigger):
+        if frame is None:
             return False
         return frame.exposure_ns > trigger.at_ns + self._delay_ns + self._tolerance_ns

@@ -78,8 +78,18 @@ class Matching:
             return encoder_count
         return wrap(encoder_count - self.offsets_pulses[camera], self.encoder_bits)
 
+    def counts_tell(self, a_count: int | None, b_count: int | None) -> bool:
+        """Whether counts say if two triggers at one place are of one part."""
+        return self.has_encoder and a_count is not None and b_count is not None
+
+    def counts_agree(self, a_count: int | None, b_count: int | None) -> bool:
+        """Where they tell."""
+        assert a_count is not None
+        assert b_count is not None
+        return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses
+
     def same_part(self, a_count: int | None, a_ns: int, b_count: int | None, b_ns: int) -> bool:
         """Of two cameras at one place, by counts or, where they do not tell, by times."""
-        if not self.has_encoder or a_count is None or b_count is None:
+        if not self.counts_tell(a_count, b_count):
             return abs(a_ns - b_ns) <= self.window_ns
-        return distance_pulses(a_count, b_count, self.encoder_bits) <= self.pulses
+        return self.counts_agree(a_count, b_count)

@@ -32,12 +32,13 @@ def ahead(a: int, b: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """``step``: the camera's number less the teller's counter; ``delay_ns``: from trigger to exposure, the median.
-    ``trigger_counter``: of the newest pair.
+    """``step``: the camera's number less the teller's counter; ``delay_ns``: from trigger to exposure, the median;
+    ``jitter_ns``: by how much the longest exceeded the shortest. ``trigger_counter``: of the newest pair.
     """
 
     step: int
     delay_ns: int
+    jitter_ns: int
     trigger_counter: int
 
 
@@ -113,7 +114,7 @@ class DelayMeasurement:
             return None
         if self.jitter_ns > self.jitter_max_ns or self.lag_ns > self.lag_max_ns:
             return None
-        return Delay(self._step, self._median_ns(), self._newest_counter)
+        return Delay(self._step, self._median_ns(), self.jitter_ns, self._newest_counter)
 
     def _median_ns(self) -> int:
         return sorted(self._delays)[len(self._delays) // 2]

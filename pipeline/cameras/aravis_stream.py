@@ -22,7 +22,7 @@ from pipeline.cameras.aravis_library import (
     AravisError,
 )
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
-from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.device_clock import DeviceClock, late_text
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.cameras.software_trigger import SoftwareTrigger
@@ -300,7 +300,11 @@ class AravisStream:
         device_ns = int(self._arv.arv_buffer_get_timestamp(buffer))
         if not device_ns or self._arv.arv_buffer_get_status(buffer) != SUCCESS:
             return arrived_ns
-        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+        exposure_ns = max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+        if self._clock.late_ns and not self._trouble_text:
+            self._trouble_text = late_text(self._clock.late_ns)
+            os.eventfd_write(self._signal, 1)
+        return exposure_ns
 
     def _trouble(self, buffer: int) -> str:
         """Why it is no frame; empty where it is one."""

@@ -3,6 +3,9 @@
 What arrives never arrives before it was sent, and now and then with hardly any delay. So of each stretch of frames the one
 that took least is a point, and a straight line through the points' lower edge maps one clock to the other: its slope is the
 median of the slopes between points (Theil 1950, Sen 1968), which a stretch of busy network does not move.
+
+Frames that come ever later than the line says are of a link that lags, or of a clock that was set back: nothing here tells which.
+The line stays where it is, and whoever uses it has to ask the device again.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from collections import deque
 from itertools import combinations
 from statistics import median
 
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_MS, NS_PER_S
 
 _STRETCH_NS = NS_PER_S
 _POINTS_MAX = 32
 _POINTS_MIN = 8
 """The slope between fewer is mostly noise: 100 us of delay within a second are 100 ppm."""
 _STEP_NS = 100_000_000
+"""A clock that was set forward by less becomes the line's lower edge by itself."""
+_LATE_NS = 30_000_000
+_LATE_COUNT = 5
 _DRIFT_MAX = 500e-6
 """Quartz stays within some 100 ppm. More than this is a wrong tick frequency or a clock that was set."""
 
@@ -39,6 +45,10 @@ class DeviceClock:
         self._slope = 0.0
         self._base: tuple[int, int] = (0, 0)
         self._delay_ns = 0
+        self._late_since_ns: int | None = None
+        self._late_count = 0
+        self.late_ns = 0
+        """By how much frames have come later than their time stamps say for a second and more; 0 where they have not."""
 
     @property
     def drift_ppm(self) -> float | None:
@@ -51,8 +61,21 @@ class DeviceClock:
         if self._begin_ns is None or device_ns < self._newest_ns:
             self._begin(device_ns, difference_ns)
         self._newest_ns = device_ns
-        self._take(device_ns, difference_ns)
+        self._watch(device_ns, difference_ns)
+        if self._late_since_ns is None:
+            self._take(device_ns, difference_ns)
         return min(arrived_ns, device_ns + round(self._line_ns(device_ns)) - self._delay_ns)
+
+    def _watch(self, device_ns: int, difference_ns: int) -> None:
+        later_ns = difference_ns - round(self._line_ns(device_ns))
+        if later_ns <= _LATE_NS:
+            self._late_since_ns, self._late_count, self.late_ns = None, 0, 0
+            return
+        if self._late_since_ns is None:
+            self._late_since_ns = device_ns
+        self._late_count += 1
+        if self._late_count >= _LATE_COUNT and device_ns - self._late_since_ns >= _STRETCH_NS:
+            self.late_ns = later_ns
 
     def _begin(self, device_ns: int, difference_ns: int) -> None:
         if self._begin_ns is not None:
@@ -75,8 +98,8 @@ class DeviceClock:
             self._learn_delay()
         assert self._begin_ns is not None
         if device_ns - self._begin_ns >= _STRETCH_NS:
-            if self._points and abs(least[1] - self._line_ns(least[0])) > _STEP_NS:
-                # A whole stretch lies off the line: the device's clock was set.
+            if self._points and self._line_ns(least[0]) - least[1] > _STEP_NS:
+                # The device's clock was set forward.
                 self._begin(*least)
                 return
             self._points.append(least)
@@ -102,3 +125,11 @@ class DeviceClock:
         if self._asked is not None:
             device_ns, box_ns = self._asked
             self._delay_ns = max(0, round(self._line_ns(device_ns)) - (box_ns - device_ns))
+
+
+def late_text(late_ns: int) -> str:
+    """What is told where frames have been late for so long that the device has to be asked again."""
+    return (
+        f"its frames come {late_ns // NS_PER_MS} ms later than their time stamps say, for a second and more: "
+        "the link lags, or the camera's clock was set"
+    )

@@ -20,7 +20,7 @@ from pypylon import genicam
 
 from pipeline.camera_config import PylonCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
-from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.device_clock import DeviceClock, late_text
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.cameras.pylon_buffers import Pixels
@@ -248,8 +248,7 @@ class PylonStream:
             yield Triggered(counter, None, exposure_ns)
             yield NotGrabbed(counter, "BAD", text)
             self._give_back(slot)
-            self._error = CameraUnavailable(f"camera {self._config.camera_id}: {text}; it is opened anew")
-            self._tell()
+            self._end_with(text)
             return
         counter, lost = place
         self._counter = counter
@@ -259,7 +258,13 @@ class PylonStream:
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
         self._previous_ns = exposure_ns
         trouble = frame_trouble(self._config, result)
-        encoder_count = None if trouble else self._encoder_count(result)
+        encoder_count = None
+        if not trouble:
+            try:
+                encoder_count = self._encoder_count(result)
+            except (genicam.GenericException, AttributeError) as error:
+                # Without its count no gate finds the part.
+                trouble = f"its chunk {self._config.encoder_chunk} can not be read: {error}"
         yield Triggered(counter, encoder_count, exposure_ns)
         if trouble:
             yield NotGrabbed(counter, "BAD", trouble)
@@ -275,6 +280,10 @@ class PylonStream:
             size = header.stride_bytes * header.height_px
             slot.pixels[:size] = self._spares[address][:size]
         yield Grabbed(counter, exposure_ns, slot, header)
+
+    def _end_with(self, text: str) -> None:
+        self._error = CameraUnavailable(f"camera {self._config.camera_id}: {text}; it is opened anew")
+        self._tell()
 
     def _give_back(self, slot: Slot | None) -> None:
         if slot is not None:
@@ -292,7 +301,10 @@ class PylonStream:
         device_ns = int(result.GetTimeStamp()) * NS_PER_S // self._device.ticks_per_s
         if not device_ns or not result.GrabSucceeded():
             return arrived_ns
-        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+        exposure_ns = max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
+        if self._clock.late_ns:
+            self._end_with(late_text(self._clock.late_ns))
+        return exposure_ns
 
     def _header(self, result: Any, counter: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
         config = self._config
@@ -308,12 +320,10 @@ class PylonStream:
         )
 
     def _encoder_count(self, result: Any) -> int | None:
+        """Raises GenericException, AttributeError."""
         if self._config.encoder_chunk is None:
             return None
-        try:
-            return int(result.GetChunkNode(self._config.encoder_chunk).GetValue())
-        except (genicam.GenericException, AttributeError):
-            return None
+        return int(result.GetChunkNode(self._config.encoder_chunk).GetValue())
 
 
 def frame_trouble(config: PylonCamera, result: Any) -> str:
@@ -324,6 +334,6 @@ def frame_trouble(config: PylonCamera, result: Any) -> str:
     if (width, height, code) != (config.width_px, config.height_px, PIXEL_CODES[config.pixel_format]):
         expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
         return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
-    came, needed = result.GetPayloadSize(), config.pixel_format.frame_bytes(width, height)
+    came, needed = result.GetPayloadSize(), (config.pixel_format.row_bytes(width) + result.GetPaddingX()) * height
     # What did not come is another part's, from when the slot was filled last.
     return "" if came >= needed else f"{came} of {needed} bytes came"

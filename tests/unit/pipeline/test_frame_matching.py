@@ -217,7 +217,7 @@ def test_notices_out_of_order_get_their_own_frames(match: Match) -> None:
     late, next_one = hand.told(part, 9 * MS), hand.told(part + 1)
     assert hand.matcher.trigger(next_one, hand.at_ns(part) + 8 * MS) == []
     assert hand.matcher.trigger(late, hand.at_ns(part) + 9 * MS) == []
-    assert hand.settle(part, 9 * MS) == own(hand, part, 9 * MS)
+    assert hand.settle(part, 14 * MS) == own(hand, part, 9 * MS)
     assert hand.frame(part + 1) == own(hand, part + 1)
 
 
@@ -246,6 +246,27 @@ def test_an_edge_that_only_the_camera_saw_is_found_out_and_measured_away(match: 
     assert not hand.matcher.steps_lost
     assert len(matched) > 5
     assert all(each.frame.number == 8 + (each.trigger.encoder_count or 0) for each in matched)
+
+
+def test_an_edge_that_the_camera_saw_just_before_the_parts_own_gets_nothing(match: Match) -> None:
+    """Its frame is there, has the number that the part's would have, and fits in time; the part's is on its way."""
+    hand = Hand(match)
+    part = hand.measure()
+    early = TakenFrame(7 + part, hand.taken(part).exposure_ns - 8 * MS)
+    outcomes = hand.trigger(part)
+    outcomes += hand.matcher.frame(early, hand.at_ns(part) + 4 * MS)
+    outcomes += hand.settle(part) + hand.frame(part, number=8 + part)
+    outcomes += hand.matcher.tick(hand.at_ns(part) + 50 * MS)
+    assert not any(isinstance(each, Matched) for each in outcomes)
+
+
+def test_a_frame_that_is_odd_alone_is_the_triggers(match: Match) -> None:
+    """The message was late. When its own frame would have come and has not, this is it."""
+    hand = Hand(match)
+    part = hand.measure()
+    assert hand.frame(part) == []
+    assert hand.trigger(part, 9 * MS) + hand.settle(part, 5 * MS) == []
+    assert hand.matcher.tick(hand.at_ns(part) + 9 * MS + 12 * MS) == own(hand, part, 9 * MS)
 
 
 def test_a_controller_that_counts_from_zero_again_is_found_out_and_measured_away(match: Match) -> None:

@@ -68,7 +68,7 @@ class World:
                 now_ns += self.pitch_ns * dice.randrange(1, 6)
             if dice.random() < faults.noise:
                 number += 1
-                edge_ns = now_ns - int(self.pitch_ns * dice.uniform(0.3, 0.7))
+                edge_ns = now_ns - int(self.pitch_ns * dice.uniform(0.2, 0.7))
                 last_frame_ns = max(edge_ns + self.delay_ns + self.readout_ns, last_frame_ns)
                 noise = TakenFrame(number, edge_ns + self.delay_ns)
                 queue.append((last_frame_ns, order := order + 1, noise, -1))

@@ -82,14 +82,45 @@ def test_a_busy_stretch_moves_nothing() -> None:
     assert max(abs(error - 1_000_000) for error in errors) < 30_000
 
 
-@pytest.mark.parametrize("step_ns", [-400_000_000, 400_000_000])
 @pytest.mark.parametrize("rate_hz", [2.0, 50.0])
-def test_a_clock_that_is_set_is_followed_within_some_seconds(step_ns: int, rate_hz: float) -> None:
+@pytest.mark.parametrize("seconds", [3, 30])
+def test_a_clock_that_is_set_forward_is_followed_within_some_seconds(rate_hz: float, seconds: int) -> None:
     clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
-    world.errors_ns(clock, 30, rate_hz)
+    world.errors_ns(clock, seconds, rate_hz)
     errors = []
-    for number in range(int(30 * rate_hz), int(40 * rate_hz)):
+    for number in range(int(seconds * rate_hz), int((seconds + 10) * rate_hz)):
         box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
-        device_ns = world.device_ns(box_ns) + step_ns
+        device_ns = world.device_ns(box_ns) + 400_000_000
         errors.append(clock.box_ns(device_ns, world.arrived_ns(box_ns)) - box_ns)
+        assert not clock.late_ns
     assert max(abs(error) for error in errors[int(3 * rate_hz) :]) < 5_000_000
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 2.0, 20.0])
+@pytest.mark.parametrize("late_ns", [45_000_000, 600_000_000])
+@pytest.mark.parametrize("seconds", [3, 30])
+def test_a_link_that_lags_moves_nothing_and_is_told(rate_hz: float, late_ns: int, seconds: int) -> None:
+    """As is a clock that was set back by less than lies between two frames."""
+    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    world.errors_ns(clock, seconds, rate_hz)
+    errors, told = [], []
+    for number in range(int(seconds * rate_hz), int((seconds + 6) * rate_hz)):
+        box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
+        errors.append(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns) + late_ns) - box_ns)
+        told.append(clock.late_ns)
+    assert max(abs(error) for error in errors) < 5_000_000
+    assert told[0] == 0
+    assert told[-1] == pytest.approx(late_ns, abs=5_000_000)
+    box_ns += 1_000_000_000
+    clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns))
+    assert clock.late_ns == 0
+
+
+def test_some_late_frames_are_nothing() -> None:
+    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    world.errors_ns(clock, 10, 100.0)
+    for number in range(1_000, 3_000):
+        box_ns = BOX_BEGIN_NS + number * 10_000_000
+        late_ns = 200_000_000 if number % 100 < 90 else 0
+        clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns) + late_ns)
+        assert not clock.late_ns
