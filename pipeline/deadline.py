@@ -344,16 +344,21 @@ class DeadlineMachine:
         # Counts that agree with several parts tell nothing: the encoder stands still, or is not connected.
         fitting = counted
         if len(counted) != 1:
-            fitting = [part for part in counted or uncounted if self._is_at_once(part, trigger)]
+            fitting = self._at_once(counted or uncounted, trigger)
         if len(fitting) != 1 or any(key.camera == camera for key in fitting[0].keys):
             return None
         return fitting[0]
 
-    def _is_at_once(self, part: _Part, trigger: Trigger) -> bool:
-        """Whether they are of one part by what else than counts is known of them."""
-        if self._matching.times_tell:
-            return abs(part.trigger_ns - trigger.trigger_ns) <= self._matching.window_ns
-        return part.part_key is not None and part.part_key == trigger.part_key
+    def _at_once(self, parts: list[_Part], trigger: Trigger) -> list[_Part]:
+        """Those that are the trigger's by what else than counts is known of them."""
+        if not self._matching.times_tell:
+            return [part for part in parts if part.part_key is not None and part.part_key == trigger.part_key]
+        window_ns = self._matching.window_ns
+        near = [part for part in parts if abs(part.trigger_ns - trigger.trigger_ns) <= 2 * window_ns]
+        # Where two parts are that near, moments tell nothing.
+        return (
+            [part for part in near if abs(part.trigger_ns - trigger.trigger_ns) <= window_ns] if len(near) == 1 else []
+        )
 
     def _await_other_cameras(self, part: _Part) -> None:
         """By trigger_ns, since after a restart each camera tells what it has kept, one camera after the other."""

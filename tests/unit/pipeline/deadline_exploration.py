@@ -231,7 +231,7 @@ class LineRules(RuleBasedStateMachine):
             self.line.close_all(kill)
         elif what == 4:
             self.line.run_line(False)
-        elif what == 6:
+        elif what in (6, 7, 8):
             self.line.run_line(True, challenging=True)
         elif what == 5:
             self.triggered.append((self.line.now_ns, self.source))

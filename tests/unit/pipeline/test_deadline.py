@@ -21,7 +21,7 @@ from tests.unit.pipeline.deadline_world import MATCHING, TIMING, Violation
 from vision.types import Reason, Verdict
 
 RANDOM = settings(
-    max_examples=250,
+    max_examples=600,
     stateful_step_count=40,
     derandomize=True,
     database=None,
@@ -121,9 +121,42 @@ def test_triggers_of_two_keys_are_two_parts() -> None:
     assert isinstance(opened, Opened)
     decisions = machine.close_all(10)
     assert [each.part_key for each in decisions if isinstance(each, Decision)] == [7, 8]
-    # One that is told without a key may be either's.
-    (joined,) = machine.trigger(Trigger("cam0", 1, 2, 100, 1), 11)[-1:]
+    # One that is told without a key may be either's: nobody knows.
+    (opened,) = machine.trigger(Trigger("cam0", 1, 2, 100, 1), 11)[-1:]
+    assert isinstance(opened, Opened)
+
+
+def test_counts_that_stand_still_join_nothing_that_did_not_come_at_once() -> None:
+    """An encoder that is not connected. One camera's trigger of the second part is lost: the third's is not taken for it."""
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
+    machine.running = True
+
+    def told(camera: str, counter: int, at_ns: int) -> Output:
+        return machine.trigger(_trigger(camera, counter, 0, at_ns), at_ns)[-1]
+
+    assert isinstance(told("cam0", 1, 0), Opened)
+    assert isinstance(told("cam1", 1, 1), Joined)
+    assert isinstance(told("cam1", 2, 10), Opened)
+    assert isinstance(told("cam0", 2, 20), Opened)
+    joined = told("cam1", 3, 21)
     assert isinstance(joined, Joined)
+    assert joined.part_id == 3
+
+
+def test_moments_join_nothing_where_two_parts_are_within_the_wait() -> None:
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=30, has_encoder=False))
+    machine.running = True
+    outputs = [
+        machine.trigger(_trigger(camera, counter, None, at_ns), at_ns)[-1]
+        for camera, counter, at_ns in (
+            ("cam0", 1, 0),
+            ("cam1", 1, 1),
+            ("cam1", 2, 20),
+            ("cam0", 2, 40),
+            ("cam1", 3, 41),
+        )
+    ]
+    assert [isinstance(each, Joined) for each in outputs] == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("has_encoder", [True, False])
