@@ -331,7 +331,10 @@ class LineConfig(Strict):
         default=50, ge=10, le=200, description="the controller rejects everything after 500 ms without one"
     )
     view_wait_us: int = Field(
-        default=2_000, ge=0, description="how long the first view of a part waits for the others at the same place"
+        default=2_000,
+        ge=0,
+        description="how long the first view of a part waits for the others at the same place; "
+        "less than half of the time between two parts, else nothing joins views that have no encoder counts",
     )
     assembly_limit_us: int | None = Field(
         default=None,
@@ -400,6 +403,31 @@ class LineConfig(Strict):
             if isinstance(camera, DeviceCamera) and camera.trigger == "software" and camera.trigger_notices is None:
                 expected = "trigger_notices as well: each notice of a trigger fires the camera"
                 raise disagreement(f"cameras.{index}.trigger", "software", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _fired_frames_are_in_time(self) -> LineConfig:
+        left_us = self.timing.deadline_us - self.timing.guard_us
+        for index, camera in enumerate(self.cameras):
+            if not isinstance(camera, DeviceCamera) or camera.trigger_notices is None:
+                continue
+            pitch_us = camera.trigger_notices.pitch_us
+            if camera.trigger == "software" and pitch_us >= 2 * left_us:
+                expected = (
+                    f"less than {2 * left_us}: a frame that a notice fired waits half of it for the next notice, "
+                    f"and timing.deadline_us less guard_us is {left_us}"
+                )
+                raise disagreement(f"cameras.{index}.trigger_notices.pitch_us", str(pitch_us), expected)
+        return self
+
+    @model_validator(mode="after")
+    def _views_wait_less_than_parts(self) -> LineConfig:
+        left_us = self.timing.deadline_us - self.timing.guard_us
+        if len(self.cameras) > 1 and not self.is_along_the_belt and self.view_wait_us >= left_us:
+            expected = (
+                f"less than timing.deadline_us less guard_us, {left_us}, and than half of the time between two parts"
+            )
+            raise disagreement("view_wait_us", str(self.view_wait_us), expected)
         return self
 
     @model_validator(mode="after")

@@ -343,7 +343,7 @@ class StreamBench:
             "width_px": WIDTH_PX,
             "height_px": HEIGHT_PX,
             "pixel_format": self.pixel_format,
-            "frame_timeout_s": None,
+            "frame_timeout_s": 9.0,
         }
 
     def trigger(self) -> None:

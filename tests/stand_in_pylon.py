@@ -43,7 +43,7 @@ class StandInResult:
         return int(self._given.get("payload_bytes", self._device.payload_bytes))
 
     def GetChunkNode(self, name: str) -> Any:  # noqa: N802
-        return SimpleNamespace(GetValue=lambda: self._given[name])
+        return SimpleNamespace(GetValue=lambda: self._given[name]) if name in self._given else None
 
     def Release(self) -> None:  # noqa: N802
         assert not self.is_released

@@ -22,6 +22,7 @@ from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, apply_features
 from pipeline.cameras.receive_buffer import enlarge_receive_buffer
 from pipeline.clock import NS_PER_S, now_ns
+from vision.faults import one_line
 
 _CONTROL_PORT = 3956
 _IP_MTU = 14
@@ -71,7 +72,7 @@ def id_with_serial(serial: str) -> str:
     found = next((each.device_id for each in cameras if each.serial == serial), None)
     if found is None:
         names = ", ".join(f"{each.serial} ({each.model} at {each.address})" for each in cameras) or "none at all"
-        raise CameraUnavailable(f"no camera with serial {serial} was found, but {names}")
+        raise CameraUnavailable(one_line(f"no camera with serial {serial} was found, but {names}"))
     return found
 
 
@@ -209,7 +210,7 @@ class AravisDevice:
                 found = str(self.features.get(name))
                 if found != wanted:
                     text = f"the camera at {self._config.address} has serial {found}, expected {wanted}"
-                    raise CameraUnavailable(f"{self._name}: {text}")
+                    raise CameraUnavailable(one_line(f"{self._name}: {text}"))
                 return
         raise CameraUnavailable(
             f"{self._name}: the camera at {self._where()} does not tell its serial, expected {wanted}"
@@ -254,8 +255,13 @@ class AravisDevice:
             )
             raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {wanted}, {text}")
         chosen = wanted or min(largest, mtu_bytes or largest)
-        if chosen != largest:
+        if chosen == largest:
+            return
+        try:
             self.lib.checked("arv_gv_device_set_packet_size", self.handle, chosen)
+        except AravisError as error:
+            text = f"expected what the camera takes; {largest} arrives ({error})"
+            raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {chosen}, {text}") from error
 
     def _ask_clock(self) -> tuple[int, int] | None:
         """A moment by the device's clock and the box's, of the quickest of several answers."""

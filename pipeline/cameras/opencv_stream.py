@@ -94,10 +94,10 @@ class StreamCamera:
         return connection.descriptor if connection is not None and connection.has_begun else None
 
     def due_ns(self) -> int | None:
-        connection, limit_s = self._connection, self._config.frame_timeout_s
-        if connection is None or not connection.has_begun or limit_s is None:
+        connection = self._connection
+        if connection is None or not connection.has_begun:
             return None
-        return connection.last_ns + int(limit_s * NS_PER_S)
+        return connection.last_ns + int(self._config.frame_timeout_s * NS_PER_S)
 
     def poll(self) -> Sequence[CameraEvent]:
         if self._connection is None or not self._connection.has_begun:

@@ -13,8 +13,6 @@ from pipeline.cameras.opencv import Capture, OpenCapture, open_capture
 from pipeline.cameras.opencv_stream import StreamCamera
 from pipeline.clock import MS_PER_S, NS_PER_MS, NS_PER_S, now_ns
 
-_FRAME_TIMEOUT_S = 30.0
-"""Of the driver, where the configuration has none: its thread does not wait for ever."""
 _RATE_MIN_HZ, _RATE_MAX_HZ = 0.1, 10_000.0
 _PERIOD_UNKNOWN_NS = 40 * NS_PER_MS
 _CATCH_UP_MAX_NS = NS_PER_S
@@ -32,7 +30,7 @@ class RtspStream(StreamCamera):
     def _opened(self) -> Capture:
         settings = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: int(self._rtsp.open_timeout_s * MS_PER_S),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC: int((self._rtsp.frame_timeout_s or _FRAME_TIMEOUT_S) * MS_PER_S),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: int(self._rtsp.frame_timeout_s * MS_PER_S),
             cv2.CAP_PROP_N_THREADS: 1,  # each more would hold back a frame
         }
         capture = self._open_capture(self._address(), cv2.CAP_FFMPEG, settings, "rtsp_transport;tcp")

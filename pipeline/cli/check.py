@@ -87,7 +87,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail("\n".join(lacking))
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
-    for text in filter(None, (warning, _unmatched(line.config), _made_up(line.config))):
+    for text in filter(None, (warning, _unmatched(line.config), _made_up(line.config), _fired(line.config))):
         print(f"lineside: warning: {text}", file=sys.stderr)
 
 
@@ -125,9 +125,20 @@ def _matching(config: LineConfig) -> Iterator[str]:
 
 
 def _made_up(config: LineConfig) -> str:
-    names = ", ".join(camera.camera_id for camera in config.cameras if camera.kind in ("rtsp", "video"))
-    text = "of a compressed picture that is damaged or missing the decoder makes one up from the one before, and nobody is told"
+    names = ", ".join(camera.camera_id for camera in config.cameras if camera.kind in ("rtsp", "v4l2", "video"))
+    text = "what is damaged or missing of a picture is made up from the one before, by decoder or driver, and nobody is told"
     return f"{names}: {text}: not for parts that count (docs/cameras.md)" if names else ""
+
+
+def _fired(config: LineConfig) -> str:
+    cameras = [camera for camera in config.cameras if isinstance(camera, DeviceCamera) and camera.trigger == "software"]
+    names = ", ".join(camera.camera_id for camera in cameras)
+    text = "a message that is held up takes its picture late, of what is there by then, and nothing tells where no part follows"
+    return (
+        f"{names}: trigger: software: {text}: use a trigger line for parts that count (docs/triggers.md)"
+        if names
+        else ""
+    )
 
 
 def _unmatched(config: LineConfig) -> str:

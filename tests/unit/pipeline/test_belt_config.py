@@ -79,6 +79,14 @@ def test_a_camera_that_tells_no_count_cannot_be_elsewhere_on_the_belt(tmp_path: 
     assert "cameras.0.belt_offset_pulses: got 0, of a camera (kind folder) that tells no encoder count" in done.stderr
 
 
+def test_views_wait_less_than_a_part_has(tmp_path: Path) -> None:
+    cameras = [folder_camera("cam0"), folder_camera("cam1")]
+    plain: dict[str, Any] = {"cameras": cameras, "encoder": None, "assembly_limit_us": None}
+    done = lineside("check", write_belt_line(tmp_path, **plain, view_wait_us=10_000_000))
+    assert done.returncode == 2, done.stdout
+    assert "view_wait_us: got 10000000, expected less than timing.deadline_us less guard_us" in done.stderr
+
+
 def test_cameras_that_cannot_be_matched_are_told(tmp_path: Path) -> None:
     cameras = [folder_camera("cam0"), folder_camera("cam1")]
     done = lineside("check", write_belt_line(tmp_path, cameras=cameras, encoder=None, assembly_limit_us=None))

@@ -322,6 +322,24 @@ def test_faults_of_triggers_that_are_told(folder: Path, change: dict[str, Any], 
     assert fault in told
 
 
+def test_a_fired_frame_is_in_time_for_its_part(folder: Path) -> None:
+    camera = {
+        **{key: LINE["cameras"][0][key] for key in ("camera_id", "width_px", "height_px", "pixel_format")},
+        "kind": "aravis",
+        "address": "10.0.0.9",
+        "trigger": "software",
+        "trigger_notices": {"pitch_us": 74_000},
+    }
+    timing = {"deadline_us": 40_000, "guard_us": 3_000}
+    (told,) = faults_of(folder, yaml.safe_dump({**LINE, "timing": timing, "cameras": [camera]}))
+    assert (
+        "cameras.0.trigger_notices.pitch_us: got 74000, expected less than 74000: a frame that a notice fired" in told
+    )
+    camera["trigger_notices"] = {"pitch_us": 73_000}
+    (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "timing": timing, "cameras": [camera]}))
+    load_line(folder / "line.yaml")
+
+
 def test_a_camera_at_its_own_pace_has_no_triggers_to_be_told() -> None:
     device = {"camera_id": "cam0", "width_px": 8, "height_px": 8, "pixel_format": "Mono8", "trigger": "free_running"}
     assert DeviceCamera.model_validate(device).trigger_notices is None

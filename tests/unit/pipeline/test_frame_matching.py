@@ -260,6 +260,18 @@ def test_an_edge_that_the_camera_saw_just_before_the_parts_own_gets_nothing(matc
     assert not any(isinstance(each, Matched) for each in outcomes)
 
 
+@pytest.mark.parametrize("age_max_ns", [1 * MS, 50 * MS])
+def test_a_fired_frame_waits_half_a_pitch_whatever_age_is_taken(age_max_ns: int) -> None:
+    hand = Hand("window")
+    matcher = FrameMatcher(PITCH_NS, "window", age_max_ns=age_max_ns, frames_max=8, lag_max_ns=4 * MS, is_fired=True)
+    hand.matcher = matcher
+    matcher.start(0)
+    part = hand.measure()
+    assert hand.pair(part) == []
+    assert matcher.next_due_ns() == hand.at_ns(part) + PITCH_NS // 2
+    assert matcher.tick(hand.at_ns(part) + PITCH_NS // 2) == own(hand, part)
+
+
 def test_a_frame_that_is_odd_alone_is_the_triggers(match: Match) -> None:
     """The message was late. When its own frame would have come and has not, this is it."""
     hand = Hand(match)

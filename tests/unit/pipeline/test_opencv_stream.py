@@ -144,7 +144,7 @@ def test_a_device_that_falls_silent_is_lost(device: StandInDevice) -> None:
 
 
 def test_a_loss_is_told_after_what_came_before_it(device: StandInDevice) -> None:
-    camera = v4l2(device, frame_timeout_s=None)
+    camera = v4l2(device, frame_timeout_s=9.0)
     camera.open()
     device.show(GREY)
     with device.changed:

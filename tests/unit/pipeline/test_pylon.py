@@ -428,6 +428,7 @@ def test_the_encoder_count_is_read_from_the_chunk(stand_in: StandIn, ring: Slots
     [
         ({"GetHeight": 11}, "got a frame of 16x11 Mono8, expected 16x12 Mono8"),
         ({"GetPixelType": 0x01100003}, "got a frame of 16x12 Mono10, expected 16x12 Mono8"),
+        ({"GetPaddingX": 2}, "192 of 216 bytes came"),
         ({"GrabSucceeded": False, "GetErrorDescription": "packets are missing"}, "packets are missing"),
         ({"GrabSucceeded": False, "GetErrorCode": 0xE1000014}, "pylon's error 0xe1000014"),
     ],
@@ -439,6 +440,17 @@ def test_a_frame_of_another_kind_is_bad(given: dict[str, Any], text: str, stand_
     (outcome,) = outcomes_of(camera, 1)
     assert isinstance(outcome, NotGrabbed)
     assert (outcome.outcome, outcome.text) == ("BAD", text)
+
+
+def test_a_frame_whose_chunk_cannot_be_read_is_bad(stand_in: StandIn, ring: Slots) -> None:
+    """Without its count no gate finds the part."""
+    camera, device = stand_in({"encoder_chunk": "ChunkEncoderValue"})
+    started(camera, device, ring)
+    device.show(picture(0), 1)
+    (outcome,) = outcomes_of(camera, 1)
+    assert isinstance(outcome, NotGrabbed)
+    assert outcome.outcome == "BAD"
+    assert outcome.text.startswith("its chunk ChunkEncoderValue can not be read")
 
 
 def test_a_slot_that_comes_later_than_the_start_is_filled_all_the_same(stand_in: StandIn, ring: Slots) -> None:
