@@ -114,6 +114,8 @@ class FrameMatcher:
         self._delay_ns = 0
         self._jitter_ns = 0
         """As measured: by how much the longest delay exceeded the shortest."""
+        self._ages_ns: deque[int] = deque(maxlen=_RECENT_TRIGGERS)
+        """How old the latest triggers were when they were told."""
         self._latencies_ns: deque[int] = deque(maxlen=_RECENT_TRIGGERS)
         """From exposure to arrival, of the latest frames."""
         self._newest_match = (0, 0)
@@ -190,6 +192,7 @@ class FrameMatcher:
         """One that is not told again."""
         outcomes = self.tick(now_ns)
         self._measurement.trigger(trigger.trigger_counter, trigger.at_ns)
+        self._ages_ns.append(now_ns - trigger.at_ns)
         if self._step is None:
             self._recent.append(trigger)
             return [*outcomes, Missed(trigger)]
@@ -285,8 +288,7 @@ class FrameMatcher:
         one, where this one's was held up and the camera has taken nothing of it. And so has the trigger's own frame, where this
         one's exposure is odd: the camera may have seen an edge just before the part's.
         """
-        oldest_ns = max(other.age_us for other in self._recent) * NS_PER_US
-        own_ns = frame.exposure_ns - self._delay_ns + oldest_ns
+        own_ns = frame.exposure_ns - self._delay_ns + max(self._ages_ns)
         settled_ns = max(self._came_ns[trigger], own_ns) + self._settling_ns
         expected_ns = trigger.at_ns + self._delay_ns
         if abs(frame.exposure_ns - expected_ns) > self._jitter_ns:
