@@ -265,14 +265,15 @@ class VideoCamera(_OpenCvCamera):
 class StreamBase(_OpenCvCamera):
     """What every free-running stream has."""
 
-    # OpenCV gives a device of the kernel's up after 10 s by itself.
-    frame_timeout_s: float = Field(default=5.0, ge=0.1, le=9, description="no frame for so long: the camera is lost")
+    frame_timeout_s: float = Field(default=5.0, ge=0.1, le=3600, description="no frame for so long: the camera is lost")
 
 
 class V4l2Camera(StreamBase):
     """A camera of the kernel's: USB video, capture cards. Free running."""
 
     kind: Literal["v4l2"]
+    # OpenCV gives a device up after 10 s by itself.
+    frame_timeout_s: float = Field(default=5.0, ge=0.1, le=9, description="no frame for so long: the camera is lost")
     device: str = Field(pattern=r"^/dev/\S+$", description="better under /dev/v4l/by-id: the number may change")
     fourcc: str | None = Field(
         default=None,

@@ -407,7 +407,7 @@ class LineConfig(Strict):
 
     @model_validator(mode="after")
     def _fired_frames_are_in_time(self) -> LineConfig:
-        left_us = self.timing.deadline_us - self.timing.guard_us
+        left_us = self.timing.deadline_us - self.timing.guard_us - self.timing.budget_us
         for index, camera in enumerate(self.cameras):
             if not isinstance(camera, DeviceCamera) or camera.trigger_notices is None:
                 continue
@@ -415,7 +415,7 @@ class LineConfig(Strict):
             if camera.trigger == "software" and pitch_us >= 2 * left_us:
                 expected = (
                     f"less than {2 * left_us}: a frame that a notice fired waits half of it for the next notice, "
-                    f"and timing.deadline_us less guard_us is {left_us}"
+                    f"and timing.deadline_us less guard_us and budget_us is {left_us}"
                 )
                 raise disagreement(f"cameras.{index}.trigger_notices.pitch_us", str(pitch_us), expected)
         return self
@@ -423,7 +423,8 @@ class LineConfig(Strict):
     @model_validator(mode="after")
     def _views_wait_less_than_parts(self) -> LineConfig:
         left_us = self.timing.deadline_us - self.timing.guard_us
-        if len(self.cameras) > 1 and not self.is_along_the_belt and self.view_wait_us >= left_us:
+        by_moments = not self.has_told_triggers and not all(camera.tells_encoder_count for camera in self.cameras)
+        if len(self.cameras) > 1 and by_moments and self.view_wait_us >= left_us:
             expected = (
                 f"less than timing.deadline_us less guard_us, {left_us}, and than half of the time between two parts"
             )
@@ -506,6 +507,11 @@ class LineConfig(Strict):
     def has_told_triggers(self) -> bool:
         """Whether somebody else than the camera tells of a camera's triggers."""
         return any(_is_told(camera) for camera in self.cameras)
+
+    @property
+    def keys_join(self) -> bool:
+        """Whether the views of a part can be brought together by the part_key that the notices of its triggers tell."""
+        return not self.is_along_the_belt and all(_is_told(camera) for camera in self.cameras)
 
     @property
     def image_slots(self) -> int:

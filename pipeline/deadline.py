@@ -108,6 +108,8 @@ class _Part:
     views: dict[int, ViewInspected] = field(default_factory=dict)
     keys: list[TriggerKey] = field(default_factory=list)
     part_key: int | None = None
+    count_stands: bool = False
+    """Its count was that of its camera's part before: it says nothing."""
 
 
 class DeadlineMachine:
@@ -118,6 +120,8 @@ class DeadlineMachine:
         self._timing = timing
         self._matching = matching
         self._last_cameras = matching.last_cameras
+        self._last_counts: dict[int, int] = {}
+        """By camera."""
         self._belt: BeltAssembly[_Part] | None = None
         if matching.is_along_the_belt:
             self._belt = BeltAssembly(matching, lambda part, other: _keys_agree(part.part_key, other.part_key))
@@ -184,12 +188,20 @@ class DeadlineMachine:
             return outputs
         if self._belt is not None:
             return outputs + self._along_the_belt(self._belt, camera, key, trigger, now_ns)
-        part = self._part_waiting_for(camera, trigger)
+        count_stands = self._count_stands(camera, trigger)
+        part = self._part_waiting_for(camera, trigger, count_stands=count_stands)
         if part is not None:
             self._join(part, key, trigger)
             outputs.append(Joined(part.part_id, key))
             return outputs
         part = self._new_part(camera, key, trigger)
+        part.count_stands = count_stands
+        # Two of one camera at one moment: the earlier one was missed, and nobody knows when it was but from this frame.
+        self._recent = [
+            each
+            for each in self._recent
+            if each.trigger_ns != trigger.trigger_ns or all(other.camera != camera for other in each.keys)
+        ]
         self._await_other_cameras(part)
         return outputs + self._open_part(part, now_ns)
 
@@ -325,7 +337,15 @@ class DeadlineMachine:
             outputs += self._decide_if_settled(part, now_ns)
         return outputs
 
-    def _part_waiting_for(self, camera: int, trigger: Trigger) -> _Part | None:
+    def _count_stands(self, camera: int, trigger: Trigger) -> bool:
+        """Whether it is the camera's last one again: the encoder stands still, or is not connected."""
+        count = self._matching.part_count(camera, trigger.encoder_count)
+        last = self._last_counts.get(camera)
+        if count is not None:
+            self._last_counts[camera] = count
+        return self._matching.counts_tell(last, count) and self._matching.counts_agree(last, count)
+
+    def _part_waiting_for(self, camera: int, trigger: Trigger, *, count_stands: bool) -> _Part | None:
         """The part whose other cameras' triggers this one belongs to."""
         if len(self._cameras) == 1:
             return None
@@ -337,11 +357,11 @@ class DeadlineMachine:
                 break
             if part.trigger_ns > trigger.trigger_ns + window_ns or not _keys_agree(part.part_key, trigger.part_key):
                 continue
-            if not self._matching.counts_tell(part.encoder_count, count):
+            if count_stands or part.count_stands or not self._matching.counts_tell(part.encoder_count, count):
                 uncounted.append(part)
             elif self._matching.counts_agree(part.encoder_count, count):
                 counted.append(part)
-        # Counts that agree with several parts tell nothing: the encoder stands still, or is not connected.
+        # Counts that agree with several parts tell nothing.
         fitting = counted
         if len(counted) != 1:
             fitting = self._at_once(counted or uncounted, trigger)

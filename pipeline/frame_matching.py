@@ -13,14 +13,17 @@ Triggers, frames and the clock in, in whatever order they come; for every trigge
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pipeline.clock import NS_PER_S, NS_PER_US
+from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from pipeline.trigger_delay import PAIRS, DelayMeasurement, ahead
 
 FRAME_WAIT_NS = NS_PER_S
 """A trigger whose frame has not come by then has none."""
+_SETTLING_MAX_NS = 20 * NS_PER_MS
+"""What a broker has held up it sends at once."""
 _RECENT_TRIGGERS = 16
 """Among so many the same one is known again."""
 _MISSES_ODD = 3
@@ -95,11 +98,12 @@ class FrameMatcher:
         is_fired: bool = False,
     ) -> None:
         self._counts_triggers = match == "counter"
+        self._is_fired = is_fired
         self._tolerance_ns = pitch_ns // 4
         self._crowded_ns = pitch_ns // 2
         # Of a message that fires the camera the frame does not say how late it was; the next part's message does, if it was
         # late by more than half a pitch.
-        self._settling_ns = pitch_ns // (2 if is_fired else 8)
+        self._settling_ns = pitch_ns // 2 if is_fired else min(pitch_ns // 8, _SETTLING_MAX_NS)
         jitter_max_ns = pitch_ns // (4 if self._counts_triggers else 8)
         self._measurement = DelayMeasurement(pitch_ns, jitter_max_ns, lag_max_ns)
         self._age_max_ns = age_max_ns
@@ -175,6 +179,8 @@ class FrameMatcher:
         assert not self._triggers
         assert not self._frames
         self._measurement.start(now_ns)
+        self._ages_ns.clear()
+        self._latencies_ns.clear()
         self._step = None
         self._newest_frame = None
         self._misses = self._unclaimed = 0
@@ -288,11 +294,12 @@ class FrameMatcher:
         one, where this one's was held up and the camera has taken nothing of it. And so has the trigger's own frame, where this
         one's exposure is odd: the camera may have seen an edge just before the part's.
         """
-        own_ns = frame.exposure_ns - self._delay_ns + max(self._ages_ns)
+        own_ns = frame.exposure_ns - self._delay_ns + self._jitter_ns + _usual_most(self._ages_ns)
         settled_ns = max(self._came_ns[trigger], own_ns) + self._settling_ns
         expected_ns = trigger.at_ns + self._delay_ns
-        if abs(frame.exposure_ns - expected_ns) > self._jitter_ns:
-            settled_ns = max(settled_ns, expected_ns + self._jitter_ns + max(self._latencies_ns))
+        if not self._is_fired and abs(frame.exposure_ns - expected_ns) > self._jitter_ns:
+            frame_ns = expected_ns + self._jitter_ns + _usual_most(self._latencies_ns)
+            settled_ns = max(settled_ns, frame_ns + self._settling_ns)
         return settled_ns
 
     def _is_near(self, trigger: ToldTrigger, frame: TakenFrame) -> bool:
@@ -364,3 +371,9 @@ class FrameMatcher:
         if frame is None:
             return False
         return frame.exposure_ns > trigger.at_ns + self._delay_ns + self._tolerance_ns
+
+
+def _usual_most(values: Iterable[int]) -> int:
+    """The most of them, but for one that is alone with it."""
+    ordered = sorted(values)
+    return ordered[-2] if len(ordered) > 1 else ordered[0]

@@ -24,6 +24,7 @@ from pipeline.trigger_inbox import BadNotice, told_trigger
 _NUMBERS_REMEMBERED = 256
 _LATE_SHARE = 10
 """So large a part of the deadline, one in ten, may be gone before the notice says that it has begun."""
+_LATE_IN_A_ROW = 5
 _FRAMES_ALONE = 10
 
 
@@ -72,7 +73,9 @@ class NoticedCamera:
         self._needs = ""
         """What a notice has to tell, so that the other cameras' views can be known to be of its part."""
         if len(line.cameras) > 1:
-            self._needs = "part_key" if line.encoder is None else "encoder_count or part_key"
+            self._needs = "part_key" if line.encoder is None else "encoder_count"
+            if line.encoder is not None and line.keys_join:
+                self._needs = "encoder_count or part_key"
         self._mqtt: MqttConnection | None = None
         self._waker: select.epoll | None = None
         self._watched: set[int] = set()
@@ -83,6 +86,8 @@ class NoticedCamera:
         """By the camera's number, when it says that it was triggered."""
         self._event_of: dict[TakenFrame, Grabbed | NotGrabbed] = {}
         self._lost: CameraUnavailable | None = None
+        self._late_in_a_row = 0
+        self._late_text = ""
         self.refusal = ""
         """What was wrong with the notice that was refused last; for whoever tells it to take away."""
         self.counters = {"notices_refused": 0, "notices_doubled": 0, "frames_unclaimed": 0}
@@ -109,6 +114,11 @@ class NoticedCamera:
                 f"{self._name}: triggers and frames do not fit each other any more: one side has counted anew, or has seen an "
                 f"edge that the other has not; {self._matcher.words()}"
             )
+        if self._late_in_a_row >= _LATE_IN_A_ROW:
+            return (
+                f"{self._name}: {self._late_text}, as did {self._late_in_a_row - 1} before it; permitted are "
+                f"{self._late_max_ns // NS_PER_US} us, then parts are MISSED_FRAME; age_us has to say how old they are"
+            )
         if self._matcher.frames_alone >= _FRAMES_ALONE:
             frames = f"{self._matcher.frames_alone} frames in a row were of no trigger that was told"
             return f"{self._name}: {frames}; does the controller publish to {self._topic}, with a counter that goes on?"
@@ -117,6 +127,7 @@ class NoticedCamera:
     def open(self) -> None:
         self._camera.open()
         self._lost = None
+        self._late_in_a_row = 0
         self._matcher.start(self._clock())
         self._waker = select.epoll()
         self._mqtt = MqttConnection(
@@ -222,7 +233,8 @@ class NoticedCamera:
             raise BadNotice(
                 f"encoder_count: got {count}, expected less than {1 << bits}, as encoder.bits {bits} has it"
             )
-        if self._needs and trigger.part_key is None and (count is None or bits is None):
+        has_count, has_key = count is not None and bits is not None, trigger.part_key is not None
+        if self._needs and not has_count and not (has_key and "part_key" in self._needs):
             raise BadNotice(
                 f"expected {self._needs}: nothing else says which views of the other cameras are of its part"
             )
@@ -264,11 +276,13 @@ class NoticedCamera:
             counter = self._counter_of.pop(outcome.trigger)
             if isinstance(outcome, Matched) and (late_ns := self._late_ns(outcome)) > self._late_max_ns:
                 # Its deadline counts from a moment that was told too late to be kept.
-                text = f"the notice of its trigger came {late_ns // NS_PER_US} us late"
+                self._late_in_a_row += 1
+                text = self._late_text = f"the notice of its trigger came {late_ns // NS_PER_US} us late"
                 if isinstance(event, Grabbed):
                     self._camera.queue(event.slot)
                 events.append(NotGrabbed(counter, "MISSED", text))
             elif isinstance(outcome, Matched) and event is not None:
+                self._late_in_a_row = 0
                 events.append(_as_told(event, counter, outcome.trigger))
             else:
                 events.append(NotGrabbed(counter, "MISSED", "no frame of the camera was surely this trigger's"))

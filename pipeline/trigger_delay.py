@@ -104,8 +104,8 @@ class DelayMeasurement:
 
     @property
     def lag_ns(self) -> int:
-        """How long after their exposures the triggers of these pairs are, as they are told; the median, 0 where before."""
-        return max(0, -self._median_ns()) if self._delays else 0
+        """How long after their exposures the triggers of these pairs are, as they are told, at the most; 0 where before."""
+        return max(0, -min(self._delays)) if self._delays else 0
 
     @property
     def found(self) -> Delay | None:

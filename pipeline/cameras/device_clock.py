@@ -22,6 +22,8 @@ _POINTS_MIN = 8
 """The slope between fewer is mostly noise: 100 us of delay within a second are 100 ppm."""
 _STEP_NS = 100_000_000
 """A clock that was set forward by less becomes the line's lower edge by itself."""
+_PAUSE_NS = 60 * NS_PER_S
+"""For so long a drift that is not known yet takes a time off by 6 ms at 100 ppm."""
 _LATE_NS = 30_000_000
 _LATE_COUNT = 5
 _DRIFT_MAX = 500e-6
@@ -60,6 +62,8 @@ class DeviceClock:
         difference_ns = arrived_ns - device_ns
         if self._begin_ns is None or device_ns < self._newest_ns:
             self._begin(device_ns, difference_ns)
+        elif device_ns - self._newest_ns > _PAUSE_NS:
+            self._resume(device_ns, difference_ns)
         self._newest_ns = device_ns
         self._watch(device_ns, difference_ns)
         if self._late_since_ns is None:
@@ -87,6 +91,12 @@ class DeviceClock:
         self._least = None
         self._base = (device_ns, difference_ns)
         self._delay_ns = 0
+
+    def _resume(self, device_ns: int, difference_ns: int) -> None:
+        """After a pause the clocks may be anywhere; the least delay on the way is what it was."""
+        slope, delay_ns = self._slope, self._delay_ns
+        self._begin(device_ns, difference_ns)
+        self._slope, self._delay_ns = slope, delay_ns
 
     def _take(self, device_ns: int, difference_ns: int) -> None:
         least = self._least
@@ -124,6 +134,8 @@ class DeviceClock:
         """What was asked lies below the line by the least delay; once the drift is known, for good."""
         if self._asked is not None:
             device_ns, box_ns = self._asked
+            if self._base[0] - device_ns > _PAUSE_NS and len(self._points) < _POINTS_MIN:
+                return  # too long ago to be carried here without a drift
             self._delay_ns = max(0, round(self._line_ns(device_ns)) - (box_ns - device_ns))
 
 

@@ -257,7 +257,7 @@ class PylonStream:
             yield Triggered(number, None, exposure_ns)
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
         self._previous_ns = exposure_ns
-        trouble = frame_trouble(self._config, result)
+        trouble = frame_trouble(self._config, result, self._device.payload_bytes)
         encoder_count = None
         if not trouble:
             try:
@@ -326,8 +326,8 @@ class PylonStream:
         return int(result.GetChunkNode(self._config.encoder_chunk).GetValue())
 
 
-def frame_trouble(config: PylonCamera, result: Any) -> str:
-    """Why a grab result is no frame; empty where it is one."""
+def frame_trouble(config: PylonCamera, result: Any, payload_bytes: int) -> str:
+    """Why a grab result is no frame; empty where it is one. ``payload_bytes``: of a whole one, chunks and all."""
     if not result.GrabSucceeded():
         return result.GetErrorDescription() or f"pylon's error {result.GetErrorCode():#x}"
     width, height, code = result.GetWidth(), result.GetHeight(), result.GetPixelType()
@@ -335,5 +335,7 @@ def frame_trouble(config: PylonCamera, result: Any) -> str:
         expected = f"{config.width_px}x{config.height_px} {config.pixel_format.value}"
         return f"got a frame of {width}x{height} {format_name(code)}, expected {expected}"
     came, needed = result.GetPayloadSize(), (config.pixel_format.row_bytes(width) + result.GetPaddingX()) * height
+    if config.encoder_chunk is not None:
+        needed = max(needed, payload_bytes)
     # What did not come is another part's, from when the slot was filled last.
     return "" if came >= needed else f"{came} of {needed} bytes came"

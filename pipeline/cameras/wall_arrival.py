@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 
-_SLEW_MAX = 500e-6
-"""The kernel slews the wall clock by no more (adjtimex); what is faster is a step to whoever did not see it begin."""
 _NOISE_NS = NS_PER_MS
+"""Linux slews both clocks alike (clock_gettime(2)): all else is a step."""
 
 
 class WallArrival:
@@ -24,16 +23,15 @@ class WallArrival:
     ) -> None:
         self._on_way_ns = max(on_way_ns, NS_PER_S)
         self._clocks = clocks
-        self._asked_ns, self._ahead_ns, _ = self._ask()
+        _, self._ahead_ns, _ = self._ask()
         self._unsure_until_ns = 0
 
     def box_ns(self, noted_wall_ns: int) -> int:
         """Never later than now. To be asked of everything that comes, in that order."""
         now, ahead_ns, doubt_ns = self._ask()
-        slewed_ns = _SLEW_MAX * (now - self._asked_ns)
-        if abs(ahead_ns - self._ahead_ns) > _NOISE_NS + doubt_ns + slewed_ns:
+        if abs(ahead_ns - self._ahead_ns) > _NOISE_NS + doubt_ns:
             self._unsure_until_ns = now + self._on_way_ns
-        self._asked_ns, self._ahead_ns = now, ahead_ns
+        self._ahead_ns = ahead_ns
         return now if now < self._unsure_until_ns else min(now, noted_wall_ns - ahead_ns)
 
     def _ask(self) -> tuple[int, int, int]:

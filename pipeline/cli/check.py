@@ -105,8 +105,10 @@ def _matching(config: LineConfig) -> Iterator[str]:
     if not config.is_along_the_belt:
         window = f"triggers within {config.view_wait_us} us of each other"
         if config.has_told_triggers:
-            keys = f"{counts}, or by part_key where a notice tells no count" if counts else "part_key"
-            yield f"views of one part by {keys}"
+            by = counts or "part_key"
+            if counts and config.keys_join:
+                by += ", or by part_key where a notice tells no count"
+            yield f"views of one part by {by}"
         elif encoder is not None and all(camera.tells_encoder_count for camera in config.cameras):
             yield f"views of one part by {counts}"
         elif encoder is not None and any(camera.tells_encoder_count for camera in config.cameras):

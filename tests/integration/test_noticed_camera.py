@@ -98,8 +98,11 @@ class FiredCamera:
 
 
 class Bench:
-    def __init__(self, port: int, others: tuple[str, ...] = ()) -> None:
+    def __init__(self, port: int, others: tuple[str, ...] = (), *, is_fired: bool = True) -> None:
         """``others``: further cameras of the line."""
+        self.is_fired = is_fired
+        self.lag_ns = 0
+        """Of messages; the camera that is not fired takes its frame at once."""
         self.clock = MovedClock()
         self.device = FiredCamera(self.clock)
         camera = {**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated", "address": "a"}
@@ -113,7 +116,8 @@ class Bench:
                 "records": {"path": "records.db"},
             }
         )
-        self.camera = NoticedCamera(self.device, CONFIG, line, 0, clock=self.clock)
+        config = CONFIG if is_fired else CONFIG.model_copy(update={"trigger": "hardware"})
+        self.camera = NoticedCamera(self.device, config, line, 0, clock=self.clock)
         self.teller = TriggerTeller(port, "test/line/trigger/eye1")
         self.count = 0
 
@@ -135,6 +139,9 @@ class Bench:
         """A trigger and what became of it."""
         self.clock.ns += PITCH_NS
         self.count += 1
+        if not self.is_fired:
+            self.device.expose()
+            self.clock.ns += self.lag_ns
         self.teller.tell(self.count, encoder_count=100 * self.count)
         events = self.events_until(bool, time_passes=False)
         return events + self.events_until(lambda more: len(events) + len(more) >= 2)
@@ -149,14 +156,17 @@ class Bench:
             assert outcome.outcome == "MISSED"
         self.events_until(lambda _: self.camera.not_ready() == ("", False))
 
+    def end(self) -> None:
+        self.camera.close()
+        self.teller.close()
+        self.device.unplug_for_good()
+
 
 @pytest.fixture
 def bench(broker_port: int) -> Iterator[Bench]:
     made = Bench(broker_port)
     yield made
-    made.camera.close()
-    made.teller.close()
-    made.device.unplug_for_good()
+    made.end()
 
 
 def slots(count: int) -> list[Slot]:
@@ -218,6 +228,23 @@ def test_a_camera_that_is_gone_when_it_is_fired_is_told_after_its_trigger(bench:
         bench.events_until(bool)
 
 
+def test_notices_that_have_become_late_are_told(broker_port: int) -> None:
+    """The camera has its own trigger; by its frames each message is later than a tenth of the deadline."""
+    bench = Bench(broker_port, is_fired=False)
+    bench.measure()
+    assert not bench.camera.trouble()
+    bench.lag_ns = 30_000_000
+    for _ in range(5):
+        _, outcome = bench.part()
+        assert isinstance(outcome, NotGrabbed)
+        assert outcome.outcome == "MISSED"
+    assert (
+        "the notice of its trigger came 30000 us late, as did 4 before it; permitted are 20000"
+        in bench.camera.trouble()
+    )
+    bench.end()
+
+
 def test_a_notice_that_says_nothing_of_its_part_is_refused_where_there_are_other_cameras(broker_port: int) -> None:
     bench = Bench(broker_port, others=("cam1",))
     bench.camera.open()
@@ -231,6 +258,4 @@ def test_a_notice_that_says_nothing_of_its_part_is_refused_where_there_are_other
     (triggered, *_) = bench.events_until(bool, time_passes=False)
     assert isinstance(triggered, Triggered)
     assert (triggered.trigger_counter, triggered.part_key) == (1, 7)
-    bench.camera.close()
-    bench.teller.close()
-    bench.device.unplug_for_good()
+    bench.end()

@@ -125,9 +125,10 @@ def test_times_of_told_triggers_join_nothing(tmp_path: Path) -> None:
     done = lineside("check", write_seen_line(tmp_path, cameras, None))
     assert done.returncode == 2, done.stdout
     assert "cameras.1.trigger_notices: got none, beside cameras that have them, expected trigger_notices" in done.stderr
-    # Its own count joins them.
+    # Its own count joins them, and no key.
     done = lineside("check", write_seen_line(tmp_path, cameras, {"reject_offset_pulses": 9}))
     assert done.returncode == 0, done.stderr
+    assert "part_key" not in done.stdout
 
 
 def write_seen_line(folder: Path, cameras: list[dict[str, Any]], encoder: dict[str, int] | None) -> Path:

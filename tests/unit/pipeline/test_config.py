@@ -328,14 +328,14 @@ def test_a_fired_frame_is_in_time_for_its_part(folder: Path) -> None:
         "kind": "aravis",
         "address": "10.0.0.9",
         "trigger": "software",
-        "trigger_notices": {"pitch_us": 74_000},
+        "trigger_notices": {"pitch_us": 64_000},
     }
     timing = {"deadline_us": 40_000, "guard_us": 3_000}
     (told,) = faults_of(folder, yaml.safe_dump({**LINE, "timing": timing, "cameras": [camera]}))
     assert (
-        "cameras.0.trigger_notices.pitch_us: got 74000, expected less than 74000: a frame that a notice fired" in told
+        "cameras.0.trigger_notices.pitch_us: got 64000, expected less than 64000: a frame that a notice fired" in told
     )
-    camera["trigger_notices"] = {"pitch_us": 73_000}
+    camera["trigger_notices"] = {"pitch_us": 63_000}
     (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "timing": timing, "cameras": [camera]}))
     load_line(folder / "line.yaml")
 

@@ -143,6 +143,35 @@ def test_counts_that_stand_still_join_nothing_that_did_not_come_at_once() -> Non
     assert joined.part_id == 3
 
 
+def test_a_count_that_was_the_cameras_last_one_joins_nothing() -> None:
+    """Also after a gap, when all parts that had it are forgotten."""
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
+    machine.running = True
+
+    def told(camera: str, counter: int, at_ns: int) -> Output:
+        return machine.trigger(_trigger(camera, counter, 0, at_ns), at_ns)[-1]
+
+    assert isinstance(told("cam0", 1, 0), Opened)
+    assert isinstance(told("cam1", 1, 1), Joined)
+    later_ns = 10 * TIMING.deadline_ns
+    assert isinstance(told("cam0", 2, later_ns), Opened)
+    assert isinstance(told("cam1", 3, later_ns + TIMING.deadline_ns // 2), Opened)
+    joined = told("cam0", 3, later_ns + TIMING.deadline_ns // 2 + 1)
+    assert isinstance(joined, Joined)
+    assert joined.part_id == 3
+
+
+def test_a_trigger_that_was_missed_is_no_rival_of_the_frame_that_told_of_it() -> None:
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2, has_encoder=False))
+    machine.running = True
+    machine.trigger(_trigger("cam0", 5, None, 10), 10)
+    (opened,) = machine.trigger(_trigger("cam0", 6, None, 10), 10)
+    (joined,) = machine.trigger(_trigger("cam1", 6, None, 11), 11)
+    assert isinstance(opened, Opened)
+    assert isinstance(joined, Joined)
+    assert joined.part_id == opened.part_id
+
+
 def test_moments_join_nothing_where_two_parts_are_within_the_wait() -> None:
     machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=30, has_encoder=False))
     machine.running = True

@@ -29,8 +29,16 @@ def match(request: pytest.FixtureRequest) -> Match:
 class Hand:
     """A matcher worked by hand. Part ``i`` is at ``i * 100`` ms, its trigger is ``first + i`` and its frame ``7 + i``."""
 
-    def __init__(self, match: Match, *, first: int = 500, delay_ns: int = 2 * MS, frames_max: int = 8) -> None:
-        self.matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=frames_max, lag_max_ns=4 * MS)
+    def __init__(
+        self,
+        match: Match,
+        *,
+        first: int = 500,
+        delay_ns: int = 2 * MS,
+        frames_max: int = 8,
+        lag_max_ns: int = 20 * MS,
+    ) -> None:
+        self.matcher = FrameMatcher(PITCH_NS, match, age_max_ns=50 * MS, frames_max=frames_max, lag_max_ns=lag_max_ns)
         self.matcher.start(0)
         self.first, self.delay_ns = first, delay_ns
 
@@ -76,6 +84,16 @@ def test_without_faults_every_trigger_gets_its_frame(match: Match) -> None:
     # The first are measured with: 20, and those of the half second until all of them are looked at.
     assert books.matched == 475
     assert (books.missed, books.unclaimed, books.doubled) == (25, 25, 0)
+
+
+def test_one_old_notice_holds_up_no_other_part(match: Match) -> None:
+    hand = Hand(match)
+    part = hand.measure()
+    old = ToldTrigger(hand.first + part, part, None, 30_000, hand.at_ns(part), hand.at_ns(part))
+    hand.frame(part)
+    hand.matcher.trigger(old, hand.at_ns(part) + 30 * MS)
+    assert hand.matcher.tick(hand.at_ns(part) + 40 * MS) == [Matched(old, hand.taken(part))]
+    assert hand.pair(part + 1) == own(hand, part + 1)
 
 
 def test_notices_may_be_older_than_a_pitch(match: Match) -> None:
@@ -217,7 +235,7 @@ def test_notices_out_of_order_get_their_own_frames(match: Match) -> None:
     late, next_one = hand.told(part, 9 * MS), hand.told(part + 1)
     assert hand.matcher.trigger(next_one, hand.at_ns(part) + 8 * MS) == []
     assert hand.matcher.trigger(late, hand.at_ns(part) + 9 * MS) == []
-    assert hand.settle(part, 14 * MS) == own(hand, part, 9 * MS)
+    assert hand.settle(part, 19 * MS) == own(hand, part, 9 * MS)
     assert hand.frame(part + 1) == own(hand, part + 1)
 
 
@@ -278,7 +296,7 @@ def test_a_frame_that_is_odd_alone_is_the_triggers(match: Match) -> None:
     part = hand.measure()
     assert hand.frame(part) == []
     assert hand.trigger(part, 9 * MS) + hand.settle(part, 5 * MS) == []
-    assert hand.matcher.tick(hand.at_ns(part) + 9 * MS + 12 * MS) == own(hand, part, 9 * MS)
+    assert hand.matcher.tick(hand.at_ns(part) + 9 * MS + 15 * MS) == own(hand, part, 9 * MS)
 
 
 def test_a_controller_that_counts_from_zero_again_is_found_out_and_measured_away(match: Match) -> None:
@@ -361,7 +379,7 @@ def test_a_delay_of_more_than_half_a_pitch_is_refused(match: Match) -> None:
 @pytest.mark.parametrize(("lag_ms", "is_measured"), [(3, True), (5, False)])
 def test_triggers_that_are_told_after_their_exposures_are_refused(match: Match, lag_ms: int, is_measured: bool) -> None:
     """By then nobody knows when they were, and the deadline would begin too late."""
-    hand = Hand(match, delay_ns=-lag_ms * MS)
+    hand = Hand(match, delay_ns=-lag_ms * MS, lag_max_ns=4 * MS)
     for part in range(1, PAIRS + 1):
         hand.pair(part)
     hand.matcher.tick(hand.at_ns(PAIRS + 9))

@@ -116,6 +116,29 @@ def test_a_link_that_lags_moves_nothing_and_is_told(rate_hz: float, late_ns: int
     assert clock.late_ns == 0
 
 
+@pytest.mark.parametrize("before_s", [3, 9, 600])
+@pytest.mark.parametrize("pause_s", [100, 900, 30_000])
+def test_a_pause_is_no_lag(before_s: int, pause_s: int) -> None:
+    """The drift changes meanwhile, or was not known yet."""
+    clock, world = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS)), World(40.0, least_ns=2_000_000)
+    world.errors_ns(clock, before_s, 10.0)
+    errors = []
+    for number in range(200):
+        box_ns = BOX_BEGIN_NS + (before_s + pause_s) * 1_000_000_000 + number * 100_000_000
+        device_ns = world.device_ns(box_ns) - pause_s * 5_000
+        errors.append(clock.box_ns(device_ns, world.arrived_ns(box_ns)) - box_ns)
+        assert not clock.late_ns
+    assert max(abs(error) for error in errors) < 3_000_000
+
+
+def test_a_part_now_and_then_is_dated_by_its_arrival() -> None:
+    clock, world = DeviceClock(), World(40.0, least_ns=2_000_000)
+    for number in range(50):
+        box_ns = BOX_BEGIN_NS + number * 600_000_000_000
+        assert abs(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns)) - box_ns) < 6_000_000
+        assert not clock.late_ns
+
+
 def test_some_late_frames_are_nothing() -> None:
     clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
     world.errors_ns(clock, 10, 100.0)
