@@ -265,7 +265,8 @@ class VideoCamera(_OpenCvCamera):
 class StreamBase(_OpenCvCamera):
     """What every free-running stream has."""
 
-    frame_timeout_s: float = Field(default=5.0, ge=0.1, le=3600, description="no frame for so long: the camera is lost")
+    # OpenCV gives a stream up after 30 s by itself.
+    frame_timeout_s: float = Field(default=5.0, ge=0.1, le=25, description="no frame for so long: the camera is lost")
 
 
 class V4l2Camera(StreamBase):

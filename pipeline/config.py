@@ -423,7 +423,7 @@ class LineConfig(Strict):
     @model_validator(mode="after")
     def _views_wait_less_than_parts(self) -> LineConfig:
         left_us = self.timing.deadline_us - self.timing.guard_us
-        by_moments = not self.has_told_triggers and not all(camera.tells_encoder_count for camera in self.cameras)
+        by_moments = not (self.has_told_triggers or self.is_along_the_belt)
         if len(self.cameras) > 1 and by_moments and self.view_wait_us >= left_us:
             expected = (
                 f"less than timing.deadline_us less guard_us, {left_us}, and than half of the time between two parts"

@@ -196,11 +196,11 @@ class DeadlineMachine:
             return outputs
         part = self._new_part(camera, key, trigger)
         part.count_stands = count_stands
-        # Two of one camera at one moment: the earlier one was missed, and nobody knows when it was but from this frame.
+        # One that was missed, and that nobody would know of but for this frame, has this one's moment and was earlier.
         self._recent = [
             each
             for each in self._recent
-            if each.trigger_ns != trigger.trigger_ns or all(other.camera != camera for other in each.keys)
+            if each.trigger_ns != trigger.trigger_ns or each.failed.get(camera) is not Reason.MISSED_FRAME
         ]
         self._await_other_cameras(part)
         return outputs + self._open_part(part, now_ns)
@@ -351,20 +351,23 @@ class DeadlineMachine:
             return None
         window_ns = self._timing.deadline_ns
         count = self._matching.part_count(camera, trigger.encoder_count)
-        counted, uncounted = [], []
+        counted, uncounted, is_ambiguous = [], [], count_stands
         for part in reversed(self._recent):
             if part.trigger_ns < trigger.trigger_ns - window_ns:
                 break
             if part.trigger_ns > trigger.trigger_ns + window_ns or not _keys_agree(part.part_key, trigger.part_key):
                 continue
-            if count_stands or part.count_stands or not self._matching.counts_tell(part.encoder_count, count):
+            if not self._matching.counts_tell(part.encoder_count, count):
                 uncounted.append(part)
             elif self._matching.counts_agree(part.encoder_count, count):
                 counted.append(part)
-        # Counts that agree with several parts tell nothing.
+                is_ambiguous |= part.count_stands
+        # Counts that agree with several parts, or with the camera's part before, tell nothing.
         fitting = counted
-        if len(counted) != 1:
-            fitting = self._at_once(counted or uncounted, trigger)
+        if is_ambiguous or len(counted) > 1:
+            fitting = self._at_once([*counted, *uncounted], trigger)
+        elif not counted:
+            fitting = self._at_once(uncounted, trigger)
         if len(fitting) != 1 or any(key.camera == camera for key in fitting[0].keys):
             return None
         return fitting[0]

@@ -47,6 +47,8 @@ class DeviceClock:
         self._slope = 0.0
         self._base: tuple[int, int] = (0, 0)
         self._delay_ns = 0
+        self._is_delay_known = False
+        """For good: learned when the drift was known."""
         self._late_since_ns: int | None = None
         self._late_count = 0
         self.late_ns = 0
@@ -93,10 +95,12 @@ class DeviceClock:
         self._delay_ns = 0
 
     def _resume(self, device_ns: int, difference_ns: int) -> None:
-        """After a pause the clocks may be anywhere; the least delay on the way is what it was."""
+        """After a pause the clocks may be anywhere; the least delay on the way, if it is known for good, is what it was."""
         slope, delay_ns = self._slope, self._delay_ns
         self._begin(device_ns, difference_ns)
-        self._slope, self._delay_ns = slope, delay_ns
+        self._slope = slope
+        if self._is_delay_known:
+            self._delay_ns = delay_ns
 
     def _take(self, device_ns: int, difference_ns: int) -> None:
         least = self._least
@@ -127,8 +131,9 @@ class DeviceClock:
         newest_ns = self._points[-1][0]
         lowest = min(point[1] + self._slope * (newest_ns - point[0]) for point in self._points)
         self._base = (newest_ns, round(lowest))
-        if len(self._points) == _POINTS_MIN:
+        if len(self._points) == _POINTS_MIN and self._asked is not None:
             self._learn_delay()
+            self._is_delay_known = True
 
     def _learn_delay(self) -> None:
         """What was asked lies below the line by the least delay; once the drift is known, for good."""

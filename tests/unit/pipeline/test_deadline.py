@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Opened, Output, _Part
 from pipeline.ledger import Ledger, LedgerEntry, TriggerKey
-from pipeline.messages import Trigger
+from pipeline.messages import FrameStatus, Trigger
 from pipeline.rules import Matching, Timing
 from tests.unit.pipeline.deadline_exploration import LineRules, explore
 from tests.unit.pipeline.deadline_world import MATCHING, TIMING, Violation
@@ -161,10 +161,37 @@ def test_a_count_that_was_the_cameras_last_one_joins_nothing() -> None:
     assert joined.part_id == 3
 
 
+def test_frames_that_have_one_moment_are_rivals() -> None:
+    """A driver dates those behind one that was held back no earlier than that."""
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2, has_encoder=False))
+    machine.running = True
+    outputs = [machine.trigger(_trigger("cam0", number, None, 30), 30)[-1] for number in (1, 2, 3)]
+    outputs += machine.trigger(_trigger("cam1", 4, None, 31), 31)
+    assert all(isinstance(each, Opened) for each in outputs)
+
+
+def test_the_first_part_of_a_count_that_stands_is_no_better_known_than_the_next() -> None:
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
+    machine.running = True
+
+    def told(camera: str, counter: int, count: int, at_ns: int) -> Output:
+        return machine.trigger(_trigger(camera, counter, count, at_ns), at_ns)[-1]
+
+    told("cam0", 1, 100, 0)
+    told("cam1", 1, 100, 0)
+    told("cam0", 2, 200, 20)
+    third = told("cam0", 3, 200, 30)
+    joined = told("cam1", 3, 200, 30)
+    assert isinstance(third, Opened)
+    assert isinstance(joined, Joined)
+    assert joined.part_id == third.part_id
+
+
 def test_a_trigger_that_was_missed_is_no_rival_of_the_frame_that_told_of_it() -> None:
     machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2, has_encoder=False))
     machine.running = True
     machine.trigger(_trigger("cam0", 5, None, 10), 10)
+    machine.frame_status(FrameStatus("cam0", 1, 5, "MISSED"), 10)
     (opened,) = machine.trigger(_trigger("cam0", 6, None, 10), 10)
     (joined,) = machine.trigger(_trigger("cam1", 6, None, 11), 11)
     assert isinstance(opened, Opened)

@@ -131,6 +131,18 @@ def test_a_pause_is_no_lag(before_s: int, pause_s: int) -> None:
     assert max(abs(error) for error in errors) < 3_000_000
 
 
+@pytest.mark.parametrize("drift_ppm", [-100.0, 100.0])
+def test_a_delay_that_was_not_known_for_good_is_forgotten_in_a_pause(drift_ppm: float) -> None:
+    """The frames began long after the clock was asked, and were few."""
+    clock, world = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS)), World(drift_ppm, least_ns=2_000_000)
+    errors = []
+    for seconds in (*range(50, 54), *range(200, 240)):
+        for tenth in range(10):
+            box_ns = BOX_BEGIN_NS + seconds * 1_000_000_000 + tenth * 100_000_000
+            errors.append(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns)) - box_ns)
+    assert all(1_000_000 < error < 4_000_000 for error in errors[-100:])
+
+
 def test_a_part_now_and_then_is_dated_by_its_arrival() -> None:
     clock, world = DeviceClock(), World(40.0, least_ns=2_000_000)
     for number in range(50):
