@@ -70,12 +70,8 @@ class NoticedCamera:
             pitch_ns, notices.match, age_max_ns, frames_max, lag_max_ns=self._late_max_ns, is_fired=is_fired
         )
         self._encoder_bits = None if line.encoder is None else line.encoder.bits
-        self._needs = ""
-        """What a notice has to tell, so that the other cameras' views can be known to be of its part."""
-        if len(line.cameras) > 1:
-            self._needs = "part_key" if line.encoder is None else "encoder_count"
-            if line.encoder is not None and line.keys_join:
-                self._needs = "encoder_count or part_key"
+        self._has_others = len(line.cameras) > 1
+        self._keys_join = line.keys_join
         self._mqtt: MqttConnection | None = None
         self._waker: select.epoll | None = None
         self._watched: set[int] = set()
@@ -233,11 +229,12 @@ class NoticedCamera:
             raise BadNotice(
                 f"encoder_count: got {count}, expected less than {1 << bits}, as encoder.bits {bits} has it"
             )
-        has_count, has_key = count is not None and bits is not None, trigger.part_key is not None
-        if self._needs and not has_count and not (has_key and "part_key" in self._needs):
-            raise BadNotice(
-                f"expected {self._needs}: nothing else says which views of the other cameras are of its part"
-            )
+        has_count = bits is not None and count is not None
+        has_key = self._keys_join and trigger.part_key is not None
+        if self._has_others and not (has_count or has_key):
+            ways = ("encoder_count" if bits is not None else "", "part_key" if self._keys_join else "")
+            needed = " or ".join(filter(None, ways))
+            raise BadNotice(f"expected {needed}: nothing else says which views of the other cameras are of its part")
 
     def _fire(self, camera: Fires) -> bool:
         try:

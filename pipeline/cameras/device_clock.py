@@ -92,15 +92,15 @@ class DeviceClock:
         self._slope = 0.0
         self._least = None
         self._base = (device_ns, difference_ns)
-        self._delay_ns = 0
+        self._delay_ns, self._is_delay_known = 0, False
 
     def _resume(self, device_ns: int, difference_ns: int) -> None:
         """After a pause the clocks may be anywhere; the least delay on the way, if it is known for good, is what it was."""
-        slope, delay_ns = self._slope, self._delay_ns
+        slope, delay_ns, is_delay_known = self._slope, self._delay_ns, self._is_delay_known
         self._begin(device_ns, difference_ns)
         self._slope = slope
-        if self._is_delay_known:
-            self._delay_ns = delay_ns
+        if is_delay_known:
+            self._delay_ns, self._is_delay_known = delay_ns, True
 
     def _take(self, device_ns: int, difference_ns: int) -> None:
         least = self._least

@@ -74,10 +74,15 @@ def _trigger(camera_id: str, counter: int, encoder_count: int | None, trigger_ns
     return Trigger(camera_id, 1, counter, encoder_count, trigger_ns)
 
 
-def _machine() -> DeadlineMachine:
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, MATCHING)
+def _machine(matching: Matching = MATCHING) -> DeadlineMachine:
+    machine = DeadlineMachine(["cam0", "cam1"], TIMING, matching)
     machine.running = True
     return machine
+
+
+def _told(machine: DeadlineMachine, camera: str, counter: int, count: int | None, at_ns: int) -> Output:
+    """What came of it."""
+    return machine.trigger(_trigger(camera, counter, count, at_ns), at_ns)[-1]
 
 
 @pytest.mark.parametrize(("count", "joins"), [(104, True), (105, False), (96, True), (95, False)])
@@ -128,11 +133,10 @@ def test_triggers_of_two_keys_are_two_parts() -> None:
 
 def test_counts_that_stand_still_join_nothing_that_did_not_come_at_once() -> None:
     """An encoder that is not connected. One camera's trigger of the second part is lost: the third's is not taken for it."""
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
-    machine.running = True
+    machine = _machine(Matching(16, 4, window_ns=2))
 
     def told(camera: str, counter: int, at_ns: int) -> Output:
-        return machine.trigger(_trigger(camera, counter, 0, at_ns), at_ns)[-1]
+        return _told(machine, camera, counter, 0, at_ns)
 
     assert isinstance(told("cam0", 1, 0), Opened)
     assert isinstance(told("cam1", 1, 1), Joined)
@@ -145,11 +149,10 @@ def test_counts_that_stand_still_join_nothing_that_did_not_come_at_once() -> Non
 
 def test_a_count_that_was_the_cameras_last_one_joins_nothing() -> None:
     """Also after a gap, when all parts that had it are forgotten."""
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
-    machine.running = True
+    machine = _machine(Matching(16, 4, window_ns=2))
 
     def told(camera: str, counter: int, at_ns: int) -> Output:
-        return machine.trigger(_trigger(camera, counter, 0, at_ns), at_ns)[-1]
+        return _told(machine, camera, counter, 0, at_ns)
 
     assert isinstance(told("cam0", 1, 0), Opened)
     assert isinstance(told("cam1", 1, 1), Joined)
@@ -163,33 +166,26 @@ def test_a_count_that_was_the_cameras_last_one_joins_nothing() -> None:
 
 def test_frames_that_have_one_moment_are_rivals() -> None:
     """A driver dates those behind one that was held back no earlier than that."""
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2, has_encoder=False))
-    machine.running = True
+    machine = _machine(Matching(16, 4, window_ns=2, has_encoder=False))
     outputs = [machine.trigger(_trigger("cam0", number, None, 30), 30)[-1] for number in (1, 2, 3)]
     outputs += machine.trigger(_trigger("cam1", 4, None, 31), 31)
     assert all(isinstance(each, Opened) for each in outputs)
 
 
 def test_the_first_part_of_a_count_that_stands_is_no_better_known_than_the_next() -> None:
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2))
-    machine.running = True
-
-    def told(camera: str, counter: int, count: int, at_ns: int) -> Output:
-        return machine.trigger(_trigger(camera, counter, count, at_ns), at_ns)[-1]
-
-    told("cam0", 1, 100, 0)
-    told("cam1", 1, 100, 0)
-    told("cam0", 2, 200, 20)
-    third = told("cam0", 3, 200, 30)
-    joined = told("cam1", 3, 200, 30)
+    machine = _machine(Matching(16, 4, window_ns=2))
+    _told(machine, "cam0", 1, 100, 0)
+    _told(machine, "cam1", 1, 100, 0)
+    _told(machine, "cam0", 2, 200, 20)
+    third = _told(machine, "cam0", 3, 200, 30)
+    joined = _told(machine, "cam1", 3, 200, 30)
     assert isinstance(third, Opened)
     assert isinstance(joined, Joined)
     assert joined.part_id == third.part_id
 
 
 def test_a_trigger_that_was_missed_is_no_rival_of_the_frame_that_told_of_it() -> None:
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=2, has_encoder=False))
-    machine.running = True
+    machine = _machine(Matching(16, 4, window_ns=2, has_encoder=False))
     machine.trigger(_trigger("cam0", 5, None, 10), 10)
     machine.frame_status(FrameStatus("cam0", 1, 5, "MISSED"), 10)
     (opened,) = machine.trigger(_trigger("cam0", 6, None, 10), 10)
@@ -200,8 +196,7 @@ def test_a_trigger_that_was_missed_is_no_rival_of_the_frame_that_told_of_it() ->
 
 
 def test_moments_join_nothing_where_two_parts_are_within_the_wait() -> None:
-    machine = DeadlineMachine(["cam0", "cam1"], TIMING, Matching(16, 4, window_ns=30, has_encoder=False))
-    machine.running = True
+    machine = _machine(Matching(16, 4, window_ns=30, has_encoder=False))
     outputs = [
         machine.trigger(_trigger(camera, counter, None, at_ns), at_ns)[-1]
         for camera, counter, at_ns in (
