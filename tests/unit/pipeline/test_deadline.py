@@ -184,6 +184,15 @@ def test_the_first_part_of_a_count_that_stands_is_no_better_known_than_the_next(
     assert joined.part_id == third.part_id
 
 
+def test_a_part_whose_count_stands_is_joined_by_its_moment_alone() -> None:
+    """The one from before, which had the count as well, is forgotten."""
+    machine = _machine(Matching(16, 4, window_ns=2))
+    later_ns = 10 * TIMING.deadline_ns
+    _told(machine, "cam0", 1, 200, 0)
+    _told(machine, "cam0", 2, 200, later_ns)
+    assert isinstance(_told(machine, "cam1", 3, 200, later_ns + 20), Opened)
+
+
 def test_a_trigger_that_was_missed_is_no_rival_of_the_frame_that_told_of_it() -> None:
     machine = _machine(Matching(16, 4, window_ns=2, has_encoder=False))
     machine.trigger(_trigger("cam0", 5, None, 10), 10)
