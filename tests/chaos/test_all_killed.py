@@ -82,7 +82,6 @@ def check_books(run: RehearsalRun, folder: Path, kills_ns: list[int]) -> None:
     assert ledger_files(run.record_file) == []
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("commit_interval_ms", [20, 300])
 def test_all_killed_at_once(commit_interval_ms: int, tmp_path: Path, tmp_socket_dir: Path) -> None:
     order = random.Random(commit_interval_ms)
@@ -104,7 +103,6 @@ def test_all_killed_at_once(commit_interval_ms: int, tmp_path: Path, tmp_socket_
     assert closed >= (1 if commit_interval_ms == 20 else KILLS)
 
 
-@pytest.mark.timeout(600)
 def test_all_killed_again_and_again_while_nothing_can_be_written(tmp_path: Path, tmp_socket_dir: Path) -> None:
     order = random.Random(1)
     with RehearsalRun(plan_for(tmp_path, on_record_fault="continue"), tmp_socket_dir) as run:

@@ -40,7 +40,6 @@ def plan_for(folder: Path) -> Rehearsal:
     )
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("role", ["inspection", "acquisition", "signalling", "records"])
 def test_worker_killed(role: str, tmp_path: Path, tmp_socket_dir: Path) -> None:
     plan = plan_for(tmp_path)
@@ -75,7 +74,6 @@ def test_worker_killed(role: str, tmp_path: Path, tmp_socket_dir: Path) -> None:
     assert failed <= max(1, 0.01 * judged), f"{failed} of {judged} NO_DECISION with nothing the matter"
 
 
-@pytest.mark.timeout(600)
 def test_supervisor_killed(tmp_path: Path, tmp_socket_dir: Path) -> None:
     plan = plan_for(tmp_path)
     windows: list[Window] = []

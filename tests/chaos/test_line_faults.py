@@ -60,7 +60,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_faulty_package(write_stub_package(folder / "base"), folder / "faulty")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.name)
 def test_fault(harm: Harm, model: Path, tmp_socket_dir: Path) -> None:
     plan = Rehearsal(model=model, deadline_us=DEADLINE_US, gate_offset_pulses=GATE_OFFSET_PULSES)
@@ -99,7 +98,6 @@ def test_fault(harm: Harm, model: Path, tmp_socket_dir: Path) -> None:
     check_last_parts(truth, line)
 
 
-@pytest.mark.timeout(300)
 def test_one_camera_of_two_is_unplugged(tmp_path: Path, tmp_socket_dir: Path) -> None:
     """The other one goes on to see every trigger, and none of them passes on half of its views."""
     plan = Rehearsal(

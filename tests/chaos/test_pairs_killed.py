@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import pytest
 
 from pipeline.clock import now_ns
 from pipeline.ledger_file import ledger_files
@@ -85,7 +84,6 @@ class Faults:
         self.unheard.append((began_ns, now_ns()))
 
 
-@pytest.mark.timeout(600)
 def test_pairs_killed_in_quick_succession(tmp_path: Path, tmp_socket_dir: Path) -> None:
     order = random.Random(5)
     plan = Rehearsal(

@@ -36,7 +36,6 @@ def run_kills(source: Path, folder: Path) -> tuple[int, dict[str, Any], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_every_verdict_is_on_record_once_and_told(tmp_path: Path) -> None:
     status, result, words = run_kills(ROOT, tmp_path)
     assert status == 0, words
@@ -49,7 +48,6 @@ def test_every_verdict_is_on_record_once_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_acknowledging_before_the_commit_is_caught(tmp_path: Path) -> None:
     """A part that signalling forgets when it is handed over, not when it is on disk."""
     source = copy_source(tmp_path / "source")

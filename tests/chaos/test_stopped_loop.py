@@ -60,7 +60,6 @@ class Books:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_stopped_for_a_second(tmp_path: Path, tmp_socket_dir: Path) -> None:
     chance = random.Random(11)
     stops: list[Stop] = []
@@ -85,7 +84,6 @@ def test_stopped_for_a_second(tmp_path: Path, tmp_socket_dir: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_stopped_for_good(tmp_path: Path, tmp_socket_dir: Path) -> None:
     """Longer than the supervisor's two seconds: killed, and another one closes what it left open."""
     chance = random.Random(12)

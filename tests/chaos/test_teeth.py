@@ -100,7 +100,6 @@ def arguments(kinds: tuple[str, ...], faults: int, calm_s: int = 2) -> list[str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name.replace(" ", "-"))
 def test_defect_is_caught(defect: Defect, scratch: Path) -> None:
     file = scratch / defect.file
@@ -115,7 +114,6 @@ def test_defect_is_caught(defect: Defect, scratch: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_controller_that_fails_open_is_caught(scratch: Path) -> None:
     """A controller that lets parts pass when it hears nothing."""
     kinds = ("broker_killed", "signalling_killed")
@@ -127,7 +125,6 @@ def test_controller_that_fails_open_is_caught(scratch: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_guard_off_by_one_is_caught(scratch: Path) -> None:
     """A nanosecond is too short for a run to meet by chance; the exploration of the state machine meets it for certain."""
     file = scratch / "pipeline" / "rules.py"

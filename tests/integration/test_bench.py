@@ -112,7 +112,6 @@ def test_outage(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_record_latency(tmp_path: Path) -> None:
     """With images the service is started anew before and after each window, and there are two of them."""
     result = measured_on_a_disk(tmp_path, "record-latency", "--seconds", "2", "--windows", "2", timeout_s=360)

@@ -85,7 +85,6 @@ class Faults:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_behind_a_proxy(tmp_path: Path, tmp_socket_dir: Path) -> None:
     with RehearsalRun(plan_for(tmp_path, cable="proxy"), tmp_socket_dir) as run:
         proxy, faults = run.proxy, Faults(run)
@@ -104,7 +103,6 @@ def test_behind_a_proxy(tmp_path: Path, tmp_socket_dir: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_in_a_network_namespace(tmp_path: Path, tmp_socket_dir: Path) -> None:
     try:
         NetworkNamespace().start().stop()

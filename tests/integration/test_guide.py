@@ -26,7 +26,7 @@ from tests.service import Service, lineside
 from tests.tap import Tap
 from vision.types import PixelFormat
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate.py"
 ROOT = "test/line"

@@ -32,7 +32,6 @@ def damage(path: Path, part_id: int) -> None:
         ledger._entries[part_id % ledger.head.part_count]["verdict"] = 200
 
 
-@pytest.mark.timeout(180)
 def test_a_damaged_ledger_of_a_killed_session(tmp_path: Path, broker_port: int) -> None:
     record = tmp_path / "records.db"
     left = LedgerFile.create(
@@ -65,7 +64,6 @@ def test_a_damaged_ledger_of_a_killed_session(tmp_path: Path, broker_port: int) 
         aside.unlink(missing_ok=True)
 
 
-@pytest.mark.timeout(180)
 def test_no_room_for_a_ledger_file(tmp_path: Path, broker_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_file, "SHARED_MEMORY", tmp_path / "none")
     line = load_line(write_line(tmp_path, broker_port))
@@ -79,7 +77,6 @@ def test_no_room_for_a_ledger_file(tmp_path: Path, broker_port: int, monkeypatch
     assert len(read_rows(tmp_path / "records.db")) >= 5
 
 
-@pytest.mark.timeout(180)
 def test_damage_to_the_ledger_that_is_in_use(tmp_path: Path, broker_port: int) -> None:
     record = tmp_path / "records.db"
     with Service(write_line(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
@@ -213,7 +212,6 @@ def test_line_clearance_at_a_changeover(tmp_path: Path, broker_port: int) -> Non
     starts("RUNNING", confirm=False)
 
 
-@pytest.mark.timeout(240)
 def test_slowing_down_is_told_before_parts_run_out_of_time(
     tmp_path: Path, tmp_socket_dir: Path, broker_port: int
 ) -> None:

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.chaos.books import read_rows
@@ -36,7 +35,6 @@ def _lose_the_record(service: Service, tap: Tap, record: Path) -> sqlite3.Connec
     return other
 
 
-@pytest.mark.timeout(180)
 def test_what_died_with_signalling_and_had_no_room_in_the_ledger(tmp_path: Path, broker_port: int) -> None:
     record = tmp_path / "records.db"
     with Service(_small_ledger(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
@@ -58,7 +56,6 @@ def test_what_died_with_signalling_and_had_no_room_in_the_ledger(tmp_path: Path,
     assert all("parts are lost to the record: more than ledger_parts 256 came" in text for text in told)
 
 
-@pytest.mark.timeout(180)
 def test_what_signalling_lives_to_hand_over_is_not_lost(tmp_path: Path, broker_port: int) -> None:
     record = tmp_path / "records.db"
     with Service(_small_ledger(tmp_path, broker_port)) as service, Tap(broker_port, ROOT) as tap:
