@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from calibration.timing_figures import TimingFigures
 from pipeline.calibration_file import CameraCalibration, TimingSection
-from pipeline.config import DEADLINE_MAX_US, Line, LineConfig
+from pipeline.config import Line
+from pipeline.config_sections import DEADLINE_MAX_US
+from pipeline.line_config import LineConfig
 from vision.faults import Fault
 
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import ChallengeKind, Line
+from pipeline.config import Line
+from pipeline.config_sections import ChallengeKind
 from pipeline.messages import ChallengeOutcome, KindOutcome
 from vision.types import Verdict
 

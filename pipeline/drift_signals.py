@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from calibration.drift import Signal
 from pipeline.channel import Link, PeerGone
-from pipeline.config import LineConfig
 from pipeline.drift_baseline import CameraBaseline
+from pipeline.line_config import LineConfig
 from pipeline.line_inspector import frame_formats
 from pipeline.messages import FrameKey, FrameMeasured
 from vision.faults import Fault, FaultsError

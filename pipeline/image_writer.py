@@ -7,7 +7,7 @@ import threading
 from datetime import datetime, timezone
 
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import ImagesConfig
+from pipeline.config_sections import ImagesConfig
 from pipeline.image_encoder import CannotEncode, encode_image, encode_thumbnail
 from pipeline.image_names import image_names
 from pipeline.image_room import NamedFrame, Room

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.config import ImagesConfig
+from pipeline.config_sections import ImagesConfig
 from vision.types import Inspection, Verdict
 
 LAST_WORDS_NS = 2 * NS_PER_S

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 import cv2
 
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import Line, LineConfig, RuntimeConfig
+from pipeline.config import Line
+from pipeline.config_sections import RuntimeConfig
+from pipeline.line_config import LineConfig
 from pipeline.verification.file import why_unverified
 from vision.batch_rows import batch_rows
 from vision.faults import FaultsError

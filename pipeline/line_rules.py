@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import LineRulesConfig, RateRule, RunRule
+from pipeline.config_sections import LineRulesConfig, RateRule, RunRule
 from vision.types import Reason, Verdict
 
 CONSECUTIVE_REJECTS = "line-consecutive-rejects"

@@ -10,7 +10,7 @@ from types import TracebackType
 import msgspec
 
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
-from pipeline.config import LineConfig
+from pipeline.line_config import LineConfig
 from pipeline.messages import CommandName
 from pipeline.payloads import CommandPayload, CommandReplyPayload, HeartbeatPayload, encode
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription

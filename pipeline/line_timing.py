@@ -21,8 +21,8 @@ from typing import Literal
 import msgspec
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns
-from pipeline.config import LineConfig
 from pipeline.ledger_file import runs_on_this_box
+from pipeline.line_config import LineConfig
 from pipeline.line_terminal import LineTerminal, NoAnswer
 from pipeline.payloads import ResultPayload, VerdictPayload
 

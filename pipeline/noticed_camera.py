@@ -15,8 +15,8 @@ from pipeline.assembly import LATE_NS
 from pipeline.camera_config import DeviceCamera
 from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Fires, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_US, now_ns
-from pipeline.config import LineConfig
 from pipeline.frame_matching import FrameMatcher, Matched, Missed, Outcome, TakenFrame, ToldTrigger, Unclaimed
+from pipeline.line_config import LineConfig
 from pipeline.ring import Slot
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.trigger_inbox import BadNotice, told_trigger

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.clock import utc_text
-from pipeline.config import Line, LineConfig
+from pipeline.config import Line
 from pipeline.image_names import image_ref
+from pipeline.line_config import LineConfig
 from pipeline.messages import PartRecord, ViewInspected
 from pipeline.payloads import DefectResult, ResultPayload, TraceabilityKeys, ViewResult
 from pipeline.tally import stages_us

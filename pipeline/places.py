@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.channel import Link, PeerGone, TooLong, link_pair
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import SupervisionConfig
+from pipeline.config_sections import SupervisionConfig
 from pipeline.messages import Message, Ready, Role
 
 _SOURCE_ROOT = Path(__file__).resolve().parents[1]

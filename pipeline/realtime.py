@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.config import RealtimeConfig
+from pipeline.config_sections import RealtimeConfig
 from pipeline.messages import Role
 
 _CPU_LATENCY_FILE = Path("/dev/cpu_dma_latency")

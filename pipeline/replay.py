@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from pipeline.calibrated_line import calibrated_recipe, view_calibrations
-from pipeline.config import Line, RuntimeConfig, load_model
+from pipeline.config import Line, load_model
+from pipeline.config_sections import RuntimeConfig
 from pipeline.line_inspector import frame_formats, open_inspector
 from pipeline.replay_part import PartOutcome, PartReplayer
 from pipeline.window.format import DESCRIPTION_NAME, FrameEntry

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.clock import NS_PER_S
-from pipeline.config import RecordsConfig
+from pipeline.config_sections import RecordsConfig
 
 STEADY_NS = 3_600 * NS_PER_S
 """So long the wall clock has to have gone as the box's own before it tells how old a segment is."""

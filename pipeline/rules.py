@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.clock import NS_PER_US
-from pipeline.config import LineConfig
 from pipeline.encoder import distance_pulses, wrap
+from pipeline.line_config import LineConfig
 
 
 @dataclass(frozen=True, slots=True)

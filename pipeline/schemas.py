@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.config import LineConfig
+from pipeline.line_config import LineConfig
 from pipeline.payloads import PAYLOADS, json_schema
 from vision.package import ModelCard
 from vision.recipe import Recipe

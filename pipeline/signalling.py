@@ -13,10 +13,10 @@ from importlib import metadata
 
 from pipeline.channel import Link, PeerGone
 from pipeline.clock import NS_PER_MS, NS_PER_S, NS_PER_US, now_ns, seconds_until
-from pipeline.config import LineConfig
 from pipeline.deadline import DeadlineMachine, Decision, Joined, Late, Opened, Output, Unmatched
 from pipeline.encoder import wrap
 from pipeline.ledger import Ledger, LedgerEntry
+from pipeline.line_config import LineConfig
 from pipeline.line_watch import LineWatch
 from pipeline.messages import (
     CameraState,

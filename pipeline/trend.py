@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import DegradedConfig, TimingConfig
+from pipeline.config_sections import DegradedConfig, TimingConfig
 
 OVER_BUDGET = "over-budget"
 LOW_HEADROOM = "low-headroom"

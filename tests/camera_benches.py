@@ -37,8 +37,8 @@ from pipeline.cameras.pylon import Pylon
 from pipeline.cameras.rtsp import RtspStream
 from pipeline.cameras.v4l2 import V4l2Stream
 from pipeline.clock import NS_PER_S, now_ns, seconds_until
-from pipeline.config import LineConfig
 from pipeline.image_encoder import encode_image
+from pipeline.line_config import LineConfig
 from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Slot
 from pipeline.simulator.broker import find_mosquitto, start_broker

@@ -26,7 +26,7 @@ import numpy as np
 from pipeline.bench.statistics import median_ratio
 from pipeline.bench.tampering import made_results
 from pipeline.clock import NS_PER_S, wall_text
-from pipeline.config import RecordsConfig
+from pipeline.config_sections import RecordsConfig
 from pipeline.payloads import DefectResult, ResultPayload, encode
 from pipeline.record.anchor import Anchor
 from pipeline.record.export import CannotExport, export

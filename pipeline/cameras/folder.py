@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.camera_config import FolderCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.image_reading import read_picture
 from pipeline.ring import Slot, SlotHeader
 from vision.raw_picture import raw_pixels

@@ -16,7 +16,9 @@ from pipeline.calibration_file import CameraCalibration, TimingSection
 from pipeline.camera_config import Camera, DeviceCamera, TriggerNotices
 from pipeline.cameras import missing
 from pipeline.cli.output import fail
-from pipeline.config import ImagesConfig, Line, LineConfig, load_line
+from pipeline.config import Line, load_line
+from pipeline.config_sections import ImagesConfig
+from pipeline.line_config import LineConfig
 from pipeline.line_inspector import unverified
 from pipeline.model_probe import probe_model
 from vision.faults import one_line

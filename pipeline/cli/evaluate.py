@@ -19,7 +19,8 @@ from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.report import ReportOption, check_report_folder
-from pipeline.config import Line, RuntimeConfig, load_line, load_model
+from pipeline.config import Line, load_line, load_model
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.needs import missing_libraries
 from pipeline.line_inspector import frame_formats
 from pipeline.model_probe import probe_model

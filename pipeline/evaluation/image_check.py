@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.evaluation.data import Faults, ImageFacts
 from pipeline.image_reading import decode_picture
 from vision.faults import Fault, FaultsError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.data import DataSet, Sample
 from pipeline.evaluation.image_check import read_mask
 from pipeline.evaluation.metrics.pixels import PixelScores

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import onnxruntime
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.data import DataSet
 from pipeline.evaluation.figures import Figures
 from pipeline.evaluation.labels import expect_labels_fit

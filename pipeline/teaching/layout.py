@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from pipeline.camera_config import CAMERA_ID_CHARS, CAMERA_ID_PATTERN
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.evaluation.image_check import is_image_name
 from pipeline.teaching.names import EXPECTED_NAME, oddity
 from pipeline.teaching.picture_set import FaultList

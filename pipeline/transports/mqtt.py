@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
-from pipeline.config import MqttConfig
+from pipeline.config_sections import MqttConfig
 
 _CONNECT_TIMEOUT_S = 3.0
 _RETRY_FIRST_NS = 50 * NS_PER_MS

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.clock import wall_text
-from pipeline.config import IMAGE_SUFFIXES, LineConfig
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.image_reading import decode_picture, read_image
+from pipeline.line_config import LineConfig
 from pipeline.line_inspector import frame_formats
 from pipeline.picture_view import view_of
 from pipeline.verification.file import VerifiedRuntime

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.clock import now_ns, seconds_until
-from pipeline.config import MqttConfig
+from pipeline.config_sections import MqttConfig
 from pipeline.simulator.broker import find_mosquitto, start_broker
 from pipeline.simulator.namespace import NamespaceUnavailable, NetworkNamespace, inside
 from pipeline.simulator.proxy import ProxyOptions, ProxyProcess

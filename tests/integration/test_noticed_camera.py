@@ -13,7 +13,7 @@ import pytest
 from pipeline.camera_config import DeviceCamera, TriggerNotices
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
 from pipeline.clock import now_ns, seconds_until
-from pipeline.config import LineConfig
+from pipeline.line_config import LineConfig
 from pipeline.noticed_camera import NoticedCamera
 from pipeline.ring import Slot, SlotHeader
 from tests.moved_clock import MovedClock

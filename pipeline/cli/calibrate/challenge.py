@@ -18,7 +18,9 @@ from calibration.challenge import KindShown, Showing, challenge_figures
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, words, write_json
 from pipeline.clock import NS_PER_S
-from pipeline.config import ChallengeKind, LineConfig, load_line
+from pipeline.config import load_line
+from pipeline.config_sections import ChallengeKind
+from pipeline.line_config import LineConfig
 from pipeline.line_terminal import LineTerminal, NoAnswer
 from pipeline.payloads import ChallengePayload, CommandPayload, StatePayload
 from vision.types import Verdict

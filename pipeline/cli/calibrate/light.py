@@ -19,7 +19,7 @@ from pipeline.cli.calibrate.frames import Frames, frames_in
 from pipeline.cli.calibrate.options import CameraOption, LineArgument, Station, station_of
 from pipeline.cli.console import console_for, show
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, words, write_json
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from vision.faults import Fault, FaultsError
 
 

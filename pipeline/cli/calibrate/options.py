@@ -20,7 +20,8 @@ from pipeline.calibration_file import CalibrationStore, CameraCalibration, made_
 from pipeline.calibration_store import NEW, ChangedMeanwhile
 from pipeline.cli.line_camera import camera_of
 from pipeline.cli.output import fail
-from pipeline.config import IMAGE_SUFFIXES, Line, load_line
+from pipeline.config import Line, load_line
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.image_reading import decode_image, decode_seen
 from pipeline.line_inspector import frame_formats
 from vision.faults import Fault, FaultsError, faults_of

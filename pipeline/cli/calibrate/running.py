@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from pipeline.config import LineConfig
+from pipeline.line_config import LineConfig
 from pipeline.line_terminal import LineTerminal, NoAnswer
 from pipeline.payloads import StatePayload
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.cli.calibrate.gates import Gate, Pixels
 from pipeline.cli.calibrate.grabbing import GrabbingCamera
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.image_encoder import encode_image
 from pipeline.image_reading import read_image
 from pipeline.whole_file import write_whole

@@ -14,7 +14,8 @@ from rich.table import Table
 from pipeline.camera_config import resolved
 from pipeline.cli.console import console_for
 from pipeline.cli.output import JsonOption, check_json_target, fail, spare_inputs, write_json
-from pipeline.config import RuntimeConfig, load_line
+from pipeline.config import load_line
+from pipeline.config_sections import RuntimeConfig
 from pipeline.line_inspector import open_line_session
 from pipeline.model_probe import probe_model
 from pipeline.verification.file import VerifiedRuntime, file_of, write_verification

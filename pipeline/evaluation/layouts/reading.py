@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pipeline.config import IMAGE_SUFFIXES
+from pipeline.config_places import IMAGE_SUFFIXES
 from pipeline.evaluation.data import Faults, ImageFacts
 from pipeline.evaluation.image_check import check_image, images_in
 from vision.faults import Fault, FaultsError, quote

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from pipeline.camera_config import FolderCamera
-from pipeline.config import Line, LineConfig, LineRulesConfig, RecordsConfig, RunRule, TimingConfig
+from pipeline.config import Line
+from pipeline.config_sections import LineRulesConfig, RecordsConfig, RunRule, TimingConfig
+from pipeline.line_config import LineConfig
 from vision.recipe import Recipe
 from vision.types import PixelFormat
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import LineConfig
 from pipeline.encoder import distance_pulses, wrap
 from pipeline.latency import PERCENTILES, LatencyHistogram
+from pipeline.line_config import LineConfig
 from pipeline.rules import Matching, Timing
 
 COUNTS = st.integers(-(2**70), 2**70)

@@ -12,7 +12,8 @@ from pipeline.calibrated_line import camera_calibrations
 from pipeline.calibrated_timing import differences, settings, timings_in
 from pipeline.calibration_file import CalibrationStore, CameraCalibration, TimingSection, made_now
 from pipeline.calibration_store import NEW
-from pipeline.config import DEADLINE_MAX_US, Line, load_line
+from pipeline.config import Line, load_line
+from pipeline.config_sections import DEADLINE_MAX_US
 from tests.service import write_line
 
 FIGURES = TimingFigures(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.challenge import ChallengeRun, Moment, Product
 from pipeline.challenge_file import BadChallengeFile, ChallengeFile
-from pipeline.config import ChallengeKind
+from pipeline.config_sections import ChallengeKind
 from pipeline.messages import ChallengeOutcome
 from vision.types import Verdict
 

@@ -15,7 +15,8 @@ from pipeline.challenge import BEGAN, Moment
 from pipeline.challenge_watch import ChallengeWatch
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_S
-from pipeline.config import ChallengeKind, Line
+from pipeline.config import Line
+from pipeline.config_sections import ChallengeKind
 from pipeline.deadline import Decision
 from pipeline.line_watch import LineWatch
 from pipeline.messages import Alarm, ChallengeOutcome, Command, CommandReply, Configure, Halt, Permission, ServiceState

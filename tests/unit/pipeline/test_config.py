@@ -235,7 +235,7 @@ def test_what_waits_has_room_for_the_largest_frame_of_all_cameras(folder: Path) 
 
 
 def test_what_waits_has_to_fit_beside_everything_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.config.memory_bytes", lambda: 900 << 20)
+    monkeypatch.setattr("pipeline.config_places.memory_bytes", lambda: 900 << 20)
     images, recording = {"path": "kept", "memory_mib": 500}, {"path": "windows", "memory_mib": 500}
     (folder / "line.yaml").write_text(yaml.safe_dump({**LINE, "images": images}))
     load_line(folder / "line.yaml")

@@ -15,7 +15,8 @@ import yaml
 
 from pipeline.channel import Link, link_pair
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.config import RuntimeConfig, load_line
+from pipeline.config import load_line
+from pipeline.config_sections import RuntimeConfig
 from pipeline.drift_signals import DriftSignals
 from pipeline.evaluation.figures import figures_of, result_of
 from pipeline.evaluation.labels import are_defective

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from pipeline.channel import Link, link_pair
-from pipeline.config import ImagesConfig, load_line
+from pipeline.config import load_line
+from pipeline.config_sections import ImagesConfig
 from pipeline.image_names import ImageName, read_name
 from pipeline.image_room import Room
 from pipeline.image_writer import ImageWriter

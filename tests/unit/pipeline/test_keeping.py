@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ImagesConfig
+from pipeline.config_sections import ImagesConfig
 from pipeline.keeping import Keeping, Worth
 from vision.types import Inspection, Reason, Verdict
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import line_inspector
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.line_inspector import open_line_session
 from tests.models import write_stub_package
 from vision.package import load_package

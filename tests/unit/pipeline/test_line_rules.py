@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import LineRulesConfig, RateRule, RunRule
+from pipeline.config_sections import LineRulesConfig, RateRule, RunRule
 from pipeline.line_rules import CONSECUTIVE_NO_DECISIONS, CONSECUTIVE_REJECTS, REJECT_RATE, LineRules
 from vision.types import Reason, Verdict
 

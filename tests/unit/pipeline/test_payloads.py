@@ -10,7 +10,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from pipeline.config import EncoderConfig, TimingConfig
+from pipeline.config_sections import EncoderConfig, TimingConfig
 from pipeline.payloads import (
     AGE_US_MAX,
     PART_KEY_MAX,

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pipeline.config import SupervisionConfig
+from pipeline.config_sections import SupervisionConfig
 from pipeline.places import Place
 
 

@@ -20,7 +20,7 @@ from vision.faults import FaultsError
 IN_A_PROCESS = """
 import json, os, resource, sys, threading
 from pathlib import Path
-from pipeline.config import RealtimeConfig
+from pipeline.config_sections import RealtimeConfig
 from pipeline.realtime import take_cores, take_urgency
 config = RealtimeConfig.model_validate_json(sys.argv[1])
 early = threading.Event()

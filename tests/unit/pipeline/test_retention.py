@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.clock import NS_PER_S
-from pipeline.config import RecordsConfig
+from pipeline.config_sections import RecordsConfig
 from pipeline.retention import STEADY_NS, Retention, SealedSegment, to_drop
 
 DAY_S = 86_400.0

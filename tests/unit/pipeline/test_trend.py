@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import DegradedConfig, TimingConfig
+from pipeline.config_sections import DegradedConfig, TimingConfig
 from pipeline.trend import LOW_HEADROOM, OVER_BUDGET, Trend
 
 TIMING = TimingConfig(deadline_us=1_100, guard_us=100, budget_us=500)

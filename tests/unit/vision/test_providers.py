@@ -10,7 +10,7 @@ from typing import Any, get_args
 import onnxruntime
 import pytest
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from vision import providers
 from vision.providers import (
     AUTO,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.figures import figures_of, result_of
 from pipeline.evaluation.labels import are_defective
 from pipeline.evaluation.layouts import read_data_set

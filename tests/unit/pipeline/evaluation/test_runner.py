@@ -16,7 +16,7 @@ import yaml
 from onnx import numpy_helper
 from PIL import Image
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.data import DataSet, Sample
 from pipeline.evaluation.figures import Figures, figures_of, result_of, worst_mistakes
 from pipeline.evaluation.labels import are_defective, expect_labels_fit

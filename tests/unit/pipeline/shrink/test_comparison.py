@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.evaluation.layouts import read_data_set
 from pipeline.evaluation.runner import Runner
 from pipeline.shrink.comparison import compare, labels_of

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
-from pipeline.config import RuntimeConfig
+from pipeline.config_sections import RuntimeConfig
 from pipeline.line_inspector import open_line_session
 from pipeline.verification import file
 from pipeline.verification.file import FILE_NAME, VerifiedRuntime, read_verification, why_unverified, write_verification
