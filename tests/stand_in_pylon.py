@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera_config import PylonCamera
+from pipeline.cameras.asked_clock import Asked, ask
 from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.pylon_device import PylonDevice
 
@@ -52,7 +53,9 @@ class StandInResult:
 
 
 class StandInPylon:
-    """See the module's text. ``numbers`` and ``ticks_per_s`` are what the device says of itself."""
+    """See the module's text. ``numbers`` and ``ticks_per_s`` are what the device says of itself, ``clock_ns``
+    its clock where it can be asked.
+    """
 
     def __init__(
         self,
@@ -60,12 +63,13 @@ class StandInPylon:
         *,
         number_count: int = 1 << 64,
         ticks_per_s: int = 10**9,
-        clock_asked: tuple[int, int] | None = None,
+        clock_ns: Callable[[], int] | None = None,
         payload_bytes: int | None = None,
     ) -> None:
         self.width_px, self.height_px = size
         self.payload_bytes = payload_bytes or self.width_px * self.height_px
-        self.number_count, self.ticks_per_s, self.clock_asked = number_count, ticks_per_s, clock_asked
+        self.number_count, self.ticks_per_s, self.clock_ns = number_count, ticks_per_s, clock_ns
+        self.clock_asked = self.ask_clock()
         self.buffers: deque[Pixels] = deque()
         self.dropped = 0
         self.may_stop = threading.Event()
@@ -102,6 +106,9 @@ class StandInPylon:
         }
         self._results.append(StandInResult(self, memory, **{**values, **given}))
         os.eventfd_write(self._signal, 1)
+
+    def ask_clock(self) -> Asked | None:
+        return None if self.clock_ns is None else ask(lambda: None, self.clock_ns)
 
     def start(self, memories: Sequence[Pixels]) -> None:
         self.buffers.extend(memories)

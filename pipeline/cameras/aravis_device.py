@@ -18,10 +18,11 @@ from pipeline.cameras.aravis_library import (
     ControlLost,
     library,
 )
+from pipeline.cameras.asked_clock import Asked, ask, ask_features
 from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, apply_features
 from pipeline.cameras.receive_buffer import enlarge_receive_buffer
-from pipeline.clock import NS_PER_S, now_ns
+from pipeline.clock import NS_PER_S
 from vision.faults import one_line
 
 _CONTROL_PORT = 3956
@@ -32,9 +33,6 @@ _ROOM_FRAMES = 4
 _ROOM_MIN_BYTES = 4 << 20
 _LATCH_REGISTER, _LATCHED_HIGH, _LATCHED_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 0x2
-_LATCHES = 8
-_ANSWER_MAX_NS = 5_000_000
-"""An answer that took longer says too little of when the clock was read."""
 _SERIAL_FEATURES = ("DeviceSerialNumber", "DeviceID")
 
 
@@ -91,7 +89,7 @@ class AravisDevice:
     """An open device with its stream, not yet started. ``payload_bytes``: what a frame takes, chunks included;
     ``receive_buffer_bytes``: how much of it the kernel keeps until it is read, None for USB.
 
-    ``clock_asked``: a moment by the device's clock and by the box's, in nanoseconds; None where it can not be asked.
+    ``clock_asked``: a moment by the device's clock and by the box's; None where it can not be asked.
     """
 
     def __init__(self, config: AravisCamera, on_stream: STREAM_CALLBACK, on_lost: Callable[[], None]) -> None:  # type: ignore[valid-type]
@@ -115,7 +113,7 @@ class AravisDevice:
             self._tells_ready = self._choose_status()
             if self.is_gige:
                 self._choose_packet_size()
-            self.clock_asked = self._ask_clock() if self.is_gige else None
+            self.clock_asked = self.ask_clock()
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.stream = self._streaming(on_stream)
             self.receive_buffer_bytes = self._make_room() if self.is_gige else None
@@ -125,6 +123,16 @@ class AravisDevice:
         except CameraUnavailable:
             self.close()
             raise
+
+    def ask_clock(self) -> Asked | None:
+        """None where it can not be asked, or no answer came. For any thread."""
+        if not self.is_gige:
+            return ask_features(self.features, NS_PER_S)
+        try:
+            frequency_hz = self.lib.checked("arv_gv_device_get_timestamp_tick_frequency", self.handle)
+            return ask(self._latch, lambda: self._latched_ns(frequency_hz)) if frequency_hz else None
+        except AravisError:
+            return None
 
     def start(self) -> None:
         """Raises CameraUnavailable."""
@@ -263,23 +271,12 @@ class AravisDevice:
             text = f"expected what the camera takes; {largest} arrives ({error})"
             raise CameraUnavailable(f"{self._name}: packet_size_bytes: got {chosen}, {text}") from error
 
-    def _ask_clock(self) -> tuple[int, int] | None:
-        """A moment by the device's clock and the box's, of the quickest of several answers."""
-        frequency_hz = self.lib.checked("arv_gv_device_get_timestamp_tick_frequency", self.handle)
-        if not frequency_hz:
-            return None
-        quickest_ns, asked = _ANSWER_MAX_NS, None
-        try:
-            for _ in range(_LATCHES):
-                before_ns = now_ns()
-                self.lib.checked("arv_device_write_register", self.handle, _LATCH_REGISTER, _LATCH)
-                took_ns = now_ns() - before_ns
-                ticks = self._register(_LATCHED_HIGH) << 32 | self._register(_LATCHED_LOW)
-                if ticks and took_ns < quickest_ns:
-                    quickest_ns, asked = took_ns, (ticks * NS_PER_S // frequency_hz, before_ns + took_ns // 2)
-        except AravisError:
-            return None
-        return asked
+    def _latch(self) -> None:
+        self.lib.checked("arv_device_write_register", self.handle, _LATCH_REGISTER, _LATCH)
+
+    def _latched_ns(self, frequency_hz: int) -> int:
+        ticks = self._register(_LATCHED_HIGH) << 32 | self._register(_LATCHED_LOW)
+        return ticks * NS_PER_S // frequency_hz
 
     def _register(self, address: int) -> int:
         value = c_uint32()

@@ -37,7 +37,7 @@ def configured(config: AravisCamera) -> Iterator[Look]:
             facts["clock"] = (
                 "cannot be asked; time stamps are put in place by when frames come"
                 if device.clock_asked is None
-                else f"{device.clock_asked[0] / NS_PER_S:.6f} s by the camera's own"
+                else f"{device.clock_asked.device_ns / NS_PER_S:.6f} s by the camera's own"
             )
         yield Look(device.features, facts)
     except AravisError as error:

@@ -22,7 +22,7 @@ from pipeline.cameras.aravis_library import (
     AravisError,
 )
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
-from pipeline.cameras.device_clock import DeviceClock, late_text
+from pipeline.cameras.device_clock import device_clock
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.cameras.software_trigger import SoftwareTrigger
@@ -61,7 +61,7 @@ class AravisStream:
             raise
         device = self._device
         self._arv = device.lib.arv
-        self._clock = DeviceClock(device.clock_asked)
+        self._clock = device_clock(device.clock_asked, device.ask_clock, self._tell)
         self._arrival = WallArrival(config.frame_retention_us * NS_PER_US)
         self._numbers = FrameNumbers(_GIGE_NUMBERS if device.is_gige else _USB_NUMBERS)
         self._parser = device.lib.arv.arv_device_create_chunk_parser(device.handle) if config.chunks else None
@@ -71,8 +71,8 @@ class AravisStream:
         self._spares_out = 0
         self._previous_ns = now_ns()
         self._silent_ns: int | None = None
-        self._trouble_text = ""
-        """Why it has to be opened anew."""
+        self._numbers_text = ""
+        """Why they do not go on; empty where they do."""
         self._trigger_counter = 0
         self._counted: tuple[int, int] | None = None
         """Of the last whole frame, its number and the camera's count of triggers."""
@@ -125,14 +125,16 @@ class AravisStream:
             os.eventfd_read(self._signal)
         is_lost = self._is_lost
         events: list[CameraEvent] = []
-        while not self._trouble_text and (buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream)):
+        while not self._why_anew and (buffer := self._arv.arv_stream_try_pop_buffer(self._device.stream)):
             events += self._events(buffer)
             self._device.lib.unref(buffer)
             self._refill()
         if events:
             self._hear()
-        elif self._trouble_text:
-            raise CameraUnavailable(f"camera {self._config.camera_id}: {self._trouble_text}; it is opened anew")
+            if self._why_anew:
+                self._tell()
+        elif self._why_anew:
+            raise CameraUnavailable(f"camera {self._config.camera_id}: {self._why_anew}; it is opened anew")
         elif is_lost:
             where = self._config.address or f"serial {self._config.serial}"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {where} no longer answers")
@@ -140,6 +142,11 @@ class AravisStream:
             text = f"runs freely and sent nothing for {self._config.frame_timeout_s:g} s"
             raise CameraUnavailable(f"camera {self._config.camera_id}: {text}")
         return events
+
+    @property
+    def _why_anew(self) -> str:
+        """It has to be opened anew; empty where it has not."""
+        return self._numbers_text or self._clock.trouble
 
     def packet_counts(self) -> Mapping[str, int]:
         """See ``pipeline.cameras.base.CountsPackets``."""
@@ -175,6 +182,7 @@ class AravisStream:
         """After ``end``. May wait seconds for a camera that is dead."""
         if self._trigger is not None:
             self._trigger.end()
+        self._clock.end()
         self._device.lib.unref(self._parser)
         self._parser = None
         self._device.close()
@@ -189,11 +197,15 @@ class AravisStream:
     def _buffer_done(self, _user: int | None, kind: int, _buffer: int | None) -> None:
         """In the library's thread."""
         if kind == BUFFER_DONE:
-            os.eventfd_write(self._signal, 1)
+            self._tell()
 
     def _lose(self) -> None:
         """In the library's thread."""
         self._is_lost = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """In whatever thread."""
         os.eventfd_write(self._signal, 1)
 
     def _refill(self) -> None:
@@ -225,11 +237,10 @@ class AravisStream:
         place = self._numbers.next(frame_id)
         exposure_ns = self._exposure_ns(buffer)
         if place is None:
-            self._trouble_text = f"its frame numbers do not go on: got {frame_id}"
-            os.eventfd_write(self._signal, 1)
+            self._numbers_text = f"its frame numbers do not go on: got {frame_id}"
             self._trigger_counter += 1
             yield Triggered(self._trigger_counter, None, exposure_ns)
-            yield NotGrabbed(self._trigger_counter, "BAD", self._trouble_text)
+            yield NotGrabbed(self._trigger_counter, "BAD", self._numbers_text)
             self._give_back(slot)
             return
         number, lost = place
@@ -300,11 +311,7 @@ class AravisStream:
         device_ns = int(self._arv.arv_buffer_get_timestamp(buffer))
         if not device_ns or self._arv.arv_buffer_get_status(buffer) != SUCCESS:
             return arrived_ns
-        exposure_ns = max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
-        if self._clock.late_ns and not self._trouble_text:
-            self._trouble_text = late_text(self._clock.late_ns)
-            os.eventfd_write(self._signal, 1)
-        return exposure_ns
+        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
 
     def _trouble(self, buffer: int) -> str:
         """Why it is no frame; empty where it is one."""

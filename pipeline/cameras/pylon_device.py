@@ -10,19 +10,16 @@ from typing import Any
 from pypylon import genicam, pylon
 
 from pipeline.camera_config import PylonCamera
+from pipeline.cameras.asked_clock import Asked, ask_features
 from pipeline.cameras.base import CameraUnavailable
 from pipeline.cameras.device_features import FeatureError, Features, apply_features
 from pipeline.cameras.pylon_buffers import Buffers, Pixels
 from pipeline.cameras.pylon_features import PylonFeatures, told
-from pipeline.clock import NS_PER_S, now_ns
+from pipeline.clock import NS_PER_S
 
 _GIGE_NUMBERS = 65_535
 """1 to 65,535 and then 1 again, unless the camera counts by 64 bit ("extended ID")."""
 _LONG_NUMBERS = 1 << 64
-_LATCHES = 8
-_LATCH_TRUSTED_NS = 5_000_000
-"""An answer that took longer says too little of when the clock was read."""
-_CLOCKS = (("TimestampLatch", "TimestampLatchValue"), ("GevTimestampControlLatch", "GevTimestampValue"))
 """The standard's names, and those of GigE cameras from before it."""
 _TICK_FREQUENCY = "GevTimestampTickFrequency"
 
@@ -66,8 +63,7 @@ class _Removal(pylon.ConfigurationEventHandler):  # type: ignore[misc]  # pypylo
 class PylonDevice:
     """An open camera, set up and not yet started. ``payload_bytes``: what a frame takes, chunks included.
 
-    ``clock_asked``: a moment by its clock and by the box's, in nanoseconds; None where it can not be asked. ``ticks_per_s``: of its
-    clock.
+    ``clock_asked``: a moment by its clock and by the box's; None where it can not be asked. ``ticks_per_s``: of its clock.
     ``number_count``: after so many frames their numbers come again.
     """
 
@@ -93,7 +89,7 @@ class PylonDevice:
                 self._expect_software_trigger()
             frequency = self.features.kind(_TICK_FREQUENCY)
             self.ticks_per_s = NS_PER_S if frequency is None else int(self.features.get(_TICK_FREQUENCY))
-            self.clock_asked = ask_clock(self.features, self.ticks_per_s)
+            self.clock_asked = self.ask_clock()
             self.payload_bytes = int(self.features.get("PayloadSize"))
             self.number_count = _GIGE_NUMBERS if self._has_short_numbers() else _LONG_NUMBERS
             self.wait_object = self._camera.GetGrabResultWaitObject()
@@ -103,6 +99,10 @@ class PylonDevice:
         except CameraUnavailable:
             self.close()
             raise
+
+    def ask_clock(self) -> Asked | None:
+        """None where it can not be asked, or no answer came. For any thread."""
+        return ask_features(self.features, self.ticks_per_s)
 
     def start(self, memories: Sequence[Pixels]) -> None:
         """Grab into ``memories``, in that order. Raises CameraUnavailable."""
@@ -237,22 +237,3 @@ class PylonDevice:
         extended = "GevGVSPExtendedIDMode"
         is_extended = self.features.kind(extended) is not None and self.features.get(extended) == "On"
         return bool(self._camera.IsGigE()) and not is_extended
-
-
-def ask_clock(device: Features, ticks_per_s: int) -> tuple[int, int] | None:
-    """A moment by the device's clock and by the box's, the quickest of several readings; None where it has none to read."""
-    names = next((each for each in _CLOCKS if all(device.kind(name) is not None for name in each)), None)
-    if names is None or not ticks_per_s:
-        return None
-    took_ns, asked = _LATCH_TRUSTED_NS + 1, None
-    try:
-        for _ in range(_LATCHES):
-            before_ns = now_ns()
-            device.execute(names[0])
-            after_ns = now_ns()
-            device_ns = int(device.get(names[1])) * NS_PER_S // ticks_per_s
-            if device_ns and after_ns - before_ns < took_ns:
-                took_ns, asked = after_ns - before_ns, (device_ns, (before_ns + after_ns) // 2)
-    except FeatureError:
-        return None
-    return asked

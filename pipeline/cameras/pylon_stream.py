@@ -20,7 +20,7 @@ from pypylon import genicam
 
 from pipeline.camera_config import PylonCamera
 from pipeline.cameras.base import CameraEvent, CameraUnavailable, Grabbed, NotGrabbed, Triggered
-from pipeline.cameras.device_clock import DeviceClock, late_text
+from pipeline.cameras.device_clock import device_clock
 from pipeline.cameras.frame_numbers import FrameNumbers
 from pipeline.cameras.pixel_codes import PIXEL_CODES, format_name
 from pipeline.cameras.pylon_buffers import Pixels
@@ -65,7 +65,7 @@ class PylonStream:
             self._close_descriptors()
             raise
         self._trigger: SoftwareTrigger | None = None
-        self._clock = DeviceClock(self._device.clock_asked)
+        self._clock = device_clock(self._device.clock_asked, self._device.ask_clock, self._tell)
         self._numbers = FrameNumbers(self._device.number_count)
         self._new_slots: deque[Slot] = deque()
         """Queued, and pylon does not know them."""
@@ -159,6 +159,8 @@ class PylonStream:
             self._silent_ns = now_ns() + int(self._config.frame_timeout_s * NS_PER_S)
 
     def _expect_no_error(self) -> None:
+        if self._error is None and self._clock.trouble:
+            self._error = self._anew(self._clock.trouble)
         if self._error is not None:
             raise self._error
 
@@ -170,6 +172,7 @@ class PylonStream:
             self._starting.join()
         if self._trigger is not None:
             self._trigger.end()
+        self._clock.end()
         self._device.stop()
         for result in self._results.values():
             result.Release()
@@ -248,7 +251,7 @@ class PylonStream:
             yield Triggered(counter, None, exposure_ns)
             yield NotGrabbed(counter, "BAD", text)
             self._give_back(slot)
-            self._end_with(text)
+            self._error = self._anew(text)
             return
         counter, lost = place
         self._counter = counter
@@ -281,9 +284,8 @@ class PylonStream:
             slot.pixels[:size] = self._spares[address][:size]
         yield Grabbed(counter, exposure_ns, slot, header)
 
-    def _end_with(self, text: str) -> None:
-        self._error = CameraUnavailable(f"camera {self._config.camera_id}: {text}; it is opened anew")
-        self._tell()
+    def _anew(self, text: str) -> CameraUnavailable:
+        return CameraUnavailable(f"camera {self._config.camera_id}: {text}; it is opened anew")
 
     def _give_back(self, slot: Slot | None) -> None:
         if slot is not None:
@@ -301,10 +303,7 @@ class PylonStream:
         device_ns = int(result.GetTimeStamp()) * NS_PER_S // self._device.ticks_per_s
         if not device_ns or not result.GrabSucceeded():
             return arrived_ns
-        exposure_ns = max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
-        if self._clock.late_ns:
-            self._end_with(late_text(self._clock.late_ns))
-        return exposure_ns
+        return max(self._previous_ns, self._clock.box_ns(device_ns, arrived_ns))
 
     def _header(self, result: Any, counter: int, encoder_count: int | None, exposure_ns: int) -> SlotHeader:
         config = self._config

@@ -32,7 +32,6 @@ expect_pypylon()
 from pypylon import genicam, pylon  # noqa: E402
 
 from pipeline.cameras.device_features import FeatureError  # noqa: E402
-from pipeline.cameras.pylon_device import ask_clock  # noqa: E402
 from pipeline.cameras.pylon_stream import PylonStream  # noqa: E402
 from tests.stand_in_pylon import StandInPylon  # noqa: E402
 
@@ -402,7 +401,7 @@ def test_frames_without_numbers_are_counted(stand_in: StandIn, ring: Slots) -> N
 def test_a_triggers_time_is_the_cameras_in_the_boxs_clock(stand_in: StandIn, ring: Slots) -> None:
     """Its clock ticks at 125 MHz, was asked, and every frame takes at least 3 ms to come."""
     offset_ns = 5_000 * NS_PER_S
-    camera, device = stand_in(ticks_per_s=125_000_000, clock_asked=(now_ns() - offset_ns, now_ns()))
+    camera, device = stand_in(ticks_per_s=125_000_000, clock_ns=lambda: now_ns() - offset_ns)
     started(camera, device, ring)
     exposed_ns = now_ns() - 3 * NS_PER_MS
     device.show(picture(0), 1, (exposed_ns - offset_ns) // 8)
@@ -524,46 +523,6 @@ def test_a_payload_that_does_not_fit_is_refused() -> None:
     assert refusal(camera) == (
         "camera cam0: sends 216 bytes a frame, expected at most 192; other chunks are switched on in the camera?"
     )
-
-
-class StandInClock:
-    """The features of a clock, which is ``offset_ns`` behind the box's and counts ``ticks_per_s``."""
-
-    def __init__(self, latch: str, value: str, ticks_per_s: int, offset_ns: int) -> None:
-        self._names = (latch, value)
-        self._ticks_per_s, self._offset_ns = ticks_per_s, offset_ns
-        self._latched = 0
-
-    def kind(self, name: str) -> str | None:
-        return dict(zip(self._names, ("command", "integer"), strict=True)).get(name)
-
-    def execute(self, name: str) -> None:
-        assert name == self._names[0]
-        self._latched = (now_ns() - self._offset_ns) * self._ticks_per_s // NS_PER_S
-
-    def get(self, name: str) -> int:
-        assert name == self._names[1]
-        return self._latched
-
-
-@pytest.mark.parametrize(
-    ("latch", "value", "ticks_per_s"),
-    [
-        ("TimestampLatch", "TimestampLatchValue", NS_PER_S),
-        ("GevTimestampControlLatch", "GevTimestampValue", 125_000_000),
-    ],
-)
-def test_the_cameras_clock_is_asked(latch: str, value: str, ticks_per_s: int) -> None:
-    offset_ns = now_ns() - 90 * NS_PER_S
-    found = ask_clock(StandInClock(latch, value, ticks_per_s, offset_ns), ticks_per_s)  # type: ignore[arg-type]
-    assert found is not None
-    device_ns, box_ns = found
-    assert abs(box_ns - device_ns - offset_ns) < 5 * NS_PER_MS
-
-
-def test_a_clock_that_can_not_be_asked_is_none() -> None:
-    nothing = StandInClock("Latch", "Value", NS_PER_S, 0)
-    assert ask_clock(nothing, NS_PER_S) is None  # type: ignore[arg-type]
 
 
 # --- software triggers -------------------------------------------------------------------------------------------------

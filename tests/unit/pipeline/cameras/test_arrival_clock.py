@@ -1,12 +1,13 @@
-"""Device times in the box's clock, against a device whose clock is known."""
+"""Device times in the box's clock by when frames arrive, against a device whose clock is known."""
 
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
-from pipeline.cameras.device_clock import DeviceClock
+from pipeline.cameras.arrival_clock import ArrivalClock
 
 BOX_BEGIN_NS = 5_000_000_000_000
 DEVICE_BEGIN_NS = 777_000_000
@@ -26,7 +27,7 @@ class World:
     def arrived_ns(self, box_ns: int) -> int:
         return box_ns + self._least_ns + round(self._random.expovariate(1 / 300_000))
 
-    def errors_ns(self, clock: DeviceClock, seconds: float, rate_hz: float) -> list[int]:
+    def errors_ns(self, clock: ArrivalClock, seconds: float, rate_hz: float) -> list[int]:
         """How far each mapped time is from the truth."""
         errors = []
         for number in range(int(seconds * rate_hz)):
@@ -37,26 +38,19 @@ class World:
 
 @pytest.mark.parametrize("drift_ppm", [-100.0, 0.0, 20.0, 100.0])
 @pytest.mark.parametrize("rate_hz", [5.0, 100.0])
-def test_a_clock_that_was_asked_is_mapped_within_some_microseconds(drift_ppm: float, rate_hz: float) -> None:
-    world = World(drift_ppm, least_ns=2_600_000)
-    clock = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS))
+def test_times_are_late_by_the_least_delay(drift_ppm: float, rate_hz: float) -> None:
+    world, clock = World(drift_ppm, least_ns=2_600_000), ArrivalClock()
     errors = world.errors_ns(clock, 60, rate_hz)
     settled = errors[len(errors) // 2 :]
     # Few frames a second seldom have one that came with hardly any delay.
     limit_ns = 20_000 if rate_hz > 50 else 150_000
-    assert max(abs(error) for error in settled) < limit_ns
+    assert max(abs(error - 2_600_000) for error in settled) < limit_ns
     assert clock.drift_ppm == pytest.approx(drift_ppm, abs=10)
-
-
-def test_without_asking_times_are_late_by_the_least_delay() -> None:
-    world = World(20.0, least_ns=2_600_000)
-    errors = world.errors_ns(DeviceClock(), 60, 100.0)
-    assert all(2_590_000 < error < 2_620_000 for error in errors[3_000:])
 
 
 def test_no_time_is_later_than_the_arrival() -> None:
     world = World(-300.0, least_ns=0)
-    clock = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS + 50_000_000))
+    clock = ArrivalClock()
     for number in range(2_000):
         box_ns = BOX_BEGIN_NS + number * 10_000_000
         arrived_ns = world.arrived_ns(box_ns)
@@ -64,7 +58,7 @@ def test_no_time_is_later_than_the_arrival() -> None:
 
 
 def test_a_device_that_was_switched_off_and_on_begins_again() -> None:
-    clock, world = DeviceClock(), World(0.0, least_ns=1_000_000)
+    clock, world = ArrivalClock(), World(0.0, least_ns=1_000_000)
     world.errors_ns(clock, 20, 100.0)
     later_ns = BOX_BEGIN_NS + 60_000_000_000
     assert clock.box_ns(5_000, later_ns) == later_ns
@@ -73,7 +67,7 @@ def test_a_device_that_was_switched_off_and_on_begins_again() -> None:
 
 
 def test_a_busy_stretch_moves_nothing() -> None:
-    clock, world = DeviceClock(), World(0.0, least_ns=1_000_000)
+    clock, world = ArrivalClock(), World(0.0, least_ns=1_000_000)
     world.errors_ns(clock, 30, 100.0)
     errors = []
     for number in range(3_000, 3_500):
@@ -85,14 +79,14 @@ def test_a_busy_stretch_moves_nothing() -> None:
 @pytest.mark.parametrize("rate_hz", [2.0, 50.0])
 @pytest.mark.parametrize("seconds", [3, 30])
 def test_a_clock_that_is_set_forward_is_followed_within_some_seconds(rate_hz: float, seconds: int) -> None:
-    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    clock, world = ArrivalClock(), World(10.0, least_ns=1_000_000)
     world.errors_ns(clock, seconds, rate_hz)
     errors = []
     for number in range(int(seconds * rate_hz), int((seconds + 10) * rate_hz)):
         box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
         device_ns = world.device_ns(box_ns) + 400_000_000
         errors.append(clock.box_ns(device_ns, world.arrived_ns(box_ns)) - box_ns)
-        assert not clock.late_ns
+        assert not clock.trouble
     assert max(abs(error) for error in errors[int(3 * rate_hz) :]) < 5_000_000
 
 
@@ -101,61 +95,62 @@ def test_a_clock_that_is_set_forward_is_followed_within_some_seconds(rate_hz: fl
 @pytest.mark.parametrize("seconds", [3, 30])
 def test_a_link_that_lags_moves_nothing_and_is_told(rate_hz: float, late_ns: int, seconds: int) -> None:
     """As is a clock that was set back by less than lies between two frames."""
-    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    clock, world = ArrivalClock(), World(10.0, least_ns=1_000_000)
     world.errors_ns(clock, seconds, rate_hz)
     errors, told = [], []
     for number in range(int(seconds * rate_hz), int((seconds + 6) * rate_hz)):
         box_ns = BOX_BEGIN_NS + round(number * 1e9 / rate_hz)
         errors.append(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns) + late_ns) - box_ns)
-        told.append(clock.late_ns)
+        told.append(clock.trouble)
     assert max(abs(error) for error in errors) < 5_000_000
-    assert told[0] == 0
-    assert told[-1] == pytest.approx(late_ns, abs=5_000_000)
+    assert told[0] == ""
+    found = re.fullmatch(
+        r"its frames come (\d+) ms later than their time stamps say, for a second and more: .*", told[-1]
+    )
+    assert found is not None
+    assert int(found[1]) == pytest.approx(late_ns / 1e6, abs=5)
     box_ns += 1_000_000_000
     clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns))
-    assert clock.late_ns == 0
+    assert not clock.trouble
 
 
 @pytest.mark.parametrize("before_s", [3, 9, 600])
 @pytest.mark.parametrize("pause_s", [100, 900, 30_000])
 def test_a_pause_is_no_lag(before_s: int, pause_s: int) -> None:
     """The drift changes meanwhile, or was not known yet."""
-    clock, world = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS)), World(40.0, least_ns=2_000_000)
+    clock, world = ArrivalClock(), World(40.0, least_ns=2_000_000)
     world.errors_ns(clock, before_s, 10.0)
     errors = []
     for number in range(200):
         box_ns = BOX_BEGIN_NS + (before_s + pause_s) * 1_000_000_000 + number * 100_000_000
         device_ns = world.device_ns(box_ns) - pause_s * 5_000
         errors.append(clock.box_ns(device_ns, world.arrived_ns(box_ns)) - box_ns)
-        assert not clock.late_ns
-    assert max(abs(error) for error in errors) < 3_000_000
-
-
-@pytest.mark.parametrize("drift_ppm", [-100.0, 100.0])
-def test_a_delay_that_was_not_known_for_good_is_forgotten_in_a_pause(drift_ppm: float) -> None:
-    """The frames began long after the clock was asked, and were few."""
-    clock, world = DeviceClock(asked=(DEVICE_BEGIN_NS, BOX_BEGIN_NS)), World(drift_ppm, least_ns=2_000_000)
-    errors = []
-    for seconds in (*range(50, 54), *range(200, 240)):
-        for tenth in range(10):
-            box_ns = BOX_BEGIN_NS + seconds * 1_000_000_000 + tenth * 100_000_000
-            errors.append(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns)) - box_ns)
-    assert all(1_000_000 < error < 4_000_000 for error in errors[-100:])
+        assert not clock.trouble
+    assert max(abs(error) for error in errors) < 6_000_000
 
 
 def test_a_part_now_and_then_is_dated_by_its_arrival() -> None:
-    clock, world = DeviceClock(), World(40.0, least_ns=2_000_000)
+    clock, world = ArrivalClock(), World(40.0, least_ns=2_000_000)
     for number in range(50):
         box_ns = BOX_BEGIN_NS + number * 600_000_000_000
         assert abs(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns)) - box_ns) < 6_000_000
-        assert not clock.late_ns
+        assert not clock.trouble
 
 
 def test_some_late_frames_are_nothing() -> None:
-    clock, world = DeviceClock(), World(10.0, least_ns=1_000_000)
+    clock, world = ArrivalClock(), World(10.0, least_ns=1_000_000)
     world.errors_ns(clock, 10, 100.0)
     for number in range(1_000, 3_000):
         box_ns = BOX_BEGIN_NS + number * 10_000_000
         late_ns = 200_000_000 if number % 100 < 90 else 0
         clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns) + late_ns)
-        assert not clock.late_ns
+        assert not clock.trouble
+
+
+def test_time_stamps_that_stand_still_are_told() -> None:
+    clock, world = ArrivalClock(), World(10.0, least_ns=1_000_000)
+    world.errors_ns(clock, 5, 20.0)
+    stands_ns = world.device_ns(BOX_BEGIN_NS + 5_000_000_000)
+    for number in range(100, 125):
+        clock.box_ns(stands_ns, BOX_BEGIN_NS + number * 50_000_000)
+    assert "stands still" in clock.trouble
