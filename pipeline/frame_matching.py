@@ -26,6 +26,8 @@ _SETTLING_MAX_NS = 20 * NS_PER_MS
 """What a broker has held up it sends at once."""
 _RECENT_TRIGGERS = 16
 """Among so many the same one is known again."""
+_TOLD_AGAIN_NS = 10 * NS_PER_S
+"""A broker delivers again at once, or when the connection is back; later it is a controller that counts anew."""
 _MISSES_ODD = 3
 """After so many in a row, with frames that nobody claimed, other numbers are believed if they have been measured."""
 
@@ -191,6 +193,7 @@ class FrameMatcher:
         return any(
             (trigger.trigger_counter, trigger.encoder_count, trigger.part_key, trigger.age_us)
             == (other.trigger_counter, other.encoder_count, other.part_key, other.age_us)
+            and trigger.at_ns - other.at_ns < _TOLD_AGAIN_NS
             for other in self._recent
         )
 

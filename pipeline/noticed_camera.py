@@ -17,6 +17,7 @@ from pipeline.cameras.base import Camera, CameraEvent, CameraUnavailable, Fires,
 from pipeline.clock import NS_PER_US, now_ns
 from pipeline.frame_matching import FrameMatcher, Matched, Missed, Outcome, TakenFrame, ToldTrigger, Unclaimed
 from pipeline.line_config import LineConfig
+from pipeline.lone_run import LoneRun
 from pipeline.ring import Slot
 from pipeline.transports.mqtt import MqttConnection, Received, Subscription
 from pipeline.trigger_inbox import BadNotice, told_trigger
@@ -84,6 +85,7 @@ class NoticedCamera:
         self._lost: CameraUnavailable | None = None
         self._late_in_a_row = 0
         self._late_text = ""
+        self._triggers_alone, self._frames_alone = LoneRun(), LoneRun()
         self.refusal = ""
         """What was wrong with the notice that was refused last; for whoever tells it to take away."""
         self.counters = {"notices_refused": 0, "notices_doubled": 0, "frames_unclaimed": 0}
@@ -94,7 +96,7 @@ class NoticedCamera:
             error = self._mqtt.last_error if self._mqtt is not None else ""
             return f"{self._name}: no notices of triggers, {self._broker_text(error or 'connecting')}", not error
         if not self._matcher.is_measured:
-            trouble = self._matcher.trouble()
+            trouble = self._alone_text() or self._matcher.trouble()
             return f"{self._name}: {self._matcher.words()}{f'; {trouble}' if trouble else ''}", not trouble
         return "", False
 
@@ -103,7 +105,7 @@ class NoticedCamera:
         if self._mqtt is not None and not self._mqtt.connected and self._mqtt.last_error:
             return f"{self._name}: no notices of triggers, {self._broker_text(self._mqtt.last_error)}; trying again"
         if not self._matcher.is_measured:
-            trouble = self._matcher.trouble()
+            trouble = self._alone_text() or self._matcher.trouble()
             return trouble and f"{self._name}: {trouble}; measuring on"
         if self._matcher.steps_lost:
             return (
@@ -115,15 +117,26 @@ class NoticedCamera:
                 f"{self._name}: {self._late_text}, as did {self._late_in_a_row - 1} before it; permitted are "
                 f"{self._late_max_ns // NS_PER_US} us, then parts are MISSED_FRAME; age_us has to say how old they are"
             )
-        if self._matcher.frames_alone >= _FRAMES_ALONE:
-            frames = f"{self._matcher.frames_alone} frames in a row were of no trigger that was told"
-            return f"{self._name}: {frames}; does the controller publish to {self._topic}, with a counter that goes on?"
+        alone = self._alone_text()
+        return alone and f"{self._name}: {alone}"
+
+    def _alone_text(self) -> str:
+        """What comes without what should come with it."""
+        if count := self._triggers_alone.odd_count:
+            return f"{count} triggers in a row had no frame; does the signal reach the camera, and does it wait for it?"
+        unclaimed = self._matcher.frames_alone
+        if count := max(self._frames_alone.odd_count, unclaimed if unclaimed >= _FRAMES_ALONE else 0):
+            return (
+                f"{count} frames in a row were of no trigger that was told; does the controller publish to {self._topic}, with a "
+                "counter that goes on, and may this box read it?"
+            )
         return ""
 
     def open(self) -> None:
         self._camera.open()
         self._lost = None
         self._late_in_a_row = 0
+        self._triggers_alone, self._frames_alone = LoneRun(), LoneRun()
         self._matcher.start(self._clock())
         self._waker = select.epoll()
         self._mqtt = MqttConnection(
@@ -217,6 +230,8 @@ class NoticedCamera:
         if self._fires is not None:
             trigger = replace(trigger, at_ns=self._clock())
             has_picture = self._fire(self._fires)
+        self._triggers_alone.add(trigger.at_ns)
+        self._frames_alone.end()
         self._trigger_counter += 1
         self._counter_of[trigger] = self._trigger_counter
         outcomes = (self._matcher.trigger if has_picture else self._matcher.no_picture)(trigger, arrived_ns)
@@ -259,6 +274,8 @@ class NoticedCamera:
         else:
             frame = TakenFrame(number, own_ns)
         self._event_of[frame] = event
+        self._frames_alone.add(frame.exposure_ns)
+        self._triggers_alone.end()
         return self._told(self._matcher.frame(frame, self._clock()))
 
     def _told(self, outcomes: Iterable[Outcome]) -> list[CameraEvent]:

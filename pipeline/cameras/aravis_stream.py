@@ -159,7 +159,6 @@ class AravisStream:
         if self._trigger is None:
             return False
         # Whether it took effect shows by its frame alone.
-        self._trigger.fired()
         self._trigger.fire(0)
         return True
 

@@ -106,7 +106,8 @@ class ArrivalClock:
         return self._base[1] + self._slope * (device_ns - self._base[0])
 
     def _fit(self) -> None:
-        slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(self._points, 2)]
+        # Two frames may have one time stamp, where a camera stamps coarsely or a burst once.
+        slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(self._points, 2) if b[0] > a[0]]
         self._slope = min(_DRIFT_MAX, max(-_DRIFT_MAX, median(slopes)))
         # The lowest of the points, each carried along the slope to the newest.
         newest_ns = self._points[-1][0]

@@ -18,6 +18,8 @@ from pipeline.cameras.base import CameraUnavailable
 from pipeline.clock import NS_PER_S, NS_PER_US, now_ns
 
 _STEP_S = 0.000_5
+_FIRED_REMEMBERED = 1_000
+"""For whoever asks: where each frame tells by itself that it was fired nobody does, for months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class SoftwareTrigger:
         self._timeout_us = timeout_us
         self._tell = tell
         self._asked: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-        self._fired: deque[Fired] = deque()
+        self._fired: deque[Fired] = deque(maxlen=_FIRED_REMEMBERED)
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -54,7 +56,7 @@ class SoftwareTrigger:
         self._asked.put((number, now_ns()))
 
     def fired(self) -> list[Fired]:
-        """What became of what was fired since the last call, in order."""
+        """What became of what was fired since the last call, in order; of the last thousand."""
         done = []
         while self._fired:
             done.append(self._fired.popleft())

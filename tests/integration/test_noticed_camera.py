@@ -245,6 +245,53 @@ def test_notices_that_have_become_late_are_told(broker_port: int) -> None:
     bench.end()
 
 
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_frames_of_which_nobody_tells_are_told(broker_port: int, is_measured: bool) -> None:
+    """Also before anything is known of the camera's numbers."""
+    bench = Bench(broker_port, is_fired=False)
+    if is_measured:
+        bench.measure()
+    else:
+        bench.camera.open()
+        bench.events_until(lambda _: "measuring" in bench.camera.not_ready()[0], time_passes=False)
+    for _ in range(8):
+        bench.clock.ns += PITCH_NS
+        bench.device.expose()
+        bench.camera.poll()
+        assert not bench.camera.trouble()
+    for _ in range(2):
+        bench.clock.ns += PITCH_NS
+        bench.device.expose()
+        bench.camera.poll()
+    words = "frames in a row were of no trigger that was told; does the controller publish to test/line/trigger/eye1"
+    assert words in bench.camera.trouble()
+    if not is_measured:
+        text, is_under_way = bench.camera.not_ready()
+        assert words in text
+        assert not is_under_way
+    bench.end()
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_triggers_without_frames_are_told(broker_port: int, is_measured: bool) -> None:
+    bench = Bench(broker_port)
+    if is_measured:
+        bench.measure()
+    else:
+        bench.camera.open()
+        bench.events_until(lambda _: "measuring" in bench.camera.not_ready()[0], time_passes=False)
+    bench.device.is_ready = False
+    for _ in range(9):
+        bench.part()
+        assert not bench.camera.trouble()
+    bench.part()
+    assert "10 triggers in a row had no frame; does the signal reach the camera" in bench.camera.trouble()
+    bench.device.is_ready = True
+    bench.part()
+    assert not bench.camera.trouble()
+    bench.end()
+
+
 def test_a_notice_that_says_nothing_of_its_part_is_refused_where_there_are_other_cameras(broker_port: int) -> None:
     bench = Bench(broker_port, others=("cam1",))
     bench.camera.open()

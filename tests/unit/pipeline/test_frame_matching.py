@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.frame_matching import FrameMatcher, Matched, Missed, Outcome, TakenFrame, ToldTrigger, Unclaimed
@@ -163,6 +165,16 @@ def test_a_doubled_notice_is_known_again(match: Match) -> None:
     hand.trigger(part)
     assert hand.matcher.is_told_again(hand.told(part, 3 * MS))
     assert not hand.matcher.is_told_again(hand.told(part + 1, counter=hand.told(part).trigger_counter))
+
+
+def test_a_controller_that_counts_anew_tells_nothing_again(match: Match) -> None:
+    """With notices of a counter alone, each like the one of an hour before."""
+    hand = Hand(match)
+    part = hand.measure()
+    before = replace(hand.told(part), encoder_count=None, part_key=None)
+    hand.matcher.trigger(before, before.at_ns)
+    assert hand.matcher.is_told_again(replace(before, at_ns=before.at_ns + 9_000 * MS))
+    assert not hand.matcher.is_told_again(replace(before, at_ns=before.at_ns + 3_600_000 * MS))
 
 
 def test_a_lost_notice_leaves_its_frame_unclaimed(match: Match) -> None:

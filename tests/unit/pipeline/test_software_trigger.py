@@ -114,6 +114,13 @@ def test_a_camera_that_went_away_is_the_reason(bench: Bench) -> None:
     assert answers(trigger, bench, 1) == [Fired(3, None, "camera cam0: no longer answers")]
 
 
+def test_what_nobody_asks_for_is_not_kept_for_months(bench: Bench) -> None:
+    trigger = bench.trigger(0)
+    for number in range(1_500):
+        trigger.fire(number)
+    assert [each.number for each in answers(trigger, bench, 1_500)] == list(range(500, 1_500))
+
+
 def test_the_end_waits_for_nothing_and_fires_nothing_more(bench: Bench) -> None:
     trigger = bench.trigger(LONG_US)
     for number in range(3):

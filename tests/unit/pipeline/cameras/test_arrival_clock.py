@@ -154,3 +154,11 @@ def test_time_stamps_that_stand_still_are_told() -> None:
     for number in range(100, 125):
         clock.box_ns(stands_ns, BOX_BEGIN_NS + number * 50_000_000)
     assert "stands still" in clock.trouble
+
+
+def test_two_frames_may_have_one_time_stamp() -> None:
+    clock, world = ArrivalClock(), World(10.0, least_ns=1_000_000)
+    for number in range(300):
+        box_ns = BOX_BEGIN_NS + number * 500_000_000
+        for _ in range(2):
+            assert abs(clock.box_ns(world.device_ns(box_ns), world.arrived_ns(box_ns)) - box_ns) < 6_000_000
