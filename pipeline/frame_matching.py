@@ -7,7 +7,8 @@ Triggers, frames and the clock in, in whatever order they come; for every trigge
 * triggers that are told closer together than parts can be are ``Missed``: a message among them was held up, and nobody knows by
   how much. So a trigger's message has to be there for a while before a frame is given to it;
 * where a frame came in time for a trigger and with a wrong number, the next pair that fits is not used either;
-* numbers that do not fit any more are found anew, by measuring (``trigger_delay``), and until then nothing is matched.
+* numbers that do not fit any more are found anew, by measuring (``trigger_delay``), and until then nothing is matched. Nor is it,
+  by ``window``, where they have not fitted for a while: a camera that then skips a trigger makes them fit by a part too few.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ _TOLD_AGAIN_NS = 10 * NS_PER_S
 """A broker delivers again at once, or when the connection is back; later it is a controller that counts anew."""
 _MISSES_ODD = 3
 """After so many in a row, with frames that nobody claimed, other numbers are believed if they have been measured."""
+_MISSES_LOST = 10
+"""After so many it is no spell of late messages any more."""
+_MEASURED_WITHIN_NS = NS_PER_S
+"""By then the measurement has seen them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,8 @@ class FrameMatcher:
         self._misses = 0
         self._unclaimed = 0
         """In a row."""
+        self._lost_ns: int | None = None
+        """Since then too many did not fit: by ``window`` all is to be measured anew."""
         self._is_doubted = False
         """A trigger and a frame came that fit in time and not in number; the next pair that fits in both is not used."""
 
@@ -151,7 +158,9 @@ class FrameMatcher:
     @property
     def steps_lost(self) -> bool:
         """Whether triggers and frames come that do not fit each other any more."""
-        return self._step is not None and min(self._misses, self._unclaimed) >= _MISSES_ODD
+        return self._lost_ns is not None or (
+            self._step is not None and min(self._misses, self._unclaimed) >= _MISSES_ODD
+        )
 
     def words(self) -> str:
         """How far the measurement is, and what is to be done for it."""
@@ -187,6 +196,7 @@ class FrameMatcher:
         self._newest_frame = None
         self._misses = self._unclaimed = 0
         self._is_doubted = False
+        self._lost_ns = None
 
     def is_told_again(self, trigger: ToldTrigger) -> bool:
         """Whether it is a notice that came before, delivered twice."""
@@ -238,14 +248,20 @@ class FrameMatcher:
     def tick(self, now_ns: int) -> list[Outcome]:
         """What is over by now."""
         self._measurement.advance(now_ns)
-        found = self._measurement.found
         outcomes: list[Outcome] = []
+        if not self._counts_triggers and self._step is not None and min(self._misses, self._unclaimed) >= _MISSES_LOST:
+            outcomes += self.drop_all()
+            self._step, self._lost_ns = None, now_ns
+        found = self._measurement.found
+        if self._lost_ns is not None and now_ns - self._lost_ns < _MEASURED_WITHIN_NS:
+            found = None
         if found is not None and (self._step is None or (found.step != self._step and self.steps_lost)):
             outcomes += self.drop_all()
             self._step, self._delay_ns, self._jitter_ns = found.step, found.delay_ns, found.jitter_ns
             self._newest_match = found.trigger_counter, found.trigger_counter + found.step
             self._misses = self._unclaimed = 0
             self._is_doubted = False
+            self._lost_ns = None
         elif found is not None and found.step == self._step:
             self._delay_ns, self._jitter_ns = found.delay_ns, found.jitter_ns
         return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]

@@ -97,21 +97,22 @@ class NoticedCamera:
             return f"{self._name}: no notices of triggers, {self._broker_text(error or 'connecting')}", not error
         if not self._matcher.is_measured:
             trouble = self._alone_text() or self._matcher.trouble()
-            return f"{self._name}: {self._matcher.words()}{f'; {trouble}' if trouble else ''}", not trouble
+            is_under_way = not (trouble or self._matcher.steps_lost)
+            return f"{self._name}: {self._matcher.words()}{f'; {trouble}' if trouble else ''}", is_under_way
         return "", False
 
     def trouble(self) -> str:
         """What is to be mended; empty where nothing is."""
         if self._mqtt is not None and not self._mqtt.connected and self._mqtt.last_error:
             return f"{self._name}: no notices of triggers, {self._broker_text(self._mqtt.last_error)}; trying again"
-        if not self._matcher.is_measured:
-            trouble = self._alone_text() or self._matcher.trouble()
-            return trouble and f"{self._name}: {trouble}; measuring on"
         if self._matcher.steps_lost:
             return (
                 f"{self._name}: triggers and frames do not fit each other any more: one side has counted anew, or has seen an "
                 f"edge that the other has not; {self._matcher.words()}"
             )
+        if not self._matcher.is_measured:
+            trouble = self._alone_text() or self._matcher.trouble()
+            return trouble and f"{self._name}: {trouble}; measuring on"
         if self._late_in_a_row >= _LATE_IN_A_ROW:
             return (
                 f"{self._name}: {self._late_text}, as did {self._late_in_a_row - 1} before it; permitted are "

@@ -225,6 +225,10 @@ class AravisDevice:
         )
 
     def _enable_chunks(self) -> None:
+        """Those of the configuration; a camera may have kept those of another."""
+        active = "ChunkModeActive"
+        if not self._config.chunks and self.lib.kind(self.handle, active) is not None and self.features.get(active):
+            self.features.set(active, False)
         for chunk in self._config.chunks:
             for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
                 if self.lib.kind(self.handle, feature) is None:

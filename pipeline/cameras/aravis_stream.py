@@ -252,7 +252,9 @@ class AravisStream:
                 trouble = f"its chunks can not be read: {error}"
         yield from self._missed(lost, exposure_ns, "no packet of its frame came")
         yield from self._missed(skipped, exposure_ns, "the camera counted the trigger and took no frame")
-        self._previous_ns = exposure_ns
+        if not trouble:
+            # Of an incomplete one it is when it came, which may be later than when the next one was exposed.
+            self._previous_ns = exposure_ns
         self._trigger_counter += 1
         counter = self._trigger_counter
         yield Triggered(counter, encoder_count, exposure_ns)

@@ -207,8 +207,11 @@ class PylonDevice:
             )
 
     def _enable_chunks(self) -> None:
+        """That of the configuration; a camera may have kept those of another."""
         chunk = self._config.encoder_chunk
         if chunk is None:
+            if self.features.kind("ChunkModeActive") is not None and self.features.get("ChunkModeActive"):
+                self.features.set("ChunkModeActive", False)
             return
         name = chunk.removeprefix("Chunk")
         self._expect_feature("ChunkModeActive")

@@ -259,7 +259,6 @@ class PylonStream:
             # Nobody knows when it was; that it was, the next frame tells.
             yield Triggered(number, None, exposure_ns)
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
-        self._previous_ns = exposure_ns
         trouble = frame_trouble(self._config, result, self._device.payload_bytes)
         encoder_count = None
         if not trouble:
@@ -273,6 +272,8 @@ class PylonStream:
             yield NotGrabbed(counter, "BAD", trouble)
             self._give_back(slot)
             return
+        # Of a failed one it is when it came, which may be later than when the next one was exposed.
+        self._previous_ns = exposure_ns
         header = self._header(result, counter, encoder_count, exposure_ns)
         if slot is None:
             queue = self._back_slots or self._new_slots

@@ -300,6 +300,11 @@ class GigEVisionCamera:
                 "resends_refused": self.link.resend_refused,
             }
 
+    def reset_clock(self) -> None:
+        """As time synchronisation would, or whoever has control."""
+        with self._change:
+            self._clock.reset()
+
     # Power, registers.
 
     def _set_silence(self) -> None:

@@ -302,8 +302,28 @@ def test_times_are_those_of_the_exposure(device: GigEVisionCamera) -> None:
         assert np.median(errors_us) < 1_000, errors_us
 
 
+def test_chunks_of_another_configuration_are_switched_off(device: GigEVisionCamera) -> None:
+    """The camera keeps them, and a frame with them is larger than a slot."""
+    with station(device, encoder_chunk="ChunkEncoderValue"):
+        pass
+    with station(device) as line:
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 1)
+        assert line.outcomes == ["GRABBED"]
+
+
+def test_a_clock_that_is_set_while_it_streams_has_the_camera_opened_anew(device: GigEVisionCamera) -> None:
+    with station(device) as line:
+        snap(device)
+        line.take_until(lambda: len(line.outcomes) == 1)
+        device.reset_clock()
+        snap(device)
+        with pytest.raises(CameraUnavailable, match=r"its clock was set back by \d+\.\d ms; it is opened anew"):
+            line.take_until(lambda: False)
+
+
 def test_software_triggers_are_fired(device: GigEVisionCamera) -> None:
-    with station(device, trigger="software") as line:
+    with station(device, trigger="software", trigger_ready_timeout_us=60_000_000) as line:
         for number in range(20):
             wait_until(lambda: device.waits_for_trigger)
             wait_until(line.camera.fire)

@@ -167,6 +167,26 @@ def test_a_doubled_notice_is_known_again(match: Match) -> None:
     assert not hand.matcher.is_told_again(hand.told(part + 1, counter=hand.told(part).trigger_counter))
 
 
+def test_messages_late_by_more_than_a_part_and_then_a_skipped_trigger_pass_no_neighbours_frame() -> None:
+    """By ``window`` both together look as if all were well, and so it would stay."""
+    hand = Hand("window")
+    # Parts follow each other at the pitch: only a gap would begin a measurement.
+    hand.matcher = FrameMatcher(90 * MS, "window", age_max_ns=50 * MS, frames_max=8, lag_max_ns=20 * MS)
+    hand.matcher.start(-1_000 * MS)
+    part = hand.measure()
+    late_ns = 108 * MS
+    outcomes: list[Outcome] = []
+    for number in range(part, part + 60):
+        # The message of the part before comes now; from the 30th part on there is a frame less.
+        outcomes += hand.trigger(number - 1, late_ns)
+        if number != part + 30:
+            skipped = number > part + 30
+            outcomes += hand.frame(number, number=7 + number - skipped)
+    assert not [each for each in outcomes if isinstance(each, Matched)]
+    assert hand.matcher.steps_lost
+    assert not hand.matcher.is_measured
+
+
 def test_a_controller_that_counts_anew_tells_nothing_again(match: Match) -> None:
     """With notices of a counter alone, each like the one of an hour before."""
     hand = Hand(match)

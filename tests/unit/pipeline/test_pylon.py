@@ -412,6 +412,17 @@ def test_a_triggers_time_is_the_cameras_in_the_boxs_clock(stand_in: StandIn, rin
     assert outcome.header.exposure_ns == trigger.trigger_ns
 
 
+def test_a_failed_frame_that_came_late_takes_no_other_frames_time_off(stand_in: StandIn, ring: Slots) -> None:
+    """Pylon gives it up some time after the next one was exposed."""
+    camera, device = stand_in(clock_ns=now_ns)
+    started(camera, device, ring)
+    exposed_ns = now_ns()
+    device.show(None, 1, exposed_ns - 40 * NS_PER_MS, GrabSucceeded=False)
+    device.show(picture(0), 2, exposed_ns - 20 * NS_PER_MS)
+    (trigger,) = (each for each in events_of(camera, 2) if isinstance(each, Triggered) and each.trigger_counter == 2)
+    assert abs(trigger.trigger_ns - exposed_ns + 20 * NS_PER_MS) < NS_PER_MS
+
+
 def test_the_encoder_count_is_read_from_the_chunk(stand_in: StandIn, ring: Slots) -> None:
     camera, device = stand_in({"encoder_chunk": "ChunkEncoderValue"})
     started(camera, device, ring)
