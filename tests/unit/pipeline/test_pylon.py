@@ -419,7 +419,7 @@ def test_a_failed_frame_that_came_late_takes_no_other_frames_time_off(stand_in: 
     exposed_ns = now_ns()
     device.show(None, 1, exposed_ns - 40 * NS_PER_MS, GrabSucceeded=False)
     device.show(picture(0), 2, exposed_ns - 20 * NS_PER_MS)
-    (trigger,) = (each for each in events_of(camera, 2) if isinstance(each, Triggered) and each.trigger_counter == 2)
+    *_, trigger = (each for each in events_of(camera, 2) if isinstance(each, Triggered))
     assert abs(trigger.trigger_ns - exposed_ns + 20 * NS_PER_MS) < NS_PER_MS
 
 
