@@ -29,7 +29,12 @@ class TimingConfig(Strict):
 
 
 class EncoderConfig(Strict):
-    bits: int = Field(default=32, ge=8, le=32, description="width of the controller's counter, which wraps")
+    bits: int = Field(
+        default=32,
+        ge=8,
+        le=32,
+        description="width of the controller's counter, which wraps, and counts down where the belt runs back",
+    )
     reject_offset_pulses: int = Field(ge=0, description="from the trigger to the reject gate")
     match_pulses: int = Field(
         default=0,
