@@ -48,11 +48,14 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Another camera's trigger of a part that is known already. ``trigger_ns``: the part's from now on, None where it stays."""
+    """Another camera's trigger of a part that is known already. ``trigger_ns`` and ``part_key``: the part's from now on, None where
+    they stay.
+    """
 
     part_id: int
     key: TriggerKey
     trigger_ns: int | None = None
+    part_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Decision:
     judged: Verdict | None = None
     """Of a challenge part, which is rejected whatever is found: what its verdict would have been in production."""
     part_key: int | None = None
-    """Of the trigger that opened it."""
+    """Of the first of its triggers that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,7 @@ class DeadlineMachine:
         count_stands = self._count_stands(camera, trigger)
         part = self._part_waiting_for(camera, trigger, count_stands=count_stands)
         if part is not None:
-            self._join(part, key, trigger)
-            outputs.append(Joined(part.part_id, key))
+            outputs.append(Joined(part.part_id, key, part_key=self._join(part, key, trigger)))
             return outputs
         part = self._new_part(camera, key, trigger)
         part.count_stands = count_stands
@@ -217,23 +219,26 @@ class DeadlineMachine:
             if placed.is_alone:
                 self._expect_no_more(new)
         else:
-            self._join(part, key, trigger)
+            part_key = self._join(part, key, trigger)
             is_dating = camera in self._last_cameras and not (part.is_dated or part.decided)
             if is_dating:
                 part.trigger_ns, part.is_dated = trigger.trigger_ns, True
                 heapq.heappush(self._choices, (self._timing.choice_ns(part.trigger_ns), part.part_id))
-            outputs.append(Joined(part.part_id, key, part.trigger_ns if is_dating else None))
+            outputs.append(Joined(part.part_id, key, part.trigger_ns if is_dating else None, part_key))
         for given_up in placed.given_up:
             if not given_up.decided:
                 self._expect_no_more(given_up)
                 outputs += self._decide_if_settled(given_up, now_ns)
         return outputs + self.tick(now_ns)
 
-    def _join(self, part: _Part, key: TriggerKey, trigger: Trigger) -> None:
+    def _join(self, part: _Part, key: TriggerKey, trigger: Trigger) -> int | None:
+        """Returns the part_key that the part has by it."""
         part.keys.append(key)
         self._remember(key, part)
-        if part.part_key is None:
-            part.part_key = trigger.part_key
+        if part.part_key is not None:
+            return None
+        part.part_key = trigger.part_key
+        return part.part_key
 
     def _new_part(self, camera: int, key: TriggerKey, trigger: Trigger) -> _Part:
         count = self._matching.part_count(camera, trigger.encoder_count)

@@ -236,12 +236,16 @@ class Ledger:
         entry["key_count"] = 1
         entry["state"] = _OPEN
 
-    def add_key(self, part_id: int, key: TriggerKey, trigger_ns: int | None = None) -> None:
-        """``trigger_ns``: the part's from now on, None where it stays."""
+    def add_key(
+        self, part_id: int, key: TriggerKey, trigger_ns: int | None = None, part_key: int | None = None
+    ) -> None:
+        """``trigger_ns`` and ``part_key``: the part's from now on, None where they stay."""
         entry = self._entries[part_id % self._part_count]
         if entry["part_id"] == part_id and entry["key_count"] < CAMERAS_MAX:
             if trigger_ns is not None:
                 entry["trigger_ns"] = trigger_ns
+            if part_key is not None:
+                entry["part_key"] = part_key
             entry["keys"][int(entry["key_count"])] = (key.camera, key.source, key.trigger_counter)
             entry["key_count"] += 1
 

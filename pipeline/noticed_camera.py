@@ -73,6 +73,7 @@ class NoticedCamera:
         self._encoder_bits = None if line.encoder is None else line.encoder.bits
         self._has_others = len(line.cameras) > 1
         self._keys_join = line.keys_join
+        self._last_part_key: int | None = None
         self._mqtt: MqttConnection | None = None
         self._waker: select.epoll | None = None
         self._watched: set[int] = set()
@@ -219,13 +220,13 @@ class NoticedCamera:
             trigger = told_trigger(
                 message.payload, retain=message.retain, arrived_ns=arrived_ns, age_max_us=self._age_max_us
             )
+            if self._matcher.is_told_again(trigger):
+                self.counters["notices_doubled"] += 1
+                return []
             self._expect_of_use(trigger)
         except BadNotice as error:
             self.counters["notices_refused"] += 1
             self.refusal = f"{self._name}: {self.counters['notices_refused']} notices refused, the last one: {error}"
-            return []
-        if self._matcher.is_told_again(trigger):
-            self.counters["notices_doubled"] += 1
             return []
         has_picture = True
         if self._fires is not None:
@@ -251,6 +252,9 @@ class NoticedCamera:
             ways = ("encoder_count" if bits is not None else "", "part_key" if self._keys_join else "")
             needed = " or ".join(filter(None, ways))
             raise BadNotice(f"expected {needed}: nothing else says which views of the other cameras are of its part")
+        if self._has_others and not has_count and trigger.part_key == self._last_part_key:
+            raise BadNotice(f"part_key: got {trigger.part_key} again, expected another one for each part")
+        self._last_part_key = trigger.part_key
 
     def _fire(self, camera: Fires) -> bool:
         try:

@@ -479,7 +479,7 @@ class Signalling:
                 )
                 self._send_verdict(output)
             elif isinstance(output, Joined):
-                self._ledger.add_key(output.part_id, output.key, output.trigger_ns)
+                self._ledger.add_key(output.part_id, output.key, output.trigger_ns, output.part_key)
             elif isinstance(output, Late):
                 self._to_record(LateInspection(output.part_id, output.arrived_ns, output.view))
             elif isinstance(output, Unmatched):

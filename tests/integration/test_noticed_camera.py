@@ -305,4 +305,12 @@ def test_a_notice_that_says_nothing_of_its_part_is_refused_where_there_are_other
     (triggered, *_) = bench.events_until(bool, time_passes=False)
     assert isinstance(triggered, Triggered)
     assert (triggered.trigger_counter, triggered.part_key) == (1, 7)
+    bench.clock.ns += PITCH_NS
+    bench.teller.tell(3, part_key=7)
+    bench.events_until(lambda _: "2 notices refused" in bench.camera.refusal, time_passes=False)
+    assert "part_key: got 7 again, expected another one for each part" in bench.camera.refusal
+    bench.teller.tell(4, part_key=8)
+    (triggered, *_) = bench.events_until(bool, time_passes=False)
+    assert isinstance(triggered, Triggered)
+    assert triggered.part_key == 8
     bench.end()

@@ -367,7 +367,7 @@ class World:
                 )
                 self._assign(output.part_id, output.key)
             elif isinstance(output, Joined):
-                self._ledger.add_key(output.part_id, output.key)
+                self._ledger.add_key(output.part_id, output.key, output.trigger_ns, output.part_key)
                 self._assign(output.part_id, output.key)
             elif isinstance(output, Decision):
                 self._ledger.decide(output.part_id, output.seq, output.verdict, output.reason, output.decided_ns)

@@ -259,6 +259,14 @@ def test_a_trigger_after_the_restart_joins_its_part_from_before() -> None:
     assert machine.trigger(_trigger("cam1", 1, 101, 1), 21) == [Joined(7, TriggerKey(1, 1, 1))]
 
 
+def test_a_part_key_that_a_later_camera_tells_is_the_parts() -> None:
+    """So that whoever takes over knows it, too."""
+    machine = _machine()
+    machine.trigger(_trigger("cam0", 1, 100, 0), 0)
+    outputs = machine.trigger(Trigger("cam1", 1, 1, 100, 1, part_key=8), 1)
+    assert outputs == [Joined(1, TriggerKey(1, 1, 1), part_key=8)]
+
+
 def test_an_old_part_without_keys_still_counts() -> None:
     machine = _machine()
     machine.recover([LedgerEntry(7, 9, 100, 0, 0, None, Verdict.PASS, Reason.OK, True, ())], 20)

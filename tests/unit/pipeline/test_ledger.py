@@ -83,6 +83,15 @@ def test_the_circle_keeps_the_newest_parts_and_counts_what_it_lost(open_ledger: 
     assert all(len(entry.keys) == 1 for entry in open_ledger().entries())
 
 
+def test_a_part_may_be_named_by_a_later_trigger(open_ledger: Callable[[], Ledger]) -> None:
+    writer = open_ledger()
+    writer.open_part(1, 5, 1, KEY)
+    writer.add_key(1, TriggerKey(1, 1, 1), part_key=8)
+    writer.add_key(1, TriggerKey(2, 1, 1))
+    (entry,) = open_ledger().entries()
+    assert entry.part_key == 8
+
+
 def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Ledger]) -> None:
     writer = open_ledger()
     writer.open_part(1, 5, 1, KEY)
