@@ -119,8 +119,7 @@ def _matching(config: LineConfig) -> Iterator[str]:
             yield f"views of one part by {window}"
         return
     assert encoder is not None
-    bounce_pulses = (encoder.speed_max_pulses_per_s or 0.0) * config.view_wait_us / 1e6
-    apart = f"parts lie more than {2 * encoder.match_pulses + max(2 * encoder.match_pulses, bounce_pulses):.0f} apart"
+    apart = f"parts lie more than {config.apart_pulses:.0f} apart"
     yield f"views of one part by {counts}, each camera's place taken off; {apart}"
     yield (
         f"from the first camera's trigger {config.assembly_limit_us} us to the last one's, with which the deadline begins; "
