@@ -21,6 +21,8 @@ CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and und
 
 _CHUNKS_BYTES = 1_024
 """A chunk is a number and eight bytes more; cameras that have several switched on send some hundred bytes."""
+_SETTLING_MAX_US = 20_000
+"""As in ``frame_matching``."""
 
 
 class CameraBase(Strict):
@@ -98,6 +100,14 @@ class DeviceCamera(CameraBase):
     @property
     def tells_encoder_count(self) -> bool:
         return self.trigger_notices is not None
+
+    @property
+    def settling_us(self) -> int:
+        """How long a frame that comes with its trigger's message waits for others that may be held up: ``frame_matching``."""
+        if self.trigger_notices is None:
+            return 0
+        pitch_us = self.trigger_notices.pitch_us
+        return pitch_us // 2 if self.trigger == "software" else min(pitch_us // 8, _SETTLING_MAX_US)
 
     @model_validator(mode="after")
     def _notices_fit_the_trigger(self) -> Self:

@@ -39,7 +39,8 @@ class EncoderConfig(Strict):
     match_pulses: int = Field(
         default=0,
         ge=0,
-        description="two cameras' triggers within this belong to one part, each camera's belt_offset_pulses taken off",
+        description="two cameras' triggers within this belong to one part, each camera's belt_offset_pulses taken off; "
+        "less than half of what lies between two parts, along the belt less than a quarter",
     )
     speed_max_pulses_per_s: float | None = Field(
         default=None, gt=0, description="the belt's highest speed; needed where cameras are at several places on it"

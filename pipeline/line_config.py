@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.camera_config import Camera, DeviceCamera
+from pipeline.camera_config import Camera, DeviceCamera, TriggerNotices
 from pipeline.config_sections import (
     ChallengeKind,
     DegradedConfig,
@@ -178,6 +179,36 @@ class LineConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _devices_are_distinct(self) -> LineConfig:
+        first: dict[tuple[str, str], str] = {}
+        for index, camera in enumerate(self.cameras):
+            for key in ("address", "serial"):
+                value = getattr(camera, key, None) if isinstance(camera, DeviceCamera) else None
+                if value is None:
+                    continue
+                other = first.setdefault((key, str(value)), camera.camera_id)
+                if other != camera.camera_id:
+                    expected = f"another one than that of {other}: a device is one camera"
+                    raise disagreement(f"cameras.{index}.{key}", str(value), expected)
+        return self
+
+    @model_validator(mode="after")
+    def _photo_eyes_are_at_one_place(self) -> LineConfig:
+        first: dict[str, Camera] = {}
+        for index, camera in enumerate(self.cameras):
+            if (notices := _notices_of(camera)) is None:
+                continue
+            topic = notices.topic_of(self.topic_root, camera.camera_id)
+            other = first.setdefault(topic, camera)
+            if other.belt_offset_pulses != camera.belt_offset_pulses:
+                expected = (
+                    f"{other.belt_offset_pulses} as for {other.camera_id}, or a topic of its own: one photo-eye tells both on "
+                    f"{topic}, and is at one place"
+                )
+                raise disagreement(f"cameras.{index}.belt_offset_pulses", str(camera.belt_offset_pulses), expected)
+        return self
+
+    @model_validator(mode="after")
     def _offsets_can_be_counted(self) -> LineConfig:
         for index, camera in enumerate(self.cameras):
             offset, key = camera.belt_offset_pulses, f"cameras.{index}.belt_offset_pulses"
@@ -220,6 +251,51 @@ class LineConfig(Strict):
             raise disagreement("assembly_limit_us", str(limit_us), expected)
         return self
 
+    @model_validator(mode="after")
+    def _parts_lie_apart(self) -> LineConfig:
+        encoder, pitch_us = self.encoder, self._told_pitch_us
+        if len(self.cameras) == 1 or pitch_us is None or encoder is None or encoder.speed_max_pulses_per_s is None:
+            return self
+        speed = encoder.speed_max_pulses_per_s
+        pitch_pulses = pitch_us * speed / 1e6
+        if pitch_pulses > self.apart_pulses:
+            return self
+        if (most := self._match_pulses_max(pitch_pulses)) < 0:
+            expected = (
+                f"less than trigger_notices.pitch_us {pitch_us}, or the next part looks like a bounce of the one before"
+            )
+            raise disagreement("view_wait_us", str(self.view_wait_us), expected)
+        expected = (
+            f"at most {most}: with {encoder.match_pulses} parts have to lie more than {self.apart_pulses:.0f} pulses apart, and "
+            f"by trigger_notices.pitch_us {pitch_us} and encoder.speed_max_pulses_per_s {speed:g} they lie {pitch_pulses:g} apart"
+        )
+        raise disagreement("encoder.match_pulses", str(encoder.match_pulses), expected)
+
+    def _match_pulses_max(self, pitch_pulses: float) -> int:
+        """As ``apart_pulses`` has it; below 0 where the belt moves a whole pitch within ``view_wait_us``."""
+        if not self.is_along_the_belt:
+            return math.ceil(pitch_pulses / 2) - 1
+        return math.ceil(min(pitch_pulses / 4, (pitch_pulses - self._bounce_pulses) / 2)) - 1
+
+    @property
+    def apart_pulses(self) -> float:
+        """Parts have to lie further apart than this, or counts do not tell whose a view is."""
+        match_pulses = 0 if self.encoder is None else self.encoder.match_pulses
+        return 2.0 * match_pulses + (max(2.0 * match_pulses, self._bounce_pulses) if self.is_along_the_belt else 0.0)
+
+    @property
+    def _bounce_pulses(self) -> float:
+        """By how much the belt moves within ``view_wait_us`` at its fastest."""
+        speed = None if self.encoder is None else self.encoder.speed_max_pulses_per_s
+        return (speed or 0.0) * self.view_wait_us / 1e6
+
+    @property
+    def _told_pitch_us(self) -> int | None:
+        """The shortest time between two parts that any camera's notices tell of."""
+        return min(
+            (notices.pitch_us for notices in map(_notices_of, self.cameras) if notices is not None), default=None
+        )
+
     @property
     def is_along_the_belt(self) -> bool:
         """Whether its cameras are at several places."""
@@ -241,5 +317,9 @@ class LineConfig(Strict):
         return 0 if self.images is None else self.images.ring_slots
 
 
+def _notices_of(camera: Camera) -> TriggerNotices | None:
+    return camera.trigger_notices if isinstance(camera, DeviceCamera) else None
+
+
 def _is_told(camera: Camera) -> bool:
-    return isinstance(camera, DeviceCamera) and camera.trigger_notices is not None
+    return _notices_of(camera) is not None

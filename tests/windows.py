@@ -61,7 +61,7 @@ def write_window_line(
         {
             "camera_id": camera_id,
             "kind": "simulated",
-            "address": "line.socket",
+            "address": f"{camera_id}.socket",
             "width_px": WIDTH_PX,
             "height_px": HEIGHT_PX,
             "pixel_format": pixel_format.value,

@@ -356,15 +356,20 @@ PLANS = (
 """In turn: everything at once, on different lines; counters that slip by exact pitches; cameras close together; nothing odd."""
 
 
+def _shares(parts: int, parts_a_belt: int) -> list[int]:
+    """How many parts each belt has: all kinds are played, however few there are."""
+    kinds = len(PLANS)
+    if parts <= kinds * parts_a_belt:
+        return [max(1, (parts + kinds - 1 - number) // kinds) for number in range(kinds)]
+    return [min(parts_a_belt, parts - begun) for begun in range(0, parts, parts_a_belt)]
+
+
 def assembly(parts: int, seed: int = 0, parts_a_belt: int = 2_000) -> dict[str, Any]:
-    """So many parts, on one belt after the other."""
+    """So many parts, on one belt after the other; at least one part for each kind of belt."""
     began_s = time.perf_counter()
     every = [Found() for _ in PLANS]
-    count = -(-parts // parts_a_belt)
-    for number in range(count):
-        plan = replace(
-            PLANS[number % len(PLANS)], parts=min(parts_a_belt, parts - number * parts_a_belt), seed=seed + number
-        )
+    for number, share in enumerate(_shares(parts, parts_a_belt)):
+        plan = replace(PLANS[number % len(PLANS)], parts=share, seed=seed + number)
         every[number % len(PLANS)].add(play(plan))
     whole = Found()
     for each in every:

@@ -13,7 +13,7 @@ import typer
 from pipeline.calibrated_line import calibration_warnings, camera_calibrations, open_calibrated
 from pipeline.calibrated_timing import differences, timings_in
 from pipeline.calibration_file import CameraCalibration, TimingSection
-from pipeline.camera_config import Camera, DeviceCamera, TriggerNotices
+from pipeline.camera_config import Camera, DeviceCamera, GenicamCamera, TriggerNotices
 from pipeline.cameras import missing
 from pipeline.cli.output import fail
 from pipeline.config import Line, load_line
@@ -89,7 +89,7 @@ def check(config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The lin
         raise fail("\n".join(lacking))
     if warning and line.config.runtime.on_unverified == "refuse":
         raise fail(warning)
-    for text in filter(None, (warning, _unmatched(line.config), _made_up(line.config), _fired(line.config))):
+    for text in filter(None, (warning, *_doubts(line.config))):
         print(f"lineside: warning: {text}", file=sys.stderr)
 
 
@@ -119,13 +119,21 @@ def _matching(config: LineConfig) -> Iterator[str]:
             yield f"views of one part by {window}"
         return
     assert encoder is not None
-    bounce_pulses = (encoder.speed_max_pulses_per_s or 0.0) * config.view_wait_us / 1e6
-    apart = f"parts lie more than {2 * encoder.match_pulses + max(2 * encoder.match_pulses, bounce_pulses):.0f} apart"
+    apart = f"parts lie more than {config.apart_pulses:.0f} apart"
     yield f"views of one part by {counts}, each camera's place taken off; {apart}"
     yield (
         f"from the first camera's trigger {config.assembly_limit_us} us to the last one's, with which the deadline begins; "
         f"belt at most {encoder.speed_max_pulses_per_s:g} pulses/s"
     )
+
+
+def _doubts(config: LineConfig) -> Iterator[str]:
+    """What can be run and is hardly meant; an empty text where there is nothing to say."""
+    yield _unmatched(config)
+    yield _unread(config)
+    yield _made_up(config)
+    yield _fired(config)
+    yield _over_budget(config)
 
 
 def _made_up(config: LineConfig) -> str:
@@ -151,10 +159,42 @@ def _unmatched(config: LineConfig) -> str:
     if len(config.cameras) == 1 or not blind:
         return ""
     names = ", ".join(f"{camera.camera_id} ({camera.kind})" for camera in blind)
+    return f"several cameras, and no encoder count comes with the triggers of {names}: {_by_moments(config)}"
+
+
+def _unread(config: LineConfig) -> str:
+    """Cameras with counts that join no views; empty where there are none."""
+    counting = [camera for camera in config.cameras if isinstance(camera, GenicamCamera) and camera.encoder_chunk]
+    if len(config.cameras) == 1 or config.encoder is not None or not counting:
+        return ""
+    names = ", ".join(camera.camera_id for camera in counting)
+    text = f"several cameras without encoder: nothing joins views by the counts that {names} tell (encoder_chunk)"
+    return text if config.has_told_triggers else f"{text}; {_by_moments(config)}"
+
+
+def _by_moments(config: LineConfig) -> str:
     return (
-        f"several cameras, and no encoder count comes with the triggers of {names}: their views are one part only where they are "
-        f"triggered within view_wait_us {config.view_wait_us} us of each other, as by one signal; where each runs by its own "
-        f"clock, every part is NO_DECISION"
+        f"their views are one part only where they are triggered within view_wait_us {config.view_wait_us} us of each other, as "
+        f"by one signal; where each runs by its own clock, every part is NO_DECISION"
+    )
+
+
+def _over_budget(config: LineConfig) -> str:
+    """Cameras whose frames may wait for messages longer than a part should take; empty where there are none."""
+    timing = config.timing
+    told = [camera for camera in config.cameras if isinstance(camera, DeviceCamera)]
+    slow = [camera for camera in told if camera.settling_us >= timing.budget_us]
+    if not slow:
+        return ""
+    names = ", ".join(f"{camera.camera_id} {camera.settling_us} us" for camera in slow)
+    enough_us = timing.budget_us + max(camera.settling_us for camera in slow)
+    # As the line's configuration has it for frames that messages fire.
+    fired_us = max((camera.settling_us for camera in slow if camera.trigger == "software"), default=0)
+    least_us = enough_us + timing.guard_us + fired_us
+    more = f" with a deadline_us of more than {least_us}" if fired_us and timing.deadline_us <= least_us else ""
+    return (
+        f"frames that come no later than their triggers' messages wait for others that may be held up ({names}), longer than "
+        f"timing.budget_us {timing.budget_us}: the alarm over-budget would stand; {enough_us} would do{more} (docs/triggers.md)"
     )
 
 

@@ -54,7 +54,7 @@ def belt(
 
 
 def assembly(
-    parts: Annotated[int, typer.Option(min=1, help="Of all belts together.")] = 100_000,
+    parts: Annotated[int, typer.Option(min=1, help="Shared among all kinds of belts, one each at least.")] = 100_000,
     seed: SeedOption = 0,
     json_file: JsonOption = None,
 ) -> None:

@@ -45,6 +45,21 @@ def test_no_part_gets_another_ones_view() -> None:
     assert not any(name.startswith("NO_DECISION") for name in healthy["verdicts"])
 
 
+@pytest.mark.parametrize(("parts", "played"), [(1, 9), (9, 9), (200, 200)])
+def test_every_kind_of_belt_is_played_however_few_parts(parts: int, played: int) -> None:
+    found = assembly(parts, seed=3)
+    shares = [belt["parts"] for belt in found["belts"]]
+    assert sum(shares) == found["parts"] == played
+    assert max(shares) - min(shares) <= 1
+    assert found["faults"] == 0
+
+
+def test_the_same_seed_plays_the_same_belts() -> None:
+    first, second = (assembly(400, seed=11, parts_a_belt=20) for _ in range(2))
+    assert first["belts"] == second["belts"]
+    assert first["parts"] == 400
+
+
 def _joins_from_afar(assembly_: BeltAssembly[object]) -> None:
     assembly_._pulses *= 25
 

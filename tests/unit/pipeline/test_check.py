@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.camera_config import DeviceCamera
 from pipeline.cameras import pylon
+from pipeline.cli import check
+from pipeline.frame_matching import FrameMatcher
 from tests.in_process import lineside_here
 from tests.service import lineside, write_line
 
@@ -155,3 +158,44 @@ def test_triggers_that_are_told_are_shown(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = "triggers  cam0: told on test/line/trigger/cam0, frames matched by time, exposed within +-12500 us of the measured delay"
     assert told in done.stdout.splitlines()
+
+
+def over_budget_of(folder: Path, timing: dict[str, int], *cameras: dict[str, Any]) -> str:
+    done = lineside_here("check", write_line(folder, 1, cameras=list(cameras), timing=timing))
+    # Of a camera that needs what is not installed here the rest is told all the same.
+    return next((line for line in done.stderr.splitlines() if "over-budget" in line), "")
+
+
+def test_a_budget_that_leaves_no_time_for_messages_is_told(tmp_path: Path) -> None:
+    (camera,) = told_cameras("cam0", trigger_notices={"pitch_us": 200_000})
+    assert over_budget_of(tmp_path, {"deadline_us": 200_000}, camera) == (
+        "lineside: warning: frames that come no later than their triggers' messages wait for others that may be held up "
+        "(cam0 20000 us), longer than timing.budget_us 5000: the alarm over-budget would stand; 25000 would do (docs/triggers.md)"
+    )
+    assert not over_budget_of(tmp_path, {"deadline_us": 200_000, "budget_us": 25_000}, camera)
+    camera["trigger_notices"]["pitch_us"] = 39_000
+    assert not over_budget_of(tmp_path, {"deadline_us": 200_000}, camera)
+
+
+def test_a_budget_for_frames_that_messages_fire_fits_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "missing", lambda camera: None)
+    (camera,) = told_cameras("cam0", trigger_notices={"pitch_us": 60_000})
+    camera |= {"kind": "pylon", "address": "10.0.0.1", "trigger": "software"}
+    warning = over_budget_of(tmp_path, {"deadline_us": 40_000}, camera)
+    assert "(cam0 30000 us)" in warning
+    assert "35000 would do with a deadline_us of more than 68000 (docs/triggers.md)" in warning
+    assert not over_budget_of(tmp_path, {"deadline_us": 68_001, "budget_us": 35_000}, camera)
+    warning = over_budget_of(tmp_path, {"deadline_us": 68_001}, camera)
+    assert "35000 would do (docs/triggers.md)" in warning
+
+
+@pytest.mark.parametrize("pitch_us", [10_000, 50_000, 400_000])
+@pytest.mark.parametrize("trigger", ["hardware", "software"])
+def test_frames_wait_for_messages_as_long_as_is_told(pitch_us: int, trigger: str) -> None:
+    device = {"camera_id": "cam0", "width_px": 8, "height_px": 8, "pixel_format": "Mono8", "trigger": trigger}
+    camera = DeviceCamera.model_validate({**device, "trigger_notices": {"pitch_us": pitch_us}})
+    is_fired = trigger == "software"
+    matcher = FrameMatcher(pitch_us * 1_000, "window", 10**8, 8, lag_max_ns=10**7, is_fired=is_fired)
+    assert camera.settling_us * 1_000 == matcher._settling_ns
