@@ -31,8 +31,8 @@ _TOLD_AGAIN_NS = 10 * NS_PER_S
 """A broker delivers again at once, or when the connection is back; later it is a controller that counts anew."""
 _MISSES_ODD = 3
 """After so many in a row, with frames that nobody claimed, other numbers are believed if they have been measured."""
-_MISSES_LOST = 10
-"""After so many it is no spell of late messages any more."""
+_LOST_AFTER_NS = 3 * NS_PER_S
+"""It is no spell of late messages any more, and no process that was held up."""
 _MEASURED_WITHIN_NS = NS_PER_S
 """By then the measurement has seen them, too."""
 
@@ -135,8 +135,10 @@ class FrameMatcher:
         self._misses = 0
         self._unclaimed = 0
         """In a row."""
+        self._odd_ns: int | None = None
+        """Since then triggers and frames have not fitted."""
         self._lost_ns: int | None = None
-        """Since then too many did not fit: by ``window`` all is to be measured anew."""
+        """Since then they have not for too long: by ``window`` all is to be measured anew."""
         self._is_doubted = False
         """A trigger and a frame came that fit in time and not in number; the next pair that fits in both is not used."""
 
@@ -196,7 +198,7 @@ class FrameMatcher:
         self._newest_frame = None
         self._misses = self._unclaimed = 0
         self._is_doubted = False
-        self._lost_ns = None
+        self._odd_ns = self._lost_ns = None
 
     def is_told_again(self, trigger: ToldTrigger) -> bool:
         """Whether it is a notice that came before, delivered twice."""
@@ -249,9 +251,11 @@ class FrameMatcher:
         """What is over by now."""
         self._measurement.advance(now_ns)
         outcomes: list[Outcome] = []
-        if not self._counts_triggers and self._step is not None and min(self._misses, self._unclaimed) >= _MISSES_LOST:
-            outcomes += self.drop_all()
-            self._step, self._lost_ns = None, now_ns
+        if self._step is not None and not self._counts_triggers:
+            self._odd_ns = (self._odd_ns or now_ns) if self.steps_lost else None
+            if self._odd_ns is not None and now_ns - self._odd_ns >= _LOST_AFTER_NS:
+                outcomes += self.drop_all()
+                self._step, self._lost_ns = None, now_ns
         found = self._measurement.found
         if self._lost_ns is not None and now_ns - self._lost_ns < _MEASURED_WITHIN_NS:
             found = None
@@ -261,7 +265,7 @@ class FrameMatcher:
             self._newest_match = found.trigger_counter, found.trigger_counter + found.step
             self._misses = self._unclaimed = 0
             self._is_doubted = False
-            self._lost_ns = None
+            self._odd_ns = self._lost_ns = None
         elif found is not None and found.step == self._step:
             self._delay_ns, self._jitter_ns = found.delay_ns, found.jitter_ns
         return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]

@@ -109,7 +109,7 @@ class NoticedCamera:
         if self._matcher.steps_lost:
             return (
                 f"{self._name}: triggers and frames do not fit each other any more: one side has counted anew, or has seen an "
-                f"edge that the other has not; {self._matcher.words()}"
+                f"edge that the other has not, or messages are late; {self._matcher.words()}"
             )
         if not self._matcher.is_measured:
             trouble = self._alone_text() or self._matcher.trouble()

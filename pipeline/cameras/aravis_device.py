@@ -20,7 +20,7 @@ from pipeline.cameras.aravis_library import (
 )
 from pipeline.cameras.asked_clock import Asked, ask, ask_features
 from pipeline.cameras.base import CameraUnavailable
-from pipeline.cameras.device_features import FeatureError, apply_features
+from pipeline.cameras.device_features import FeatureError, apply_features, switch_chunks_off
 from pipeline.cameras.receive_buffer import enlarge_receive_buffer
 from pipeline.clock import NS_PER_S
 from vision.faults import one_line
@@ -226,9 +226,8 @@ class AravisDevice:
 
     def _enable_chunks(self) -> None:
         """Those of the configuration; a camera may have kept those of another."""
-        active = "ChunkModeActive"
-        if not self._config.chunks and self.lib.kind(self.handle, active) is not None and self.features.get(active):
-            self.features.set(active, False)
+        if not self._config.chunks:
+            switch_chunks_off(self.features)
         for chunk in self._config.chunks:
             for feature in (chunk, "ChunkModeActive", "ChunkSelector", "ChunkEnable"):
                 if self.lib.kind(self.handle, feature) is None:

@@ -243,7 +243,7 @@ class AravisStream:
             self._give_back(slot)
             return
         number, lost = place
-        trouble, encoder_count, skipped = self._trouble(buffer), None, 0
+        trouble, encoder_count, skipped = self._trouble(buffer) or self._clock.trouble, None, 0
         if not trouble:
             try:
                 encoder_count, skipped = self._encoder_count(buffer), self._triggers_skipped(buffer, number)

@@ -17,22 +17,21 @@ from statistics import median
 from pipeline.cameras.device_features import FeatureError, Features
 from pipeline.cameras.late_frames import LateFrames
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
+from vision.faults import one_line
 
 _LATCHES = (("TimestampLatch", "TimestampLatchValue"), ("GevTimestampControlLatch", "GevTimestampValue"))
 _READINGS_MAX = 4
 _QUICK_NS = NS_PER_MS
 """An answer that took no longer needs no better one."""
 _EVERY_S = 1.0
-_NOT_BEFORE_S = 0.02
+_NOT_BEFORE_S = 0.1
 """Between two answers, however much the frames' times on the way differ."""
 _SILENT_NS = 60 * NS_PER_S
 _POINTS_MAX = 32
 _POINTS_MIN = 8
 """The slope between fewer is mostly noise."""
-_DRIFT_MAX = 200e-6
-"""Quartz stays within some 100 ppm."""
-_DRIFT_CHANGE = 20e-6
-"""Of one whose drift is known, as it gets warm."""
+_DRIFT_MAX = 500e-6
+"""Quartz stays within some 100 ppm, and the box's clock is slewed by 500 ppm where NTP corrects it (adjtime(3))."""
 _SET_NS = 2 * NS_PER_MS
 """Clocks that are steered (PTP) move in smaller steps."""
 _OTHER_WAY_NS = 2 * NS_PER_MS
@@ -102,13 +101,12 @@ class AskedLine:
         return base.box_ns + passed_ns + round(slope * passed_ns)
 
     def take(self, asked: Asked) -> int:
-        """By how much the device's clock was set back since the last answer; 0 where it was not, and the line follows it.
-
-        Negative where it was set forward.
+        """0 where it is as the clocks' paces let it be, and the line follows it. Else by how much the device's clock is behind
+        where it was to be, negative where it is ahead; the line stays.
         """
         base, slope = self._line
         off_ns = asked.box_ns - self.box_ns(asked.device_ns)
-        drifted_ns = self._unknown_drift() * max(0, asked.box_ns - base.box_ns)
+        drifted_ns = _DRIFT_MAX * max(0, asked.box_ns - base.box_ns)
         if abs(off_ns) > _SET_NS + asked.doubt_ns + base.doubt_ns + drifted_ns:
             return off_ns
         self._points.append(asked)
@@ -120,14 +118,10 @@ class AskedLine:
                 if b.device_ns > a.device_ns
             ]
             slope = min(_DRIFT_MAX, max(-_DRIFT_MAX, median(slopes)))
-        drift = self._unknown_drift()
         # The one that says most of now.
-        base = min(self._points, key=lambda each: each.doubt_ns + (asked.box_ns - each.box_ns) * drift)
+        base = min(self._points, key=lambda each: each.doubt_ns + (asked.box_ns - each.box_ns) * _DRIFT_MAX)
         self._line = (base, slope)
         return 0
-
-    def _unknown_drift(self) -> float:
-        return _DRIFT_MAX if len(self._points) < _POINTS_MIN else _DRIFT_CHANGE
 
 
 class AskedClock:
@@ -149,8 +143,9 @@ class AskedClock:
         self._every_s = every_s
         self._answered_ns = now_ns()
         self._way_ns: int | None = None
+        self._least_way_ns: int | None = None
         self._late = LateFrames(_LATE_NS)
-        self._set_text = ""
+        self._text = ""
         self._is_ending = threading.Event()
         self._is_wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="device-clock", daemon=True)
@@ -159,7 +154,7 @@ class AskedClock:
     @property
     def trouble(self) -> str:
         """Why the device has to be opened anew; empty where it has not."""
-        return self._set_text or self._late.text
+        return self._text or self._late.text
 
     def box_ns(self, device_ns: int, arrived_ns: int) -> int:
         """When it was in the box's clock, never later than ``arrived_ns``. Both of one frame."""
@@ -168,7 +163,10 @@ class AskedClock:
         self._way_ns = way_ns
         if before_ns is not None and abs(way_ns - before_ns) > _OTHER_WAY_NS:
             self._is_wanted.set()
-        self._late.take(way_ns, arrived_ns)
+        if way_ns < -2 * _SET_NS:
+            self._text = self._text or f"its time stamps are {-way_ns / NS_PER_MS:.1f} ms ahead: its clock was set"
+        self._least_way_ns = way_ns if self._least_way_ns is None else min(way_ns, self._least_way_ns)
+        self._late.take(way_ns - self._least_way_ns, arrived_ns)
         return min(arrived_ns, box_ns)
 
     def end(self) -> None:
@@ -183,18 +181,26 @@ class AskedClock:
             self._is_wanted.clear()
             if self._is_ending.is_set():
                 return
-            self._set_text = self._ask()
-            if self._set_text:
+            if text := self._asked_text():
+                self._text = text
                 self._tell()
                 return
 
-    def _ask(self) -> str:
-        asked = self._ask_device()
+    def _asked_text(self) -> str:
+        """Why the device has to be opened anew, as it answers."""
+        before_ns = self._answered_ns
+        try:
+            asked = self._ask_device()
+        except Exception as error:  # noqa: BLE001 - of whatever driver: without this thread a clock that is set is not noticed
+            return f"its clock cannot be asked: {one_line(str(error))}"
         if asked is None:
-            is_silent = now_ns() - self._answered_ns > _SILENT_NS
+            is_silent = now_ns() - before_ns > _SILENT_NS
             return f"its clock has not answered for {_SILENT_NS // NS_PER_S} s" if is_silent else ""
         self._answered_ns = asked.box_ns
         if off_ns := self.line.take(asked):
-            way = "back" if off_ns > 0 else "forward"
-            return f"its clock was set {way} by {abs(off_ns) / NS_PER_MS:.1f} ms"
+            apart = f"{abs(off_ns) / NS_PER_MS:.1f} ms {'behind' if off_ns > 0 else 'ahead of'}"
+            return (
+                f"its clock is {apart} where it was to be after {(asked.box_ns - before_ns) / NS_PER_S:.1f} s: it was set, or "
+                "does not tick as it says"
+            )
         return ""

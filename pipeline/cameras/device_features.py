@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,14 @@ def apply_features(config: GenicamCamera, device: Features) -> None:
         faults = [fault for setting in settings for fault in _still_there(setting, device, settings)]
     if faults:
         raise CameraUnavailable(f"camera {config.camera_id}: {'; '.join(faults)}")
+
+
+def switch_chunks_off(device: Features) -> None:
+    """A camera may have kept those of another configuration. Where it cannot be asked, its frames tell by their size."""
+    active = "ChunkModeActive"
+    with contextlib.suppress(FeatureError):
+        if device.kind(active) is not None and device.get(active):
+            device.set(active, False)
 
 
 def configured_by(config: GenicamCamera, device: Features) -> dict[str, str]:

@@ -33,5 +33,5 @@ class LateFrames:
         if self._count >= _COUNT and arrived_ns - self._since_ns >= _FOR_NS:
             self.text = (
                 f"its frames come {later_ns // NS_PER_MS} ms later than their time stamps say, for a second and more: "
-                "the link lags, or the camera's clock was set or stands still"
+                "the link lags, or its clock was set or stands still"
             )

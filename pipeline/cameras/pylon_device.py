@@ -12,7 +12,7 @@ from pypylon import genicam, pylon
 from pipeline.camera_config import PylonCamera
 from pipeline.cameras.asked_clock import Asked, ask_features
 from pipeline.cameras.base import CameraUnavailable
-from pipeline.cameras.device_features import FeatureError, Features, apply_features
+from pipeline.cameras.device_features import FeatureError, Features, apply_features, switch_chunks_off
 from pipeline.cameras.pylon_buffers import Buffers, Pixels
 from pipeline.cameras.pylon_features import PylonFeatures, told
 from pipeline.clock import NS_PER_S
@@ -210,8 +210,7 @@ class PylonDevice:
         """That of the configuration; a camera may have kept those of another."""
         chunk = self._config.encoder_chunk
         if chunk is None:
-            if self.features.kind("ChunkModeActive") is not None and self.features.get("ChunkModeActive"):
-                self.features.set("ChunkModeActive", False)
+            switch_chunks_off(self.features)
             return
         name = chunk.removeprefix("Chunk")
         self._expect_feature("ChunkModeActive")

@@ -259,7 +259,7 @@ class PylonStream:
             # Nobody knows when it was; that it was, the next frame tells.
             yield Triggered(number, None, exposure_ns)
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
-        trouble = frame_trouble(self._config, result, self._device.payload_bytes)
+        trouble = frame_trouble(self._config, result, self._device.payload_bytes) or self._clock.trouble
         encoder_count = None
         if not trouble:
             try:

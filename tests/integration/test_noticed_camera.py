@@ -105,12 +105,12 @@ class Bench:
         """Of messages; the camera that is not fired takes its frame at once."""
         self.clock = MovedClock()
         self.device = FiredCamera(self.clock)
-        camera = {**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated", "address": "a"}
+        camera = {**CONFIG.model_dump(exclude={"trigger"}), "kind": "simulated"}
         line = LineConfig.model_validate(
             {
                 "topic_root": "test/line",
                 "recipe": "recipe.yaml",
-                "cameras": [{**camera, "camera_id": name} for name in ("cam0", *others)],
+                "cameras": [{**camera, "camera_id": name, "address": name} for name in ("cam0", *others)],
                 "timing": {"deadline_us": 200_000},
                 "mqtt": {"port": port, "client_id": "test"},
                 "records": {"path": "records.db"},

@@ -176,15 +176,34 @@ def test_messages_late_by_more_than_a_part_and_then_a_skipped_trigger_pass_no_ne
     part = hand.measure()
     late_ns = 108 * MS
     outcomes: list[Outcome] = []
-    for number in range(part, part + 60):
-        # The message of the part before comes now; from the 30th part on there is a frame less.
+    for number in range(part, part + 100):
+        # The message of the part before comes now; from the 50th part on there is a frame less.
         outcomes += hand.trigger(number - 1, late_ns)
-        if number != part + 30:
-            skipped = number > part + 30
+        if number != part + 50:
+            skipped = number > part + 50
             outcomes += hand.frame(number, number=7 + number - skipped)
     assert not [each for each in outcomes if isinstance(each, Matched)]
     assert hand.matcher.steps_lost
     assert not hand.matcher.is_measured
+
+
+@pytest.mark.parametrize("parts", [12, 25])
+def test_messages_that_were_held_up_for_a_while_stop_no_line(match: Match, parts: int) -> None:
+    """They come all at once, and no gap follows in which it could be measured anew."""
+    hand = Hand(match)
+    hand.matcher = FrameMatcher(90 * MS, match, age_max_ns=50 * MS, frames_max=8, lag_max_ns=20 * MS)
+    hand.matcher.start(-1_000 * MS)
+    part = hand.measure()
+    for number in range(part, part + parts):
+        hand.frame(number)
+    now_ns = hand.at_ns(part + parts - 1) + 20 * MS
+    for number in range(part, part + parts):
+        told = replace(hand.told(number), trigger_ns=now_ns, at_ns=now_ns)
+        hand.matcher.trigger(told, now_ns)
+    outcomes: list[Outcome] = []
+    for number in range(part + parts, part + parts + 20):
+        outcomes += [*hand.pair(number), *hand.settle(number, 20 * MS)]
+    assert len([each for each in outcomes if isinstance(each, Matched)]) >= 15
 
 
 def test_a_controller_that_counts_anew_tells_nothing_again(match: Match) -> None:
