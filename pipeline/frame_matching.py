@@ -32,7 +32,7 @@ _TOLD_AGAIN_NS = 10 * NS_PER_S
 _MISSES_ODD = 3
 """After so many in a row, with frames that nobody claimed, other numbers are believed if they have been measured."""
 _LOST_AFTER_NS = 3 * NS_PER_S
-"""It is no spell of late messages any more, and no process that was held up."""
+"""Where as many are missed so long afterwards, it is no spell of late messages any more, and no process that was held up."""
 _MEASURED_WITHIN_NS = NS_PER_S
 """By then the measurement has seen them, too."""
 
@@ -135,8 +135,12 @@ class FrameMatcher:
         self._misses = 0
         self._unclaimed = 0
         """In a row."""
+        self._missed_ns = 0
+        """When the last trigger was that had no frame."""
         self._odd_ns: int | None = None
         """Since then triggers and frames have not fitted."""
+        self._misses_long = 0
+        """So many were missed long after that."""
         self._lost_ns: int | None = None
         """Since then they have not for too long: by ``window`` all is to be measured anew."""
         self._is_doubted = False
@@ -199,6 +203,7 @@ class FrameMatcher:
         self._misses = self._unclaimed = 0
         self._is_doubted = False
         self._odd_ns = self._lost_ns = None
+        self._misses_long = 0
 
     def is_told_again(self, trigger: ToldTrigger) -> bool:
         """Whether it is a notice that came before, delivered twice."""
@@ -252,8 +257,11 @@ class FrameMatcher:
         self._measurement.advance(now_ns)
         outcomes: list[Outcome] = []
         if self._step is not None and not self._counts_triggers:
-            self._odd_ns = (self._odd_ns or now_ns) if self.steps_lost else None
-            if self._odd_ns is not None and now_ns - self._odd_ns >= _LOST_AFTER_NS:
+            if not self.steps_lost:
+                self._odd_ns, self._misses_long = None, 0
+            elif self._odd_ns is None:
+                self._odd_ns = self._missed_ns
+            if self._misses_long >= _MISSES_ODD:
                 outcomes += self.drop_all()
                 self._step, self._lost_ns = None, now_ns
         found = self._measurement.found
@@ -266,6 +274,7 @@ class FrameMatcher:
             self._misses = self._unclaimed = 0
             self._is_doubted = False
             self._odd_ns = self._lost_ns = None
+            self._misses_long = 0
         elif found is not None and found.step == self._step:
             self._delay_ns, self._jitter_ns = found.delay_ns, found.jitter_ns
         return [*outcomes, *self._pair_up(now_ns), *self._give_up(now_ns)]
@@ -365,6 +374,9 @@ class FrameMatcher:
 
     def _miss(self, trigger: ToldTrigger) -> Missed:
         self._misses += 1
+        self._missed_ns = trigger.at_ns
+        if self._odd_ns is not None and trigger.at_ns - self._odd_ns >= _LOST_AFTER_NS:
+            self._misses_long += 1
         return Missed(trigger)
 
     def _leave(self, frame: TakenFrame) -> Unclaimed:

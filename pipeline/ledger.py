@@ -244,8 +244,7 @@ class Ledger:
         if entry["part_id"] == part_id and entry["key_count"] < CAMERAS_MAX:
             if trigger_ns is not None:
                 entry["trigger_ns"] = trigger_ns
-            if part_key is not None and entry["state"] == _OPEN:
-                # What is decided was told without it.
+            if part_key is not None:
                 entry["part_key"] = part_key
             entry["keys"][int(entry["key_count"])] = (key.camera, key.source, key.trigger_counter)
             entry["key_count"] += 1

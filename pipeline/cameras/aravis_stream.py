@@ -243,13 +243,14 @@ class AravisStream:
             self._give_back(slot)
             return
         number, lost = place
-        trouble, encoder_count, skipped = self._trouble(buffer) or self._clock.trouble, None, 0
+        trouble, encoder_count, skipped = self._trouble(buffer), None, 0
         if not trouble:
             try:
                 encoder_count, skipped = self._encoder_count(buffer), self._triggers_skipped(buffer, number)
             except AravisError as error:
                 # Without its count no gate finds the part.
                 trouble = f"its chunks can not be read: {error}"
+        trouble = trouble or self._clock.trouble
         yield from self._missed(lost, exposure_ns, "no packet of its frame came")
         yield from self._missed(skipped, exposure_ns, "the camera counted the trigger and took no frame")
         if not trouble:

@@ -15,7 +15,6 @@ from itertools import combinations
 from statistics import median
 
 from pipeline.cameras.device_features import FeatureError, Features
-from pipeline.cameras.late_frames import LateFrames
 from pipeline.clock import NS_PER_MS, NS_PER_S, now_ns
 from vision.faults import one_line
 
@@ -35,7 +34,7 @@ _DRIFT_MAX = 500e-6
 _SET_NS = 2 * NS_PER_MS
 """Clocks that are steered (PTP) move in smaller steps."""
 _OTHER_WAY_NS = 2 * NS_PER_MS
-_LATE_NS = NS_PER_S
+_STANDING_NS, _STANDING_COUNT = NS_PER_S, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,11 @@ def ask(latch: Callable[[], None], latched_ns: Callable[[], int]) -> Asked | Non
 
 def ask_features(device: Features, ticks_per_s: int) -> Asked | None:
     """By the features that SFNC, or GigE Vision, has for it. None where it has none, or no answer came."""
-    names = next((each for each in _LATCHES if all(device.kind(name) is not None for name in each)), None)
-    if names is None or not ticks_per_s:
-        return None
-    latch, value = names
     try:
+        names = next((each for each in _LATCHES if all(device.kind(name) is not None for name in each)), None)
+        if names is None or not ticks_per_s:
+            return None
+        latch, value = names
         return ask(lambda: device.execute(latch), lambda: int(device.get(value)) * NS_PER_S // ticks_per_s)
     except FeatureError:
         return None
@@ -100,14 +99,18 @@ class AskedLine:
         passed_ns = device_ns - base.device_ns
         return base.box_ns + passed_ns + round(slope * passed_ns)
 
+    def doubt_ns(self, box_ns: int) -> float:
+        """How far off it may be then, either way."""
+        base, _ = self._line
+        return base.doubt_ns + _DRIFT_MAX * max(0, box_ns - base.box_ns)
+
     def take(self, asked: Asked) -> int:
         """0 where it is as the clocks' paces let it be, and the line follows it. Else by how much the device's clock is behind
         where it was to be, negative where it is ahead; the line stays.
         """
-        base, slope = self._line
+        _, slope = self._line
         off_ns = asked.box_ns - self.box_ns(asked.device_ns)
-        drifted_ns = _DRIFT_MAX * max(0, asked.box_ns - base.box_ns)
-        if abs(off_ns) > _SET_NS + asked.doubt_ns + base.doubt_ns + drifted_ns:
+        if abs(off_ns) > _SET_NS + asked.doubt_ns + self.doubt_ns(asked.box_ns):
             return off_ns
         self._points.append(asked)
         if len(self._points) >= _POINTS_MIN:
@@ -143,8 +146,9 @@ class AskedClock:
         self._every_s = every_s
         self._answered_ns = now_ns()
         self._way_ns: int | None = None
-        self._least_way_ns: int | None = None
-        self._late = LateFrames(_LATE_NS)
+        self._stamp = (-1, 0, 0)
+        """The last frame's, when the first frame that had it came, and how many have."""
+        self._error = ""
         self._text = ""
         self._is_ending = threading.Event()
         self._is_wanted = threading.Event()
@@ -154,7 +158,7 @@ class AskedClock:
     @property
     def trouble(self) -> str:
         """Why the device has to be opened anew; empty where it has not."""
-        return self._text or self._late.text
+        return self._text
 
     def box_ns(self, device_ns: int, arrived_ns: int) -> int:
         """When it was in the box's clock, never later than ``arrived_ns``. Both of one frame."""
@@ -163,11 +167,20 @@ class AskedClock:
         self._way_ns = way_ns
         if before_ns is not None and abs(way_ns - before_ns) > _OTHER_WAY_NS:
             self._is_wanted.set()
-        if way_ns < -2 * _SET_NS:
+        if -way_ns > 2 * _SET_NS + self.line.doubt_ns(arrived_ns):
             self._text = self._text or f"its time stamps are {-way_ns / NS_PER_MS:.1f} ms ahead: its clock was set"
-        self._least_way_ns = way_ns if self._least_way_ns is None else min(way_ns, self._least_way_ns)
-        self._late.take(way_ns - self._least_way_ns, arrived_ns)
+        self._expect_to_go_on(device_ns, arrived_ns)
         return min(arrived_ns, box_ns)
+
+    def _expect_to_go_on(self, device_ns: int, arrived_ns: int) -> None:
+        """Two frames may have one time stamp, where a camera stamps coarsely or a burst once."""
+        stamp_ns, first_ns, count = self._stamp
+        if device_ns != stamp_ns:
+            self._stamp = device_ns, arrived_ns, 1
+            return
+        self._stamp = device_ns, first_ns, count + 1
+        if count >= _STANDING_COUNT and arrived_ns - first_ns >= _STANDING_NS:
+            self._text = self._text or "its time stamps stand still"
 
     def end(self) -> None:
         """Waits for an answer that is on its way."""
@@ -189,13 +202,10 @@ class AskedClock:
     def _asked_text(self) -> str:
         """Why the device has to be opened anew, as it answers."""
         before_ns = self._answered_ns
-        try:
-            asked = self._ask_device()
-        except Exception as error:  # noqa: BLE001 - of whatever driver: without this thread a clock that is set is not noticed
-            return f"its clock cannot be asked: {one_line(str(error))}"
+        asked = self._asked()
         if asked is None:
             is_silent = now_ns() - before_ns > _SILENT_NS
-            return f"its clock has not answered for {_SILENT_NS // NS_PER_S} s" if is_silent else ""
+            return f"its clock has not answered for {_SILENT_NS // NS_PER_S} s{self._error}" if is_silent else ""
         self._answered_ns = asked.box_ns
         if off_ns := self.line.take(asked):
             apart = f"{abs(off_ns) / NS_PER_MS:.1f} ms {'behind' if off_ns > 0 else 'ahead of'}"
@@ -204,3 +214,10 @@ class AskedClock:
                 "does not tick as it says"
             )
         return ""
+
+    def _asked(self) -> Asked | None:
+        try:
+            return self._ask_device()
+        except Exception as error:  # noqa: BLE001 - of whatever driver: without this thread a clock that is set is not noticed
+            self._error = f" ({one_line(str(error))})"
+            return None

@@ -259,7 +259,7 @@ class PylonStream:
             # Nobody knows when it was; that it was, the next frame tells.
             yield Triggered(number, None, exposure_ns)
             yield NotGrabbed(number, "MISSED", f"frame {number} never came")
-        trouble = frame_trouble(self._config, result, self._device.payload_bytes) or self._clock.trouble
+        trouble = frame_trouble(self._config, result, self._device.payload_bytes)
         encoder_count = None
         if not trouble:
             try:
@@ -267,6 +267,7 @@ class PylonStream:
             except (genicam.GenericException, AttributeError) as error:
                 # Without its count no gate finds the part.
                 trouble = f"its chunk {self._config.encoder_chunk} can not be read: {error}"
+        trouble = trouble or self._clock.trouble
         yield Triggered(counter, encoder_count, exposure_ns)
         if trouble:
             yield NotGrabbed(counter, "BAD", trouble)

@@ -187,9 +187,9 @@ def test_messages_late_by_more_than_a_part_and_then_a_skipped_trigger_pass_no_ne
     assert not hand.matcher.is_measured
 
 
-@pytest.mark.parametrize("parts", [12, 25])
-def test_messages_that_were_held_up_for_a_while_stop_no_line(match: Match, parts: int) -> None:
-    """They come all at once, and no gap follows in which it could be measured anew."""
+@pytest.mark.parametrize(("parts", "pause"), [(4, 40), (12, 0), (12, 40), (25, 0)])
+def test_messages_that_were_held_up_for_a_while_stop_no_line(match: Match, parts: int, pause: int) -> None:
+    """They come all at once; then no gap follows in which it could be measured anew, or a pause that says nothing."""
     hand = Hand(match)
     hand.matcher = FrameMatcher(90 * MS, match, age_max_ns=50 * MS, frames_max=8, lag_max_ns=20 * MS)
     hand.matcher.start(-1_000 * MS)
@@ -201,7 +201,8 @@ def test_messages_that_were_held_up_for_a_while_stop_no_line(match: Match, parts
         told = replace(hand.told(number), trigger_ns=now_ns, at_ns=now_ns)
         hand.matcher.trigger(told, now_ns)
     outcomes: list[Outcome] = []
-    for number in range(part + parts, part + parts + 20):
+    hand.matcher.tick(now_ns + pause * 100 * MS)
+    for number in range(part + parts + pause, part + parts + pause + 20):
         outcomes += [*hand.pair(number), *hand.settle(number, 20 * MS)]
     assert len([each for each in outcomes if isinstance(each, Matched)]) >= 15
 

@@ -90,11 +90,6 @@ def test_a_part_may_be_named_by_a_later_trigger(open_ledger: Callable[[], Ledger
     writer.add_key(1, TriggerKey(2, 1, 1))
     (entry,) = open_ledger().entries()
     assert entry.part_key == 8
-    writer.open_part(2, 5, 1, TriggerKey(0, 1, 2))
-    writer.decide(2, 1, Verdict.NO_DECISION, Reason.DEADLINE, 2)
-    writer.add_key(2, TriggerKey(1, 1, 2), part_key=9)
-    _, decided = open_ledger().entries()
-    assert decided.part_key is None, "its verdict was told without"
 
 
 def test_an_overwritten_part_is_not_marked_recorded(open_ledger: Callable[[], Ledger]) -> None:

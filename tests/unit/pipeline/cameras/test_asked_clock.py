@@ -210,12 +210,26 @@ def test_a_box_whose_clock_is_slewed_is_no_device_whose_clock_was_set() -> None:
         assert line.take(asked) == 0
 
 
-def test_whatever_a_driver_raises_is_told() -> None:
+def test_whatever_a_driver_raises_is_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device()
+    monkeypatch.setattr("pipeline.cameras.asked_clock._SILENT_NS", 50 * NS_PER_MS)
     with clock_of(device, every_s=0.001) as (clock, told):
         device.fails = True
         assert told.wait(30)
-        assert clock.trouble == "its clock cannot be asked: the node map is gone"
+        assert clock.trouble == "its clock has not answered for 0 s (the node map is gone)"
+
+
+def test_slow_answers_are_no_clock_that_was_set() -> None:
+    """The device notes its time at once and answers 20 ms later; frames take half a millisecond."""
+    first = Asked(777 * NS_PER_MS, BOX_BEGIN_NS + 10 * NS_PER_MS, 10 * NS_PER_MS)
+    clock = AskedClock(first, lambda: None, lambda: None, 3_600.0)
+    try:
+        for number in range(100):
+            moment = BOX_BEGIN_NS + number * 50 * NS_PER_MS
+            clock.box_ns(moment - BOX_BEGIN_NS + 777 * NS_PER_MS, moment + 500_000)
+        assert not clock.trouble
+    finally:
+        clock.end()
 
 
 def test_time_stamps_that_stand_still_are_told() -> None:
@@ -224,7 +238,7 @@ def test_time_stamps_that_stand_still_are_told() -> None:
         begin = now_ns()
         for number in range(60):
             clock.box_ns(begin + device.ahead_ns, begin + number * 50 * NS_PER_MS)
-        assert "stands still" in clock.trouble
+        assert clock.trouble == "its time stamps stand still"
 
 
 class StandInFeatures:
