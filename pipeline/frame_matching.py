@@ -374,8 +374,10 @@ class FrameMatcher:
 
     def _miss(self, trigger: ToldTrigger) -> Missed:
         self._misses += 1
-        self._missed_ns = trigger.at_ns
-        if self._odd_ns is not None and trigger.at_ns - self._odd_ns >= _LOST_AFTER_NS:
+        before_ns, self._missed_ns = self._missed_ns, trigger.at_ns
+        is_long_after = self._odd_ns is not None and trigger.at_ns - self._odd_ns >= _LOST_AFTER_NS
+        # Those of one hold-up come at once, and say no more than one does.
+        if is_long_after and trigger.at_ns - before_ns >= self._crowded_ns:
             self._misses_long += 1
         return Missed(trigger)
 

@@ -135,6 +135,10 @@ class DelayMeasurement:
         if at_ns - self._last_ns >= self.silence_ns:
             self._silence_ended_ns = at_ns
             self._first.clear()
+            if self._step is None:
+                # A side that counts anew may have had these numbers before.
+                for known in self._times.values():
+                    known.clear()
         self._last_ns = at_ns
         times = self._times[is_frame]
         times.pop(counter, None)

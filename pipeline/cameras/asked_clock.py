@@ -206,7 +206,7 @@ class AskedClock:
         if asked is None:
             is_silent = now_ns() - before_ns > _SILENT_NS
             return f"its clock has not answered for {_SILENT_NS // NS_PER_S} s{self._error}" if is_silent else ""
-        self._answered_ns = asked.box_ns
+        self._answered_ns, self._error = asked.box_ns, ""
         if off_ns := self.line.take(asked):
             apart = f"{abs(off_ns) / NS_PER_MS:.1f} ms {'behind' if off_ns > 0 else 'ahead of'}"
             return (

@@ -189,22 +189,36 @@ def test_messages_late_by_more_than_a_part_and_then_a_skipped_trigger_pass_no_ne
 
 @pytest.mark.parametrize(("parts", "pause"), [(4, 40), (12, 0), (12, 40), (25, 0)])
 def test_messages_that_were_held_up_for_a_while_stop_no_line(match: Match, parts: int, pause: int) -> None:
-    """They come all at once; then no gap follows in which it could be measured anew, or a pause that says nothing."""
+    """They come all at once, twice; then no gap follows in which it could be measured anew, or a pause that says nothing."""
     hand = Hand(match)
     hand.matcher = FrameMatcher(90 * MS, match, age_max_ns=50 * MS, frames_max=8, lag_max_ns=20 * MS)
     hand.matcher.start(-1_000 * MS)
     part = hand.measure()
-    for number in range(part, part + parts):
-        hand.frame(number)
-    now_ns = hand.at_ns(part + parts - 1) + 20 * MS
-    for number in range(part, part + parts):
-        told = replace(hand.told(number), trigger_ns=now_ns, at_ns=now_ns)
-        hand.matcher.trigger(told, now_ns)
+    for begin in (part, part + parts + pause):
+        for number in range(begin, begin + parts):
+            hand.frame(number)
+        now_ns = hand.at_ns(begin + parts - 1) + 20 * MS
+        for number in range(begin, begin + parts):
+            told = replace(hand.told(number), trigger_ns=now_ns, at_ns=now_ns)
+            hand.matcher.trigger(told, now_ns)
+    part += parts + pause
     outcomes: list[Outcome] = []
     hand.matcher.tick(now_ns + pause * 100 * MS)
     for number in range(part + parts + pause, part + parts + pause + 20):
         outcomes += [*hand.pair(number), *hand.settle(number, 20 * MS)]
     assert len([each for each in outcomes if isinstance(each, Matched)]) >= 15
+
+
+def test_a_controller_that_counts_anew_soon_again_is_measured_at_once(match: Match) -> None:
+    """The numbers that it had before are still remembered, and the exposures are dated before their triggers."""
+    hand = Hand(match, first=0, delay_ns=-2 * MS)
+    part = hand.measure()
+    for number in range(part, part + PAIRS + 5):
+        hand.trigger(number, counter=number - part)
+        hand.frame(number)
+    hand.matcher.tick(hand.at_ns(part + PAIRS + 14))
+    assert hand.matcher.is_measured
+    assert not hand.matcher.steps_lost
 
 
 def test_a_controller_that_counts_anew_tells_nothing_again(match: Match) -> None:
