@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
+from pipeline.clock import NS_PER_US
+from pipeline.frame_matching import settling_ns
 from vision.faults import disagreement
 from vision.recipe import Strict
 from vision.types import PixelFormat
@@ -21,8 +23,6 @@ CAMERA_ID_CHARS = "1 to 32 letters without accents, digits, dots, dashes and und
 
 _CHUNKS_BYTES = 1_024
 """A chunk is a number and eight bytes more; cameras that have several switched on send some hundred bytes."""
-_SETTLING_MAX_US = 20_000
-"""As in ``frame_matching``."""
 
 
 class CameraBase(Strict):
@@ -106,8 +106,8 @@ class DeviceCamera(CameraBase):
         """How long a frame that comes with its trigger's message waits for others that may be held up: ``frame_matching``."""
         if self.trigger_notices is None:
             return 0
-        pitch_us = self.trigger_notices.pitch_us
-        return pitch_us // 2 if self.trigger == "software" else min(pitch_us // 8, _SETTLING_MAX_US)
+        pitch_ns = self.trigger_notices.pitch_us * NS_PER_US
+        return settling_ns(pitch_ns, is_fired=self.trigger == "software") // NS_PER_US
 
     @model_validator(mode="after")
     def _notices_fit_the_trigger(self) -> Self:

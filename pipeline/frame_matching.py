@@ -108,9 +108,7 @@ class FrameMatcher:
         self._is_fired = is_fired
         self._tolerance_ns = pitch_ns // 4
         self._crowded_ns = pitch_ns // 2
-        # Of a message that fires the camera the frame does not say how late it was; the next part's message does, if it was
-        # late by more than half a pitch.
-        self._settling_ns = pitch_ns // 2 if is_fired else min(pitch_ns // 8, _SETTLING_MAX_NS)
+        self._settling_ns = settling_ns(pitch_ns, is_fired=is_fired)
         jitter_max_ns = pitch_ns // (4 if self._counts_triggers else 8)
         self._measurement = DelayMeasurement(pitch_ns, jitter_max_ns, lag_max_ns)
         self._age_max_ns = age_max_ns
@@ -408,6 +406,15 @@ class FrameMatcher:
         if frame is None:
             return False
         return frame.exposure_ns > trigger.at_ns + self._delay_ns + self._tolerance_ns
+
+
+def settling_ns(pitch_ns: int, *, is_fired: bool) -> int:
+    """How long a message has to be there before a frame is given to it.
+
+    Of one that fires the camera the frame does not say how late it was; the next part's message does, if it was late by more
+    than half a pitch.
+    """
+    return pitch_ns // 2 if is_fired else min(pitch_ns // 8, _SETTLING_MAX_NS)
 
 
 def _usual_most(values: Iterable[int]) -> int:

@@ -15,8 +15,7 @@ from collections import deque
 from itertools import combinations
 from statistics import median
 
-from pipeline.cameras.late_frames import LateFrames
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_MS, NS_PER_S
 
 _STRETCH_NS = NS_PER_S
 _POINTS_MAX = 32
@@ -26,7 +25,7 @@ _STEP_NS = 100_000_000
 """A clock that was set forward by less becomes the line's lower edge by itself."""
 _PAUSE_NS = 60 * NS_PER_S
 """For so long a drift that is not known yet takes a time off by 6 ms at 100 ppm."""
-_LATE_NS = 30_000_000
+_LATE_NS, _LATE_FOR_NS, _LATE_COUNT = 30 * NS_PER_MS, NS_PER_S, 5
 _DRIFT_MAX = 500e-6
 """Quartz stays within some 100 ppm. More than this is a wrong tick frequency or a clock that was set."""
 
@@ -43,7 +42,7 @@ class ArrivalClock:
         self._newest_ns = 0
         self._slope = 0.0
         self._base: tuple[int, int] = (0, 0)
-        self._late = LateFrames(_LATE_NS)
+        self._late = _LateFrames()
 
     @property
     def trouble(self) -> str:
@@ -113,3 +112,31 @@ class ArrivalClock:
         newest_ns = self._points[-1][0]
         lowest = min(point[1] + self._slope * (newest_ns - point[0]) for point in self._points)
         self._base = (newest_ns, round(lowest))
+
+
+class _LateFrames:
+    """Whether frames come late for so long that no spell of a busy network explains it. ``is_now``: whether the last one did."""
+
+    def __init__(self) -> None:
+        self._since_ns = 0
+        self._count = 0
+        self.text = ""
+        """What is told where they have come late for a second and more; empty where they have not."""
+
+    @property
+    def is_now(self) -> bool:
+        return self._count > 0
+
+    def take(self, later_ns: int, arrived_ns: int) -> None:
+        """``later_ns``: than it should have come."""
+        if later_ns <= _LATE_NS:
+            self._count, self.text = 0, ""
+            return
+        if not self._count:
+            self._since_ns = arrived_ns
+        self._count += 1
+        if self._count >= _LATE_COUNT and arrived_ns - self._since_ns >= _LATE_FOR_NS:
+            self.text = (
+                f"its frames come {later_ns // NS_PER_MS} ms later than their time stamps say, for a second and more: "
+                "the link lags, or its clock was set or stands still"
+            )

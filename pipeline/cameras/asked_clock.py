@@ -88,11 +88,6 @@ class AskedLine:
         self._points = deque([first], _POINTS_MAX)
         self._line = (first, 0.0)
 
-    @property
-    def drift_ppm(self) -> float | None:
-        """How much faster the box's clock runs than the device's, in millionths. None before it is known."""
-        return self._line[1] * 1e6 if len(self._points) >= _POINTS_MIN else None
-
     def box_ns(self, device_ns: int) -> int:
         """By the box's clock. May be asked in another thread than ``take``."""
         base, slope = self._line

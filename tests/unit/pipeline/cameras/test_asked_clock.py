@@ -49,7 +49,6 @@ def test_times_are_as_right_as_the_answers(drift_ppm: float, every_s: int) -> No
         errors.append([abs(line.box_ns(world.device_ns(moment)) - moment) for moment in moments])
     assert max(max(each) for each in errors[:10]) < 500_000 + 300_000 * every_s
     assert max(max(each) for each in errors[100:]) < 600_000
-    assert line.drift_ppm == pytest.approx(drift_ppm, abs=10)
 
 
 @pytest.mark.parametrize("set_by_ms", [-5_000, -28, -5, 5, 28, 90_000])
