@@ -423,6 +423,21 @@ def test_a_failed_frame_that_came_late_takes_no_other_frames_time_off(stand_in: 
     assert abs(trigger.trigger_ns - exposed_ns + 20 * NS_PER_MS) < NS_PER_MS
 
 
+def test_a_frame_from_the_future_is_bad_and_its_count_is_told(stand_in: StandIn, ring: Slots) -> None:
+    """The camera's clock was set; where on the belt its part is, is known all the same."""
+    camera, device = stand_in({"encoder_chunk": "ChunkEncoderValue"}, clock_ns=now_ns)
+    started(camera, device, ring)
+    device.show(picture(0), 1, now_ns() + NS_PER_S, ChunkEncoderValue=4_711)
+    trigger, outcome = events_of(camera, 1)
+    assert isinstance(trigger, Triggered)
+    assert isinstance(outcome, NotGrabbed)
+    assert trigger.encoder_count == 4_711
+    assert outcome.outcome == "BAD"
+    assert outcome.text.endswith("ms ahead: its clock was set")
+    with pytest.raises(CameraUnavailable, match="its clock was set; it is opened anew"):
+        events_of(camera, 1)
+
+
 def test_the_encoder_count_is_read_from_the_chunk(stand_in: StandIn, ring: Slots) -> None:
     camera, device = stand_in({"encoder_chunk": "ChunkEncoderValue"})
     started(camera, device, ring)
